@@ -1,0 +1,1 @@
+"""Configuration: text in, records out. Nothing here opens a socket, starts a process or reads a clock."""

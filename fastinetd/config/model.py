@@ -1,0 +1,148 @@
+"""The records every reader produces: what a configuration says, with the place of each value.
+
+Rules of this file: frozen records only, no behaviour beyond small derived properties, no look-ups (users, ports,
+names and files are resolved by the Plan, which reports what it cannot find at the places kept here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+UNLIMITED = -1
+"""An rlimit without a limit (RLIM_INFINITY)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands: file, and line and column counted from 1."""
+
+    file: str
+    line: int
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class Family(Enum):
+    """Which addresses a service listens on."""
+
+    AUTO = "auto"  # the bind address's own family; without bind one dual-stack socket, IPv4 where there is no IPv6
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"  # IPv6 only
+    DUAL = "dual"  # one IPv6 socket that takes IPv4 clients too, IPv4 where there is no IPv6
+    SPLIT = "split"  # two sockets, IPv4 and IPv6-only (what Debian's inetd opens for `tcp`)
+    UNIX = "unix"
+
+
+class OverRate(Enum):
+    """What happens to connections above a service's rate. The listener stays open in all but `CLOSE`."""
+
+    WAIT = "wait"  # they wait in the kernel's queue
+    REFUSE = "refuse"  # they are accepted and closed, with a FAIL record
+    CLOSE = "close"  # xinetd's way: nobody listens for the configured seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` starts per `seconds`, the whole count at once after a rest."""
+
+    count: int
+    seconds: float = 1.0
+    pause: int = 10  # seconds without a listener under OverRate.CLOSE
+
+
+class LogKind(Enum):
+    NONE = "none"
+    SYSLOG = "syslog"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class LogType:
+    """Where a service's START, EXIT and FAIL records go."""
+
+    kind: LogKind = LogKind.NONE
+    facility: str = "daemon"
+    level: str = "info"
+    path: str = ""
+    soft_limit: int | None = None  # bytes
+    hard_limit: int | None = None  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One enabled service. Names are those of xinetd.conf; None means `not set`."""
+
+    name: str  # the word after `service`: selects /etc/services and the built-in
+    id: str  # what is logged and counted
+    place: Place
+    types: frozenset[str] = frozenset()  # RPC INTERNAL UNLISTED SPECIAL TCPMUX TCPMUXPLUS
+    flags: frozenset[str] = frozenset()  # canonical spelling: NAMEINARGS NODELAY KEEPALIVE IPv4 IPv6 ...
+    socket_type: str = "stream"  # stream dgram raw seqpacket
+    protocol: str = "tcp"  # a name of /etc/protocols, or "unix"
+    wait: bool = False
+    family: Family = Family.AUTO
+    bind: tuple[str, ...] = ()  # addresses, host names or interface names; a path for a unix socket; () is the wildcard
+    port: int | None = None  # None: look the name up in /etc/services
+    user: str | None = None
+    group: str | None = None
+    groups: bool = False
+    server: str | None = None
+    argv: tuple[str, ...] = ()  # the whole argument vector, argv[0] first
+    env: tuple[tuple[str, str], ...] = ()  # in order, later ones win
+    passenv: tuple[str, ...] | None = None  # None: the daemon's whole environment
+    umask: int | None = None
+    nice: int | None = None
+    rlimits: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))  # as cpu data rss stack files -> value or UNLIMITED
+    instances: int | None = None
+    per_source: int | None = None
+    rate: Rate | None = None
+    over_rate: OverRate = OverRate.WAIT
+    max_load: float | None = None
+    only_from: tuple[str, ...] | None = None
+    no_access: tuple[str, ...] | None = None
+    access_times: tuple[tuple[int, int], ...] = ()  # minutes of the day, both ends included; start > end spans midnight
+    log_type: LogType = LogType()
+    log_on_success: frozenset[str] = frozenset()  # PID HOST USERID EXIT DURATION TRAFFIC
+    log_on_failure: frozenset[str] = frozenset()  # HOST USERID ATTEMPT
+    redirect: tuple[str, str] | None = None  # host, port or service name
+    banner: str | None = None
+    banner_success: str | None = None
+    banner_fail: str | None = None
+    deny_time: int | None = None  # minutes; UNLIMITED: for ever; 0: never
+    libwrap: str | None = None
+    rpc_version: tuple[int, int] | None = None
+    rpc_number: int | None = None
+    spawn_primitive: str = "auto"  # auto clone posix_spawn
+    receive_buffer: int | None = None  # bytes
+    send_buffer: int | None = None  # bytes
+    socket_user: str | None = None  # owner of a unix socket's file
+    socket_group: str | None = None
+    socket_mode: int | None = None
+    places: Mapping[str, Place] = field(default_factory=lambda: MappingProxyType({}))  # attribute name -> its value's place
+
+    @property
+    def internal(self) -> bool:
+        return "INTERNAL" in self.types
+
+    @property
+    def unlisted(self) -> bool:
+        return "UNLISTED" in self.types
+
+    def where(self, attribute: str) -> Place:
+        """The place of an attribute's value, or of the service when the attribute is not written."""
+        return self.places.get(attribute, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One reading of a configuration."""
+
+    source: str  # the file that was named
+    services: tuple[Service, ...]
+    files: tuple[str, ...] = ()  # every file and folder that was read, for messages and watching
+    fatal: bool = False  # the configuration as a whole must not be used (a bad `defaults`, an unreadable file)
