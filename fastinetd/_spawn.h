@@ -1,0 +1,170 @@
+/* From a connected descriptor to a running server: everything between clone() and execve().
+ *
+ * Why C: the child runs in the parent's memory (CLONE_VM) on a stack of its own. Cython may put tracing, reference
+ * counts or exception checks into any function; here that would run the parent's interpreter twice.
+ *
+ * Rules of this file, for everything named child_*:
+ *  - raw system calls only: libc's setuid, setgid and setgroups signal "all threads", which are the parent's;
+ *  - it writes nothing but its own stack and call->error;
+ *  - it never returns: execve or _exit.
+ * The parent is suspended (CLONE_VFORK) until the child has left this memory, so call->error needs no lock.
+ */
+#ifndef FASTINETD_SPAWN_H
+#define FASTINETD_SPAWN_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "_spawn_plan.h"
+
+#define SPAWN_LOW_FDS 64     /* descriptors the child may see before exec; everything long-lived is above */
+
+struct spawn_call {          /* one start */
+    const struct spawn_plan *plan;
+    char *const *envp;
+    int fd;                  /* becomes 0, 1 and 2; borrowed */
+    int reset_signals;       /* the caller has handlers or a mask of its own (the supervisor has, acceptors have not) */
+    volatile int error;      /* errno of the step that failed */
+};
+
+static char spawn_stack[65536] __attribute__((aligned(64)));
+
+#define CHILD_TRY(expression) do { if ((expression) < 0) goto failed; } while (0)
+
+#if defined(__SANITIZE_ADDRESS__)
+__attribute__((no_sanitize("address")))
+#endif
+static int child_main(void *argument)
+{
+    struct spawn_call *call = argument;
+    const struct spawn_plan *plan = call->plan;
+    int fd = call->fd, signal_number, i;
+    uint64_t none = 0;
+
+    /* Our own copy of the low descriptors only: this is what keeps the price flat with 10,000 open ones. */
+    CHILD_TRY(syscall(SYS_close_range, SPAWN_LOW_FDS, ~0U, CLOSE_RANGE_UNSHARE));
+    CHILD_TRY(syscall(SYS_setsid));
+    if (call->reset_signals) {
+        struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); uint64_t mask; } standard;
+        memset(&standard, 0, sizeof standard);
+        for (signal_number = 1; signal_number <= 64; signal_number++)   /* KILL and STOP fail, as they should */
+            syscall(SYS_rt_sigaction, signal_number, &standard, NULL, sizeof none);
+    }
+    for (i = 0; i < plan->limit_count; i++)
+        CHILD_TRY(syscall(SYS_prlimit64, 0, plan->resources[i], &plan->limits[i], NULL));
+    if (plan->set_nice)
+        CHILD_TRY(syscall(SYS_setpriority, PRIO_PROCESS, 0, plan->nice));
+    if (plan->group_count >= 0)
+        CHILD_TRY(syscall(SYS_setgroups, plan->group_count, plan->groups));
+    if (plan->change_ids) {
+        CHILD_TRY(syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid));
+        CHILD_TRY(syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid));
+    }
+    if (plan->umask >= 0)
+        syscall(SYS_umask, plan->umask);
+    for (i = 0; i < 3; i++)
+        CHILD_TRY(syscall(SYS_dup3, fd, i, 0));     /* fd is never 0, 1 or 2: those are always open */
+    if (call->reset_signals)
+        CHILD_TRY(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none));
+    syscall(SYS_execve, plan->path, plan->argv, call->envp);
+failed:
+    call->error = errno;
+    syscall(SYS_exit, 127);
+    __builtin_unreachable();
+}
+
+/* The kernel writes the pid to *pid before the child runs. Returns 0, or the errno of clone, a step, or execve;
+ * after a failure past clone *pid is the child's, already reaped, and is set back to 0. */
+static int spawn_clone(struct spawn_call *call, int32_t *pid)
+{
+    sigset_t all, before;
+    int result;
+
+    call->error = 0;
+    if (call->reset_signals) {
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, &before);
+    }
+    result = clone(child_main, spawn_stack + sizeof spawn_stack,
+                   CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID | SIGCHLD, call, pid);
+    if (result < 0)
+        call->error = errno;
+    if (call->reset_signals)
+        sigprocmask(SIG_SETMASK, &before, NULL);
+    if (call->error && result > 0) {
+        while (waitpid(result, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    if (call->error)
+        *pid = 0;
+    return call->error;
+}
+
+/* The same through posix_spawn, for plans without ids, limits, umask and nice. The pid is known only afterwards. */
+static int spawn_posix(struct spawn_call *call, int32_t *pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t set;
+    struct rlimit raised;
+    const struct rlimit *files = NULL;
+    pid_t child = 0;
+    int i, error;
+
+    for (i = 0; i < call->plan->limit_count; i++)
+        if (call->plan->resources[i] == RLIMIT_NOFILE)
+            files = &call->plan->limits[i];
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    for (i = 0; i < 3; i++)
+        posix_spawn_file_actions_adddup2(&actions, call->fd, i);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+    sigfillset(&set);
+    posix_spawnattr_setsigdefault(&attributes, &set);
+    sigemptyset(&set);
+    posix_spawnattr_setsigmask(&attributes, &set);
+    if (files && getrlimit(RLIMIT_NOFILE, &raised) == 0)
+        setrlimit(RLIMIT_NOFILE, &(struct rlimit){files->rlim_cur, raised.rlim_max});
+    else
+        files = NULL;
+    error = posix_spawn(&child, call->plan->path, &actions, &attributes, call->plan->argv, call->envp);
+    if (files)
+        setrlimit(RLIMIT_NOFILE, &raised);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    call->error = error;
+    *pid = error ? 0 : child;
+    return error;
+}
+
+static inline int spawn_server(struct spawn_call *call, int32_t *pid)
+{
+    return call->plan->use_posix_spawn ? spawn_posix(call, pid) : spawn_clone(call, pid);
+}
+
+static inline int pidfd_of(int32_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* waitid with resource use; the raw call, because libc's has no such argument. Returns 0 or an errno. */
+static inline int wait_for_child(int which, int32_t id, siginfo_t *info, struct rusage *usage, int options)
+{
+    memset(info, 0, sizeof *info);
+    return syscall(SYS_waitid, which, id, info, options, usage) < 0 ? errno : 0;
+}
+
+#endif
