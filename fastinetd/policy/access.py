@@ -1,0 +1,261 @@
+"""only_from and no_access: address lists become flat tables of intervals that the core searches by halves.
+
+The rule. Of all entries of both lists that match a client the most specific decides, of equally specific ones
+the one in no_access. None matches: refused when only_from is set (even to nothing), allowed when it is not.
+
+How specific an entry is:
+  * an address entry by its fixed bits, a single address most of all;
+  * a host name as much as a single address;
+  * a .domain less than any address entry with a fixed bit and more than `any IPv4` (0.0.0.0) and `any IPv6`
+    (::/0); of two domains the one with more labels is the more specific;
+  * for IPv4 clients an IPv6 prefix that takes in ::ffff:0:0/96 (such as ::/0) less than 0.0.0.0.
+
+Each interval says ALLOW, DENY or ASK. ASK stands only where some name a client could have would turn the
+verdict; who knows the client's names then calls `decide_named`, which given no names says what holds without.
+
+Everything here is a pure function of its arguments; the look-up of network names is one of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from operator import itemgetter
+
+from fastinetd.policy.addresses import MAPPED, Prefix, Rejection, read_list
+
+
+class Verdict(IntEnum):
+    """What an interval says of the clients in it; the numbers are those of the core."""
+
+    DENY = 0
+    ALLOW = 1
+    ASK = 2
+
+
+Address = IPv4Address | IPv6Address
+Interval = tuple[int, int, Verdict]
+"""First and last address, both included, as numbers of 32 or 128 bits."""
+
+Ranks = tuple[int, int, int]
+"""From an address on: the ranks of the best match in only_from and in no_access (NOTHING: there is none)."""
+
+NOTHING = -(1 << 20)
+"""The rank of no match; below every match."""
+
+_NO_NAME = NOTHING - 1  # below even that: no name entry there to match
+_STEP = 256  # ranks per fixed bit; a domain's rank is its number of labels, which stays below one bit
+_ALLOWS, _DENIES = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class AccessTable:
+    """The compiled address lists of a service; equal lists give the same object while it is remembered."""
+
+    v4: tuple[Interval, ...] = ()
+    """The whole of IPv4 in order, without gaps; () in both families: everybody is allowed."""
+    v6: tuple[Interval, ...] = ()
+    """The whole of IPv6 likewise; it says nothing of ::ffff:0:0/96, those clients are IPv4."""
+    rejected: tuple[Rejection, ...] = ()
+    default: Verdict = Verdict.ALLOW
+    """For a client nothing matches: ALLOW or DENY."""
+    hosts: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+    """Host names of only_from and of no_access, in lower case."""
+    domains: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+    """Domains likewise, without their leading dot."""
+    ranks4: tuple[Ranks, ...] = ()
+    """What numbers alone say of IPv4, for `decide_named`; empty without names."""
+    ranks6: tuple[Ranks, ...] = ()
+
+    @property
+    def everybody(self) -> bool:
+        """No client can be refused, and none need be looked up."""
+        return not self.v4
+
+    @property
+    def asks(self) -> bool:
+        """For some clients the verdict hangs on their names."""
+        return any(verdict is Verdict.ASK for _, _, verdict in self.v4 + self.v6)
+
+
+def compile_access(
+    only_from: tuple[str, ...] | None,
+    no_access: tuple[str, ...] | None,
+    networks: Callable[[str], str | None],
+) -> AccessTable:
+    """Compile the two lists of a service; None is `not set`, () is `set to nothing`.
+
+    `networks` gives the dotted number of a name of /etc/networks, or None. Entries that cannot be read go to
+    `rejected` and do not count; an only_from of which nothing is left refuses everybody. Raises nothing.
+    """
+    rejected: list[Rejection] = []
+    allow = read_list("only_from", only_from or (), networks, rejected)
+    deny = read_list("no_access", no_access or (), networks, rejected)
+    default = Verdict.ALLOW if only_from is None else Verdict.DENY
+    return _build(allow, deny, default, tuple(rejected))
+
+
+def verdict_at(table: AccessTable, address: Address) -> Verdict:
+    """What the core finds for a client's address."""
+    bits, key = _key(address)
+    intervals = table.v4 if bits == 32 else table.v6
+    if not intervals:
+        return Verdict.ALLOW
+    return intervals[bisect_right(intervals, key, key=itemgetter(0)) - 1][2]
+
+
+def decide_named(table: AccessTable, address: Address, names: frozenset[str]) -> bool:
+    """Whether a client is allowed, given its confirmed names (lower case, no dot at the end)."""
+    bits, key = _key(address)
+    ranks = table.ranks4 if bits == 32 else table.ranks6
+    if not ranks:
+        return verdict_at(table, address) is Verdict.ALLOW
+    _, allow, deny = ranks[bisect_right(ranks, key, key=itemgetter(0)) - 1]
+    allow = max(allow, *_name_ranks(names, table.hosts[0], table.domains[0], bits))
+    deny = max(deny, *_name_ranks(names, table.hosts[1], table.domains[1], bits))
+    return _allowed(allow, deny, table.default)
+
+
+# Building tables
+
+
+@lru_cache(maxsize=64)
+def _build(
+    allow: tuple[Prefix | str, ...],
+    deny: tuple[Prefix | str, ...],
+    default: Verdict,
+    rejected: tuple[Rejection, ...],
+) -> AccessTable:
+    marks: dict[Prefix, int] = {}
+    names: tuple[set[str], set[str]] = (set(), set())
+    for rules, mark, texts in ((allow, _ALLOWS, names[0]), (deny, _DENIES, names[1])):
+        for rule in rules:
+            if isinstance(rule, str):
+                texts.add(rule)
+            else:
+                marks[rule] = marks.get(rule, 0) | mark
+    ranks4, ranks6 = _four(marks), _sixes(marks)
+    v4, v6 = (_verdicts(ranks, names, bits, default) for ranks, bits in ((ranks4, 32), (ranks6, 128)))
+    if len(v4) == len(v6) == 1 and v4[0][2] is v6[0][2] is Verdict.ALLOW:
+        return AccessTable(rejected=rejected, default=default)
+    hosts, domains = zip(*(_sorted_out(texts) for texts in names))
+    if not any(names):
+        return AccessTable(v4, v6, rejected, default)
+    return AccessTable(v4, v6, rejected, default, hosts, domains, tuple(ranks4), tuple(ranks6))
+
+
+def _sorted_out(texts: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Host names, and domains without their dot."""
+    domains = frozenset(text[1:] for text in texts if text.startswith("."))
+    return frozenset(text for text in texts if not text.startswith(".")), domains
+
+
+def _four(marks: dict[Prefix, int]) -> list[Ranks]:
+    """IPv4: what lies in ::ffff:0:0/96; a prefix that takes all of it in and more ranks below 0.0.0.0."""
+    inside: dict[Prefix, int] = {}
+    allow = deny = NOTHING
+    for (first, bits), mark in marks.items():
+        if bits > 96 and first >> 32 == 0xFFFF:
+            inside[first & 0xFFFFFFFF, bits - 96] = mark
+        elif bits <= 96 and MAPPED >> (128 - bits) == first >> (128 - bits):
+            allow = max(allow, (bits - 96) * _STEP) if mark & _ALLOWS else allow
+            deny = max(deny, (bits - 96) * _STEP) if mark & _DENIES else deny
+    return _sweep(inside, 32, allow, deny)
+
+
+def _sixes(marks: dict[Prefix, int]) -> list[Ranks]:
+    """IPv6: what does not lie in ::ffff:0:0/96."""
+    outside = {rule: mark for rule, mark in marks.items() if rule[1] < 96 or rule[0] >> 32 != 0xFFFF}
+    return _sweep(outside, 128, NOTHING, NOTHING)
+
+
+def _sweep(marks: dict[Prefix, int], width: int, allow: int, deny: int) -> list[Ranks]:
+    """Flatten prefixes, of which any two are nested or apart, into the ranks that hold from each border on.
+
+    `marks`: prefix -> which lists it stands in; `allow`, `deny`: the ranks where no prefix matches.
+    A stack holds the open prefixes from the outermost to the innermost, each with its last address.
+    """
+    top = (1 << width) - 1
+    out: list[Ranks] = [(0, allow, deny)]
+    stack = [(top, allow, deny)]
+
+    def border(first: int, allow: int, deny: int) -> None:
+        if out[-1][0] == first:
+            out.pop()
+        out.append((first, allow, deny))
+
+    for (first, bits), mark in sorted(marks.items()):
+        while stack[-1][0] < first:
+            last, _, _ = stack.pop()
+            border(last + 1, stack[-1][1], stack[-1][2])
+        _, allow, deny = stack[-1]
+        allow = bits * _STEP if mark & _ALLOWS else allow
+        deny = bits * _STEP if mark & _DENIES else deny
+        border(first, allow, deny)
+        stack.append((first | top >> bits, allow, deny))
+    while len(stack) > 1:
+        last, _, _ = stack.pop()
+        if last < top:
+            border(last + 1, stack[-1][1], stack[-1][2])
+    return out
+
+
+def _verdicts(
+    ranks: list[Ranks], names: tuple[set[str], set[str]], width: int, default: Verdict
+) -> tuple[Interval, ...]:
+    """The intervals of a family, neighbours with the same verdict made one."""
+    # The same name in both lists refuses, so the entry in only_from can turn nothing.
+    may_allow = max((_name_rank(name, width) for name in names[0] - names[1]), default=_NO_NAME)
+    may_deny = max((_name_rank(name, width) for name in names[1]), default=_NO_NAME)
+    starts: list[tuple[int, Verdict]] = []
+    for first, allow, deny in ranks:
+        if _allowed(allow, deny, default):
+            verdict = Verdict.ASK if may_deny >= allow else Verdict.ALLOW
+        else:
+            verdict = Verdict.ASK if may_allow > deny else Verdict.DENY
+        if not starts or starts[-1][1] is not verdict:
+            starts.append((first, verdict))
+    ends = [first - 1 for first, _ in starts[1:]] + [(1 << width) - 1]
+    return tuple((first, last, verdict) for (first, verdict), last in zip(starts, ends))
+
+
+def _allowed(allow: int, deny: int, default: Verdict) -> bool:
+    return default is Verdict.ALLOW if allow == deny == NOTHING else allow > deny
+
+
+# Names and keys
+
+
+def _name_rank(name: str, width: int) -> int:
+    """A name entry's rank: a host's that of a single address, a domain's its labels."""
+    return name.count(".") if name.startswith(".") else width * _STEP
+
+
+def _name_ranks(
+    names: frozenset[str], hosts: frozenset[str], domains: frozenset[str], width: int
+) -> list[int]:
+    """The ranks of the entries that match a client's names; with NOTHING at the head, so never empty."""
+    found = [NOTHING]
+    for name in names:
+        if name in hosts:
+            found.append(width * _STEP)
+        _, dot, rest = name.partition(".")
+        while dot:
+            if rest in domains:
+                found.append(rest.count(".") + 1)
+            _, dot, rest = rest.partition(".")
+    return found
+
+
+def _key(address: Address) -> tuple[int, int]:
+    """The width of a client's family and its number there; IPv4-mapped is IPv4."""
+    if isinstance(address, IPv6Address):
+        mapped = address.ipv4_mapped
+        if mapped is None:
+            return 128, int(address)
+        address = mapped
+    return 32, int(address)

@@ -1,0 +1,188 @@
+"""Reads the entries of only_from and no_access: each means some prefixes, or a name, or nothing.
+
+The forms (xinetd.conf(5)), where IPv4-mapped IPv6 is IPv4:
+  a.b.c.d           as inet_aton(3) reads it (127.1 is 127.0.0.1); zero octets at the end are wildcards
+  a.b.{c,d}  {a}    one network per number in the braces, as long as what is written
+  a.b.c.d/n         a prefix; n may be a dotted mask; above 32 it is 32; octets left out (10/8) are zeros
+  x:y::z  x:y::/n   one IPv6 address, an IPv6 prefix
+  name  .domain     a client's confirmed name, or the end of it
+  network           a name of /etc/networks, which wins over a host of that name; as long as the class of its
+                    number, or to its last octet that is not zero when that is longer
+
+Everything here is a pure function of its arguments; the look-up of network names is one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
+
+
+class Reason(Enum):
+    """Why an entry does not count."""
+
+    COMMA = "comma"  # a comma outside braces: xinetd disables the service for it
+    BRACES = "braces"  # a.b.{1,2}: braces not closed, not last, empty, or a number above 255
+    ADDRESS = "address"  # numbers and dots, or a colon, and yet no address
+    LENGTH = "length"  # no number after the slash, or more than 128
+    MASK = "mask"  # a dotted mask whose ones do not stand together at the left
+    SCOPE = "scope"  # fe80::1%eth0: interfaces are not compared
+    UNKNOWN = "unknown"  # neither an address nor a possible name
+
+
+class Rejection(NamedTuple):
+    """An entry that does not count: its position in its list from 0, the list's name, and why."""
+
+    position: int
+    list: str  # "only_from" or "no_access"
+    reason: Reason
+
+
+Prefix = tuple[int, int]
+"""A network: its first address and its fixed bits, in the space of 128 bits, where IPv4 is ::ffff:0:0/96."""
+
+MAPPED = 0xFFFF << 32
+"""::ffff:0:0, where IPv4 begins."""
+
+_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+
+
+def read_list(
+    title: str, tokens: tuple[str, ...], networks: Callable[[str], str | None], rejected: list[Rejection]
+) -> tuple[Prefix | str, ...]:
+    """The prefixes and names (a domain with its dot) of a list; what cannot be read goes to `rejected`."""
+    rules: list[Prefix | str] = []
+    for index, token in enumerate(tokens):
+        entry = _read(token)
+        if isinstance(entry, str):
+            number = None if entry.startswith(".") else networks(token)
+            network = None if number is None else _network(number)
+            rules.append(entry if network is None else network)
+        elif isinstance(entry, Reason):
+            rejected.append(Rejection(index, title, entry))
+        else:
+            rules += entry
+    return tuple(rules)
+
+
+@lru_cache(maxsize=4096)
+def _read(token: str) -> tuple[Prefix, ...] | str | Reason:
+    """What an entry means: prefixes, a name in lower case, or why it means nothing."""
+    if "," in re.sub(r"\{[^{}]*\}?", "", token):
+        return Reason.COMMA
+    if "{" in token or "}" in token:
+        return _factorised(token)
+    text, slash, length = token.partition("/")
+    if slash:
+        return _prefix(text, length)
+    if ":" in text:
+        return _six(text, "128")
+    address = _aton(text)
+    if address is not None:
+        return ((MAPPED | address, 128 - 8 * _zero_octets(address)),)
+    name = text.lower()
+    if name.startswith("."):
+        return name if plausible_name(name[1:]) else Reason.UNKNOWN
+    name = name.removesuffix(".")
+    if plausible_name(name):
+        return name
+    return Reason.ADDRESS if re.fullmatch(r"[0-9.]+", text) else Reason.UNKNOWN
+
+
+def _factorised(token: str) -> tuple[Prefix, ...] | Reason:
+    """a.b.{c,d}: one prefix for each number in the braces."""
+    match = re.fullmatch(r"((?:\d{1,3}\.){0,3})\{(\d{1,3}(?:,\d{1,3})*)\}", token, re.ASCII)
+    if match is None:
+        return Reason.BRACES
+    head = [int(part) for part in match[1].split(".")[:-1]]
+    last = [int(part) for part in match[2].split(",")]
+    if max(head + last) > 255:
+        return Reason.BRACES
+    bits = 8 * (len(head) + 1)
+    base = int.from_bytes(bytes(head), "big") << 8
+    return tuple((MAPPED | (base | number) << (32 - bits), 96 + bits) for number in last)
+
+
+def _prefix(text: str, length: str) -> tuple[Prefix, ...] | Reason:
+    """address/length: IPv4 with a number or a dotted mask, IPv6 with a number."""
+    if ":" in text:
+        return _six(text, length)
+    parts = text.split(".")
+    address = _aton(".".join(parts + ["0"] * (4 - len(parts))))
+    if address is None:
+        return Reason.ADDRESS if re.fullmatch(r"[0-9.]+", text) else Reason.UNKNOWN
+    if "." in length:
+        mask = _aton(length) if re.fullmatch(r"\d+\.\d+\.\d+\.\d+", length, re.ASCII) else None
+        if mask is None or (~mask & 0xFFFFFFFF) & ((~mask & 0xFFFFFFFF) + 1):
+            return Reason.MASK
+        return (_cut(MAPPED | address, 96 + mask.bit_count()),)
+    bits = _count(length)
+    return Reason.LENGTH if bits is None else (_cut(MAPPED | address, 96 + min(bits, 32)),)
+
+
+def _six(text: str, length: str) -> tuple[Prefix, ...] | Reason:
+    if "%" in text:
+        return Reason.SCOPE
+    try:
+        address = int(IPv6Address(text))
+    except AddressValueError:
+        return Reason.ADDRESS
+    bits = _count(length)
+    return Reason.LENGTH if bits is None or bits > 128 else (_cut(address, bits),)
+
+
+def _network(number: str) -> Prefix | None:
+    """The prefix of a network number of /etc/networks: by its class, longer when octets beyond it are set."""
+    parts = number.rstrip(".").split(".")
+    address = _aton(".".join(parts + ["0"] * (4 - len(parts))))
+    if address is None:
+        return None
+    top = address >> 24
+    bits = 8 if top < 128 else 16 if top < 192 else 24 if top < 224 else 32
+    return MAPPED | address, 96 + max(bits if bits < 32 else 0, 32 - 8 * _zero_octets(address))
+
+
+def _aton(text: str) -> int | None:
+    """inet_aton(3): one to four numbers (decimal, 0 octal, 0x hex), the last filling the octets left."""
+    parts = text.split(".")
+    if len(parts) > 4:
+        return None
+    value = 0
+    for index, part in enumerate(parts):
+        number = _number(part)
+        room = 8 * (5 - len(parts)) if index == len(parts) - 1 else 8
+        if number is None or number >> room:
+            return None
+        value = value << room | number
+    return value
+
+
+def _number(text: str) -> int | None:
+    """A C integer constant without sign or suffix, of at most 12 characters."""
+    if text.isdecimal() and text.isascii() and len(text) <= 12 and (text[0] != "0" or text == "0"):
+        return int(text)
+    if re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", text):
+        return int(text, 16)
+    return int(text, 8) if re.fullmatch(r"0[0-7]{1,11}", text) else None
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= 9 else None
+
+
+def _zero_octets(address: int) -> int:
+    """How many of the four octets at the end are zero: 4 for 0.0.0.0."""
+    return 4 if not address else ((address & -address).bit_length() - 1) // 8
+
+
+def _cut(address: int, bits: int) -> Prefix:
+    return address >> (128 - bits) << (128 - bits), bits
+
+
+def plausible_name(text: str) -> bool:
+    """Whether a text in lower case can name a host: labels of RFC 1123 or with `_`, the last no number."""
+    return len(text) <= 253 and _NAME.fullmatch(text) is not None and not text.rpartition(".")[2].isdigit()
