@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a row of a table stays on one line
 """What readers and the Plan say about a configuration: one catalogue of messages, each with a place and a remedy."""
 
 from __future__ import annotations
@@ -27,7 +28,82 @@ class Diagnostic:
         return f"{self.place}: {self.severity.value}: {self.text}"
 
 
-CATALOGUE: dict[str, tuple[Severity, str]] = {}
+_E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
+
+CATALOGUE: dict[str, tuple[Severity, str]] = {
+    # -- files (load)
+    "cannot-read": (_E, "cannot read {path!r}: {reason}; name a file that exists and can be read"),
+    "cannot-include": (_E, "cannot read {path!r}: {reason}; mend the path or remove this line"),
+    "include-cycle": (_E, "{path!r} includes itself by way of this line; remove one of the include lines"),
+    "include-depth": (_E, "files include files more than {depth} deep here; put the services into one folder and use includedir"),
+    "not-a-file": (_N, "{path!r} is not a regular file and is skipped; keep only service files in this folder"),
+    "unknown-kind": (_E, "there is no kind of configuration called {kind!r}; write one of: {known}"),
+    # -- every reader
+    "nul-byte": (_E, "this line holds a NUL byte and is ignored; write the file as plain text"),
+    # -- xinetd.conf: the grammar
+    "no-keyword": (_E, "{word!r} begins no entry; write `service NAME`, `defaults`, `include FILE` or `includedir FOLDER`"),
+    "no-service-name": (_E, "`service` has no name; write `service NAME`"),
+    "no-path": (_E, "`{keyword}` has no path; write `{keyword} /path`"),
+    "no-open-brace": (_E, "no `{{` after `{entry}`; put `{{` alone on the line after it"),
+    "stray-open": (_E, "`{{` without `service NAME` or `defaults` before it, so this block is ignored; write the missing line above it"),
+    "stray-close": (_E, "`}}` without an open entry; remove it"),
+    "no-close-brace": (_E, "`{entry}` (line {line}) is not closed by a `}}`; put `}}` alone on a line after its last attribute"),
+    "no-operator": (_E, "{name!r} is not followed by `=`, `+=` or `-=`; write `{name} = VALUE`"),
+    "no-attribute": (_E, "no attribute name before `{operator}`; write `NAME {operator} VALUE`"),
+    "second-defaults": (_W, "only the first `defaults` of a file counts and this one is ignored; merge the two"),
+    "text-after-brace": (_W, "text after `}}` is ignored; put it on a line of its own"),
+    # -- attributes (xinetd.conf and TOML)
+    "trailing-comment": (_W, "`#` begins a comment only at the start of a line: {name} is read as {value!r}; put the comment on a line of its own"),
+    "hash-in-arguments": (_N, "`#` does not begin a comment in {name}: it and the words after it are passed on; put a comment on a line of its own"),
+    "unknown-attribute": (_W, "there is no attribute {name!r}, it is ignored; {remedy}"),
+    "not-in-defaults": (_W, "{name} has no meaning in `defaults` and is ignored; write it in each service"),
+    "only-in-defaults": (_W, "{name} belongs in `defaults` and is ignored here; {remedy}"),
+    "already-set": (_W, "{name} is already set, the first value stays; remove one of the two lines"),
+    "log-type-again": (_W, "log_type is already set, the last one counts; remove one of the two lines"),
+    "wrong-operator": (_W, "{name} takes only {operators}, so this line is ignored; write `{name} = VALUE`"),
+    "cannot-take-away": (_E, "{name} does not take `-=`; write with `=` or `+=` what shall be there"),
+    "wrong-count": (_W, "{name} takes {wanted}, not {given}, so this line is ignored; write {syntax}"),
+    "bad-count": (_E, "{name} takes {wanted}, not {given}; write {syntax}"),
+    "bad-value": (_E, "{name} cannot be {value!r}{problem}; write {syntax}"),
+    "bad-default": (_E, "{name} cannot be {value!r}{problem}, and a configuration with bad `defaults` is not used; write {syntax}"),
+    "not-implemented": (_W, "{what} has no effect in this release; remove it, or do without"),
+    "not-started": (_E, "{what} is not part of this release, so service {service} is not started; {remedy}"),
+    "unknown-id": (_N, "no service has the id {value!r}; remove it from {name} or mend it"),
+    # -- services as a whole (xinetd.conf and TOML)
+    "missing-attribute": (_E, "service {service} has no {name}{reason}; write `{name} = {syntax}`"),
+    "no-such-internal": (_E, "there is no built-in service {service} for {socket_type}; built in are: {known}"),
+    "internal-port": (_W, "service {service} is built in, so {name} has no effect; remove it"),
+    "dgram-nowait": (_W, "service {service} reads datagrams, so it is started with wait = yes; write `wait = yes`"),
+    "no-name-in-args": (_W, "NAMEINARGS needs a first word in server_args, the program's own name is taken; write it there"),
+    "socket-and-protocol": (_E, "socket_type {socket_type} does not go with protocol {protocol}; write {remedy}"),
+    # -- inetd.conf
+    "unknown-dialect": (_E, "there is no dialect of inetd.conf called {dialect!r}; write one of: {known}"),
+    "inetd-fields": (_E, "this line ends before its {field}; write SERVICE SOCKET-TYPE PROTOCOL wait|nowait USER PROGRAM ARGUMENTS"),
+    "inetd-service": (_E, "{value!r} is not a service{problem}; write a name of /etc/services, a port from 1 to 65535 or ADDRESS:SERVICE"),
+    "inetd-socket-type": (_E, "the socket type cannot be {value!r}; write {syntax}"),
+    "inetd-protocol": (_E, "the protocol cannot be {value!r} in the {dialect} dialect; write one of: {known}"),
+    "inetd-pair": (_E, "socket type {socket_type} does not go with protocol {protocol}; write {remedy}"),
+    "inetd-buffer": (_E, "{value!r} is not a buffer size; write rcvbuf=BYTES or sndbuf=BYTES, with k or m if wanted"),
+    "inetd-wait": (_E, "the fourth field cannot be {value!r}; write wait or nowait, with {syntax} for a limit"),
+    "inetd-limit": (_W, "{value!r} is not a limit, the usual one of {usual} counts; write {syntax}"),
+    "inetd-foreign": (_W, "{value!r} is the way of another inetd, taken as {meaning}; write {syntax}"),
+    "inetd-per-minute": (_W, "the second number of {value!r}, connections per minute and address, has no effect; remove it"),
+    "inetd-user": (_E, "{value!r} is not a user; write USER or USER:GROUP"),
+    "inetd-server": (_E, "the program cannot be {value!r}; write its absolute path, or internal"),
+    "inetd-internal": (_E, "there is no built-in service {service} for {socket_type}; built in are: {known}"),
+    "inetd-dgram-nowait": (_W, "{service} reads datagrams, so it is served as wait; write wait"),
+    "inetd-rpc": (_E, "RPC services are not part of this release, so {service} is not started; run its program on its own"),
+    "inetd-tcpmux": (_E, "TCPMUX services are not part of this release, so {service} is not started; give it a port of its own"),
+    "inetd-address": (_E, "{value!r} is not an address for {protocol}; write {remedy}"),
+    "inetd-quote": (_E, "the quote {value} is not closed; close it on the same line"),
+    "inetd-policy": (_W, "IPsec policies have no effect here; remove the line and use the system's own policy"),
+    "inetd-key-value": (_E, "entries of the form `SERVICE on KEY = VALUE ;` are not read; write the six fields on one line"),
+    # -- TOML
+    "toml-syntax": (_E, "{reason}; mend the file, nothing of it is used"),
+    "toml-type": (_E, "{name} cannot be {kind}; write {syntax}"),
+    "toml-table": (_W, "there is no table or key {name!r} here, it is ignored; write [defaults], [service.NAME], include or includedir"),
+    # -- further modules add theirs below, each group under a heading of its own
+}
 """Code -> severity and text. A text says what is wrong and, after a semicolon, what to write instead."""
 
 
@@ -38,9 +114,9 @@ class Report:
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def add(self, code: str, place: Place, /, *, service: str | None = None, **values: object) -> Diagnostic:
-        """Record CATALOGUE[code] at `place`, its text filled in with `values`."""
+        """Record CATALOGUE[code] at `place`, its text filled in with `values` and `service`."""
         severity, text = CATALOGUE[code]
-        diagnostic = Diagnostic(code, place, severity, text.format_map(values), service)
+        diagnostic = Diagnostic(code, place, severity, text.format_map({"service": service, **values}), service)
         self.diagnostics.append(diagnostic)
         return diagnostic
 

@@ -146,3 +146,4 @@ class Config:
     services: tuple[Service, ...]
     files: tuple[str, ...] = ()  # every file and folder that was read, for messages and watching
     fatal: bool = False  # the configuration as a whole must not be used (a bad `defaults`, an unreadable file)
+    broken: tuple[Service, ...] = ()  # services with an error, as far as they could be read: never started, only checked

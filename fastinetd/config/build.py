@@ -1,0 +1,198 @@
+"""From entries to a Config: defaults are merged in, the whole of each service is checked, records are made.
+
+`defaults` reach every service of the configuration, wherever in the files they stand. A service with an error goes to
+`Config.broken` as far as it could be read, every other one to `Config.services`; nothing a service says can harm
+another one. Bad values in `defaults` make the whole configuration unusable (`Config.fatal`), because they are often
+what protects the services.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.entries import Entries, Entry, place_of
+from fastinetd.config.interpret import Block, interpret
+from fastinetd.config.model import Config, Family, Place, Rate, Service
+from fastinetd.config.settings import INTERNALS, SETTINGS
+from fastinetd.config.xinetd import shown
+
+RATE = Rate(50, 1.0, 10)
+"""What `cps` is when nobody writes it."""
+
+_RLIMITS = tuple(name for name in SETTINGS if name.startswith("rlimit_"))
+_NOT_FIELDS = frozenset({"v6only", "disable", "server_args", "enabled", "disabled", "name", *_RLIMITS})
+"""Values that are not fields of Service, but go into one in another form."""
+
+
+def build(entries: Entries, source: str, report: Report, *, toml: bool = False) -> tuple[Config, Block]:
+    """The Config of all entries, without `files`, and the values of `defaults`."""
+    defaults = Block()
+    for entry in entries.defaults:
+        interpret(entry, defaults, {}, report, defaults=True, toml=toml)
+    wanted = Choice(defaults.values)
+    services: list[Service] = []
+    broken: list[Service] = []
+    for entry in entries.services:
+        if entry.disabled or not wanted(_id(entry, toml)):
+            wanted.met.add(_id(entry, toml))
+            continue
+        block = Block()
+        interpret(entry, block, defaults.values, report, toml=toml)
+        if block.values.get("disable"):
+            continue
+        service, sound = _service(entry, block, defaults, report)
+        (services if sound and not block.broken and not entry.broken else broken).append(service)
+        wanted.met.add(service.id)
+    for entry in entries.defaults:
+        for written in entry.lines:
+            if written.name in ("enabled", "disabled"):
+                for index, word in enumerate(written.words):
+                    if word not in wanted.met:
+                        report.add("unknown-id", place_of(entry, written, index), name=written.name, value=shown(word))
+    return Config(source, tuple(services), fatal=defaults.broken, broken=tuple(broken)), defaults
+
+
+class Choice:
+    """Which ids `enabled` and `disabled` leave; `met` collects the ids there are."""
+
+    def __init__(self, defaults: dict[str, Any]) -> None:
+        enabled = defaults.get("enabled")
+        self._enabled = None if enabled is None else frozenset(enabled)
+        self._disabled = frozenset(defaults.get("disabled", ()))
+        self.met: set[str] = set()
+
+    def __call__(self, id_: str) -> bool:
+        return (self._enabled is None or id_ in self._enabled) and id_ not in self._disabled
+
+
+def _id(entry: Entry, toml: bool) -> str:
+    """The service's id, before its block is interpreted."""
+    for written in entry.lines:
+        if written.name == "id" and written.operator == "=" and written.words:
+            if len(written.words) == 1 or (not toml and written.words[1][0] == "#"):
+                return written.words[0]
+    return entry.name
+
+
+def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tuple[Service, bool]:
+    """The record of a service and whether it is sound as a whole."""
+    own = block.values
+    values: dict[str, Any] = {**defaults.values, **own} if defaults.values else own
+    name = own.get("name", entry.name)
+    service_id = own.get("id", entry.name)
+    sound = _complete(entry, values, report, name)
+    fields = {key: value for key, value in values.items() if key not in _NOT_FIELDS}
+    fields.setdefault("rate", RATE)
+    fields["family"] = _family(values)
+    server, args = values.get("server"), values.get("server_args", ())
+    if "NAMEINARGS" in values.get("flags", ()):
+        if not args and server is not None:
+            report.add("no-name-in-args", block.places.get("flags", entry.place), service=entry.name)
+        fields["argv"] = args or ((server.rpartition("/")[2],) if server else ())
+    elif server is not None:
+        fields["argv"] = (server.rpartition("/")[2], *args)
+    limits = {key[7:]: values[key] for key in _RLIMITS if values.get(key)}
+    if limits:
+        fields["rlimits"] = MappingProxyType(limits)
+    places = {**defaults.places, **block.places} if defaults.places else block.places
+    if "interface" in places:
+        places.setdefault("bind", places["interface"])
+    fields["id"], fields["name"] = service_id, name
+    return Service(place=entry.place, places=MappingProxyType(places), **fields), sound
+
+
+def _complete(entry: Entry, values: dict[str, Any], report: Report, name: str) -> bool:
+    """Report what the service lacks, and fill in what follows from the rest. False when it cannot be started."""
+    types, place = values.get("types", frozenset()), entry.place
+    # What a value that could not be read would have been is not missing: it has its own message.
+    written = {line.name for line in entry.lines}
+    sound = True
+
+    def missing(attribute: str, reason: str = "") -> None:
+        nonlocal sound
+        if attribute not in written:
+            report.add("missing-attribute", place, service=entry.name, name=attribute, reason=reason,
+                       syntax=SETTINGS[attribute].syntax)
+        sound = False
+
+    socket_type, protocol = values.get("socket_type"), values.get("protocol")
+    if protocol is None and socket_type in ("stream", "dgram") and "protocol" not in written:
+        if "UNLISTED" in types and "INTERNAL" not in types:
+            missing("protocol", " although it is UNLISTED")
+        values["protocol"] = protocol = "tcp" if socket_type == "stream" else "udp"
+    elif socket_type is None and protocol in ("tcp", "udp", "unix"):
+        values["socket_type"] = socket_type = "dgram" if protocol == "udp" else "stream"
+    if socket_type is None:
+        missing("socket_type")
+    if protocol is None:
+        missing("protocol")
+    if "wait" not in values:
+        missing("wait")
+    if socket_type and protocol:
+        sound &= _matching(entry, socket_type, protocol, report)
+    if protocol == "unix":
+        if not values.get("bind"):
+            missing("bind", ", which is the path of its unix socket")
+    elif "UNLISTED" in types and values.get("port") is None and "RPC" not in types:
+        missing("port", " although it is UNLISTED")
+    if "INTERNAL" in types:
+        known = INTERNALS.get(socket_type or "", ())
+        if socket_type and name.lower() not in known:
+            report.add("no-such-internal", place, service=shown(name), socket_type=socket_type, known=", ".join(known) or "none")
+            sound = False
+    else:
+        if values.get("user") is None:
+            missing("user")
+        if values.get("server") is None and "redirect" not in values:
+            missing("server")
+        if socket_type == "dgram" and values.get("wait") is False:
+            report.add("dgram-nowait", _place(entry, "wait"), service=entry.name)
+            values["wait"] = True
+    return sound
+
+
+def _matching(entry: Entry, socket_type: str, protocol: str, report: Report) -> bool:
+    """Whether the kernel has sockets of this type for the protocol, where that is certain."""
+    wanted = {"tcp": ("stream",), "udp": ("dgram",), "unix": ("stream", "dgram", "seqpacket")}.get(protocol)
+    if wanted is None or socket_type in wanted:
+        return True
+    report.add("socket-and-protocol", _place(entry, "protocol"), service=entry.name, socket_type=socket_type,
+               protocol=protocol, remedy=f"socket_type = {' or '.join(wanted)}")
+    return False
+
+
+def _place(entry: Entry, name: str) -> Place:
+    for line in entry.lines:
+        if line.name == name:
+            return place_of(entry, line, 0)
+    return entry.place
+
+
+def _family(values: dict[str, Any]) -> Family:
+    """The address family that `protocol`, `flags`, `v6only` and `bind` ask for."""
+    if values.get("protocol") == "unix":
+        return Family.UNIX
+    flags, v6only = values.get("flags", frozenset()), values.get("v6only", False)
+    if "IPv6" in flags:
+        if "IPv4" in flags or not v6only:
+            return Family.DUAL
+        return Family.IPV6
+    if "IPv4" in flags:
+        return Family.IPV4
+    # Without a flag v6only can only mean an IPv6 socket, unless bind names something that may be IPv4.
+    if v6only and all(":" in address for address in values.get("bind", ())):
+        return Family.IPV6
+    return Family.AUTO
+
+
+_INHERITED = ("only_from", "no_access", "log_type", "log_on_success", "log_on_failure", "instances", "per_source", "max_load",
+              "over_rate", "passenv", "umask", "spawn_primitive", "receive_buffer", "send_buffer")
+
+
+def with_defaults(service: Service, defaults: Block) -> Service:
+    """A service read from inetd.conf, under the `defaults` of an xinetd.conf."""
+    changed = {name: defaults.values[name] for name in _INHERITED if name in defaults.values}
+    return replace(service, rate=defaults.values.get("rate", RATE), places={**defaults.places, **service.places}, **changed)

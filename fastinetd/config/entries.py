@@ -1,0 +1,58 @@
+"""What the readers of xinetd.conf and TOML hand to build.py: entries made of written lines, not yet interpreted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from fastinetd.config.model import Place
+
+Sources = Callable[[str, str, Place], Iterable[tuple[str, str]]]
+"""The callback that gives a reader the files of an `include` or `includedir` line: (keyword, path, place of the path)
+-> (file name, text) of each file in turn. It reports what it cannot read itself, and yields what it can."""
+
+
+class Written(NamedTuple):
+    """One attribute as written."""
+
+    name: str  # lower case
+    operator: str  # = += -=
+    words: list[str]
+    line: int
+    column: int  # of the first value, or of what stands where it should be
+    text: str  # the whole line, for the columns of further words; "" where there is no such line
+
+
+class Entry:
+    """One `service` or `defaults` block of one file."""
+
+    __slots__ = ("broken", "disabled", "file", "lines", "name", "place")
+
+    def __init__(self, name: str, place: Place) -> None:
+        self.name = name  # "" for defaults
+        self.place = place
+        self.file = place.file
+        self.lines: list[Written] = []
+        self.disabled = False  # `disable = yes` was met: the rest of the block is not even recorded
+        self.broken = False  # an error of grammar was reported: the service must not be started
+
+
+class Entries:
+    """All blocks of one configuration, in reading order."""
+
+    __slots__ = ("defaults", "services")
+
+    def __init__(self) -> None:
+        self.services: list[Entry] = []
+        self.defaults: list[Entry] = []
+
+
+def place_of(entry: Entry, written: Written, index: int) -> Place:
+    """The place of the value with this index."""
+    column = written.column
+    if written.text and index:
+        start = column - 1
+        for word in written.words[:index]:
+            start = written.text.find(word, start) + len(word)
+        column = written.text.find(written.words[index], start) + 1
+    return Place(entry.file, written.line, max(column, 1))

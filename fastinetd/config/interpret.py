@@ -1,0 +1,165 @@
+"""From written lines to values: one block is held against the table in settings.py.
+
+The result of a block is a dict of values by `Setting.field`, and the place of each. Nothing here stops at an error: a
+line that cannot be used is reported and left out, so that the lines after it are checked as well.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.entries import Entry, Written, place_of
+from fastinetd.config.model import Place
+from fastinetd.config.settings import ANY, GROWS, ONCE, REMEDIES, SETTINGS, Scope, Setting
+from fastinetd.config.values import BadValue
+from fastinetd.config.xinetd import shown
+
+
+class Block:
+    """The values of one service, or of all `defaults`."""
+
+    __slots__ = ("broken", "places", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}  # Setting.field -> value
+        self.places: dict[str, Place] = {}  # attribute name -> place of its value
+        self.broken = False  # a value could not be read
+
+
+def interpret(entry: Entry, block: Block, base: dict[str, Any], report: Report, *, defaults: bool = False, toml: bool = False) -> None:
+    """Add the values of `entry` to `block`; `+=` and `-=` start from `base` (the values of `defaults`) where the block
+    says nothing yet."""
+    seen: set[str] = set()
+    values, places = block.values, block.places
+    service = None if defaults else entry.name
+    for written in entry.lines:
+        name, operator, words, line, column, text = written
+        setting = SETTINGS.get(name)
+        if setting is None or (setting.toml_only and not toml):
+            report.add("unknown-attribute", _name_place(entry, written), service=service, name=shown(name), remedy=_remedy(name, toml))
+            continue
+        if setting.scope is not Scope.BOTH and (setting.scope is Scope.DEFAULTS) is not defaults:
+            if defaults:
+                report.add("not-in-defaults", _name_place(entry, written), name=name)
+            else:
+                report.add("only-in-defaults", _name_place(entry, written), service=service, name=name, remedy=_instead(name))
+            continue
+        if "#" in text and not toml:
+            written = _without_comment(entry, written, setting, report, service)
+            words = written.words
+        count = setting.count
+        if count != GROWS:
+            if name in seen:
+                if name != "log_type" or not defaults:
+                    report.add("already-set", _name_place(entry, written), service=service, name=name)
+                    continue
+                report.add("log-type-again", _name_place(entry, written), name=name)
+            if operator != "=":
+                report.add("wrong-operator", _name_place(entry, written), service=service, name=name, operators="`=`")
+                continue
+            if count != ONCE and len(words) != count:
+                code = "bad-count" if toml else "wrong-count"
+                block.broken |= toml
+                report.add(code, place_of(entry, written, 0), service=service, name=name, wanted=_values(count),
+                           given=_values(len(words)), syntax=setting.syntax)
+                continue
+            seen.add(name)
+        elif operator not in setting.operators:
+            report.add("cannot-take-away", _name_place(entry, written), service=service, name=name)
+            block.broken = True
+            continue
+        if not words and not setting.optional:
+            report.add("bad-count", place_of(entry, written, 0), service=service, name=name, wanted="at least one value",
+                       given="none", syntax=setting.syntax)
+            block.broken = True
+            continue
+        try:
+            value = setting.parse(words)
+        except BadValue as bad:
+            report.add("bad-default" if defaults else "bad-value", place_of(entry, written, bad.index), service=service,
+                       name=name, value=shown(words[bad.index]), problem=bad.problem, syntax=setting.syntax)
+            block.broken = True
+            continue
+        field = setting.field or name
+        if count == GROWS:
+            value = _grown(setting, operator, value, values.get(field), base.get(field))
+        values[field] = value
+        places[name] = Place(entry.file, line, column)
+        if setting.unused or setting.refused:
+            _say_effect(entry, written, setting, block, report, service)
+
+
+def _grown(setting: Setting, operator: str, value: Any, own: Any, inherited: Any) -> Any:
+    """A list or set after one more line."""
+    if operator == "=":
+        return own + value if setting.appends and own is not None else value
+    start = own if own is not None else inherited
+    if start is None:
+        start = type(value)()
+    if operator == "+=":
+        return start | value if isinstance(value, frozenset) else start + value
+    if isinstance(value, frozenset):
+        return start - value
+    return tuple(item for item in start if item not in value)
+
+
+def _say_effect(entry: Entry, written: Written, setting: Setting, block: Block, report: Report, service: str | None) -> None:
+    """Report values that this release reads but does not act on."""
+    for index, word in enumerate(written.words):
+        canonical = word.upper()
+        whole = f"{setting.name} = {shown(canonical)}"
+        if setting.refused is ANY or canonical in setting.refused:
+            report.add("not-started", place_of(entry, written, index), service=service, name=setting.name,
+                       what=f"the attribute {setting.name}" if setting.refused is ANY else whole, remedy=REMEDIES[setting.name])
+            block.broken = True
+        elif (setting.unused is ANY or canonical in setting.unused) and written.operator != "-=":
+            report.add("not-implemented", place_of(entry, written, index), service=service,
+                       what=f"the attribute {setting.name}" if setting.unused is ANY else whole)
+        else:
+            continue
+        if setting.unused is ANY or setting.refused is ANY:
+            return
+
+
+def _without_comment(entry: Entry, written: Written, setting: Setting, report: Report, service: str | None) -> Written:
+    """The line without a ` # comment` at its end. xinetd has no such comments: it would count the words and ignore the
+    line, and with it a limit or an access list."""
+    for index, word in enumerate(written.words):
+        if word[0] != "#":
+            continue
+        place = place_of(entry, written, index)
+        if setting.free_text:
+            report.add("hash-in-arguments", place, service=service, name=setting.name)
+            return written
+        kept = written.words[:index]
+        report.add("trailing-comment", place, service=service, name=setting.name, value=shown(" ".join(kept)))
+        return written._replace(words=kept)
+    return written
+
+
+def _name_place(entry: Entry, written: Written) -> Place:
+    """The place of the attribute's name."""
+    text = written.text
+    return Place(entry.file, written.line, len(text) - len(text.lstrip()) + 1 if text else written.column)
+
+
+def _values(count: int) -> str:
+    return "no value" if count == 0 else "one value" if count == 1 else f"{count} values"
+
+
+def _instead(name: str) -> str:
+    return "write `disable = no` or `disable = yes` in a service" if name in ("enabled", "disabled") else "move it"
+
+
+@lru_cache(maxsize=1024)
+def _remedy(name: str, toml: bool) -> str:
+    """The nearest attribute, for somebody who mistyped one."""
+    if len(name) <= 40:
+        known = [row.name for row in SETTINGS.values() if toml or not row.toml_only]
+        near = get_close_matches(name, known, 1, 0.7)
+        if near:
+            return f"perhaps {near[0]} is meant"
+    return "remove it"

@@ -1,0 +1,178 @@
+"""Finds and reads the files of a configuration: the one module of this package that touches the file system.
+
+The readers are pure; they ask for included files through a callback (entries.Sources), which is `_Files.sources` here.
+Files are decoded as UTF-8 with surrogateescape, so that any bytes pass through unharmed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from fastinetd.config import inetd, toml, xinetd
+from fastinetd.config.build import Choice, build, with_defaults
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.entries import Entries
+from fastinetd.config.model import Config, Place
+
+KINDS = ("auto", "xinetd", "inetd", "toml")
+
+DEPTH = 32
+"""How deep files may include files; a cycle by another name (a link to a folder) ends here."""
+
+
+def load(
+    path: str,
+    *,
+    kind: str = "auto",
+    dialect: str = "debian",
+    report: Report,
+    inetd_compat: str | None = None,
+) -> Config:
+    """The configuration in the file `path`, with all it includes.
+
+    `kind` is one of KINDS, `dialect` one of inetd.DIALECTS. `inetd_compat` names an inetd.conf to be read after an
+    xinetd.conf; its services get the `defaults` of that file. Never raises for what a file holds or for a file that
+    cannot be read: that is reported, and `Config.fatal` tells that the result must not be used.
+    """
+    if kind not in KINDS:
+        report.add("unknown-kind", Place(path, 1), kind=kind, known=", ".join(KINDS))
+        return Config(path, (), fatal=True)
+    files = _Files(report)
+    try:
+        text = files.read(path)
+    except OSError as error:
+        report.add("cannot-read", Place(path, 1), path=path, reason=_reason(error))
+        return Config(path, (), fatal=True)
+    if kind == "auto":
+        kind = guess(path, text)
+    with files.reading(path):
+        if kind == "inetd":
+            config = inetd.read(text, path, dialect, report)
+        elif kind == "toml":
+            config = toml.read(text, path, files.sources, report)
+        else:
+            config = _xinetd(text, path, files, report, inetd_compat)
+    return replace(config, files=tuple(dict.fromkeys(files.seen)))
+
+
+def guess(path: str, text: str) -> str:
+    """The kind of a configuration file: by its name, and by its first lines that say something."""
+    name = os.path.basename(path)
+    if name.endswith(".toml"):
+        return "toml"
+    if "inetd.conf" not in name or "xinetd" in name:
+        return "xinetd"
+    for line in text.splitlines():
+        words = line.split()
+        if not words or words[0][0] == "#":
+            continue
+        # A line of inetd.conf has six words or more; these have one or two.
+        begins = words[0].lower() in ("service", "defaults", "include", "includedir")
+        return "xinetd" if begins and len(words) <= 2 else "inetd"
+    return "inetd"
+
+
+def _xinetd(text: str, path: str, files: _Files, report: Report, inetd_compat: str | None) -> Config:
+    entries = Entries()
+    xinetd.read(text, path, entries, files.sources, report)
+    config, defaults = build(entries, path, report)
+    if inetd_compat is None:
+        return config
+    try:
+        extra = files.read(inetd_compat)
+    except OSError as error:
+        # As in xinetd, there need not be one.
+        if not isinstance(error, FileNotFoundError):
+            report.add("cannot-include", Place(inetd_compat, 1), path=inetd_compat, reason=_reason(error))
+        return config
+    chosen = Choice(defaults.values)
+    more = inetd.read(extra, inetd_compat, "debian", report)
+    added = tuple(with_defaults(service, defaults) for service in more.services if chosen(service.id))
+    return replace(config, services=config.services + added, broken=config.broken + more.broken)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+class _Files:
+    """The files read so far, and the chain of files that are being read now (each included by the one before it)."""
+
+    def __init__(self, report: Report) -> None:
+        self.seen: list[str] = []
+        self._chain: list[str] = []
+        self._report = report
+
+    def read(self, path: str, regular: bool = False) -> str:
+        """The text of a file. Raises OSError, also for what is not a regular file where `regular` asks for one."""
+        self.seen.append(path)
+        # A folder may hold anything: opening a pipe must not wait for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0))
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            mode = os.fstat(descriptor).st_mode
+            if regular and not stat.S_ISREG(mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            data = file.read()
+        return data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+
+    def sources(self, keyword: str, path: str, place: Place) -> Iterator[tuple[str, str]]:
+        """What a reader's `include` or `includedir` at `place` means: names and texts, in turn."""
+        path = _resolved(path, place.file)
+        if keyword == "include":
+            paths = [path]
+        else:
+            try:
+                paths = self._folder(path, place)
+            except (OSError, ValueError) as error:
+                reason = _reason(error) if isinstance(error, OSError) else str(error)
+                self._report.add("cannot-include", place, path=path, reason=reason)
+                return
+        for name in paths:
+            if os.path.realpath(name) in self._chain:
+                self._report.add("include-cycle", place, path=name)
+            elif len(self._chain) >= DEPTH:
+                self._report.add("include-depth", place, depth=DEPTH)
+            else:
+                try:
+                    text = self.read(name, regular=True)
+                except (OSError, ValueError) as error:
+                    reason = _reason(error) if isinstance(error, OSError) else str(error)
+                    self._report.add("cannot-include", place, path=name, reason=reason)
+                    continue
+                with self.reading(name):
+                    yield name, text
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[None]:
+        """While a reader works on the text of `path`, including it again is a cycle."""
+        self._chain.append(os.path.realpath(path))
+        try:
+            yield
+        finally:
+            self._chain.pop()
+
+    def _folder(self, path: str, place: Place) -> list[str]:
+        """The files of an includedir in the order of their bytes, without names with a dot or ending in `~`."""
+        self.seen.append(path)
+        with os.scandir(path) as found:
+            entries = [entry for entry in found if "." not in entry.name and not entry.name.endswith("~")]
+        paths = []
+        for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
+            if entry.is_file():  # links are followed
+                paths.append(entry.path)
+            else:
+                self._report.add("not-a-file", place, path=entry.path)
+        return paths
+
+
+def _resolved(path: str, including: str) -> str:
+    """A relative path starts at the folder of the file that names it or, as in xinetd, at the current folder."""
+    if path.startswith("/"):
+        return path
+    near = os.path.join(os.path.dirname(including), path)
+    return near if "\0" in path or os.path.exists(near) or not os.path.exists(path) else path

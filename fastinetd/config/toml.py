@@ -1,0 +1,177 @@
+"""Reader of the native file: TOML with the attribute names of xinetd.conf.
+
+`[defaults]` and `[service.NAME]` hold attributes; `include` and `includedir` at the top name further TOML files. A
+value may be a string, an integer, a float, a boolean (yes or no) or a list. A string is parted at blanks as in
+xinetd.conf; the items of a list are taken as they are, blanks and all. `env` may also be a table.
+
+Everything becomes the same written lines as in xinetd.conf, so the same table and the same checks apply. The parser
+of the standard library gives no places, so keys are looked for in the text by line: a place may be off inside an
+exotic layout, a value never is.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+from fastinetd.config.build import build
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.entries import Entries, Entry, Sources, Written
+from fastinetd.config.model import Config, Place
+from fastinetd.config.settings import SETTINGS
+from fastinetd.config.xinetd import shown
+
+_WHERE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?$")
+_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=\s*""")
+_PART = re.compile(r"""[A-Za-z0-9_-]+|"([^"]*)"|'([^']*)'""")
+
+_Keys = dict[tuple[str, ...], tuple[int, int]]
+
+
+def read(text: str, file: str, sources: Sources, report: Report) -> Config:
+    """The services of a TOML file and of those it includes."""
+    entries = Entries()
+    sound = _read(text, file, entries, sources, report)
+    config, _ = build(entries, file, report, toml=True)
+    return config if sound else Config(file, (), fatal=True)
+
+
+def _read(text: str, file: str, entries: Entries, sources: Sources, report: Report) -> bool:
+    """Append the entries of `text`; False when it or an included file is not TOML."""
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # the former is what TOMLDecodeError is; also numbers beyond reason
+        reason, fault = _fault(str(error) or "values are nested too deeply", text, file)
+        report.add("toml-syntax", fault, reason=reason)
+        return False
+    keys = _keys(text)
+    sound = True
+
+    def place(*path: str) -> Place:
+        """Where a key's value stands; where its table begins, when it is not found."""
+        while path and path not in keys:
+            path = path[:-1]
+        return Place(file, *keys.get(path, (1, 1)))
+
+    def block(name: str, table: dict[str, Any], *path: str) -> Entry:
+        entry = Entry(name, place(*path))
+        for key, value in table.items():
+            at = place(*path, key)
+            words = _words(key, value)
+            if words is None:
+                known = SETTINGS.get(key.lower())
+                report.add("toml-type", at, service=name or None, name=shown(key), kind=_kind(value),
+                           syntax=known.syntax if known else "a string, a number, true, false or a list")
+                entry.broken = True
+            else:
+                entry.lines.append(Written(key.lower(), "=", words, at.line, at.column, ""))
+        return entry
+
+    for key, value in document.items():
+        if key == "defaults" and isinstance(value, dict):
+            entries.defaults.append(block("", value, key))
+        elif key == "service" and isinstance(value, dict):
+            for name, table in value.items():
+                if isinstance(table, dict) and name and not name.isspace():
+                    entries.services.append(block(name, table, key, name))
+                else:
+                    report.add("toml-type", place(key, name), name=f"service.{shown(name)}", kind=_kind(table),
+                               syntax="a table [service.NAME]")
+        elif key in ("include", "includedir") and _is_paths(value):
+            for path in [value] if isinstance(value, str) else value:
+                for included, content in sources(key, path, place(key)):
+                    sound &= _read(content, included, entries, sources, report)
+        elif key in ("defaults", "service", "include", "includedir"):
+            report.add("toml-type", place(key), name=key, kind=_kind(value),
+                       syntax="a path or a list of paths" if key.startswith("include") else f"a table [{key}]")
+        else:
+            report.add("toml-table", place(key), name=shown(key))
+    return sound
+
+
+def _is_paths(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _fault(message: str, text: str, file: str) -> tuple[str, Place]:
+    """What tomllib complains of, and where."""
+    match = _WHERE.search(message)
+    if match is None:
+        return message, Place(file, 1)
+    reason = message[:match.start()]
+    if match[1]:
+        return reason, Place(file, int(match[1]), int(match[2]))
+    lines = text.rstrip("\n").split("\n")
+    return f"{reason} at the end", Place(file, len(lines), len(lines[-1]) + 1)
+
+
+def _words(key: str, value: object) -> list[str] | None:
+    """A value as the words of a line; None when it is of no use as a value."""
+    if isinstance(value, str):
+        return None if "\0" in value else value.split()
+    if isinstance(value, list):
+        words = []
+        for item in value:
+            word = _word(item)
+            if word is None:
+                return None
+            words.append(word)
+        return words
+    if isinstance(value, dict) and key.lower() == "env":
+        pairs = {name: _word(item) for name, item in value.items()}
+        return None if None in pairs.values() else [f"{name}={item}" for name, item in pairs.items()]
+    word = _word(value)
+    return None if word is None else [word]
+
+
+def _word(value: object) -> str | None:
+    if isinstance(value, str):
+        return None if "\0" in value else value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return str(value)
+    return None
+
+
+def _kind(value: object) -> str:
+    """The TOML type of a value, for messages."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list of such items"
+    if isinstance(value, str):
+        return "a string with a NUL character" if "\0" in value else "a string"
+    if isinstance(value, bool | int | float):
+        return "a number or boolean"
+    return "a date or time"
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple(match[1] or match[2] or match[0].strip("\"'") for match in _PART.finditer(dotted))
+
+
+def _keys(text: str) -> _Keys:
+    """Table headers and keys -> line and column (of the value, for a key). The first of a name counts."""
+    found: _Keys = {}
+    table: tuple[str, ...] = ()
+    inside = ""  # the quotes of a string that goes over several lines
+    for number, line in enumerate(text.split("\n"), 1):
+        if inside:
+            if line.count(inside) % 2:
+                inside = ""
+            continue
+        header = _HEADER.match(line)
+        if header:
+            table = _parts(header[1])
+            found.setdefault(table, (number, line.index("[") + 1))
+            continue
+        key = _KEY.match(line)
+        if key:
+            found.setdefault((*table, *_parts(key[1])), (number, key.end() + 1))
+        for quotes in ('"""', "'''"):
+            if line.count(quotes) % 2:
+                inside = quotes
+    return found

@@ -1,0 +1,290 @@
+"""Parsers of values: the words after an operator become one typed value.
+
+Every parser takes the words of one line (for a list written in TOML: its items) and returns the value that goes into
+`Service`, or raises BadValue with the index of the word at fault. How many words there are has been checked before
+against the table in settings.py. Keywords are compared without regard to case, as xinetd does. Nothing is looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fastinetd.config.model import UNLIMITED, LogKind, LogType, Rate
+
+Parser = Callable[[Sequence[str]], object]
+
+DIGITS = 18
+"""Longest number read: every number of this many digits fits 64 bits."""
+
+_SUFFIXES = {"k": 1024, "m": 1024 * 1024}
+
+
+class BadValue(Exception):
+    """A word that cannot be read; `index` says which, `problem` why when the expected form does not make it plain."""
+
+    def __init__(self, index: int = 0, problem: str = "") -> None:
+        super().__init__(index, problem)
+        self.index = index
+        self.problem = problem
+
+
+def number(text: str, base: int = 10) -> int | None:
+    """An unsigned number in plain ASCII digits, None when it is anything else or absurdly long."""
+    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS):
+        return None
+    try:
+        return int(text, base)
+    except ValueError:  # 8 and 9 in an octal number
+        return None
+
+
+def size(text: str) -> int | None:
+    """Bytes, with an optional K or M (1024, 1024²); None when it is neither."""
+    factor = _SUFFIXES.get(text[-1:].lower())
+    if factor is None:
+        return number(text)
+    value = number(text[:-1])
+    return None if value is None else value * factor
+
+
+def word(words: Sequence[str]) -> str:
+    return words[0]
+
+
+def words(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(words)
+
+
+def path(words: Sequence[str]) -> str:
+    """An absolute path."""
+    if not words[0].startswith("/"):
+        raise BadValue(0, ", which is not absolute")
+    return words[0]
+
+
+_YES_NO = {"yes": True, "no": False}
+
+
+def yes_no(words: Sequence[str]) -> bool:
+    value = _YES_NO.get(words[0].lower())
+    if value is None:
+        raise BadValue
+    return value
+
+
+def whole(low: int, high: int) -> Parser:
+    """A parser of a whole number from `low` to `high`; a sign is allowed when `low` is negative."""
+
+    def parse(words: Sequence[str]) -> int:
+        text = words[0]
+        negative = low < 0 and text.startswith("-")
+        value = number(text[1:] if negative or (low < 0 and text.startswith("+")) else text)
+        if value is None or not low <= (-value if negative else value) <= high:
+            raise BadValue
+        return -value if negative else value
+
+    return parse
+
+
+def octal(high: int) -> Parser:
+    """A parser of an octal number up to `high`."""
+
+    def parse(words: Sequence[str]) -> int:
+        value = number(words[0], 8)
+        if value is None or value > high:
+            raise BadValue
+        return value
+
+    return parse
+
+
+def count(words: Sequence[str]) -> int | None:
+    """A number from 0, or UNLIMITED (None)."""
+    if words[0].upper() == "UNLIMITED":
+        return None
+    value = number(words[0])
+    if value is None or value > 2**31 - 1:
+        raise BadValue
+    return value
+
+
+def rate(words: Sequence[str]) -> Rate | None:
+    """`cps`: connections per second and the pause in seconds; no limit (None) when the first is 0."""
+    most, pause = number(words[0]), number(words[1])
+    if most is None or most > 2**31 - 1:
+        raise BadValue(0)
+    if pause is None or pause > 2**31 - 1:
+        raise BadValue(1)
+    return Rate(most, 1.0, pause) if most else None
+
+
+def load(words: Sequence[str]) -> float:
+    """A load average above 0, in plain decimal notation."""
+    text = words[0]
+    digits = text.replace(".", "", 1)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= DIGITS):
+        raise BadValue
+    value = float(text)
+    if value <= 0:
+        raise BadValue
+    return value
+
+
+def memory_limit(words: Sequence[str]) -> int:
+    """An rlimit in bytes with K or M, or UNLIMITED; 0 is `not set`."""
+    if words[0].upper() == "UNLIMITED":
+        return UNLIMITED
+    value = size(words[0])
+    if value is None or value >= 2**63:
+        raise BadValue
+    return value
+
+
+def plain_limit(words: Sequence[str]) -> int:
+    """An rlimit without a suffix (seconds, descriptors), or UNLIMITED; 0 is `not set`."""
+    if words[0].upper() == "UNLIMITED":
+        return UNLIMITED
+    value = number(words[0])
+    if value is None:
+        raise BadValue
+    return value
+
+
+def buffer(words: Sequence[str]) -> int:
+    """Bytes of a socket buffer, with K or M."""
+    value = size(words[0])
+    if value is None or not 0 < value < 2**31:
+        raise BadValue
+    return value
+
+
+def one_of(*choices: str) -> Parser:
+    """A parser of one of `choices`, returned as spelled here."""
+    known = {choice.lower(): choice for choice in choices}
+
+    def parse(words: Sequence[str]) -> str:
+        found = known.get(words[0].lower())
+        if found is None:
+            raise BadValue
+        return found
+
+    return parse
+
+
+def some_of(*choices: str) -> Parser:
+    """A parser of any of `choices`, returned as a frozen set spelled as here."""
+    known = {choice.lower(): choice for choice in choices}
+
+    def parse(words: Sequence[str]) -> frozenset[str]:
+        found = []
+        for index, text in enumerate(words):
+            choice = known.get(text.lower())
+            if choice is None:
+                raise BadValue(index)
+            found.append(choice)
+        return frozenset(found)
+
+    return parse
+
+
+def addresses(words: Sequence[str]) -> tuple[str, ...]:
+    """Entries of an access list. A comma is only at home in braces: 10.0.0.{1,2}."""
+    for index, text in enumerate(words):
+        if "," in text and "," in text.partition("{")[0] + text.rpartition("}")[2]:
+            raise BadValue(index, ", which has a comma; blanks go between addresses")
+    return tuple(words)
+
+
+def binds(words: Sequence[str]) -> tuple[str, ...]:
+    """Addresses, host names or interface names; or one path, for a unix socket."""
+    for index, text in enumerate(words):
+        if "/" in text and (len(words) > 1 or not text.startswith("/")):
+            raise BadValue(index)
+    return tuple(words)
+
+
+def variables(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """NAME=VALUE pairs, in order."""
+    found = []
+    for index, text in enumerate(words):
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise BadValue(index)
+        found.append((name, value))
+    return tuple(found)
+
+
+def _minutes(text: str, index: int) -> int:
+    """Minutes of the day of H:M; 24:00 is 1440."""
+    hour, colon, minute = text.partition(":")
+    hours, minutes = number(hour), number(minute)
+    if not colon or hours is None or minutes is None or minutes > 59 or hours * 60 + minutes > 1440:
+        raise BadValue(index)
+    return hours * 60 + minutes
+
+
+def times(words: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Spans of the day H:M-H:M in minutes, both ends included; one that ends before it starts spans midnight."""
+    found = []
+    for index, text in enumerate(words):
+        first, dash, last = text.partition("-")
+        if not dash:
+            raise BadValue(index)
+        # The last minute of a day is 23:59, so 24:00 is written as that at the end and as 0:00 at the start.
+        found.append((_minutes(first, index) % 1440, min(_minutes(last, index), 1439)))
+    return tuple(found)
+
+
+def deny_time(words: Sequence[str]) -> int:
+    """Minutes; FOREVER is UNLIMITED, NEVER is 0."""
+    text = words[0].upper()
+    if text in ("FOREVER", "NEVER"):
+        return UNLIMITED if text == "FOREVER" else 0
+    value = number(text)
+    if value is None or value > 2**31 - 1:
+        raise BadValue
+    return value
+
+
+def versions(words: Sequence[str]) -> tuple[int, int]:
+    """An RPC version N or a range N-M."""
+    first, dash, last = words[0].partition("-")
+    low, high = number(first), number(last if dash else first)
+    if low is None or high is None or low > high:
+        raise BadValue
+    return low, high
+
+
+FACILITIES = ("daemon", "auth", "authpriv", "user", "mail", "lpr", "news", "uucp", "ftp", "cron", "syslog", "kern",
+              *(f"local{n}" for n in range(8)))
+LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
+
+
+def log_type(words: Sequence[str]) -> LogType:
+    """`SYSLOG facility [level]` or `FILE path [soft [hard]]`; sizes are bytes, with K or M."""
+    kind = words[0].upper()
+    if kind == "SYSLOG":
+        if not 2 <= len(words) <= 3:
+            raise BadValue(0, " without a facility" if len(words) < 2 else " with so many words")
+        if words[1].lower() not in FACILITIES:
+            raise BadValue(1)
+        level = words[2].lower() if len(words) > 2 else "info"
+        if level not in LEVELS:
+            raise BadValue(2)
+        return LogType(LogKind.SYSLOG, facility=words[1].lower(), level=level)
+    if kind != "FILE":
+        raise BadValue
+    if not 2 <= len(words) <= 4:
+        raise BadValue(0, " without a path" if len(words) < 2 else " with so many words")
+    limits: list[int] = []
+    for index, text in enumerate(words[2:], 2):
+        value = size(text)
+        if value is None:
+            raise BadValue(index)
+        limits.append(value)
+    if len(limits) == 2 and limits[1] < limits[0]:
+        raise BadValue(3, ", which is below the soft limit")
+    if len(limits) == 1:  # what xinetd allows beyond the soft limit: a hundredth, at least 5 KiB and at most 20 KiB
+        limits.append(limits[0] + min(max(limits[0] // 100, 5 * 1024), 20 * 1024))
+    return LogType(LogKind.FILE, path=words[1], soft_limit=limits[0] if limits else None,
+                   hard_limit=limits[1] if limits else None)
