@@ -1,15 +1,15 @@
 """access_times becomes two numbers: from when until when a service is open, in Unix seconds.
 
 The core compares the clock with an interval and knows nothing of days and zones; whoever owns the Plan asks
-for the next interval when one has passed, or when the clock was set. Nothing here reads a clock or a zone: both
-come in as arguments.
+for the next interval when one has passed, or when the clock was set. Nothing here reads a clock or a zone:
+both come in as arguments.
 
-Local time is what the converter says it is, so a day may have 23, 24 or 25 hours, and an hour may come twice or
-never. A window opens and closes when local clocks show its ends, each time they do: 2:00-2:59 is two hours long
-on the night clocks go back, and does not open on the night they go forward. The way from a moment to the next
-border is first guessed as if clocks ran on; where local and real time turn out to differ, the change between is
-found by halving, and the search goes on from there. (Two changes that cancel out within a day go unseen; no zone
-has them.)
+Local time is what the converter says it is, so a day may have 23, 24 or 25 hours, and an hour may come
+twice or never. A window opens and closes when local clocks show its ends, each time they do: 2:00-2:59 is
+two hours long on the night clocks go back, and does not open on the night they go forward. The way from a
+moment to the next border is first guessed as if clocks ran on; where local and real time turn out to
+differ, the change between is found by halving, and the search goes on from there. (Two changes that cancel
+out within a day go unseen; no zone has them.)
 """
 
 from __future__ import annotations
