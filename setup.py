@@ -6,7 +6,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["_board", "_program", "_accept", "_relay"]
+MODULES = ["_board", "_program", "_admit", "_reception", "_accept", "_relay"]
 HEADERS = [str(p) for p in sorted(Path("fastinetd").glob("*.h")) + sorted(Path("fastinetd").glob("*.pxd"))]
 FLAGS = {
     "release": ["-O2"],
@@ -28,7 +28,7 @@ setup(
                 f"fastinetd.{name}",
                 [f"fastinetd/{name}.pyx"],
                 depends=HEADERS,
-                extra_compile_args=[*FLAGS[build], "-Wall", "-Wextra", "-Wno-unused-function", "-fstack-protector-strong"],
+                extra_compile_args=[*FLAGS[build], "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-sign-compare", "-fstack-protector-strong"],
                 extra_link_args=LINK.get(build, []),
             )
             for name in MODULES

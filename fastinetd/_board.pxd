@@ -9,7 +9,7 @@ them, and when a process died in between, the supervisor closes the gate for som
 between `enter` and `leave`, and counts again from the slots.
 
 Rules of this file
- - A slot is changed by the process whose section it names; by the supervisor once that process is dead.
+ - A slot in use is changed by the process whose section it names; by the supervisor once that process is dead.
  - take and give_back run between enter and leave, and nothing that can block does.
  - Counters are added to by their section's owner only; readers may see one number newer than another.
  - A journal record is complete before `head` moves past it; `head` is its section's, `tail` the supervisor's.
@@ -114,10 +114,10 @@ cdef struct Row:
     u32 closed  # 1: the supervisor is to listen again after rate_pause
 
 cdef struct Slot:
-    u32 state
-    u32 section
+    u32 word  # SlotState, and from bit 8 on the section of the process that answers for it: one word, changed at once
     i32 pid
     u32 row
+    u32 unused
     u64 source  # hash of row and address; 0: not counted
     u64 started  # CLOCK_MONOTONIC, nanoseconds
     u8 address[16]
@@ -174,6 +174,18 @@ cdef struct View:
 
 cdef inline Counters *counters_of(View *b, u32 section, u32 row) noexcept nogil:
     return &b.counters[<u64> section * b.header.rows + row]
+
+
+cdef inline u32 state_of(Slot *slot) noexcept nogil:
+    return load32(&slot.word) & 0xFF
+
+
+cdef inline u32 section_of(Slot *slot) noexcept nogil:
+    return load32(&slot.word) >> 8
+
+
+cdef inline void set_state(Slot *slot, u32 state, u32 section) noexcept nogil:
+    store32(&slot.word, state | section << 8)
 
 
 # ---- the gate ----

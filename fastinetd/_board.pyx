@@ -379,8 +379,8 @@ cdef class Board:
         found = []
         for i in range(load32(&self.view.header.slots_high)):
             s = &self.view.slots[i]
-            if load32(&s.state) != FREE and (only < 0 or s.section == only):
-                found.append(SlotTuple(i, s.state, s.section, s.pid, s.row, s.started / 1e9,
+            if state_of(s) != FREE and (only < 0 or section_of(s) == only):
+                found.append(SlotTuple(i, state_of(s), section_of(s), s.pid, s.row, s.started / 1e9,
                                        address_text(s.address, s.family), s.port))
         return found
 
@@ -390,26 +390,24 @@ cdef class Board:
         cdef Slot *s
         for i in range(load32(&self.view.header.slots_high)):
             s = &self.view.slots[i]
-            if s.pid == pid and load32(&s.state) != FREE:
+            if s.pid == pid and state_of(s) != FREE:
                 return i
         return -1
 
     def adopt(self, u32 section, u32 heir) -> list:
-        """Give the slots of a dead process to `heir` and free those without a server. Returns (slot, pid, state)."""
+        """Give the slots of a dead process to `heir` and free those without a server. Returns (slot, pid, state as it was)."""
         cdef u32 i
         cdef Slot *s
         adopted = []
         for i in range(load32(&self.view.header.slots_high)):
             s = &self.view.slots[i]
-            if load32(&s.state) == FREE or s.section != section:
+            if state_of(s) == FREE or section_of(s) != section:
                 continue
             if s.pid == 0:
-                store32(&s.state, FREE)
+                set_state(s, FREE, 0)
                 continue
-            s.section = heir
-            if s.state == TAKEN:
-                store32(&s.state, RUNNING)
-            adopted.append((i, s.pid, s.state))
+            adopted.append((i, s.pid, SlotState(state_of(s))))
+            set_state(s, state_of(s), heir)
         return adopted
 
     def close_gate(self, dead: set) -> bool:
@@ -439,7 +437,7 @@ cdef class Board:
             b.rows[i].live = 0
         for i in range(b.header.slots_high):
             s = &b.slots[i]
-            if s.state != TAKEN and s.state != RUNNING:
+            if state_of(s) != TAKEN and state_of(s) != RUNNING:
                 continue
             b.rows[s.row].live += 1
             total += 1

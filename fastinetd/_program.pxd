@@ -1,0 +1,75 @@
+"""A service as the hot path needs it: C arrays, built once from the Plan and only read afterwards."""
+
+from fastinetd._linux cimport *
+
+
+cdef extern from "_spawn_plan.h" nogil:
+    enum:
+        SPAWN_LIMITS
+    ctypedef struct rlimit_t "struct rlimit":
+        u64 rlim_cur
+        u64 rlim_max
+    struct spawn_plan:
+        const char *path
+        char **argv
+        const u32 *groups
+        rlimit_t limits[8]
+        int resources[8]
+        int limit_count
+        int group_count
+        int change_ids
+        u32 uid
+        u32 gid
+        int umask
+        int set_nice
+        int nice
+        int use_posix_spawn
+
+
+cdef struct Range4:
+    u32 first
+    u32 last
+    u32 verdict
+
+cdef struct Range6:
+    u64 first_high
+    u64 first_low
+    u64 last_high
+    u64 last_low
+    u32 verdict
+
+cdef struct Peer:
+    u8 address[16]
+    u16 family  # AF_INET (also for IPv4-mapped), AF_INET6, AF_UNIX; 0: unknown
+    u16 port
+
+cdef struct Target:
+    u32 row
+    u32 log_success
+    u32 log_failure
+    u32 builtin  # the relay's; NOT_BUILTIN for a program
+    bint unix_socket
+    u32 count4
+    u32 count6
+    Range4 *ranges4
+    Range6 *ranges6
+    char **envp  # the connection's variables first, then the constant ones
+    spawn_plan spawn
+
+
+cdef class Ranges:
+    cdef Range4 *ranges4
+    cdef Range6 *ranges6
+    cdef u32 count4
+    cdef u32 count6
+
+
+cdef class Program:
+    cdef Target target
+    cdef list kept
+    cdef char **argv
+    cdef u32 *groups
+
+
+cdef void peer_of(const sockaddr_storage *address, socklen_t length, Peer *peer) noexcept nogil
+cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil

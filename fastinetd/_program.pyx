@@ -1,0 +1,207 @@
+"""Programs: argv, environment, ids, limits and address ranges of a service as C arrays.
+
+Theory. A program is built by the supervisor before the roles are forked and never changed, so every role has it
+without copying anything. Only the variables that tell of the connection differ from start to start; they are
+written into buffers of this process that the first entries of every environment point at.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset, strlen
+
+from fastinetd._linux cimport *
+from fastinetd._program cimport *
+
+cdef enum:
+    VARIABLES = 8  # places for the connection's variables at the head of an environment
+    ROOM = 80
+
+cdef char scratch[VARIABLES][ROOM]
+
+INET_VARIABLES = (
+    "TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALIP", "TCPLOCALPORT", "PROTO", "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_HOST",
+)
+"""What a server on an Internet socket is told of its client. Where the client is unknown only REMOTE_HOST is set."""
+
+UNIX_VARIABLES = ("IPCREMOTEEUID", "IPCREMOTEEGID", "PROTO")
+"""What a server on a unix socket is told of its client (the names of the UCSPI programs)."""
+
+CONNECTION_VARIABLES = frozenset(INET_VARIABLES + UNIX_VARIABLES)
+"""Names that are never taken over from the daemon's own environment."""
+
+
+cdef u8 *MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
+
+
+cdef void peer_of(const sockaddr_storage *address, socklen_t length, Peer *peer) noexcept nogil:
+    """The peer's address in the Board's form; an IPv4 address inside IPv6 is plain IPv4."""
+    cdef sockaddr_in *four = <sockaddr_in *> address
+    cdef sockaddr_in6 *six = <sockaddr_in6 *> address
+    cdef int i
+    memset(peer, 0, sizeof(Peer))
+    if length < sizeof(u16):
+        return
+    peer.family = address.ss_family
+    if peer.family == AF_INET:
+        memcpy(peer.address, &four.sin_addr, 4)
+        peer.port = ntohs(four.sin_port)
+    elif peer.family == AF_INET6:
+        peer.port = ntohs(six.sin6_port)
+        for i in range(12):
+            if six.sin6_addr.s6_addr[i] != MAPPED[i]:
+                memcpy(peer.address, &six.sin6_addr, 16)
+                return
+        peer.family = AF_INET
+        memcpy(peer.address, &six.sin6_addr.s6_addr[12], 4)
+
+
+cdef int put(char *into, const char *name, const char *value) noexcept nogil:
+    cdef size_t n = strlen(name)
+    cdef size_t m = strlen(value)
+    memcpy(into, name, n)
+    memcpy(into + n, value, m + 1)
+    return 0
+
+
+cdef void put_number(char *into, const char *name, u32 value) noexcept nogil:
+    cdef char digits[12]
+    cdef int i = 11
+    digits[i] = 0
+    while True:
+        i -= 1
+        digits[i] = <char> (48 + value % 10)
+        value //= 10
+        if value == 0:
+            break
+    put(into, name, &digits[i])
+
+
+cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil:
+    """The environment of one start: writes the connection's variables, returns where the block begins."""
+    cdef char text[64]
+    cdef sockaddr_storage own
+    cdef socklen_t length
+    cdef Peer local
+    cdef ucred credentials
+    if target.unix_socket:
+        length = sizeof(credentials)
+        if getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0:
+            credentials.uid = credentials.gid = 0xFFFFFFFF
+        put_number(scratch[5], "IPCREMOTEEUID=", credentials.uid)
+        put_number(scratch[6], "IPCREMOTEEGID=", credentials.gid)
+        put(scratch[7], "PROTO=", "IPC")
+        return target.envp + (VARIABLES - 3)
+    if peer.family != AF_INET and peer.family != AF_INET6:
+        put(scratch[7], "REMOTE_HOST=", "<no address>")
+        return target.envp + (VARIABLES - 1)
+    inet_ntop(peer.family, peer.address, text, sizeof(text))
+    put(scratch[0], "TCPREMOTEIP=", text)
+    put(scratch[5], "REMOTE_ADDR=", text)
+    put(scratch[7], "REMOTE_HOST=", text)
+    put_number(scratch[1], "TCPREMOTEPORT=", peer.port)
+    put_number(scratch[6], "REMOTE_PORT=", peer.port)
+    length = sizeof(own)
+    if getsockname(fd, <sockaddr *> &own, &length) < 0:
+        length = 0
+    peer_of(&own, length, &local)
+    if local.family != AF_INET and local.family != AF_INET6:
+        local.family = AF_INET
+    inet_ntop(local.family, local.address, text, sizeof(text))
+    put(scratch[2], "TCPLOCALIP=", text)
+    put_number(scratch[3], "TCPLOCALPORT=", local.port)
+    put(scratch[4], "PROTO=", "TCP")
+    return target.envp
+
+
+cdef void *array(size_t count, size_t size) except NULL:
+    """Zeroed memory, at least one element."""
+    cdef void *memory = calloc(count if count else 1, size)
+    if memory == NULL:
+        raise MemoryError
+    return memory
+
+
+cdef class Ranges:
+    """Sorted address ranges with a verdict each, shared by all services with the same lists."""
+
+    def __cinit__(self, ranges4, ranges6):
+        """`ranges4` and `ranges6`: (first, last, verdict) with addresses as integers, sorted and disjoint."""
+        cdef u32 i
+        self.count4, self.count6 = len(ranges4), len(ranges6)
+        self.ranges4 = <Range4 *> array(self.count4, sizeof(Range4))
+        self.ranges6 = <Range6 *> array(self.count6, sizeof(Range6))
+        for i, (first, last, verdict) in enumerate(ranges4):
+            self.ranges4[i].first, self.ranges4[i].last, self.ranges4[i].verdict = first, last, verdict
+        for i, (first, last, verdict) in enumerate(ranges6):
+            self.ranges6[i].first_high, self.ranges6[i].first_low = first >> 64, first & 0xFFFFFFFFFFFFFFFF
+            self.ranges6[i].last_high, self.ranges6[i].last_low = last >> 64, last & 0xFFFFFFFFFFFFFFFF
+            self.ranges6[i].verdict = verdict
+
+    def __dealloc__(self):
+        free(self.ranges4)
+        free(self.ranges6)
+
+
+cdef class Program:
+    """How a service's server is started, and who may start it. Built once, read by every role."""
+
+    def __cinit__(self):
+        memset(&self.target, 0, sizeof(self.target))
+        self.kept = []
+
+    def __init__(
+        self, int row, *, path: bytes, argv, environ, ids=None, groups=None, limits=(), umask=None, nice=None,
+        ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False, bint posix_spawn=False, int builtin=0,
+    ):
+        """`argv` and `environ` ("NAME=value") are bytes; `ids` is (uid, gid) or None to stay; `groups` the supplementary
+        group ids or None to leave them; `limits` are (resource, soft, hard); `nice` is absolute; `ranges` a Ranges."""
+        cdef Target *t = &self.target
+        cdef Ranges r
+        cdef bytes text
+        cdef int i
+        if len(limits) > SPAWN_LIMITS:
+            raise ValueError(f"more than {SPAWN_LIMITS} resource limits")
+        t.row, t.log_success, t.log_failure, t.builtin = row, log_success, log_failure, builtin
+        t.unix_socket = unix_socket
+        if ranges is not None:
+            r = ranges
+            self.kept.append(r)
+            t.ranges4, t.ranges6, t.count4, t.count6 = r.ranges4, r.ranges6, r.count4, r.count6
+        self.kept.append(path)
+        t.spawn.path = path
+        self.argv = <char **> array(len(argv) + 1, sizeof(char *))
+        for i, text in enumerate(argv):
+            self.kept.append(text)
+            self.argv[i] = text
+        t.spawn.argv = self.argv
+        t.envp = <char **> array(len(environ) + VARIABLES + 1, sizeof(char *))
+        for i in range(VARIABLES):
+            t.envp[i] = scratch[i]
+        for i, text in enumerate(environ):
+            self.kept.append(text)
+            t.envp[VARIABLES + i] = text
+        t.spawn.group_count = -1
+        if groups is not None:
+            self.groups = <u32 *> array(len(groups), sizeof(u32))
+            for i, group in enumerate(groups):
+                self.groups[i] = group
+            t.spawn.groups, t.spawn.group_count = self.groups, len(groups)
+        if ids is not None:
+            t.spawn.change_ids = 1
+            t.spawn.uid, t.spawn.gid = ids
+        for i, (resource, soft, hard) in enumerate(limits):
+            t.spawn.resources[i] = resource
+            t.spawn.limits[i].rlim_cur, t.spawn.limits[i].rlim_max = soft, hard
+        t.spawn.limit_count = len(limits)
+        t.spawn.umask = -1 if umask is None else umask
+        if nice is not None:
+            t.spawn.set_nice, t.spawn.nice = 1, nice
+        t.spawn.use_posix_spawn = posix_spawn
+
+    def __dealloc__(self):
+        free(self.argv)
+        free(self.groups)
+        free(self.target.envp)
+
+    @property
+    def row(self) -> int:
+        return self.target.row

@@ -1,0 +1,73 @@
+"""What acceptor and relay have in common: listeners, admission, questions to the doorman."""
+
+from fastinetd._admit cimport Pool
+from fastinetd._board cimport Board, View, Verdict
+from fastinetd._linux cimport *
+from fastinetd._program cimport Peer, Target
+
+cdef enum:
+    EVENTS = 256  # taken from the kernel at once
+    BATCH = 16  # connections accepted in a row from one listener
+    ITS_TIME = 0x7FFFFFFF  # `happened` without an event: what `due` asked for
+    QUESTIONS = 256  # clients that may wait for the doorman at a time
+
+cdef enum EventKind:
+    ON_LISTENER = 0
+    ON_CONTROL = 1
+    ON_DOORMAN = 2
+    ON_OTHER = 3  # the subclass's: `index` is its own
+
+cdef struct Listener:
+    int fd
+    bint paused
+    bint shut  # over_rate = close has shut it down
+    u64 until  # CLOCK_MONOTONIC: when a paused one is watched again
+    Target *target
+
+cdef struct Question:
+    int fd  # -1: unused
+    u32 listener
+    bint paid
+    u64 cookie
+    u64 deadline
+    Peer peer
+
+cdef class Reception:
+    cdef Board board
+    cdef View *b
+    cdef u32 section
+    cdef Pool pool
+    cdef int epoll
+    cdef int control
+    cdef int doorman
+    cdef bint retired
+    cdef list programs
+    cdef Listener *listeners
+    cdef u32 count
+    cdef u32 paused
+    cdef Question questions[256]
+    cdef u32 asking
+    cdef u64 cookies
+    cdef bint asked_again
+    cdef epoll_event events[256]
+
+    cdef int watch(self, int fd, EventKind kind, u32 index, u32 events) noexcept nogil
+    cdef void pause(self, Listener *listener, u64 nanoseconds) noexcept nogil
+    cdef void resume(self) noexcept nogil
+    cdef void await_room(self) noexcept nogil
+    cdef void serve(self, u32 index) noexcept nogil
+    cdef void greet(self, u32 index, int fd, Peer *peer, bint paid, bint vouched) noexcept nogil
+    cdef void refuse(self, Listener *listener, int fd, Peer *peer, Verdict verdict) noexcept nogil
+    cdef void ask(self, u32 index, int fd, Peer *peer, bint paid) noexcept nogil
+    cdef void send_question(self, Question *question) noexcept nogil
+    cdef void answers(self) noexcept nogil
+    cdef void overdue(self, u64 now) noexcept nogil
+    cdef void hear(self) noexcept nogil
+    cdef void retire(self) noexcept nogil
+    cdef int timeout(self) noexcept nogil
+    cdef void receive(self) noexcept nogil
+    # the subclass's
+    cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil
+    cdef void happened(self, u32 index, u32 events) noexcept nogil
+    cdef i64 due(self) noexcept nogil
+    cdef bint busy(self) noexcept nogil
