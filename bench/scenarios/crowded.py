@@ -1,0 +1,28 @@
+"""The large installation: 1,000 services, 2,000 servers running, and new connections coming in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.load import Sample, held
+from bench.scenario import RATE_COLUMNS, Bench, Case, Target
+
+SUMMARY = "1,000 services and 2,000 running servers"
+COLUMNS = RATE_COLUMNS
+BASELINE = "xinetd"
+TARGETS = (Target("fastinetd", "rate", at_least=3.0, over="xinetd"),)
+SERVICES, RUNNING = 1000, 2000
+CONTENDERS = ("fastinetd", "xinetd", "inetd")
+
+
+def cases(bench: Bench) -> dict[str, Case]:
+    def case(name: str) -> Case:
+        def measure() -> Sample:
+            services = bench.services(SERVICES, "idle")
+            services[-1] = replace(services[-1], program=bench.programs["hello"])
+            with bench.server(name, services) as server, held(services[0].port, RUNNING, SERVICES - 1):
+                return bench.drive(server, services[-1])
+
+        return measure
+
+    return {name: case(name) for name in CONTENDERS if name in bench.peers}
