@@ -16,12 +16,13 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import Entries, Entry, place_of
 from fastinetd.config.interpret import Block, interpret
 from fastinetd.config.model import Config, Family, Place, Rate, Service
-from fastinetd.config.settings import INTERNALS, SETTINGS
+from fastinetd.config.settings import INTERNALS, REMEDIES, SETTINGS
 from fastinetd.config.xinetd import shown
 
 RATE = Rate(50, 1.0, 10)
 """What `cps` is when nobody writes it."""
 
+_PORTLESS = frozenset({"RPC", "TCPMUX", "TCPMUXPLUS"})
 _RLIMITS = tuple(name for name in SETTINGS if name.startswith("rlimit_"))
 _NOT_FIELDS = frozenset({"v6only", "disable", "server_args", "enabled", "disabled", "name", *_RLIMITS})
 """Values that are not fields of Service, but go into one in another form."""
@@ -120,8 +121,6 @@ def _complete(entry: Entry, values: dict[str, Any], report: Report, name: str) -
 
     socket_type, protocol = values.get("socket_type"), values.get("protocol")
     if protocol is None and socket_type in ("stream", "dgram") and "protocol" not in written:
-        if "UNLISTED" in types and "INTERNAL" not in types:
-            missing("protocol", " although it is UNLISTED")
         values["protocol"] = protocol = "tcp" if socket_type == "stream" else "udp"
     elif socket_type is None and protocol in ("tcp", "udp", "unix"):
         values["socket_type"] = socket_type = "dgram" if protocol == "udp" else "stream"
@@ -136,11 +135,14 @@ def _complete(entry: Entry, values: dict[str, Any], report: Report, name: str) -
     if protocol == "unix":
         if not values.get("bind"):
             missing("bind", ", which is the path of its unix socket")
-    elif "UNLISTED" in types and values.get("port") is None and "RPC" not in types:
+    elif "UNLISTED" in types and values.get("port") is None and not types & _PORTLESS:
         missing("port", " although it is UNLISTED")
     if "INTERNAL" in types:
         known = INTERNALS.get(socket_type or "", ())
-        if socket_type and name.lower() not in known:
+        if name.lower() == "tcpmux":
+            report.add("not-started", place, service=entry.name, what="the built-in service tcpmux", remedy=REMEDIES["type"])
+            sound = False
+        elif socket_type and name.lower() not in known:
             report.add("no-such-internal", place, service=shown(name), socket_type=socket_type, known=", ".join(known) or "none")
             sound = False
     else:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from fastinetd.config import inetd, toml, xinetd
 from fastinetd.config.build import Choice, build, with_defaults
@@ -44,13 +45,13 @@ def load(
         return Config(path, (), fatal=True)
     files = _Files(report)
     try:
-        text = files.read(path)
-    except OSError as error:
+        text, identity = files.read(path)
+    except (OSError, ValueError) as error:
         report.add("cannot-read", Place(path, 1), path=path, reason=_reason(error))
         return Config(path, (), fatal=True)
     if kind == "auto":
         kind = guess(path, text)
-    with files.reading(path):
+    with files.reading(identity):
         if kind == "inetd":
             config = inetd.read(text, path, dialect, report)
         elif kind == "toml":
@@ -62,7 +63,7 @@ def load(
 
 def guess(path: str, text: str) -> str:
     """The kind of a configuration file: by its name, and by its first lines that say something."""
-    name = os.path.basename(path)
+    name = path.rpartition("/")[2]
     if name.endswith(".toml"):
         return "toml"
     if "inetd.conf" not in name or "xinetd" in name:
@@ -84,8 +85,8 @@ def _xinetd(text: str, path: str, files: _Files, report: Report, inetd_compat: s
     if inetd_compat is None:
         return config
     try:
-        extra = files.read(inetd_compat)
-    except OSError as error:
+        extra, _ = files.read(inetd_compat)
+    except (OSError, ValueError) as error:
         # As in xinetd, there need not be one.
         if not isinstance(error, FileNotFoundError):
             report.add("cannot-include", Place(inetd_compat, 1), path=inetd_compat, reason=_reason(error))
@@ -96,8 +97,13 @@ def _xinetd(text: str, path: str, files: _Files, report: Report, inetd_compat: s
     return replace(config, services=config.services + added, broken=config.broken + more.broken)
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+def _reason(error: OSError | ValueError) -> str:
+    """What went wrong; a ValueError is a path that no file can have."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+_Identity = tuple[int, int]
+"""Device and inode: a file is the same under all its names."""
 
 
 class _Files:
@@ -105,52 +111,53 @@ class _Files:
 
     def __init__(self, report: Report) -> None:
         self.seen: list[str] = []
-        self._chain: list[str] = []
+        self._chain: list[_Identity] = []
         self._report = report
 
-    def read(self, path: str, regular: bool = False) -> str:
-        """The text of a file. Raises OSError, also for what is not a regular file where `regular` asks for one."""
+    def read(self, path: str, regular: bool = False) -> tuple[str, _Identity]:
+        """The text of a file. Raises OSError, also for what is not a regular file where `regular` asks for one,
+        and ValueError for a path that no file can have."""
         self.seen.append(path)
         # A folder may hold anything: opening a pipe must not wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0))
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            mode = os.fstat(descriptor).st_mode
-            if regular and not stat.S_ISREG(mode):
+        try:
+            status = os.fstat(descriptor)
+            if regular and not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
-            data = file.read()
-        return data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+            parts = []
+            while part := os.read(descriptor, max(status.st_size, 4096) + 1):
+                parts.append(part)
+        finally:
+            os.close(descriptor)
+        text = b"".join(parts).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        return text, (status.st_dev, status.st_ino)
 
     def sources(self, keyword: str, path: str, place: Place) -> Iterator[tuple[str, str]]:
         """What a reader's `include` or `includedir` at `place` means: names and texts, in turn."""
-        path = _resolved(path, place.file)
-        if keyword == "include":
-            paths = [path]
-        else:
-            try:
-                paths = self._folder(path, place)
-            except (OSError, ValueError) as error:
-                reason = _reason(error) if isinstance(error, OSError) else str(error)
-                self._report.add("cannot-include", place, path=path, reason=reason)
-                return
+        try:
+            path = _resolved(path, place.file)
+            paths = [path] if keyword == "include" else self._folder(path, place)
+        except (OSError, ValueError) as error:
+            self._report.add("cannot-include", place, path=path, reason=_reason(error))
+            return
         for name in paths:
-            if os.path.realpath(name) in self._chain:
+            try:
+                text, identity = self.read(name, regular=True)
+            except (OSError, ValueError) as error:
+                self._report.add("cannot-include", place, path=name, reason=_reason(error))
+                continue
+            if identity in self._chain:
                 self._report.add("include-cycle", place, path=name)
             elif len(self._chain) >= DEPTH:
                 self._report.add("include-depth", place, depth=DEPTH)
             else:
-                try:
-                    text = self.read(name, regular=True)
-                except (OSError, ValueError) as error:
-                    reason = _reason(error) if isinstance(error, OSError) else str(error)
-                    self._report.add("cannot-include", place, path=name, reason=reason)
-                    continue
-                with self.reading(name):
+                with self.reading(identity):
                     yield name, text
 
     @contextmanager
-    def reading(self, path: str) -> Iterator[None]:
-        """While a reader works on the text of `path`, including it again is a cycle."""
-        self._chain.append(os.path.realpath(path))
+    def reading(self, identity: _Identity) -> Iterator[None]:
+        """While a reader works on the text of a file, including it again is a cycle."""
+        self._chain.append(identity)
         try:
             yield
         finally:
@@ -174,5 +181,6 @@ def _resolved(path: str, including: str) -> str:
     """A relative path starts at the folder of the file that names it or, as in xinetd, at the current folder."""
     if path.startswith("/"):
         return path
-    near = os.path.join(os.path.dirname(including), path)
-    return near if "\0" in path or os.path.exists(near) or not os.path.exists(path) else path
+    folder, slash, _ = including.rpartition("/")
+    near = folder + slash + path
+    return path if not Path(near).exists() and Path(path).exists() else near

@@ -61,7 +61,7 @@ class Setting:
     toml_only: bool = False
 
 
-INTERNALS = {kind: ("chargen", "daytime", "discard", "echo", "time") for kind in ("stream", "dgram")}
+INTERNALS = dict.fromkeys(("stream", "dgram"), ("chargen", "daytime", "discard", "echo", "time"))
 """Built-in services by socket type."""
 
 SOCKET_TYPES = ("stream", "dgram", "raw", "seqpacket")
