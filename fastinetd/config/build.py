@@ -1,9 +1,9 @@
 """From entries to a Config: defaults are merged in, the whole of each service is checked, records are made.
 
-`defaults` reach every service of the configuration, wherever in the files they stand. A service with an error goes to
-`Config.broken` as far as it could be read, every other one to `Config.services`; nothing a service says can harm
-another one. Bad values in `defaults` make the whole configuration unusable (`Config.fatal`), because they are often
-what protects the services.
+`defaults` reach every service of the configuration, wherever in the files they stand. A service with an error
+goes to `Config.broken` as far as it could be read, every other one to `Config.services`; nothing a service
+says can harm another one. Bad values in `defaults` make the whole configuration unusable (`Config.fatal`),
+because they are often what protects the services.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False) 
             if written.name in ("enabled", "disabled"):
                 for index, word in enumerate(written.words):
                     if word not in wanted.met:
-                        report.add("unknown-id", place_of(entry, written, index), name=written.name, value=shown(word))
+                        report.add(
+                            "unknown-id",
+                            place_of(entry, written, index),
+                            name=written.name,
+                            value=shown(word),
+                        )
     return Config(source, tuple(services), fatal=defaults.broken, broken=tuple(broken)), defaults
 
 
@@ -72,9 +77,11 @@ class Choice:
 def _id(entry: Entry, toml: bool) -> str:
     """The service's id, before its block is interpreted."""
     for written in entry.lines:
-        if written.name == "id" and written.operator == "=" and written.words:
-            if len(written.words) == 1 or (not toml and written.words[1][0] == "#"):
-                return written.words[0]
+        words = written.words
+        if written.name != "id" or written.operator != "=" or not words:
+            continue
+        if len(words) == 1 or (not toml and words[1][0] == "#"):
+            return words[0]
     return entry.name
 
 
@@ -106,7 +113,8 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tup
 
 
 def _complete(entry: Entry, values: dict[str, Any], report: Report, name: str) -> bool:
-    """Report what the service lacks, and fill in what follows from the rest. False when it cannot be started."""
+    """Report what the service lacks, and fill in what follows from the rest. False when it cannot be
+    started."""
     types, place = values.get("types", frozenset()), entry.place
     # What a value that could not be read would have been is not missing: it has its own message.
     written = {line.name for line in entry.lines}
@@ -115,8 +123,14 @@ def _complete(entry: Entry, values: dict[str, Any], report: Report, name: str) -
     def missing(attribute: str, reason: str = "") -> None:
         nonlocal sound
         if attribute not in written:
-            report.add("missing-attribute", place, service=entry.name, name=attribute, reason=reason,
-                       syntax=SETTINGS[attribute].syntax)
+            report.add(
+                "missing-attribute",
+                place,
+                service=entry.name,
+                name=attribute,
+                reason=reason,
+                syntax=SETTINGS[attribute].syntax,
+            )
         sound = False
 
     socket_type, protocol = values.get("socket_type"), values.get("protocol")
@@ -140,10 +154,22 @@ def _complete(entry: Entry, values: dict[str, Any], report: Report, name: str) -
     if "INTERNAL" in types:
         known = INTERNALS.get(socket_type or "", ())
         if name.lower() == "tcpmux":
-            report.add("not-started", place, service=entry.name, what="the built-in service tcpmux", remedy=REMEDIES["type"])
+            report.add(
+                "not-started",
+                place,
+                service=entry.name,
+                what="the built-in service tcpmux",
+                remedy=REMEDIES["type"],
+            )
             sound = False
-        elif socket_type and name.lower() not in known:
-            report.add("no-such-internal", place, service=shown(name), socket_type=socket_type, known=", ".join(known) or "none")
+        elif socket_type and name.lower() not in known and "SENSOR" not in values.get("flags", ()):
+            report.add(
+                "no-such-internal",
+                place,
+                service=shown(name),
+                socket_type=socket_type,
+                known=", ".join(known) or "none",
+            )
             sound = False
     else:
         if values.get("user") is None:
@@ -161,8 +187,14 @@ def _matching(entry: Entry, socket_type: str, protocol: str, report: Report) -> 
     wanted = {"tcp": ("stream",), "udp": ("dgram",), "unix": ("stream", "dgram", "seqpacket")}.get(protocol)
     if wanted is None or socket_type in wanted:
         return True
-    report.add("socket-and-protocol", _place(entry, "protocol"), service=entry.name, socket_type=socket_type,
-               protocol=protocol, remedy=f"socket_type = {' or '.join(wanted)}")
+    report.add(
+        "socket-and-protocol",
+        _place(entry, "protocol"),
+        service=entry.name,
+        socket_type=socket_type,
+        protocol=protocol,
+        remedy=f"socket_type = {' or '.join(wanted)}",
+    )
     return False
 
 
@@ -190,11 +222,30 @@ def _family(values: dict[str, Any]) -> Family:
     return Family.AUTO
 
 
-_INHERITED = ("only_from", "no_access", "log_type", "log_on_success", "log_on_failure", "instances", "per_source", "max_load",
-              "over_rate", "passenv", "umask", "spawn_primitive", "receive_buffer", "send_buffer")
+_INHERITED = (
+    "only_from",
+    "no_access",
+    "log_type",
+    "log_on_success",
+    "log_on_failure",
+    "instances",
+    "per_source",
+    "max_load",
+    "over_rate",
+    "passenv",
+    "umask",
+    "spawn_primitive",
+    "receive_buffer",
+    "send_buffer",
+)
 
 
 def with_defaults(service: Service, defaults: Block) -> Service:
     """A service read from inetd.conf, under the `defaults` of an xinetd.conf."""
     changed = {name: defaults.values[name] for name in _INHERITED if name in defaults.values}
-    return replace(service, rate=defaults.values.get("rate", RATE), places={**defaults.places, **service.places}, **changed)
+    return replace(
+        service,
+        rate=defaults.values.get("rate", RATE),
+        places={**defaults.places, **service.places},
+        **changed,
+    )

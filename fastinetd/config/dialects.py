@@ -39,13 +39,48 @@ class Dialect:
         return "nowait/CHILDREN/PER-MINUTE/PER-ADDRESS" if self.children else f"nowait{self.limits[0]}NUMBER"
 
 
-DIALECTS = {dialect.name: dialect for dialect in (
-    Dialect("debian", Family.SPLIT, Family.IPV6, (*_FOUR_SIX, "tcp46", "udp46", "unix"), "."),
-    Dialect("openbsd", Family.IPV4, Family.IPV6, (*_FOUR_SIX, "unix"), "."),
-    Dialect("freebsd", Family.IPV4, Family.IPV6, (*_FOUR_SIX, "tcp46", "udp46", "unix"), "/", children=True,
-            addresses=False, numbers=False, quotes=True, policies=True),
-    Dialect("netbsd", Family.IPV4, Family.IPV6, (*_FOUR_SIX, "unix"), ":.", rate=40, quotes=True, policies=True),
-    Dialect("inetutils", Family.IPV4, Family.IPV6, _FOUR_SIX, ".", rate=1000, indented=False, quotes=True),
-    Dialect("busybox", Family.IPV4, Family.DUAL, ("tcp", "tcp6", "udp", "udp6", "unix"), ".", rate=0, indented=False,
-            backslash=True, comment_anywhere=True, relative=True, whole_argv0=True),
-)}
+DIALECTS = {
+    dialect.name: dialect
+    for dialect in (
+        Dialect("debian", Family.SPLIT, Family.IPV6, (*_FOUR_SIX, "tcp46", "udp46", "unix"), "."),
+        Dialect("openbsd", Family.IPV4, Family.IPV6, (*_FOUR_SIX, "unix"), "."),
+        Dialect(
+            "freebsd",
+            Family.IPV4,
+            Family.IPV6,
+            (*_FOUR_SIX, "tcp46", "udp46", "unix"),
+            "/",
+            children=True,
+            addresses=False,
+            numbers=False,
+            quotes=True,
+            policies=True,
+        ),
+        Dialect(
+            "netbsd",
+            Family.IPV4,
+            Family.IPV6,
+            (*_FOUR_SIX, "unix"),
+            ":.",
+            rate=40,
+            quotes=True,
+            policies=True,
+        ),
+        Dialect(
+            "inetutils", Family.IPV4, Family.IPV6, _FOUR_SIX, ".", rate=1000, indented=False, quotes=True
+        ),
+        Dialect(
+            "busybox",
+            Family.IPV4,
+            Family.DUAL,
+            ("tcp", "tcp6", "udp", "udp6", "unix"),
+            ".",
+            rate=0,
+            indented=False,
+            backslash=True,
+            comment_anywhere=True,
+            relative=True,
+            whole_argv0=True,
+        ),
+    )
+}

@@ -1,4 +1,5 @@
-"""What the readers of xinetd.conf and TOML hand to build.py: entries made of written lines, not yet interpreted."""
+"""What the readers of xinetd.conf and TOML hand to build.py: entries made of written lines, not yet
+interpreted."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ from typing import NamedTuple
 from fastinetd.config.model import Place
 
 Sources = Callable[[str, str, Place], Iterable[tuple[str, str]]]
-"""The callback that gives a reader the files of an `include` or `includedir` line: (keyword, path, place of the path)
--> (file name, text) of each file in turn. It reports what it cannot read itself, and yields what it can."""
+"""The callback that gives a reader the files of an `include` or `includedir` line: (keyword, path, place of
+the path) -> (file name, text) of each file in turn. It reports what it cannot read itself, and yields what it
+can."""
 
 
 class Written(NamedTuple):

@@ -1,22 +1,23 @@
 """Reader of inetd.conf: text and a dialect in, a Config out.
 
-A line is `SERVICE SOCKET-TYPE PROTOCOL wait|nowait USER PROGRAM ARGV0 ARGUMENTS...`. What differs between systems is in
-dialects.py; what is foreign to the chosen dialect but has one plain meaning is taken with a warning. A bad line is
-reported at the word that is wrong and skipped; no line can harm another one.
+A line is `SERVICE SOCKET-TYPE PROTOCOL wait|nowait USER PROGRAM ARGV0 ARGUMENTS...`. What differs between
+systems is in dialects.py; what is foreign to the chosen dialect but has one plain meaning is taken with a
+warning. A bad line is reported at the word that is wrong and skipped; no line can harm another one.
 
-Services take their arguments as written, argv[0] first, and the further groups of their user; each may start 256 times
-in a minute unless its line says otherwise. Above that the surplus waits, where the old daemons switched it off.
+Services take their arguments as written, argv[0] first, and the further groups of their user; each may start
+256 times in a minute unless its line says otherwise. Above that the surplus waits, where the old daemons
+switched it off.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.dialects import DIALECTS, Dialect
+from fastinetd.config.inetd_lines import BadLine, Word, logical_lines
 from fastinetd.config.model import Config, Family, Place, Rate, Service
 from fastinetd.config.settings import INTERNALS
 from fastinetd.config.values import BadValue, number, octal, size
@@ -29,30 +30,20 @@ PAUSE = 600
 
 _FIELDS = ("service", "socket type", "protocol", "wait or nowait", "user", "program")
 _PROTOCOLS = {  # word -> protocol, family where the dialect does not decide
-    "tcp": ("tcp", None), "tcp4": ("tcp", Family.IPV4), "tcp6": ("tcp", None), "tcp46": ("tcp", Family.DUAL),
-    "tcp6only": ("tcp", Family.IPV6), "udp": ("udp", None), "udp4": ("udp", Family.IPV4), "udp6": ("udp", None),
-    "udp46": ("udp", Family.DUAL), "udp6only": ("udp", Family.IPV6), "unix": ("unix", Family.UNIX),
+    "tcp": ("tcp", None),
+    "tcp4": ("tcp", Family.IPV4),
+    "tcp6": ("tcp", None),
+    "tcp46": ("tcp", Family.DUAL),
+    "tcp6only": ("tcp", Family.IPV6),
+    "udp": ("udp", None),
+    "udp4": ("udp", Family.IPV4),
+    "udp6": ("udp", None),
+    "udp46": ("udp", Family.DUAL),
+    "udp6only": ("udp", Family.IPV6),
+    "unix": ("unix", Family.UNIX),
 }
 _SOCKET_TYPES = {"stream": ("tcp", "unix"), "dgram": ("udp", "unix"), "seqpacket": ("unix",)}
 _WAIT = re.compile(r"(wait|nowait)(?:([.:/])(.*))?", re.DOTALL)
-_QUOTED = re.compile(r"""[^\s"'][^\s]*|"([^"]*)"|'([^']*)'|["']""")
-_BARE = re.compile(r"[^ \t\r]+")
-
-
-class Word(NamedTuple):
-    """A word of a line and its place."""
-
-    text: str
-    line: int
-    column: int
-
-
-class _Bad(Exception):
-    """The line cannot be served: what to report, and at which word."""
-
-    def __init__(self, code: str, word: Word, **values: object) -> None:
-        super().__init__(code)
-        self.code, self.word, self.values = code, word, cast(dict[str, Any], values)
 
 
 def read(text: str, file: str, dialect: str, report: Report) -> Config:
@@ -62,53 +53,9 @@ def read(text: str, file: str, dialect: str, report: Report) -> Config:
         report.add("unknown-dialect", Place(file, 1), dialect=dialect, known=", ".join(sorted(DIALECTS)))
         return Config(file, (), fatal=True)
     reader = _Reader(file, rules, report)
-    for words in _lines(text, file, rules, report):
+    for words in logical_lines(text, file, rules, report):
         reader.take(words)
     return Config(file, tuple(reader.services))
-
-
-def _lines(text: str, file: str, rules: Dialect, report: Report) -> Iterator[list[Word]]:
-    """The words of each logical line."""
-    gathered: list[Word] = []
-    joined = False  # the line before ended in a backslash
-    for line, raw in enumerate(text.split("\n"), 1):
-        if "\0" in raw:
-            report.add("nul-byte", Place(file, line, raw.index("\0") + 1))
-            raw = ""
-        hash_at = raw.find("#") if rules.comment_anywhere else 0 if raw.startswith("#") else -1
-        if raw.startswith("#@") and rules.policies:
-            report.add("inetd-policy", Place(file, line))
-        content = raw if hash_at < 0 else raw[:hash_at]
-        continues = rules.backslash and content.rstrip("\r").endswith("\\")
-        if continues:
-            content = content.rstrip("\r")[:-1]
-        try:
-            words = _words(content, line, rules)
-        except _Bad as bad:
-            report.add(bad.code, Place(file, line, bad.word.column), service=None, **bad.values)
-            words = []
-        if joined or (rules.indented and gathered and raw[:1] in (" ", "\t")):
-            gathered += words
-        else:
-            if gathered:
-                yield gathered
-            gathered = words
-        joined = continues
-    if gathered:
-        yield gathered
-
-
-def _words(content: str, line: int, rules: Dialect) -> list[Word]:
-    if not rules.quotes or ('"' not in content and "'" not in content):
-        return [Word(match.group(), line, match.start() + 1) for match in _BARE.finditer(content)]
-    found = []
-    for match in _QUOTED.finditer(content):
-        whole = match.group()
-        if whole in ('"', "'"):
-            raise _Bad("inetd-quote", Word(whole, line, match.start() + 1), value=whole)
-        quoted = whole[0] in "\"'"
-        found.append(Word(whole[1:-1] if quoted else whole, line, match.start() + 1))
-    return found
 
 
 class _Reader:
@@ -126,11 +73,16 @@ class _Reader:
         """One logical line."""
         first = words[0]
         try:
-            if len(words) == 1 and first.text.endswith(":") and not first.text.startswith("/") and self.rules.addresses:
+            if (
+                len(words) == 1
+                and first.text.endswith(":")
+                and not first.text.startswith("/")
+                and self.rules.addresses
+            ):
                 self._addresses = self._hosts(first, first.text[:-1])
             else:
                 self.services.append(self._service(words))
-        except _Bad as bad:
+        except BadLine as bad:
             self.report.add(bad.code, self._place(bad.word), **{"service": first.text, **bad.values})
 
     def _place(self, word: Word) -> Place:
@@ -138,15 +90,17 @@ class _Reader:
 
     def _service(self, words: list[Word]) -> Service:
         if len(words) > 2 and words[1].text in ("on", "off") and any("=" in word.text for word in words[2:4]):
-            raise _Bad("inetd-key-value", words[1])
+            raise BadLine("inetd-key-value", words[1])
         if len(words) < len(_FIELDS):
-            raise _Bad("inetd-fields", words[-1], field=_FIELDS[len(words)])
+            raise BadLine("inetd-fields", words[-1], field=_FIELDS[len(words)])
         first, socket_type, protocol, wait, user, server, *arguments = words
         values: dict[str, Any] = {}
         places = {
             name: self._place(word)
-            for name, word in zip(("socket_type", "protocol", "wait", "cps", "user", "group", "server"),
-                                  (socket_type, protocol, wait, wait, user, user, server))
+            for name, word in zip(
+                ("socket_type", "protocol", "wait", "cps", "user", "group", "server"),
+                (socket_type, protocol, wait, wait, user, user, server),
+            )
         }
         self._protocol(first, protocol, socket_type, values)
         self._name(first, protocol, values, places)
@@ -166,8 +120,8 @@ class _Reader:
         return Service(place=self._place(first), groups=True, places=MappingProxyType(places), **values)
 
     def _id(self, name: str, protocol: str) -> str:
-        """A name of its own for each line, so that logs and metrics can tell them apart: the service's name; where that
-        is taken, with the protocol; where that is taken too, with a number."""
+        """A name of its own for each line, so that logs and metrics can tell them apart: the service's name;
+        where that is taken, with the protocol; where that is taken too, with a number."""
         found = name
         if found in self._ids:
             found = f"{name}-{protocol}"
@@ -182,28 +136,38 @@ class _Reader:
         """Protocol, family, buffer sizes and socket type."""
         name, *options = word.text.split(",")
         if name.startswith("rpc/"):
-            raise _Bad("inetd-rpc", word, service=shown(first.text))
+            raise BadLine("inetd-rpc", word, service=shown(first.text))
         known = _PROTOCOLS.get(name)
         if known is None or (name not in self.rules.protocols and name not in ("tcp6only", "udp6only")):
-            raise _Bad("inetd-protocol", word, value=shown(name), dialect=self.rules.name, known=" ".join(self.rules.protocols))
+            raise BadLine(
+                "inetd-protocol",
+                word,
+                value=shown(name),
+                dialect=self.rules.name,
+                known=" ".join(self.rules.protocols),
+            )
         protocol, family = known
         if family is None:
             family = self.rules.six if name.endswith("6") else self.rules.plain
         if name not in self.rules.protocols:
-            self.report.add("inetd-foreign", self._place(word), value=name, meaning=f"{protocol}6", syntax=f"{protocol}6")
+            self.report.add(
+                "inetd-foreign", self._place(word), value=name, meaning=f"{protocol}6", syntax=f"{protocol}6"
+            )
         for option in options:
             key, equals, amount = option.partition("=")
             bytes_ = size(amount) if equals else None
             if key not in ("rcvbuf", "sndbuf") or bytes_ is None or not 0 < bytes_ < 2**31:
-                raise _Bad("inetd-buffer", word, value=shown(option))
+                raise BadLine("inetd-buffer", word, value=shown(option))
             values["receive_buffer" if key == "rcvbuf" else "send_buffer"] = bytes_
         socket_type = kind.text
         allowed = _SOCKET_TYPES.get(socket_type)
         if allowed is None:
-            raise _Bad("inetd-socket-type", kind, value=shown(socket_type), syntax="stream, dgram or seqpacket")
+            raise BadLine(
+                "inetd-socket-type", kind, value=shown(socket_type), syntax="stream, dgram or seqpacket"
+            )
         if protocol not in allowed:
             wanted = {"tcp": "stream", "udp": "dgram", "unix": "stream or dgram"}[protocol]
-            raise _Bad("inetd-pair", kind, socket_type=socket_type, protocol=name, remedy=wanted)
+            raise BadLine("inetd-pair", kind, socket_type=socket_type, protocol=name, remedy=wanted)
         values.update(protocol=protocol, family=family, socket_type=socket_type)
 
     def _name(self, first: Word, protocol: Word, values: dict[str, Any], places: dict[str, Place]) -> None:
@@ -219,15 +183,20 @@ class _Reader:
             hosts = self._hosts(first, addresses)
         port = number(name)
         if name.startswith("tcpmux/"):
-            raise _Bad("inetd-tcpmux", first, service=shown(name))
+            raise BadLine("inetd-tcpmux", first, service=shown(name))
         if not name or "/" in name or ":" in name:
-            raise _Bad("inetd-service", first, value=shown(text), problem="")
+            raise BadLine("inetd-service", first, value=shown(text), problem="")
         if port is not None:
             if not self.rules.numbers:
-                self.report.add("inetd-foreign", self._place(first), value=shown(name), meaning=f"port {port}",
-                                syntax="a name of /etc/services")
+                self.report.add(
+                    "inetd-foreign",
+                    self._place(first),
+                    value=shown(name),
+                    meaning=f"port {port}",
+                    syntax="a name of /etc/services",
+                )
             if not 0 < port < 65536:
-                raise _Bad("inetd-service", first, value=shown(text), problem="")
+                raise BadLine("inetd-service", first, value=shown(text), problem="")
             values["port"], values["types"] = port, frozenset({"UNLISTED"})
             places["port"] = self._place(first)
         values["name"] = name
@@ -243,8 +212,13 @@ class _Reader:
         for part in text.split(","):
             host = part[1:-1] if part.startswith("[") and part.endswith("]") else part
             if "[" in host or "]" in host or "/" in host or (not host and text):
-                raise _Bad("inetd-address", first, value=shown(part), protocol="a service",
-                           remedy="an address, [IPv6 address], a host name or *")
+                raise BadLine(
+                    "inetd-address",
+                    first,
+                    value=shown(part),
+                    protocol="a service",
+                    remedy="an address, [IPv6 address], a host name or *",
+                )
             if host not in ("*", ""):
                 hosts.append(Word(host, first.line, column))
             column += len(part) + 1
@@ -257,8 +231,14 @@ class _Reader:
         for index, host in enumerate(hosts):
             if (family is Family.IPV4 and six[index]) or (family is Family.IPV6 and four[index]):
                 remedy = "tcp4 or an IPv4 address" if six[index] else "an IPv6 address"
-                remedy = f"{protocol.text[:3]}6 or an IPv4 address" if six[index] else f"{protocol.text[:3]} or an IPv6 address"
-                raise _Bad("inetd-address", host, value=shown(host.text), protocol=protocol.text, remedy=remedy)
+                remedy = (
+                    f"{protocol.text[:3]}6 or an IPv4 address"
+                    if six[index]
+                    else f"{protocol.text[:3]} or an IPv6 address"
+                )
+                raise BadLine(
+                    "inetd-address", host, value=shown(host.text), protocol=protocol.text, remedy=remedy
+                )
         if family in (Family.SPLIT, Family.DUAL) and hosts:
             if all(four):
                 return Family.IPV4
@@ -274,17 +254,24 @@ class _Reader:
             try:
                 values["socket_mode"] = octal(0o7777)([mode]) if mode else None
             except BadValue:
-                raise _Bad("inetd-service", first, value=shown(first.text), problem=", its mode is not octal") from None
+                raise BadLine(
+                    "inetd-service", first, value=shown(first.text), problem=", its mode is not octal"
+                ) from None
             values["socket_user"], values["socket_group"] = user or None, group or None
         if not text.startswith("/"):
-            raise _Bad("inetd-service", first, value=shown(text), problem=" in the file system: a unix socket needs an absolute path")
+            raise BadLine(
+                "inetd-service",
+                first,
+                value=shown(text),
+                problem=" in the file system: a unix socket needs an absolute path",
+            )
         values["name"], values["bind"] = text, (text,)
 
     def _wait(self, word: Word, values: dict[str, Any]) -> None:
         """wait or nowait, and the limit behind it."""
         match = _WAIT.fullmatch(word.text)
         if match is None:
-            raise _Bad("inetd-wait", word, value=shown(word.text), syntax=self.rules.limit_syntax)
+            raise BadLine("inetd-wait", word, value=shown(word.text), syntax=self.rules.limit_syntax)
         kind, sign, limit = match.groups()
         values["wait"] = kind == "wait"
         usual = Rate(self.rules.rate, SECONDS, PAUSE) if self.rules.rate else None
@@ -294,8 +281,13 @@ class _Reader:
         parts = limit.split("/") if sign == "/" else [limit]
         numbers = [number(part) for part in parts]
         if len(parts) > 3 or any(value is None or value > 2**31 - 1 for value in numbers):
-            self.report.add("inetd-limit", self._place(word), value=shown(word.text), usual=self.rules.rate or "none",
-                            syntax=self.rules.limit_syntax)
+            self.report.add(
+                "inetd-limit",
+                self._place(word),
+                value=shown(word.text),
+                usual=self.rules.rate or "none",
+                syntax=self.rules.limit_syntax,
+            )
             return
         counts = [value or 0 for value in numbers] + [0, 0]
         if sign == "/":
@@ -305,19 +297,28 @@ class _Reader:
             values["rate"] = Rate(counts[0], SECONDS, PAUSE) if counts[0] else None
             meaning = f"{counts[0] or 'any number of'} starts in a minute"
         if sign not in self.rules.limits:
-            self.report.add("inetd-foreign", self._place(word), value=shown(word.text), meaning=meaning, syntax=self.rules.limit_syntax)
+            self.report.add(
+                "inetd-foreign",
+                self._place(word),
+                value=shown(word.text),
+                meaning=meaning,
+                syntax=self.rules.limit_syntax,
+            )
         if counts[1]:
             self.report.add("inetd-per-minute", self._place(word), value=shown(word.text))
 
     def _user(self, word: Word, values: dict[str, Any]) -> None:
-        """USER, USER:GROUP or USER.GROUP; what follows a slash is a login class, which Linux does not have."""
+        """USER, USER:GROUP or USER.GROUP; what follows a slash is a login class, which Linux does not
+        have."""
         user, slash, _ = word.text.partition("/")
         if slash:
-            self.report.add("inetd-foreign", self._place(word), value=shown(word.text), meaning=user, syntax=user)
+            self.report.add(
+                "inetd-foreign", self._place(word), value=shown(word.text), meaning=user, syntax=user
+            )
         sign = "." if "." in user else ":"
         name, parted, group = user.partition(sign)
         if not name or (parted and not group) or ":" in name or ":" in group:
-            raise _Bad("inetd-user", word, value=shown(word.text))
+            raise BadLine("inetd-user", word, value=shown(word.text))
         values["user"] = name
         if parted:
             values["group"] = group
@@ -328,14 +329,22 @@ class _Reader:
             name = values["name"].rpartition("/")[2]
             socket_type = values["socket_type"]
             known = INTERNALS.get(socket_type, ())
+            if name == "tcpmux":
+                raise BadLine("inetd-tcpmux", first, service=name)
             if name not in known:
-                raise _Bad("inetd-internal", first, service=shown(name), socket_type=socket_type, known=", ".join(known) or "none")
+                raise BadLine(
+                    "inetd-internal",
+                    first,
+                    service=shown(name),
+                    socket_type=socket_type,
+                    known=", ".join(known) or "none",
+                )
             values["name"] = name
             values["types"] = values.get("types", frozenset()) | {"INTERNAL"}
         elif word.text.startswith("/") or (self.rules.relative and "/" not in word.text):
             values["server"] = word.text
         else:
-            raise _Bad("inetd-server", word, value=shown(word.text))
+            raise BadLine("inetd-server", word, value=shown(word.text))
 
 
 def _is_ipv4(text: str) -> bool:

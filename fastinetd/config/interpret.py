@@ -1,7 +1,7 @@
 """From written lines to values: one block is held against the table in settings.py.
 
-The result of a block is a dict of values by `Setting.field`, and the place of each. Nothing here stops at an error: a
-line that cannot be used is reported and left out, so that the lines after it are checked as well.
+The result of a block is a dict of values by `Setting.field`, and the place of each. Nothing here stops at an
+error: a line that cannot be used is reported and left out, so that the lines after it are checked as well.
 """
 
 from __future__ import annotations
@@ -29,9 +29,17 @@ class Block:
         self.broken = False  # a value could not be read
 
 
-def interpret(entry: Entry, block: Block, base: dict[str, Any], report: Report, *, defaults: bool = False, toml: bool = False) -> None:
-    """Add the values of `entry` to `block`; `+=` and `-=` start from `base` (the values of `defaults`) where the block
-    says nothing yet."""
+def interpret(
+    entry: Entry,
+    block: Block,
+    base: dict[str, Any],
+    report: Report,
+    *,
+    defaults: bool = False,
+    toml: bool = False,
+) -> None:
+    """Add the values of `entry` to `block`; `+=` and `-=` start from `base` (the values of `defaults`) where
+    the block says nothing yet."""
     seen: set[str] = set()
     values, places = block.values, block.places
     service = None if defaults else entry.name
@@ -39,13 +47,25 @@ def interpret(entry: Entry, block: Block, base: dict[str, Any], report: Report, 
         name, operator, words, line, column, text = written
         setting = SETTINGS.get(name)
         if setting is None or (setting.toml_only and not toml):
-            report.add("unknown-attribute", _name_place(entry, written), service=service, name=shown(name), remedy=_remedy(name, toml))
+            report.add(
+                "unknown-attribute",
+                _name_place(entry, written),
+                service=service,
+                name=shown(name),
+                remedy=_remedy(name, toml),
+            )
             continue
         if setting.scope is not Scope.BOTH and (setting.scope is Scope.DEFAULTS) is not defaults:
             if defaults:
                 report.add("not-in-defaults", _name_place(entry, written), name=name)
             else:
-                report.add("only-in-defaults", _name_place(entry, written), service=service, name=name, remedy=_instead(name))
+                report.add(
+                    "only-in-defaults",
+                    _name_place(entry, written),
+                    service=service,
+                    name=name,
+                    remedy=_instead(name),
+                )
             continue
         if "#" in text and not toml:
             written = _without_comment(entry, written, setting, report, service)
@@ -58,13 +78,12 @@ def interpret(entry: Entry, block: Block, base: dict[str, Any], report: Report, 
                     continue
                 report.add("log-type-again", _name_place(entry, written), name=name)
             if operator != "=":
-                report.add("wrong-operator", _name_place(entry, written), service=service, name=name, operators="`=`")
+                report.add(
+                    "wrong-operator", _name_place(entry, written), service=service, name=name, operators="`=`"
+                )
                 continue
             if count != ONCE and len(words) != count:
-                code = "bad-count" if toml else "wrong-count"
-                block.broken |= toml
-                report.add(code, place_of(entry, written, 0), service=service, name=name, wanted=_values(count),
-                           given=_values(len(words)), syntax=setting.syntax)
+                _say_count(entry, written, setting, block, report, service, fatal=toml)
                 continue
             seen.add(name)
         elif operator not in setting.operators:
@@ -72,15 +91,21 @@ def interpret(entry: Entry, block: Block, base: dict[str, Any], report: Report, 
             block.broken = True
             continue
         if not words and not setting.optional:
-            report.add("bad-count", place_of(entry, written, 0), service=service, name=name, wanted="at least one value",
-                       given="none", syntax=setting.syntax)
-            block.broken = True
+            # In xinetd bind is a single value, and an empty one of those does no harm.
+            _say_count(entry, written, setting, block, report, service, fatal=toml or setting.field != "bind")
             continue
         try:
             value = setting.parse(words)
         except BadValue as bad:
-            report.add("bad-default" if defaults else "bad-value", place_of(entry, written, bad.index), service=service,
-                       name=name, value=shown(words[bad.index]), problem=bad.problem, syntax=setting.syntax)
+            report.add(
+                "bad-default" if defaults else "bad-value",
+                place_of(entry, written, bad.index),
+                service=service,
+                name=name,
+                value=shown(words[bad.index]),
+                problem=bad.problem,
+                syntax=setting.syntax,
+            )
             block.broken = True
             continue
         field = setting.field or name
@@ -90,6 +115,30 @@ def interpret(entry: Entry, block: Block, base: dict[str, Any], report: Report, 
         places[name] = Place(entry.file, line, column)
         if setting.unused or setting.refused:
             _say_effect(entry, written, setting, block, report, service)
+
+
+def _say_count(
+    entry: Entry,
+    written: Written,
+    setting: Setting,
+    block: Block,
+    report: Report,
+    service: str | None,
+    *,
+    fatal: bool,
+) -> None:
+    """Report a wrong number of values: xinetd ignores such a line, except for lists."""
+    count, given = setting.count, len(written.words)
+    report.add(
+        "bad-count" if fatal else "wrong-count",
+        place_of(entry, written, 0),
+        service=service,
+        name=setting.name,
+        wanted="at least one value" if count < 0 else "one value" if count == 1 else f"{count} values",
+        given=given or "none",
+        syntax=setting.syntax,
+    )
+    block.broken |= fatal
 
 
 def _grown(setting: Setting, operator: str, value: Any, own: Any, inherited: Any) -> Any:
@@ -106,27 +155,41 @@ def _grown(setting: Setting, operator: str, value: Any, own: Any, inherited: Any
     return tuple(item for item in start if item not in value)
 
 
-def _say_effect(entry: Entry, written: Written, setting: Setting, block: Block, report: Report, service: str | None) -> None:
+def _say_effect(
+    entry: Entry, written: Written, setting: Setting, block: Block, report: Report, service: str | None
+) -> None:
     """Report values that this release reads but does not act on."""
     for index, word in enumerate(written.words):
         canonical = word.upper()
         whole = f"{setting.name} = {shown(canonical)}"
         if setting.refused is ANY or canonical in setting.refused:
-            report.add("not-started", place_of(entry, written, index), service=service, name=setting.name,
-                       what=f"the attribute {setting.name}" if setting.refused is ANY else whole, remedy=REMEDIES[setting.name])
+            report.add(
+                "not-started",
+                place_of(entry, written, index),
+                service=service,
+                name=setting.name,
+                what=f"the attribute {setting.name}" if setting.refused is ANY else whole,
+                remedy=REMEDIES[setting.name],
+            )
             block.broken = True
         elif (setting.unused is ANY or canonical in setting.unused) and written.operator != "-=":
-            report.add("not-implemented", place_of(entry, written, index), service=service,
-                       what=f"the attribute {setting.name}" if setting.unused is ANY else whole)
+            report.add(
+                "not-implemented",
+                place_of(entry, written, index),
+                service=service,
+                what=f"the attribute {setting.name}" if setting.unused is ANY else whole,
+            )
         else:
             continue
         if setting.unused is ANY or setting.refused is ANY:
             return
 
 
-def _without_comment(entry: Entry, written: Written, setting: Setting, report: Report, service: str | None) -> Written:
-    """The line without a ` # comment` at its end. xinetd has no such comments: it would count the words and ignore the
-    line, and with it a limit or an access list."""
+def _without_comment(
+    entry: Entry, written: Written, setting: Setting, report: Report, service: str | None
+) -> Written:
+    """The line without a ` # comment` at its end. xinetd has no such comments: it would count the words and
+    ignore the line, and with it a limit or an access list."""
     for index, word in enumerate(written.words):
         if word[0] != "#":
             continue
@@ -146,12 +209,12 @@ def _name_place(entry: Entry, written: Written) -> Place:
     return Place(entry.file, written.line, len(text) - len(text.lstrip()) + 1 if text else written.column)
 
 
-def _values(count: int) -> str:
-    return "no value" if count == 0 else "one value" if count == 1 else f"{count} values"
-
-
 def _instead(name: str) -> str:
-    return "write `disable = no` or `disable = yes` in a service" if name in ("enabled", "disabled") else "move it"
+    return (
+        "write `disable = no` or `disable = yes` in a service"
+        if name in ("enabled", "disabled")
+        else "move it"
+    )
 
 
 @lru_cache(maxsize=1024)

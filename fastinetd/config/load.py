@@ -1,7 +1,8 @@
 """Finds and reads the files of a configuration: the one module of this package that touches the file system.
 
-The readers are pure; they ask for included files through a callback (entries.Sources), which is `_Files.sources` here.
-Files are decoded as UTF-8 with surrogateescape, so that any bytes pass through unharmed.
+The readers are pure; they ask for included files through a callback (entries.Sources), which is
+`_Files.sources` here. Files are decoded as UTF-8 with surrogateescape, so that any bytes pass through
+unharmed.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def load(
 ) -> Config:
     """The configuration in the file `path`, with all it includes.
 
-    `kind` is one of KINDS, `dialect` one of inetd.DIALECTS. `inetd_compat` names an inetd.conf to be read after an
-    xinetd.conf; its services get the `defaults` of that file. Never raises for what a file holds or for a file that
-    cannot be read: that is reported, and `Config.fatal` tells that the result must not be used.
+    `kind` is one of KINDS, `dialect` one of inetd.DIALECTS. `inetd_compat` names an inetd.conf to be read
+    after an xinetd.conf; its services get the `defaults` of that file. Never raises for what a file holds or
+    for a file that cannot be read: that is reported, and `Config.fatal` tells that the result must not be
+    used.
     """
     if kind not in KINDS:
         report.add("unknown-kind", Place(path, 1), kind=kind, known=", ".join(KINDS))
@@ -107,7 +109,8 @@ _Identity = tuple[int, int]
 
 
 class _Files:
-    """The files read so far, and the chain of files that are being read now (each included by the one before it)."""
+    """The files read so far, and the chain of files that are being read now (each included by the one before
+    it)."""
 
     def __init__(self, report: Report) -> None:
         self.seen: list[str] = []
@@ -115,8 +118,8 @@ class _Files:
         self._report = report
 
     def read(self, path: str, regular: bool = False) -> tuple[str, _Identity]:
-        """The text of a file. Raises OSError, also for what is not a regular file where `regular` asks for one,
-        and ValueError for a path that no file can have."""
+        """The text of a file. Raises OSError, also for what is not a regular file where `regular` asks for
+        one, and ValueError for a path that no file can have."""
         self.seen.append(path)
         # A folder may hold anything: opening a pipe must not wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0))
@@ -164,7 +167,8 @@ class _Files:
             self._chain.pop()
 
     def _folder(self, path: str, place: Place) -> list[str]:
-        """The files of an includedir in the order of their bytes, without names with a dot or ending in `~`."""
+        """The files of an includedir in the order of their bytes, without names with a dot or ending in
+        `~`."""
         self.seen.append(path)
         with os.scandir(path) as found:
             entries = [entry for entry in found if "." not in entry.name and not entry.name.endswith("~")]
@@ -178,7 +182,8 @@ class _Files:
 
 
 def _resolved(path: str, including: str) -> str:
-    """A relative path starts at the folder of the file that names it or, as in xinetd, at the current folder."""
+    """A relative path starts at the folder of the file that names it or, as in xinetd, at the current
+    folder."""
     if path.startswith("/"):
         return path
     folder, slash, _ = including.rpartition("/")

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a field and what it means stay on one line
 """The records every reader produces: what a configuration says, with the place of each value.
 
 Rules of this file: frozen records only, no behaviour beyond small derived properties, no look-ups (users, ports,

@@ -111,7 +111,7 @@ _ROWS = (
     Setting("wait", v.yes_no, 1, _YES_NO, "yes: one server at a time is given the listening socket; no: each connection starts a server"),
     Setting("port", v.whole(0, 65535), 1, "a port from 0 to 65535", "the port", default="looked up in /etc/services"),
     Setting("bind", v.binds, GROWS, "addresses, host names or interface names, or the path of a unix socket",
-            "where to listen; a repeated line adds", default="everywhere", operators=("=", "+="), appends=True),
+            "where to listen; a repeated line adds", default="everywhere", operators=("=", "+="), appends=True, field="bind"),
     Setting("interface", v.binds, GROWS, "addresses, host names or interface names", "another name of bind",
             default="everywhere", operators=("=", "+="), field="bind", appends=True),
     Setting("v6only", v.yes_no, 1, _YES_NO, "an IPv6 socket takes no IPv4 clients", _BOTH, "no"),

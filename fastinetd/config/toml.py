@@ -1,12 +1,13 @@
 """Reader of the native file: TOML with the attribute names of xinetd.conf.
 
-`[defaults]` and `[service.NAME]` hold attributes; `include` and `includedir` at the top name further TOML files. A
-value may be a string, an integer, a float, a boolean (yes or no) or a list. A string is parted at blanks as in
-xinetd.conf; the items of a list are taken as they are, blanks and all. `env` may also be a table.
+`[defaults]` and `[service.NAME]` hold attributes; `include` and `includedir` at the top name further TOML
+files. A value may be a string, an integer, a float, a boolean (yes or no) or a list. A string is parted at
+blanks as in xinetd.conf; the items of a list are taken as they are, blanks and all. `env` may also be a
+table.
 
-Everything becomes the same written lines as in xinetd.conf, so the same table and the same checks apply. The parser
-of the standard library gives no places, so keys are looked for in the text by line: a place may be off inside an
-exotic layout, a value never is.
+Everything becomes the same written lines as in xinetd.conf, so the same table and the same checks apply. The
+parser of the standard library gives no places, so keys are looked for in the text by line: a place may be off
+inside an exotic layout, a value never is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from fastinetd.config.xinetd import shown
 
 _WHERE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?$")
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=\s*""")
+_KEY = re.compile(
+    r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=\s*"""
+)
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"([^"]*)"|'([^']*)'""")
 
 _Keys = dict[tuple[str, ...], tuple[int, int]]
@@ -42,7 +45,10 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
     """Append the entries of `text`; False when it or an included file is not TOML."""
     try:
         document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # the former is what TOMLDecodeError is; also numbers beyond reason
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # the former is what TOMLDecodeError is; also numbers beyond reason
         reason, fault = _fault(str(error) or "values are nested too deeply", text, file)
         report.add("toml-syntax", fault, reason=reason)
         return False
@@ -62,8 +68,14 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
             words = _words(key, value)
             if words is None:
                 known = SETTINGS.get(key.lower())
-                report.add("toml-type", at, service=name or None, name=shown(key), kind=_kind(value),
-                           syntax=known.syntax if known else "a string, a number, true, false or a list")
+                report.add(
+                    "toml-type",
+                    at,
+                    service=name or None,
+                    name=shown(key),
+                    kind=_kind(value),
+                    syntax=known.syntax if known else "a string, a number, true, false or a list",
+                )
                 entry.broken = True
             else:
                 entry.lines.append(Written(key.lower(), "=", words, at.line, at.column, ""))
@@ -77,22 +89,34 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
                 if isinstance(table, dict) and name and not name.isspace():
                     entries.services.append(block(name, table, key, name))
                 else:
-                    report.add("toml-type", place(key, name), name=f"service.{shown(name)}", kind=_kind(table),
-                               syntax="a table [service.NAME]")
+                    report.add(
+                        "toml-type",
+                        place(key, name),
+                        name=f"service.{shown(name)}",
+                        kind=_kind(table),
+                        syntax="a table [service.NAME]",
+                    )
         elif key in ("include", "includedir") and _is_paths(value):
             for path in [value] if isinstance(value, str) else value:
                 for included, content in sources(key, path, place(key)):
                     sound &= _read(content, included, entries, sources, report)
         elif key in ("defaults", "service", "include", "includedir"):
-            report.add("toml-type", place(key), name=key, kind=_kind(value),
-                       syntax="a path or a list of paths" if key.startswith("include") else f"a table [{key}]")
+            report.add(
+                "toml-type",
+                place(key),
+                name=key,
+                kind=_kind(value),
+                syntax="a path or a list of paths" if key.startswith("include") else f"a table [{key}]",
+            )
         else:
             report.add("toml-table", place(key), name=shown(key))
     return sound
 
 
 def _is_paths(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(item, str) for item in value)
+    )
 
 
 def _fault(message: str, text: str, file: str) -> tuple[str, Place]:
@@ -100,7 +124,7 @@ def _fault(message: str, text: str, file: str) -> tuple[str, Place]:
     match = _WHERE.search(message)
     if match is None:
         return message, Place(file, 1)
-    reason = message[:match.start()]
+    reason = message[: match.start()]
     if match[1]:
         return reason, Place(file, int(match[1]), int(match[2]))
     lines = text.rstrip("\n").split("\n")

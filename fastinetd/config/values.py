@@ -1,8 +1,9 @@
 """Parsers of values: the words after an operator become one typed value.
 
-Every parser takes the words of one line (for a list written in TOML: its items) and returns the value that goes into
-`Service`, or raises BadValue with the index of the word at fault. How many words there are has been checked before
-against the table in settings.py. Keywords are compared without regard to case, as xinetd does. Nothing is looked up.
+Every parser takes the words of one line (for a list written in TOML: its items) and returns the value that
+goes into `Service`, or raises BadValue with the index of the word at fault. How many words there are has been
+checked before against the table in settings.py. Keywords are compared without regard to case, as xinetd does. Nothing is
+looked up.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _SUFFIXES = {"k": 1024, "m": 1024 * 1024}
 
 
 class BadValue(Exception):
-    """A word that cannot be read; `index` says which, `problem` why when the expected form does not make it plain."""
+    """A word that cannot be read; `index` says which, `problem` why when the expected form does not make it
+    plain."""
 
     def __init__(self, index: int = 0, problem: str = "") -> None:
         super().__init__(index, problem)
@@ -224,7 +226,8 @@ def _minutes(text: str, index: int) -> int:
 
 
 def times(words: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Spans of the day H:M-H:M in minutes, both ends included; one that ends before it starts spans midnight."""
+    """Spans of the day H:M-H:M in minutes, both ends included; one that ends before it starts spans
+    midnight."""
     found = []
     for index, text in enumerate(words):
         first, dash, last = text.partition("-")
@@ -255,8 +258,21 @@ def versions(words: Sequence[str]) -> tuple[int, int]:
     return low, high
 
 
-FACILITIES = ("daemon", "auth", "authpriv", "user", "mail", "lpr", "news", "uucp", "ftp", "cron", "syslog", "kern",
-              *(f"local{n}" for n in range(8)))
+FACILITIES = (
+    "daemon",
+    "auth",
+    "authpriv",
+    "user",
+    "mail",
+    "lpr",
+    "news",
+    "uucp",
+    "ftp",
+    "cron",
+    "syslog",
+    "kern",
+    *(f"local{n}" for n in range(8)),
+)
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 
 
@@ -284,7 +300,13 @@ def log_type(words: Sequence[str]) -> LogType:
         limits.append(value)
     if len(limits) == 2 and limits[1] < limits[0]:
         raise BadValue(3, ", which is below the soft limit")
-    if len(limits) == 1:  # what xinetd allows beyond the soft limit: a hundredth, at least 5 KiB and at most 20 KiB
+    if (
+        len(limits) == 1
+    ):  # what xinetd allows beyond the soft limit: a hundredth, at least 5 KiB and at most 20 KiB
         limits.append(limits[0] + min(max(limits[0] // 100, 5 * 1024), 20 * 1024))
-    return LogType(LogKind.FILE, path=words[1], soft_limit=limits[0] if limits else None,
-                   hard_limit=limits[1] if limits else None)
+    return LogType(
+        LogKind.FILE,
+        path=words[1],
+        soft_limit=limits[0] if limits else None,
+        hard_limit=limits[1] if limits else None,
+    )

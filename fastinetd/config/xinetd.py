@@ -1,16 +1,17 @@
 """Reader of xinetd.conf: text in, entries out.
 
-The grammar is line by line, as in xinetd: blank lines and lines whose first character is `#` are skipped; a line
-`service NAME` or `defaults` is followed by `{` alone, attribute lines, and `}` alone; `include FILE` and
-`includedir FOLDER` stand between blocks. Words are parted by blanks and tabs; there is no quoting. Names and keywords
-may be in any case.
+The grammar is line by line, as in xinetd: blank lines and lines whose first character is `#` are skipped; a
+line `service NAME` or `defaults` is followed by `{` alone, attribute lines, and `}` alone; `include FILE` and
+`includedir FOLDER` stand between blocks. Words are parted by blanks and tabs; there is no quoting. Names and
+keywords may be in any case.
 
-Where xinetd loses services of others by an error, this reader does not: after a missing `}` it goes on with the next
-`service` line, after a stray line with the next line. It also takes CRLF line ends and operators without a blank
-before them. Everything is reported, and a block with an error is marked broken, so that its other lines can still
-be checked.
+Where xinetd loses services of others by an error, this reader does not: after a missing `}` it goes on with
+the next `service` line, after a stray line with the next line. It also takes CRLF line ends and operators
+without a blank before them. Everything is reported, and a block with an error is marked broken, so that its
+other lines can still be checked.
 
-Every reload reads everything again, so the usual line costs two splits and three look-ups and no regular expression.
+Every reload reads everything again, so the usual line costs two splits and three look-ups and no regular
+expression.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def _split_strictly(line: str) -> list[str]:
 
 
 def splitter(text: str) -> Splitter:
-    """The function that parts lines of `text` at blanks and tabs only: str.split where it does the same, being faster."""
+    """The function that parts lines of `text` at blanks and tabs only: str.split where it does the same,
+    being faster."""
     return _split_strictly if _ODD_BLANK.search(text) else str.split
 
 
@@ -88,7 +90,8 @@ def shown(text: str) -> str:
 
 
 def _blank_lines_with_nul(lines: list[str], file: str, report: Report) -> None:
-    """No value may hold a NUL byte (no path, argument or variable can), so such lines are reported and emptied."""
+    """No value may hold a NUL byte (no path, argument or variable can), so such lines are reported and
+    emptied."""
     for index, line in enumerate(lines):
         if "\0" in line:
             report.add("nul-byte", Place(file, index + 1, line.index("\0") + 1))
@@ -96,7 +99,8 @@ def _blank_lines_with_nul(lines: list[str], file: str, report: Report) -> None:
 
 
 class _Reader:
-    """The lines of one file and the place in them. `at` counts the lines taken, so it is the number of the last one."""
+    """The lines of one file and the place in them. `at` counts the lines taken, so it is the number of the
+    last one."""
 
     __slots__ = ("at", "file", "lines", "report", "split")
 
@@ -138,8 +142,9 @@ class _Reader:
     def _is_header(self, words: list[str]) -> bool:
         """Whether the line taken last begins a new block: nothing else can be meant where `{` follows."""
         keyword = words[0].lower()
-        return (keyword == "defaults" or (keyword == "service" and len(words) > 1 and words[1] not in OPERATORS)) \
-            and self._peek() == ["{"]
+        return (
+            keyword == "defaults" or (keyword == "service" and len(words) > 1 and words[1] not in OPERATORS)
+        ) and self._peek() == ["{"]
 
     def read_block(self, entry: Entry, header: str) -> None:
         """Take the block after a header; its lines go into `entry`."""
@@ -177,7 +182,9 @@ class _Reader:
             else:
                 self.at = at
                 if "=" not in line and self._is_header(words):
-                    self.report.add("no-close-brace", self.place(name), entry=shown(header), line=entry.place.line)
+                    self.report.add(
+                        "no-close-brace", self.place(name), entry=shown(header), line=entry.place.line
+                    )
                     entry.broken = True
                     self.at = at - 1
                     return
@@ -187,12 +194,22 @@ class _Reader:
                 name, operator, values, column = tight
             if entry.disabled:
                 continue
-            if name == "disable" and values and values[0].lower() == "yes" and (len(values) == 1 or values[1][0] == "#") \
-                    and not any(written.name == "disable" for written in entry.lines):
+            if (
+                name == "disable"
+                and values
+                and values[0].lower() == "yes"
+                and (len(values) == 1 or values[1][0] == "#")
+                and not any(written.name == "disable" for written in entry.lines)
+            ):
                 entry.disabled = True
             recorded(Written(name, operator, values, at, column, line))
         self.at = at
-        self.report.add("no-close-brace", Place(file, max(total - (not lines[-1]), 1)), entry=shown(header), line=entry.place.line)
+        self.report.add(
+            "no-close-brace",
+            Place(file, max(total - (not lines[-1]), 1)),
+            entry=shown(header),
+            line=entry.place.line,
+        )
         entry.broken = True
 
     def _tight(self, entry: Entry, line: str) -> tuple[str, str, list[str], int] | None:
@@ -204,11 +221,15 @@ class _Reader:
             before = before[:-1]
         names = self.split(before)
         if not equals or len(names) > 1:
-            self.report.add("no-operator", self.place(names[0]), service=entry.name or None, name=shown(names[0]))
+            self.report.add(
+                "no-operator", self.place(names[0]), service=entry.name or None, name=shown(names[0])
+            )
             entry.broken = True
             return None
         if not names:
-            self.report.add("no-attribute", self.place(operator), service=entry.name or None, operator=operator)
+            self.report.add(
+                "no-attribute", self.place(operator), service=entry.name or None, operator=operator
+            )
             entry.broken = True
             return None
         values = self.split(after)
