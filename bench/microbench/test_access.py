@@ -1,0 +1,42 @@
+"""Who may connect: compiling address lists (Python, once) and the look-up (core, per connection)."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from fastinetd._admit import address_verdict_of
+from fastinetd._board import Verdict
+from fastinetd._program import Program, Ranges
+
+from fastinetd.policy import access
+
+LOOKUPS = 1000  # per measured call
+
+
+@pytest.mark.parametrize("networks", [1, 1000])
+def test_compile(benchmark, networks: int) -> None:
+    """only_from with so many networks of 256 addresses, one address of them in no_access."""
+    allowed = tuple(f"10.{n // 128}.{n % 128 * 2}.0/24" for n in range(networks))
+
+    def compile_again() -> access.AccessTable:
+        access._build.cache_clear()  # equal lists are remembered, and only the first round would count
+        return access.compile_access(allowed, ("10.0.0.7",), lambda name: None)
+
+    assert benchmark(compile_again).v4
+
+
+@pytest.mark.parametrize("ranges", [1, 100, 100_000])
+def test_1000_look_ups(benchmark, ranges: int) -> None:
+    """Each includes the call from Python (some 100 ns), which a real connection does not make."""
+    networks = [(n << 8, (n << 8) + 127, Verdict.ADMIT) for n in range(ranges)]
+    program = Program(0, path=b"/bin/true", argv=[b"true"], environ=[], ranges=Ranges(networks, ()))
+    inside, outside = socket.inet_aton("0.0.0.9"), socket.inet_aton("192.0.2.1")
+    assert address_verdict_of(program, inside) == Verdict.ADMIT
+    assert address_verdict_of(program, outside) == Verdict.ADDRESS
+
+    def look_up() -> None:
+        for _ in range(LOOKUPS):
+            address_verdict_of(program, inside)
+
+    benchmark(look_up)
