@@ -102,6 +102,25 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "toml-syntax": (_E, "{reason}; mend the file, nothing of it is used"),
     "toml-type": (_E, "{name} cannot be {kind}; write {syntax}"),
     "toml-table": (_W, "there is no table or key {name!r} here, it is ignored; write [defaults], [service.NAME], include or includedir"),
+    # -- the Plan: what the machine knows of users, programs and ports
+    "no-user": (_E, "there is no user {value!r}; create it or name another"),
+    "no-group": (_E, "there is no group {value!r}; create it or name another"),
+    "not-own-user": (_E, "service {service} wants to run as {value}, which only root can arrange; write `user = {own}` or start as root"),
+    "not-own-group": (_E, "service {service} wants {what}, which only root can arrange; remove it or start as root"),
+    "user-without-entry": (_E, "user {value} has no entry in the user database, so its groups are unknown; write `groups = no`"),
+    "no-program": (_E, "{value!r} cannot be started: {reason}; install it or mend the path"),
+    "no-port": (_E, "{name}/{protocol} is not in /etc/services; write `port = NUMBER` and `type = UNLISTED`"),
+    "unlisted": (_W, "{name}/{protocol} is not in /etc/services, the port as written counts; write `type = UNLISTED`"),
+    "other-port": (_W, "{name}/{protocol} is port {listed} in /etc/services, the port as written counts; write `type = UNLISTED`"),
+    "no-protocol": (_E, "there is no protocol {value!r} in /etc/protocols; write tcp, udp or unix"),
+    "raw-socket": (_E, "socket type {value} is not served; write stream or dgram"),
+    "unix-without-path": (_E, "a unix socket needs an absolute path of at most {most} bytes; write `bind = /PATH`"),
+    "bad-address-entry": (_W, "{name}: {value!r} {reason} and does not count; {remedy}"),
+    "only-from-nobody": (_W, "no entry of only_from can be read, so service {service} refuses everybody; {remedy}"),
+    "cannot-posix-spawn": (_E, "posix_spawn cannot set {what}; write `spawn_primitive = auto`"),
+    "no-clone": (_E, "this system does not allow the start that {what} needs; allow clone with CLONE_VFORK here"),
+    "same-socket": (_E, "service {service} wants {socket}, which service {other} at {place} already has; give it another port or address"),
+    "tcp-wrappers": (_W, "{file} holds rules, but tcp wrappers are not consulted; write them as only_from and no_access"),
     # -- further modules add theirs below, each group under a heading of its own
 }
 """Code -> severity and text. A text says what is wrong and, after a semicolon, what to write instead."""

@@ -36,6 +36,7 @@ class Origin(Enum):
     """Whose attribute it is."""
 
     XINETD = "xinetd"
+    INETD = "inetd.conf"
     FASTINETD = "fastinetd"
 
 
@@ -60,6 +61,20 @@ class Setting:
     refused: frozenset[str] = frozenset()  # values a service cannot work without: it is not started
     toml_only: bool = False
 
+    @property
+    def effect(self) -> str:
+        """Whether this release acts on the attribute, for the manual."""
+        if self.refused is ANY:
+            return "not yet: the service is not started"
+        if self.unused is ANY:
+            return "not yet: a warning"
+        parts = []
+        if self.unused:
+            parts.append(f"without effect: {' '.join(sorted(self.unused))}")
+        if self.refused:
+            parts.append(f"service not started: {' '.join(sorted(self.refused))}")
+        return "; ".join(parts) or "yes"
+
 
 INTERNALS = dict.fromkeys(("stream", "dgram"), ("chargen", "daytime", "discard", "echo", "time"))
 """Built-in services by socket type."""
@@ -73,9 +88,9 @@ _INT = 2**31 - 1
 
 
 def _own(name: str, parse: v.Parser, count: int, syntax: str, meaning: str, scope: Scope = Scope.SERVICE,
-         default: str = "none", operators: tuple[str, ...] = ("=",), toml_only: bool = False) -> Setting:
+         default: str = "none", toml_only: bool = False, origin: Origin = Origin.FASTINETD) -> Setting:
     """A row of an attribute that xinetd does not have."""
-    return Setting(name, parse, count, syntax, meaning, scope, default, operators, origin=Origin.FASTINETD, toml_only=toml_only)
+    return Setting(name, parse, count, syntax, meaning, scope, default, origin=origin, toml_only=toml_only)
 
 
 def _over_rate(words: Sequence[str]) -> OverRate:
@@ -84,96 +99,104 @@ def _over_rate(words: Sequence[str]) -> OverRate:
 
 _OVER_RATE = v.one_of(*(choice.value for choice in OverRate))
 
-_ROWS = (
-    # -- which service
-    Setting("id", v.word, 1, "one word without blanks", "the name in logs, metrics, `enabled` and `disabled`", default="the service's name"),
-    _own("name", v.word, 1, "one word without blanks", "the service's name, where it differs from the name of its TOML table",
-         default="the table's name", toml_only=True),
-    Setting("type", v.some_of("RPC", "INTERNAL", "UNLISTED", "SPECIAL", "TCPMUX", "TCPMUXPLUS"), ONCE,
-            "INTERNAL (built in), UNLISTED (not in /etc/services) or both", "what kind of service it is", field="types",
-            refused=frozenset({"RPC", "TCPMUX", "TCPMUXPLUS"})),
-    Setting("flags", v.some_of("INTERCEPT", "NORETRY", "IDONLY", "NAMEINARGS", "NODELAY", "KEEPALIVE", "NOLIBWRAP", "REUSE",
-                               "SENSOR", "LABELED", "IPv4", "IPv6"), ONCE,
-            "words out of NAMEINARGS NODELAY KEEPALIVE IPv4 IPv6 NORETRY NOLIBWRAP REUSE",
-            "NAMEINARGS: server_args begin with argv[0]; NODELAY, KEEPALIVE: socket options; IPv4, IPv6: the address family; "
-            "NORETRY, NOLIBWRAP, REUSE: accepted, nothing to change",
-            unused=frozenset({"INTERCEPT", "LABELED", "IDONLY"}), refused=frozenset({"SENSOR"})),
-    Setting("disable", v.yes_no, 1, _YES_NO, "leaves the service out", default="no"),
-    Setting("enabled", v.words, GROWS, "ids of services", "only these services are started", Scope.DEFAULTS,
-            operators=("=", "+="), appends=True, optional=True),
-    Setting("disabled", v.words, GROWS, "ids of services", "these services are not started, even if in `enabled`", Scope.DEFAULTS,
-            operators=("=", "+="), appends=True, optional=True),
-    # -- the socket
-    Setting("socket_type", v.one_of(*SOCKET_TYPES), 1, "stream, dgram, raw or seqpacket", "the kind of socket",
-            default="stream for tcp, dgram for udp"),
-    Setting("protocol", v.word, 1, "a name of /etc/protocols such as tcp or udp, or unix", "the protocol; unix is a socket in the file system",
-            default="tcp for stream, udp for dgram"),
-    Setting("wait", v.yes_no, 1, _YES_NO, "yes: one server at a time is given the listening socket; no: each connection starts a server"),
-    Setting("port", v.whole(0, 65535), 1, "a port from 0 to 65535", "the port", default="looked up in /etc/services"),
-    Setting("bind", v.binds, GROWS, "addresses, host names or interface names, or the path of a unix socket",
-            "where to listen; a repeated line adds", default="everywhere", operators=("=", "+="), appends=True, field="bind"),
-    Setting("interface", v.binds, GROWS, "addresses, host names or interface names", "another name of bind",
-            default="everywhere", operators=("=", "+="), field="bind", appends=True),
-    Setting("v6only", v.yes_no, 1, _YES_NO, "an IPv6 socket takes no IPv4 clients", _BOTH, "no"),
-    _own("receive_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's receive buffer", _BOTH, "the system's"),
-    _own("send_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's send buffer", _BOTH, "the system's"),
-    _own("socket_user", v.word, 1, "a user's name or number", "owner of a unix socket", default="the daemon's user"),
-    _own("socket_group", v.word, 1, "a group's name or number", "group of a unix socket", default="the daemon's group"),
-    _own("socket_mode", v.octal(0o7777), 1, "an octal number such as 0660", "permissions of a unix socket", default="0666"),
-    # -- the program
-    Setting("server", v.path, 1, "the absolute path of a program", "the program to start"),
-    Setting("server_args", v.words, ONCE, "arguments", "its arguments, without its name; no quoting in xinetd.conf, TOML lists keep blanks",
-            free_text=True),
-    Setting("user", v.word, 1, "a user's name or number", "whom the program runs as"),
-    Setting("group", v.word, 1, "a group's name or number", "its group", default="the user's"),
-    Setting("groups", v.yes_no, 1, _YES_NO, "it gets the user's further groups", _BOTH, "no"),
-    Setting("umask", v.octal(0o777), 1, "an octal number from 0 to 777", "its file mode mask", _BOTH, "the daemon's"),
-    Setting("nice", v.whole(-_INT, _INT), 1, "a whole number, usually from -20 to 19", "its priority"),
-    Setting("env", v.variables, GROWS, "NAME=VALUE", "variables added to its environment", operators=("=", "+="),
-            free_text=True, optional=True),
-    Setting("passenv", v.words, GROWS, "names of variables", "the only variables of the daemon's own environment it gets", _BOTH,
-            "all", _SETS, optional=True),
-    *(Setting(f"rlimit_{what}", v.memory_limit, 1, _BYTES, f"limit of its {text}") for what, text in
-      (("as", "address space"), ("data", "data segment"), ("rss", "resident memory"), ("stack", "stack"))),
-    Setting("rlimit_cpu", v.plain_limit, 1, "a number of seconds, or UNLIMITED", "limit of its processor time"),
-    Setting("rlimit_files", v.memory_limit, 1, "a number, or UNLIMITED", "limit of its open files", default="the daemon's hard limit"),
-    _own("spawn_primitive", v.one_of("auto", "clone", "posix_spawn"), 1, "auto, clone or posix_spawn",
-         "the system call that starts it", _BOTH, "auto"),
-    # -- limits
-    Setting("instances", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time", _BOTH, "UNLIMITED"),
-    Setting("per_source", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time for one client address", _BOTH, "UNLIMITED"),
-    Setting("cps", v.rate, 2, "two numbers: connections per second, and seconds to pause", "most starts per second; a first number of 0 is no limit",
-            _BOTH, "50 10", field="rate"),
-    _own("over_rate", _over_rate, 1, "wait, refuse or close",
-         "connections above cps wait in the queue, are closed, or nobody listens for the seconds of cps", _BOTH, "wait"),
-    Setting("max_load", v.load, 1, "a number above 0", "refuses connections when the one-minute load average reaches it", _BOTH),
-    # -- who and when
-    Setting("only_from", v.addresses, GROWS, "addresses such as 192.0.2.1, 192.0.2.0/24, 2001:db8::/32, host names or .domains",
-            "only these clients are served; an empty list is nobody", _BOTH, "everybody", _SETS, optional=True),
-    Setting("no_access", v.addresses, GROWS, "addresses as for only_from", "these clients are refused", _BOTH, "nobody", _SETS, optional=True),
-    Setting("access_times", v.times, ONCE, "spans such as 8:00-17:30 22:00-6:00, hours up to 24:00",
-            "when clients are served; a span may go over midnight", default="always"),
-    Setting("libwrap", v.word, 1, "a daemon name of hosts.allow", "the name for tcp wrappers", unused=ANY),
-    Setting("deny_time", v.deny_time, 1, "FOREVER, NEVER or a number of minutes", "how long a SENSOR bans a client", default="NEVER", unused=ANY),
-    # -- records
-    Setting("log_type", v.log_type, ONCE, "SYSLOG FACILITY [LEVEL], or FILE PATH [SOFT [HARD]] with limits in bytes",
-            "where START, EXIT and FAIL records go", _BOTH, "no records"),
-    Setting("log_on_success", v.some_of("PID", "HOST", "USERID", "EXIT", "DURATION", "TRAFFIC"), GROWS,
-            "words out of PID HOST EXIT DURATION", "what is recorded of a served client", _BOTH, operators=_SETS,
-            optional=True, unused=frozenset({"USERID", "TRAFFIC"})),
-    Setting("log_on_failure", v.some_of("HOST", "USERID", "ATTEMPT"), GROWS, "words out of HOST ATTEMPT",
-            "what is recorded of a refused client", _BOTH, operators=_SETS, optional=True, unused=frozenset({"USERID"})),
-    # -- without effect in this release
-    Setting("redirect", v.words, 2, "a host, and a port or service name", "hands the connection on to another host", refused=ANY),
-    Setting("banner", v.path, 1, "the absolute path of a file", "a file sent to every client", _BOTH, unused=ANY),
-    Setting("banner_success", v.path, 1, "the absolute path of a file", "a file sent to admitted clients", _BOTH, unused=ANY),
-    Setting("banner_fail", v.path, 1, "the absolute path of a file", "a file sent to refused clients", _BOTH, unused=ANY),
-    Setting("rpc_version", v.versions, 1, "a number, or a range such as 2-4", "versions of an RPC service", unused=ANY),
-    Setting("rpc_number", v.whole(0, 2**32 - 1), 1, "a number", "program number of an RPC service", unused=ANY),
-    Setting("mdns", v.yes_no, 1, _YES_NO, "announces the service by multicast DNS", _BOTH, unused=ANY),
-)
+GROUPS: dict[str, tuple[Setting, ...]] = {
+    "Which service": (
+        Setting("id", v.word, 1, "one word without blanks", "the name in logs, metrics, `enabled` and `disabled`", default="the service's name"),
+        _own("name", v.word, 1, "one word without blanks", "the service's name, where it differs from the name of its TOML table",
+             default="the table's name", toml_only=True),
+        Setting("type", v.some_of("RPC", "INTERNAL", "UNLISTED", "SPECIAL", "TCPMUX", "TCPMUXPLUS"), ONCE,
+                "INTERNAL (built in), UNLISTED (not in /etc/services) or both", "what kind of service it is", field="types",
+                refused=frozenset({"RPC", "TCPMUX", "TCPMUXPLUS"})),
+        Setting("flags", v.some_of("INTERCEPT", "NORETRY", "IDONLY", "NAMEINARGS", "NODELAY", "KEEPALIVE", "NOLIBWRAP", "REUSE",
+                                   "SENSOR", "LABELED", "IPv4", "IPv6"), ONCE,
+                "words out of NAMEINARGS NODELAY KEEPALIVE IPv4 IPv6 NORETRY NOLIBWRAP REUSE",
+                "NAMEINARGS: server_args begin with argv[0]; NODELAY, KEEPALIVE: socket options; IPv4, IPv6: the address family; "
+                "NORETRY, NOLIBWRAP, REUSE: accepted, nothing to change",
+                unused=frozenset({"INTERCEPT", "LABELED", "IDONLY"}), refused=frozenset({"SENSOR"})),
+        Setting("disable", v.yes_no, 1, _YES_NO, "leaves the service out", default="no"),
+        Setting("enabled", v.words, GROWS, "ids of services", "only these services are started", Scope.DEFAULTS,
+                operators=("=", "+="), appends=True, optional=True),
+        Setting("disabled", v.words, GROWS, "ids of services", "these services are not started, even if in `enabled`", Scope.DEFAULTS,
+                operators=("=", "+="), appends=True, optional=True),
+    ),
+    "The socket": (
+        Setting("socket_type", v.one_of(*SOCKET_TYPES), 1, "stream, dgram, raw or seqpacket", "the kind of socket",
+                default="stream for tcp, dgram for udp"),
+        Setting("protocol", v.word, 1, "a name of /etc/protocols such as tcp or udp, or unix", "the protocol; unix is a socket in the file system",
+                default="tcp for stream, udp for dgram"),
+        Setting("wait", v.yes_no, 1, _YES_NO, "yes: one server at a time is given the listening socket; no: each connection starts a server", default="required"),
+        Setting("port", v.whole(0, 65535), 1, "a port from 0 to 65535", "the port", default="looked up in /etc/services"),
+        Setting("bind", v.binds, GROWS, "addresses, host names or interface names, or the path of a unix socket",
+                "where to listen; a repeated line adds", default="everywhere", operators=("=", "+="), appends=True, field="bind"),
+        Setting("interface", v.binds, GROWS, "addresses, host names or interface names", "another name of bind",
+                default="everywhere", operators=("=", "+="), field="bind", appends=True),
+        Setting("v6only", v.yes_no, 1, _YES_NO, "an IPv6 socket takes no IPv4 clients", _BOTH, "no"),
+        _own("receive_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's receive buffer", _BOTH, "the system's", origin=Origin.INETD),
+        _own("send_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's send buffer", _BOTH, "the system's", origin=Origin.INETD),
+        _own("socket_user", v.word, 1, "a user's name or number", "owner of a unix socket", default="the daemon's user"),
+        _own("socket_group", v.word, 1, "a group's name or number", "group of a unix socket", default="the daemon's group"),
+        _own("socket_mode", v.octal(0o7777), 1, "an octal number such as 0660", "permissions of a unix socket", default="0666"),
+    ),
+    "The program": (
+        Setting("server", v.path, 1, "the absolute path of a program", "the program to start", default="required, but for INTERNAL"),
+        Setting("server_args", v.words, ONCE, "arguments", "its arguments, without its name; no quoting in xinetd.conf, TOML lists keep blanks",
+                free_text=True),
+        Setting("user", v.word, 1, "a user's name or number", "whom the program runs as", default="required, but for INTERNAL"),
+        Setting("group", v.word, 1, "a group's name or number", "its group", default="the user's"),
+        Setting("groups", v.yes_no, 1, _YES_NO, "it gets the user's further groups", _BOTH, "no"),
+        Setting("umask", v.octal(0o777), 1, "an octal number from 0 to 777", "its file mode mask", _BOTH, "the daemon's"),
+        Setting("nice", v.whole(-_INT, _INT), 1, "a whole number, usually from -20 to 19", "its priority"),
+        Setting("env", v.variables, GROWS, "NAME=VALUE", "variables added to its environment", operators=("=", "+="),
+                free_text=True, optional=True),
+        Setting("passenv", v.words, GROWS, "names of variables", "the only variables of the daemon's own environment it gets", _BOTH,
+                "all", _SETS, optional=True),
+        *(Setting(f"rlimit_{what}", v.memory_limit, 1, _BYTES, f"limit of its {text}") for what, text in
+          (("as", "address space"), ("data", "data segment"), ("rss", "resident memory"), ("stack", "stack"))),
+        Setting("rlimit_cpu", v.plain_limit, 1, "a number of seconds, or UNLIMITED", "limit of its processor time"),
+        Setting("rlimit_files", v.memory_limit, 1, "a number, or UNLIMITED", "limit of its open files", default="the daemon's hard limit"),
+        _own("spawn_primitive", v.one_of("auto", "clone", "posix_spawn"), 1, "auto, clone or posix_spawn",
+             "the system call that starts it", _BOTH, "auto"),
+    ),
+    "Limits": (
+        Setting("instances", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time", _BOTH, "UNLIMITED"),
+        Setting("per_source", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time for one client address", _BOTH, "UNLIMITED"),
+        Setting("cps", v.rate, 2, "two numbers: connections per second, and seconds to pause", "most starts per second; a first number of 0 is no limit",
+                _BOTH, "50 10", field="rate"),
+        _own("over_rate", _over_rate, 1, "wait, refuse or close",
+             "connections above cps wait in the queue, are closed, or nobody listens for the seconds of cps", _BOTH, "wait"),
+        Setting("max_load", v.load, 1, "a number above 0", "refuses connections when the one-minute load average reaches it", _BOTH),
+    ),
+    "Who and when": (
+        Setting("only_from", v.addresses, GROWS, "addresses such as 192.0.2.1, 192.0.2.0/24, 2001:db8::/32, host names or .domains",
+                "only these clients are served; an empty list is nobody", _BOTH, "everybody", _SETS, optional=True),
+        Setting("no_access", v.addresses, GROWS, "addresses as for only_from", "these clients are refused", _BOTH, "nobody", _SETS, optional=True),
+        Setting("access_times", v.times, ONCE, "spans such as 8:00-17:30 22:00-6:00, hours up to 24:00",
+                "when clients are served; a span may go over midnight", default="always"),
+        Setting("libwrap", v.word, 1, "a daemon name of hosts.allow", "the name for tcp wrappers", unused=ANY),
+        Setting("deny_time", v.deny_time, 1, "FOREVER, NEVER or a number of minutes", "how long a SENSOR bans a client", default="NEVER", unused=ANY),
+    ),
+    "Records": (
+        Setting("log_type", v.log_type, ONCE, "SYSLOG FACILITY [LEVEL], or FILE PATH [SOFT [HARD]] with limits in bytes",
+                "where START, EXIT and FAIL records go", _BOTH, "no records"),
+        Setting("log_on_success", v.some_of("PID", "HOST", "USERID", "EXIT", "DURATION", "TRAFFIC"), GROWS,
+                "words out of PID HOST EXIT DURATION", "what is recorded of a served client", _BOTH, operators=_SETS,
+                optional=True, unused=frozenset({"USERID", "TRAFFIC"})),
+        Setting("log_on_failure", v.some_of("HOST", "USERID", "ATTEMPT"), GROWS, "words out of HOST ATTEMPT",
+                "what is recorded of a refused client", _BOTH, operators=_SETS, optional=True, unused=frozenset({"USERID"})),
+    ),
+    "Read, but without effect in this release": (
+        Setting("redirect", v.words, 2, "a host, and a port or service name", "hands the connection on to another host", refused=ANY),
+        Setting("banner", v.path, 1, "the absolute path of a file", "a file sent to every client", _BOTH, unused=ANY),
+        Setting("banner_success", v.path, 1, "the absolute path of a file", "a file sent to admitted clients", _BOTH, unused=ANY),
+        Setting("banner_fail", v.path, 1, "the absolute path of a file", "a file sent to refused clients", _BOTH, unused=ANY),
+        Setting("rpc_version", v.versions, 1, "a number, or a range such as 2-4", "versions of an RPC service", unused=ANY),
+        Setting("rpc_number", v.whole(0, 2**32 - 1), 1, "a number", "program number of an RPC service", unused=ANY),
+        Setting("mdns", v.yes_no, 1, _YES_NO, "announces the service by multicast DNS", _BOTH, unused=ANY),
+    ),
+}
+"""The rows under the headings of the manual."""
 
-SETTINGS: dict[str, Setting] = {row.name: row for row in _ROWS}
+SETTINGS: dict[str, Setting] = {row.name: row for rows in GROUPS.values() for row in rows}
 """Attribute name, in lower case -> its row."""
 
 REMEDIES = {
