@@ -4,6 +4,7 @@ Every parser takes the words of one line (for a list written in TOML: its items)
 goes into `Service`, or raises BadValue with the index of the word at fault. How many words there are has been
 checked before against the table in settings.py. Keywords are compared without regard to case, as xinetd does.
 Nothing is looked up.
+"""
 
 from __future__ import annotations
 
