@@ -235,9 +235,7 @@ def _name_rank(name: str, width: int) -> int:
     return name.count(".") if name.startswith(".") else width * _STEP
 
 
-def _name_ranks(
-    names: frozenset[str], hosts: frozenset[str], domains: frozenset[str], width: int
-) -> list[int]:
+def _name_ranks(names: frozenset[str], hosts: frozenset[str], domains: frozenset[str], width: int) -> list[int]:
     """The ranks of the entries that match a client's names; with NOTHING at the head, so never empty."""
     found = [NOTHING]
     for name in names:
