@@ -1,0 +1,141 @@
+"""HTTP/1.1 for the metrics port: bytes in, a Request out; an answer in, bytes out. No sockets, no clock.
+
+Rules of this file
+ - What a stranger sends either becomes a Request or raises BadRequest; nothing else comes out of
+   `parse_head`.
+ - Nothing a client sent is echoed in an answer.
+ - A request with a body is answered and ends its connection: the body is never read (RFC 9112, section 9.3).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+HEAD_LIMIT = 8192  # bytes of a request's line and headers, and of what may be sent ahead
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
+_HEADER_LINE = re.compile(rb"(%b):([\t -~\x80-\xff]*)" % _TOKEN)
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+
+
+class BadRequest(Exception):
+    """A request that cannot be understood; `status` is the answer it gets."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of a request. Header names are in lower case; `path` is without the query."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    keep_alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the client is told. `headers` are those besides the ones that every answer has."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def plain(status: HTTPStatus, text: str = "", **headers: str) -> Answer:
+    """A one-line answer; without `text` it names the status. An underscore in a header's name stands for a
+    hyphen."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, f"{text or status.phrase}\n".encode(), headers=named)
+
+
+def take_head(received: bytearray) -> bytes | None:
+    """Take the first complete head out of `received`, with its closing empty line; None while it is
+    incomplete.
+
+    Empty lines before it are dropped (RFC 9112, section 2.2). Raises BadRequest once it is longer than
+    HEAD_LIMIT.
+    """
+    blank = len(received) - len(received.lstrip(b"\r\n"))
+    if blank:
+        del received[:blank]
+    end = _HEAD_END.search(received, 0, HEAD_LIMIT)
+    if end is None:
+        if len(received) >= HEAD_LIMIT:
+            raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        return None
+    head = bytes(received[: end.end()])
+    del received[: end.end()]
+    return head
+
+
+def parse_head(head: bytes) -> Request:
+    """Read a head that take_head gave. Raises BadRequest."""
+    lines = [line.removesuffix(b"\r") for line in head.rstrip(b"\r\n").split(b"\n")]
+    first = _REQUEST_LINE.fullmatch(lines[0])
+    if first is None:
+        raise BadRequest(HTTPStatus.BAD_REQUEST)
+    method, target, major, minor = first.groups()
+    if major != b"1":
+        raise BadRequest(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        found = _HEADER_LINE.fullmatch(line)
+        if found is None:
+            raise BadRequest(HTTPStatus.BAD_REQUEST)
+        name, value = found[1].decode("latin-1").lower(), found[2].strip(b" \t").decode("latin-1")
+        if name == "host" and name in headers:
+            raise BadRequest(HTTPStatus.BAD_REQUEST)
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    old = minor == b"0"
+    if not old and "host" not in headers:
+        raise BadRequest(HTTPStatus.BAD_REQUEST)
+    path = path_of(target.decode("latin-1"))
+    return Request(method.decode("latin-1"), path, headers, stays_open(old, headers))
+
+
+def path_of(target: str) -> str:
+    """The path of a request target in origin or absolute form (RFC 9112, section 3.2)."""
+    absolute = _ORIGIN.match(target)
+    path = target[absolute.end() :] if absolute else target
+    return path.partition("?")[0].partition("#")[0] or "/"
+
+
+def stays_open(old: bool, headers: Mapping[str, str]) -> bool:
+    """Whether the connection may carry another request; `old` is HTTP/1.0."""
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+        return False
+    options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
+    return "close" not in options and (not old or "keep-alive" in options)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
+    for choice in accept_encoding.lower().split(","):
+        name, *parameters = (part.strip() for part in choice.split(";"))
+        if name == "gzip":
+            return not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
+    return False
+
+
+def encode(answer: Answer, *, date: str, with_body: bool, keep_alive: bool) -> bytes:
+    """The answer on the wire; `date` is now (RFC 9110, section 5.6.7), `with_body` is false for HEAD."""
+    lines = [
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
+        f"Date: {date}",
+        f"Content-Type: {answer.content_type}",
+        f"Content-Length: {len(answer.body)}",
+        *(f"{name}: {value}" for name, value in answer.headers.items()),
+        f"Connection: {'keep-alive' if keep_alive else 'close'}",
+    ]
+    head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+    return head + answer.body if with_body else head
