@@ -1,0 +1,130 @@
+"""What the daemon says about itself, as opposed to the records of its services.
+
+Each message goes to every destination that is on: a file (-filelog), syslog (-syslog), standard error. None
+of them can fail the caller: a message that cannot be written is kept, and lost in the end, as any other
+line of a sink.
+
+    -filelog    YY/M/D@HH:MM:SS xinetd[PID]: LEVEL: TEXT
+    -syslog     <PRI>Mon dd hh:mm:ss xinetd[PID]: TEXT
+    stderr      fastinetd: level: TEXT        without `level` for info and notice; without time: terminals
+    need none, container run-times add their own journald    <SEVERITY>TEXT                when standard
+    error is systemd-journald's stream (sd-daemon(3))
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+from fastinetd.log_lines import Level, file_stamp, printable, priority, syslog_stamp
+from fastinetd.log_table import SYSLOG_SOCKET, SinkTable
+
+IDENT = "xinetd"
+"""The program name in log lines: fail2ban, logwatch and OSSEC look for it."""
+
+
+def stderr_is_journal(environ: Mapping[str, str], fd: int) -> bool:
+    """Whether `fd` is the journald stream that JOURNAL_STREAM (systemd.exec(5)) names by device and inode."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class Messages:
+    """The daemon's own log. `sinks` is shared with the Journal; `wall` and `clock` are in seconds."""
+
+    def __init__(
+        self,
+        *,
+        filelog: str | None = None,
+        syslog: str | None = None,
+        stderr: bool = False,
+        debug: bool = False,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        environ: Mapping[str, str] = os.environ,
+        syslog_path: str = SYSLOG_SOCKET,
+        stderr_fd: int = 2,
+    ) -> None:
+        """`filelog` is a path, `syslog` a facility; debug messages are dropped unless `debug`."""
+        self._wall = wall
+        self._filelog = filelog
+        self._facility = syslog
+        self._stderr = stderr
+        self._debug = debug
+        self._journald = stderr_is_journal(environ, stderr_fd)
+        self.sinks = SinkTable(
+            self.say, self._syslog_line, self._stderr_line,
+            wall=wall, clock=clock, syslog_path=syslog_path, stderr_fd=stderr_fd,
+        )  # fmt: skip
+        if filelog is not None:
+            self.sinks.file(filelog)
+
+    def debug(self, text: str) -> None:
+        if self._debug:
+            self.say(Level.DEBUG, text)
+
+    def info(self, text: str) -> None:
+        self.say(Level.INFO, text)
+
+    def notice(self, text: str) -> None:
+        self.say(Level.NOTICE, text)
+
+    def warning(self, text: str) -> None:
+        self.say(Level.WARNING, text)
+
+    def error(self, text: str) -> None:
+        self.say(Level.ERROR, text)
+
+    def critical(self, text: str) -> None:
+        self.say(Level.CRITICAL, text)
+
+    def say(self, level: Level, text: str) -> None:
+        """Send one message to every destination that is on."""
+        text = printable(text)
+        if self._filelog is not None:
+            stamp = file_stamp(self._wall())
+            self.sinks.file(self._filelog).put([f"{stamp} {IDENT}[{os.getpid()}]: {level.name}: {text}\n"])
+        if self._facility is not None:
+            self.sinks.syslog.put([self._syslog_line(level, text)])
+        if self._stderr:
+            self.sinks.stderr.put([self._stderr_line(level, text)])
+
+    def also_stderr(self, on: bool) -> None:
+        """Switch standard error on or off (off when the daemon leaves its terminal)."""
+        self._stderr = on
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The paths that messages go to."""
+        return frozenset() if self._filelog is None else frozenset((self._filelog,))
+
+    @property
+    def lost(self) -> int:
+        """Lines lost by any sink, records included."""
+        return self.sinks.lost
+
+    def reopen(self) -> None:
+        """Open files and syslog again, those of the records included."""
+        self.sinks.reopen()
+
+    def flush(self) -> float | None:
+        """Write what is kept; return the seconds until the next call, None if nothing is kept."""
+        return self.sinks.flush()
+
+    def close(self) -> None:
+        """Write what can be written now, and close everything."""
+        self.sinks.close()
+
+    def _syslog_line(self, level: Level, text: str) -> str:
+        pri = priority(self._facility or "daemon", level)
+        return f"<{pri}>{syslog_stamp(self._wall())} {IDENT}[{os.getpid()}]: {text}"
+
+    def _stderr_line(self, level: Level, text: str) -> str:
+        if self._journald:
+            return f"<{int(level)}>{text}\n"
+        word = "" if level in (Level.INFO, Level.NOTICE) else f"{level.name.lower()}: "
+        return f"fastinetd: {word}{text}\n"
