@@ -11,6 +11,12 @@ from pathlib import Path
 from bench.peers import PEERS, version
 
 
+def autogroup() -> bool:
+    """Whether the kernel shares processor time among sessions rather than processes."""
+    path = Path("/proc/sys/kernel/sched_autogroup_enabled")
+    return path.exists() and path.read_text().strip() == "1"
+
+
 def machine() -> dict[str, object]:
     """Facts for the record. Memory in MiB; load is the one-minute average before the run."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
@@ -27,6 +33,7 @@ def machine() -> dict[str, object]:
         "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
         "gcc": gcc,
+        "autogroup": autogroup(),
         "load_before": round(os.getloadavg()[0], 2),
         "versions": {peer.name: version(peer) for peer in PEERS if peer.find()},
     }

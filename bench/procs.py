@@ -22,6 +22,7 @@ class Process:
 
     pid: int
     parent: int
+    session: int
     born: int
     cpu: float
     zombie: bool
@@ -35,21 +36,26 @@ def read(pid: int) -> Process | None:
         return None
     fields = text[text.rindex(")") + 2 :].split()  # the name before it may contain anything
     ticks = sum(int(field) for field in fields[11:15])
-    return Process(pid, int(fields[1]), int(fields[19]), ticks * TICK, fields[0] in "ZX")
+    return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), ticks * TICK, fields[0] in "ZX")
 
 
 def tree(root: int) -> list[Process]:
-    """*root* and all its descendants that exist now, zombies included."""
+    """*root*, its session (servers are started in one of their own, and some of it may have lost its
+    parent) and all their descendants that exist now, zombies included."""
     by_parent: dict[int, list[Process]] = {}
-    found: list[Process] = []
+    found: dict[int, Process] = {}
     for entry in os.listdir(PROC):  # noqa: PTH208 - thousands of names, no Path objects wanted
         if entry.isdigit() and (process := read(int(entry))):
             by_parent.setdefault(process.parent, []).append(process)
-            if process.pid == root:
-                found.append(process)
-    for process in found:  # grows while it is walked
-        found.extend(by_parent.get(process.pid, ()))
-    return found
+            if root in (process.pid, process.session):
+                found[process.pid] = process
+    todo = list(found.values())
+    while todo:
+        for child in by_parent.get(todo.pop().pid, ()):
+            if child.pid not in found:
+                found[child.pid] = child
+                todo.append(child)
+    return list(found.values())
 
 
 def cpu_seconds(root: int) -> float:

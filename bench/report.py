@@ -13,17 +13,17 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def table(result: Result) -> str:
-    """Medians per case, the ratio to the baseline, and the verdicts."""
+    """Medians per case, the first column's ratio to the baseline, and the verdicts."""
     scenario = result.scenario
     columns, base = scenario.COLUMNS, scenario.BASELINE
-    rows = [["", *(column.heading for column in columns), f"x {base}"]]
+    rows = [["", columns[0].heading, f"x {base}", *(column.heading for column in columns[1:])]]
     for case in result.samples:
         row = [case]
         for column in columns:
             value = result.median(case, column.key)
             row.append("-" if value is None else f"{value * column.scale:,.{column.digits}f}")
         ratio = result.ratio(case, base, columns[0].key)
-        rows.append([*row, "-" if ratio is None else f"{ratio:.2f}"])
+        rows.append([*row[:2], "-" if ratio is None else f"{ratio:.2f}", *row[2:]])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [f"{result.name}: {scenario.SUMMARY} (medians of {result.rounds})"]
     for row in rows:
@@ -56,9 +56,7 @@ def record(result: Result, facts: dict[str, object], seconds: float) -> dict[str
         "rounds": result.rounds,
         "facts": facts,
         "cases": cases,
-        "targets": [
-            {"target": str(v.target), "value": v.value, "verdict": v.word} for v in result.verdicts()
-        ],
+        "targets": [{"target": str(v.target), "value": v.value, "verdict": v.word} for v in result.verdicts()],
         "problems": result.problems,
     }
 

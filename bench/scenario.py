@@ -63,9 +63,7 @@ class Target:
         return f"{what} {bound}"
 
     def met(self, value: float) -> bool:
-        return (self.at_least is None or value >= self.at_least) and (
-            self.at_most is None or value <= self.at_most
-        )
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 
 class Scenario(Protocol):

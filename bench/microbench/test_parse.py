@@ -1,4 +1,4 @@
-"""Reading the configuration: 1,000 services, as one file each and as one long file."""
+"""Reading the configuration: 1,000 services, in a file each (xinetd) and in one (inetd)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from bench.servers import Service
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
 
-SERVICES = [
-    Service(f"bench-{port}", port, "/bin/true", ("-a", "b"), "10.0.0.0/8") for port in range(20000, 21000)
-]
+SERVICES = [Service(f"bench-{port}", port, "/bin/true", ("-a", "b"), "10.0.0.0/8") for port in range(20000, 21000)]
 
 
 @pytest.mark.parametrize("kind", ["xinetd", "inetd"])

@@ -70,9 +70,7 @@ def test_os_posix_spawn(benchmark, null: int) -> None:
 @pytest.mark.parametrize("session", [False, True], ids=["vfork", "setsid"])
 def test_subprocess(benchmark, null: int, session: bool) -> None:
     def once() -> None:
-        done = subprocess.run(
-            [HELLO], stdin=null, stdout=null, stderr=null, env={}, start_new_session=session
-        )
+        done = subprocess.run([HELLO], stdin=null, stdout=null, stderr=null, env={}, start_new_session=session)
         assert done.returncode == 0
 
     benchmark(once)

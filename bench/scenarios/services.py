@@ -15,9 +15,4 @@ def cases(bench: Bench) -> dict[str, Case]:
     def case(name: str, count: int) -> Case:
         return lambda: bench.rate(name, bench.services(count))
 
-    return {
-        f"{name}, {count}": case(name, count)
-        for name in CONTENDERS
-        if name in bench.peers
-        for count in (1, 1000)
-    }
+    return {f"{name}, {count}": case(name, count) for name in CONTENDERS if name in bench.peers for count in (1, 1000)}
