@@ -13,18 +13,17 @@ from types import MappingProxyType
 from typing import Any
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entries, Entry, place_of
+from fastinetd.config.entries import Entries, Entry, place_of, shown
 from fastinetd.config.interpret import Block, interpret
-from fastinetd.config.model import Config, Family, Place, Rate, Service
-from fastinetd.config.settings import INTERNALS, REMEDIES, SETTINGS
-from fastinetd.config.xinetd import shown
+from fastinetd.config.model import Config, Family, Rate, Service
+from fastinetd.config.settings import SETTINGS
+from fastinetd.config.whole import complete
 
 RATE = Rate(50, 1.0, 10)
 """What `cps` is when nobody writes it."""
 
-_PORTLESS = frozenset({"RPC", "TCPMUX", "TCPMUXPLUS"})
 _RLIMITS = tuple(name for name in SETTINGS if name.startswith("rlimit_"))
-_NOT_FIELDS = frozenset({"v6only", "disable", "server_args", "enabled", "disabled", "name", *_RLIMITS})
+_NOT_FIELDS = frozenset({"v6only", "disable", "server_args", "enabled", "disabled", "name", "mdns", *_RLIMITS})
 """Values that are not fields of Service, but go into one in another form."""
 
 
@@ -58,7 +57,9 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False) 
                             name=written.name,
                             value=shown(word),
                         )
-    return Config(source, tuple(services), fatal=defaults.broken, broken=tuple(broken)), defaults
+    # A stray line in the defaults of xinetd.conf is only left out, as in xinetd; TOML has no such lines.
+    fatal = defaults.broken or (toml and any(entry.broken for entry in entries.defaults))
+    return Config(source, tuple(services), fatal=fatal, broken=tuple(broken)), defaults
 
 
 class Choice:
@@ -91,7 +92,7 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tup
     values: dict[str, Any] = {**defaults.values, **own} if defaults.values else own
     name = own.get("name", entry.name)
     service_id = own.get("id", entry.name)
-    sound = _complete(entry, values, report, name)
+    sound = complete(entry, block, values, name, report)
     fields = {key: value for key, value in values.items() if key not in _NOT_FIELDS}
     fields.setdefault("rate", RATE)
     fields["family"] = _family(values)
@@ -110,99 +111,6 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tup
         places.setdefault("bind", places["interface"])
     fields["id"], fields["name"] = service_id, name
     return Service(place=entry.place, places=MappingProxyType(places), **fields), sound
-
-
-def _complete(entry: Entry, values: dict[str, Any], report: Report, name: str) -> bool:
-    """Report what the service lacks, and fill in what follows from the rest. False when it cannot be
-    started."""
-    types, place = values.get("types", frozenset()), entry.place
-    # What a value that could not be read would have been is not missing: it has its own message.
-    written = {line.name for line in entry.lines}
-    sound = True
-
-    def missing(attribute: str, reason: str = "") -> None:
-        nonlocal sound
-        if attribute not in written:
-            report.add(
-                "missing-attribute",
-                place,
-                service=entry.name,
-                name=attribute,
-                reason=reason,
-                syntax=SETTINGS[attribute].syntax,
-            )
-        sound = False
-
-    socket_type, protocol = values.get("socket_type"), values.get("protocol")
-    if protocol is None and socket_type in ("stream", "dgram") and "protocol" not in written:
-        values["protocol"] = protocol = "tcp" if socket_type == "stream" else "udp"
-    elif socket_type is None and protocol in ("tcp", "udp", "unix"):
-        values["socket_type"] = socket_type = "dgram" if protocol == "udp" else "stream"
-    if socket_type is None:
-        missing("socket_type")
-    if protocol is None:
-        missing("protocol")
-    if "wait" not in values:
-        missing("wait")
-    if socket_type and protocol:
-        sound &= _matching(entry, socket_type, protocol, report)
-    if protocol == "unix":
-        if not values.get("bind"):
-            missing("bind", ", which is the path of its unix socket")
-    elif "UNLISTED" in types and values.get("port") is None and not types & _PORTLESS:
-        missing("port", " although it is UNLISTED")
-    if "INTERNAL" in types:
-        known = INTERNALS.get(socket_type or "", ())
-        if name.lower() == "tcpmux":
-            report.add(
-                "not-started",
-                place,
-                service=entry.name,
-                what="the built-in service tcpmux",
-                remedy=REMEDIES["type"],
-            )
-            sound = False
-        elif socket_type and name.lower() not in known and "SENSOR" not in values.get("flags", ()):
-            report.add(
-                "no-such-internal",
-                place,
-                service=shown(name),
-                socket_type=socket_type,
-                known=", ".join(known) or "none",
-            )
-            sound = False
-    else:
-        if values.get("user") is None:
-            missing("user")
-        if values.get("server") is None and "redirect" not in values:
-            missing("server")
-        if socket_type == "dgram" and values.get("wait") is False:
-            report.add("dgram-nowait", _place(entry, "wait"), service=entry.name)
-            values["wait"] = True
-    return sound
-
-
-def _matching(entry: Entry, socket_type: str, protocol: str, report: Report) -> bool:
-    """Whether the kernel has sockets of this type for the protocol, where that is certain."""
-    wanted = {"tcp": ("stream",), "udp": ("dgram",), "unix": ("stream", "dgram", "seqpacket")}.get(protocol)
-    if wanted is None or socket_type in wanted:
-        return True
-    report.add(
-        "socket-and-protocol",
-        _place(entry, "protocol"),
-        service=entry.name,
-        socket_type=socket_type,
-        protocol=protocol,
-        remedy=f"socket_type = {' or '.join(wanted)}",
-    )
-    return False
-
-
-def _place(entry: Entry, name: str) -> Place:
-    for line in entry.lines:
-        if line.name == name:
-            return place_of(entry, line, 0)
-    return entry.place
 
 
 def _family(values: dict[str, Any]) -> Family:

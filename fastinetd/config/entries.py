@@ -28,7 +28,7 @@ class Written(NamedTuple):
 class Entry:
     """One `service` or `defaults` block of one file."""
 
-    __slots__ = ("broken", "disabled", "file", "lines", "name", "place")
+    __slots__ = ("broken", "disabled", "failed", "file", "lines", "name", "place")
 
     def __init__(self, name: str, place: Place) -> None:
         self.name = name  # "" for defaults
@@ -36,6 +36,7 @@ class Entry:
         self.file = place.file
         self.lines: list[Written] = []
         self.disabled = False  # `disable = yes` was met: the rest of the block is not even recorded
+        self.failed: set[str] = set()  # attributes whose line has an error of grammar
         self.broken = False  # an error of grammar was reported: the service must not be started
 
 
@@ -58,3 +59,8 @@ def place_of(entry: Entry, written: Written, index: int) -> Place:
             start = written.text.find(word, start) + len(word)
         column = written.text.find(written.words[index], start) + 1
     return Place(entry.file, written.line, max(column, 1))
+
+
+def shown(text: str) -> str:
+    """A value as messages show it: not longer than a line."""
+    return text if len(text) <= 80 else text[:77] + "..."

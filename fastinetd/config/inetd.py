@@ -17,11 +17,11 @@ from typing import Any
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.dialects import DIALECTS, Dialect
+from fastinetd.config.entries import shown
 from fastinetd.config.inetd_lines import BadLine, Word, logical_lines
 from fastinetd.config.model import Config, Family, Place, Rate, Service
 from fastinetd.config.settings import INTERNALS
 from fastinetd.config.values import BadValue, number, octal, size
-from fastinetd.config.xinetd import shown
 
 SECONDS = 60.0
 """What the N of `nowait.N` is counted over."""

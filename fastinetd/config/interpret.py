@@ -11,22 +11,27 @@ from functools import lru_cache
 from typing import Any
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entry, Written, place_of
+from fastinetd.config.entries import Entry, Written, place_of, shown
 from fastinetd.config.model import Place
 from fastinetd.config.settings import ANY, GROWS, ONCE, REMEDIES, SETTINGS, Scope, Setting
 from fastinetd.config.values import BadValue
-from fastinetd.config.xinetd import shown
 
 
 class Block:
     """The values of one service, or of all `defaults`."""
 
-    __slots__ = ("broken", "places", "values")
+    __slots__ = ("broken", "failed", "places", "values")
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}  # Setting.field -> value
         self.places: dict[str, Place] = {}  # attribute name -> place of its value
-        self.broken = False  # a value could not be read
+        self.failed: set[str] = set()  # attributes with an error of their own
+        self.broken = False  # there are errors
+
+    def fail(self, name: str) -> None:
+        """An error about this attribute has been reported."""
+        self.failed.add(name)
+        self.broken = True
 
 
 def interpret(
@@ -88,7 +93,7 @@ def interpret(
             seen.add(name)
         elif operator not in setting.operators:
             report.add("cannot-take-away", _name_place(entry, written), service=service, name=name)
-            block.broken = True
+            block.fail(name)
             continue
         if not words and not setting.optional:
             # In xinetd bind is a single value, and an empty one of those does no harm.
@@ -106,7 +111,7 @@ def interpret(
                 problem=bad.problem,
                 syntax=setting.syntax,
             )
-            block.broken = True
+            block.fail(name)
             continue
         field = setting.field or name
         if count == GROWS:
@@ -138,7 +143,8 @@ def _say_count(
         given=given or "none",
         syntax=setting.syntax,
     )
-    block.broken |= fatal
+    if fatal:
+        block.fail(setting.name)
 
 
 def _grown(setting: Setting, operator: str, value: Any, own: Any, inherited: Any) -> Any:
@@ -171,7 +177,7 @@ def _say_effect(
                 what=f"the attribute {setting.name}" if setting.refused is ANY else whole,
                 remedy=REMEDIES[setting.name],
             )
-            block.broken = True
+            block.fail(setting.name)
         elif (setting.unused is ANY or canonical in setting.unused) and written.operator != "-=":
             report.add(
                 "not-implemented",

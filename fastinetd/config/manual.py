@@ -11,8 +11,8 @@ What a service may say in xinetd.conf and, by the same names, in the native TOML
 from the table that the readers use (`fastinetd/config/settings.py`), by `python -m fastinetd.config.manual`.
 
 Names and keywords may be in any case. *In* tells where an attribute may stand, *operators* what may follow
-its name, *effect* what this release does with it. `+=` and `-=` start from what `defaults` say. In TOML there is
-only `=`: a string is parted at blanks as in xinetd.conf, a list is taken item by item.
+its name, *effect* what this release does with it. `+=` and `-=` start from what `defaults` say. In TOML there
+is only `=`: a string is parted at blanks as in xinetd.conf, a list is taken item by item.
 """
 
 _HEADER = """\

@@ -18,10 +18,9 @@ from typing import Any
 
 from fastinetd.config.build import build
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entries, Entry, Sources, Written
+from fastinetd.config.entries import Entries, Entry, Sources, Written, shown
 from fastinetd.config.model import Config, Place
 from fastinetd.config.settings import SETTINGS
-from fastinetd.config.xinetd import shown
 
 _WHERE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?$")
@@ -63,6 +62,9 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
 
     def block(name: str, table: dict[str, Any], *path: str) -> Entry:
         entry = Entry(name, place(*path))
+        if name and table.get("disable") is True:
+            entry.disabled = True
+            table = {key: value for key, value in table.items() if key == "id"}
         for key, value in table.items():
             at = place(*path, key)
             words = _words(key, value)
@@ -76,6 +78,7 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
                     kind=_kind(value),
                     syntax=known.syntax if known else "a string, a number, true, false or a list",
                 )
+                entry.failed.add(key.lower())
                 entry.broken = True
             else:
                 entry.lines.append(Written(key.lower(), "=", words, at.line, at.column, ""))
@@ -165,7 +168,7 @@ def _kind(value: object) -> str:
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):
-        return "a list of such items"
+        return "a list that holds lists, tables or dates"
     if isinstance(value, str):
         return "a string with a NUL character" if "\0" in value else "a string"
     if isinstance(value, bool | int | float):

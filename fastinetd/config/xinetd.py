@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entries, Entry, Sources, Written
+from fastinetd.config.entries import Entries, Entry, Sources, Written, shown
 from fastinetd.config.model import Place
 
 OPERATORS = frozenset(("=", "+=", "-="))
@@ -82,11 +82,6 @@ def read(text: str, file: str, entries: Entries, sources: Sources, report: Repor
             report.add("stray-close", place)
         else:
             report.add("no-keyword", place, word=shown(words[0]))
-
-
-def shown(text: str) -> str:
-    """A value as messages show it: not longer than a line."""
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _blank_lines_with_nul(lines: list[str], file: str, report: Report) -> None:
@@ -224,6 +219,7 @@ class _Reader:
             self.report.add(
                 "no-operator", self.place(names[0]), service=entry.name or None, name=shown(names[0])
             )
+            entry.failed.add(names[0].lower())
             entry.broken = True
             return None
         if not names:
