@@ -36,7 +36,12 @@ CHUNK = 5_000
 """Lines written in one call."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
-"""Seconds between two attempts."""
+"""Seconds between two attempts on a destination in trouble."""
+
+BUSY_PAUSE, LONGEST_BUSY = 0.001, 0.1
+"""Seconds between two attempts on one that is only slow: a syslog socket's queue may hold no more than ten
+lines.
+"""
 
 QUIET = 60.0
 """Seconds between two reports of trouble from one sink, so that a destination that comes and goes is no
@@ -143,6 +148,8 @@ class Sink(ABC):
             if self._unsaid and done:
                 self._unsaid = 0
                 done -= 1
+            if done:
+                self._pause = 0.0
             budget -= max(1, done)
             if done == len(self._spool):
                 self._spool.clear()
@@ -175,10 +182,12 @@ class Sink(ABC):
             )
 
     def _failed(self, error: OSError) -> None:
-        self._pause = min(LONGEST_PAUSE, self._pause * 2) if self._pause else FIRST_PAUSE
+        busy = error.errno in _BUSY
+        first, longest = (BUSY_PAUSE, LONGEST_BUSY) if busy else (FIRST_PAUSE, LONGEST_PAUSE)
+        self._pause = min(longest, max(first, self._pause * 2))
         now = self._clock()
         self._due = now + self._pause
-        new = error.errno not in _BUSY and not self._told and now - self._told_at >= QUIET
+        new = not busy and not self._told and now - self._told_at >= QUIET
         if new:
             self._told, self._told_at = True, now
         self._trim()
