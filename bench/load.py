@@ -60,17 +60,21 @@ def measure(server: Server, port: int, seconds: float, drive: Drive) -> Sample:
     before = procs.cpu_seconds(server.pid)
     report = _run(drive.command(port, seconds))
     used = procs.cpu_seconds(server.pid) - before
-    first, end, ok = report["first_us"], report["end_us"], max(report["ok"], 1)
     sample = {
         "rate": report["rate"],
+        "count": report["ok"],
+        "errors": sum(report["errors"].values()),
+        **{f"errors_{kind}": number for kind, number in report["errors"].items() if number},
+    }
+    if not (ok := report["ok"]):
+        return sample  # nothing was served: no latency, no cost of one
+    first, end = report["first_us"], report["end_us"]
+    sample |= {
         "end_p50": end["p50"],
         "end_p99": end["p99"],
         "cpu_us": used / ok * 1e6,
         "client_us": report["cpu_seconds"] / ok * 1e6,
         "mb_s": report["bytes"] / report["seconds"] / 1e6,
-        "count": report["ok"],
-        "errors": sum(report["errors"].values()),
-        **{f"errors_{kind}": number for kind, number in report["errors"].items() if number},
     }
     if first["max"]:  # a refused client never sees a first byte
         sample |= {f"first_{key}": first[key] for key in ("p50", "p99", "max")}

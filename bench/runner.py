@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.load import HoldError, Sample
 from bench.scenario import Bench, Scenario, Target
-from bench.servers import ServerError
+from bench.servers import ROOT, ServerError
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,11 @@ def run(name: str, scenario: Scenario, bench: Bench, rounds: int, say: Callable[
             try:
                 sample = measure()
             except (ServerError, HoldError) as error:
-                result.problems.append(f"round {number + 1}, {case}: {error}")
-                say(f"{name} {number + 1}/{rounds} {case}: {error}")
+                text = str(error)
+                for place in (bench.directory, ROOT):  # records name none
+                    text = text.replace(f"{place}/", "")
+                result.problems.append(f"round {number + 1}, {case}: {text}")
+                say(f"{name} {number + 1}/{rounds} {case}: {text}")
                 continue
             result.samples[case][number] = sample
             if sample.get("errors"):
