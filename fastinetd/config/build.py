@@ -8,7 +8,7 @@ because they are often what protects the services.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from types import MappingProxyType
 from typing import Any
 
@@ -23,16 +23,17 @@ RATE = Rate(50, 1.0, 10)
 """What `cps` is when nobody writes it."""
 
 _RLIMITS = tuple(name for name in SETTINGS if name.startswith("rlimit_"))
-_NOT_FIELDS = frozenset({"v6only", "disable", "server_args", "enabled", "disabled", "name", "mdns", *_RLIMITS})
+NOT_FIELDS = frozenset({"v6only", "disable", "server_args", "enabled", "disabled", "name", "mdns", *_RLIMITS})
 """Values that are not fields of Service, but go into one in another form."""
 
 
-def build(entries: Entries, source: str, report: Report, *, toml: bool = False) -> tuple[Config, Block]:
-    """The Config of all entries, without `files`, and the values of `defaults`."""
+def build(entries: Entries, source: str, report: Report, *, toml: bool = False, beside: Config | None = None) -> Config:
+    """The Config of all entries, without `files`. The services `beside` come from an inetd.conf that is read with an
+    xinetd.conf; `defaults` hold for them too."""
     defaults = Block()
     for entry in entries.defaults:
         interpret(entry, defaults, {}, report, defaults=True, toml=toml)
-    wanted = Choice(defaults.values)
+    wanted = _Choice(defaults.values)
     services: list[Service] = []
     broken: list[Service] = []
     for entry in entries.services:
@@ -46,23 +47,29 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False) 
         service, sound = _service(entry, block, defaults, report)
         (services if sound and not block.broken and not entry.broken else broken).append(service)
         wanted.met.add(service.id)
-    for entry in entries.defaults:
-        for written in entry.lines:
-            if written.name in ("enabled", "disabled"):
-                for index, word in enumerate(written.words):
-                    if word not in wanted.met:
-                        report.add(
-                            "unknown-id",
-                            place_of(entry, written, index),
-                            name=written.name,
-                            value=shown(word),
-                        )
+    if beside is not None:
+        services += [_with_defaults(service, defaults) for service in beside.services if wanted(service.id)]
+        broken += beside.broken
+        wanted.met |= {service.id for service in beside.services}
+    _say_unknown_ids(entries, wanted.met, report)
     # A stray line in the defaults of xinetd.conf is only left out, as in xinetd; TOML has no such lines.
     fatal = defaults.broken or (toml and any(entry.broken for entry in entries.defaults))
-    return Config(source, tuple(services), fatal=fatal, broken=tuple(broken)), defaults
+    return Config(source, tuple(services), fatal=fatal, broken=tuple(broken))
 
 
-class Choice:
+def _say_unknown_ids(entries: Entries, known: set[str], report: Report) -> None:
+    """Note what `enabled` and `disabled` name in vain."""
+    for entry in entries.defaults:
+        for line in entry.lines:
+            if line.name not in ("enabled", "disabled"):
+                continue
+            for index, word in enumerate(line.words):
+                if word not in known:
+                    place = place_of(entry, line, index)
+                    report.add("unknown-id", place, name=line.name, value=shown(word))
+
+
+class _Choice:
     """Which ids `enabled` and `disabled` leave; `met` collects the ids there are."""
 
     def __init__(self, defaults: dict[str, Any]) -> None:
@@ -93,7 +100,7 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tup
     name = own.get("name", entry.name)
     service_id = own.get("id", entry.name)
     sound = complete(entry, block, values, name, report)
-    fields = {key: value for key, value in values.items() if key not in _NOT_FIELDS}
+    fields = {key: value for key, value in values.items() if key not in NOT_FIELDS}
     fields.setdefault("rate", RATE)
     fields["family"] = _family(values)
     server, args = values.get("server"), values.get("server_args", ())
@@ -148,12 +155,16 @@ _INHERITED = (
 )
 
 
-def with_defaults(service: Service, defaults: Block) -> Service:
-    """A service read from inetd.conf, under the `defaults` of an xinetd.conf."""
-    changed = {name: defaults.values[name] for name in _INHERITED if name in defaults.values}
-    return replace(
-        service,
-        rate=defaults.values.get("rate", RATE),
-        places={**defaults.places, **service.places},
-        **changed,
-    )
+_EMPTY = {field.name: field.default for field in dataclasses.fields(Service)}
+
+
+def _with_defaults(service: Service, defaults: Block) -> Service:
+    """A service read from inetd.conf, under the `defaults` of an xinetd.conf; what its line says stays."""
+    changed = {
+        name: defaults.values[name]
+        for name in _INHERITED
+        if name in defaults.values and getattr(service, name) == _EMPTY[name]
+    }
+    rate = defaults.values.get("rate", RATE)
+    places = MappingProxyType({**defaults.places, **service.places})
+    return dataclasses.replace(service, rate=rate, places=places, **changed)

@@ -72,7 +72,6 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     # -- services as a whole (xinetd.conf and TOML)
     "missing-attribute": (_E, "service {service} has no {name}{reason}; write `{name} = {syntax}`"),
     "no-such-internal": (_E, "there is no built-in service {service} for {socket_type}; built in are: {known}"),
-    "internal-port": (_W, "service {service} is built in, so {name} has no effect; remove it"),
     "dgram-nowait": (_W, "service {service} reads datagrams, so it is started with wait = yes; write `wait = yes`"),
     "no-name-in-args": (_W, "NAMEINARGS needs a first word in server_args, the program's own name is taken; write it there"),
     "socket-and-protocol": (_E, "socket_type {socket_type} does not go with protocol {protocol}; write {remedy}"),

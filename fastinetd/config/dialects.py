@@ -66,9 +66,7 @@ DIALECTS = {
             quotes=True,
             policies=True,
         ),
-        Dialect(
-            "inetutils", Family.IPV4, Family.IPV6, _FOUR_SIX, ".", rate=1000, indented=False, quotes=True
-        ),
+        Dialect("inetutils", Family.IPV4, Family.IPV6, _FOUR_SIX, ".", rate=1000, indented=False, quotes=True),
         Dialect(
             "busybox",
             Family.IPV4,

@@ -73,12 +73,7 @@ class _Reader:
         """One logical line."""
         first = words[0]
         try:
-            if (
-                len(words) == 1
-                and first.text.endswith(":")
-                and not first.text.startswith("/")
-                and self.rules.addresses
-            ):
+            if len(words) == 1 and first.text.endswith(":") and not first.text.startswith("/") and self.rules.addresses:
                 self._addresses = self._hosts(first, first.text[:-1])
             else:
                 self.services.append(self._service(words))
@@ -162,9 +157,7 @@ class _Reader:
         socket_type = kind.text
         allowed = _SOCKET_TYPES.get(socket_type)
         if allowed is None:
-            raise BadLine(
-                "inetd-socket-type", kind, value=shown(socket_type), syntax="stream, dgram or seqpacket"
-            )
+            raise BadLine("inetd-socket-type", kind, value=shown(socket_type), syntax="stream, dgram or seqpacket")
         if protocol not in allowed:
             wanted = {"tcp": "stream", "udp": "dgram", "unix": "stream or dgram"}[protocol]
             raise BadLine("inetd-pair", kind, socket_type=socket_type, protocol=name, remedy=wanted)
@@ -236,9 +229,7 @@ class _Reader:
                     if six[index]
                     else f"{protocol.text[:3]} or an IPv6 address"
                 )
-                raise BadLine(
-                    "inetd-address", host, value=shown(host.text), protocol=protocol.text, remedy=remedy
-                )
+                raise BadLine("inetd-address", host, value=shown(host.text), protocol=protocol.text, remedy=remedy)
         if family in (Family.SPLIT, Family.DUAL) and hosts:
             if all(four):
                 return Family.IPV4
@@ -312,9 +303,7 @@ class _Reader:
         have."""
         user, slash, _ = word.text.partition("/")
         if slash:
-            self.report.add(
-                "inetd-foreign", self._place(word), value=shown(word.text), meaning=user, syntax=user
-            )
+            self.report.add("inetd-foreign", self._place(word), value=shown(word.text), meaning=user, syntax=user)
         sign = "." if "." in user else ":"
         name, parted, group = user.partition(sign)
         if not name or (parted and not group) or ":" in name or ":" in group:

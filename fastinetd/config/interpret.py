@@ -83,9 +83,7 @@ def interpret(
                     continue
                 report.add("log-type-again", _name_place(entry, written), name=name)
             if operator != "=":
-                report.add(
-                    "wrong-operator", _name_place(entry, written), service=service, name=name, operators="`=`"
-                )
+                report.add("wrong-operator", _name_place(entry, written), service=service, name=name, operators="`=`")
                 continue
             if count != ONCE and len(words) != count:
                 _say_count(entry, written, setting, block, report, service, fatal=toml)
@@ -191,9 +189,7 @@ def _say_effect(
             return
 
 
-def _without_comment(
-    entry: Entry, written: Written, setting: Setting, report: Report, service: str | None
-) -> Written:
+def _without_comment(entry: Entry, written: Written, setting: Setting, report: Report, service: str | None) -> Written:
     """The line without a ` # comment` at its end. xinetd has no such comments: it would count the words and
     ignore the line, and with it a limit or an access list."""
     for index, word in enumerate(written.words):
@@ -216,11 +212,7 @@ def _name_place(entry: Entry, written: Written) -> Place:
 
 
 def _instead(name: str) -> str:
-    return (
-        "write `disable = no` or `disable = yes` in a service"
-        if name in ("enabled", "disabled")
-        else "move it"
-    )
+    return "write `disable = no` or `disable = yes` in a service" if name in ("enabled", "disabled") else "move it"
 
 
 @lru_cache(maxsize=1024)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastinetd.config import inetd, toml, xinetd
-from fastinetd.config.build import Choice, build, with_defaults
+from fastinetd.config.build import build
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import Entries
 from fastinetd.config.model import Config, Place
@@ -83,20 +83,16 @@ def guess(path: str, text: str) -> str:
 def _xinetd(text: str, path: str, files: _Files, report: Report, inetd_compat: str | None) -> Config:
     entries = Entries()
     xinetd.read(text, path, entries, files.sources, report)
-    config, defaults = build(entries, path, report)
-    if inetd_compat is None:
-        return config
-    try:
-        extra, _ = files.read(inetd_compat)
-    except (OSError, ValueError) as error:
-        # As in xinetd, there need not be one.
-        if not isinstance(error, FileNotFoundError):
-            report.add("cannot-include", Place(inetd_compat, 1), path=inetd_compat, reason=_reason(error))
-        return config
-    chosen = Choice(defaults.values)
-    more = inetd.read(extra, inetd_compat, "debian", report)
-    added = tuple(with_defaults(service, defaults) for service in more.services if chosen(service.id))
-    return replace(config, services=config.services + added, broken=config.broken + more.broken)
+    beside = None
+    if inetd_compat is not None:
+        try:
+            beside = inetd.read(files.read(inetd_compat)[0], inetd_compat, "debian", report)
+        except FileNotFoundError:
+            pass  # as in xinetd, there need not be one
+        except (OSError, ValueError) as error:
+            place = Place(inetd_compat, 1)
+            report.add("cannot-include", place, path=inetd_compat, reason=_reason(error))
+    return build(entries, path, report, beside=beside)
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -24,9 +24,7 @@ from fastinetd.config.settings import SETTINGS
 
 _WHERE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?$")
-_KEY = re.compile(
-    r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=\s*"""
-)
+_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=\s*""")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"([^"]*)"|'([^']*)'""")
 
 _Keys = dict[tuple[str, ...], tuple[int, int]]
@@ -36,7 +34,7 @@ def read(text: str, file: str, sources: Sources, report: Report) -> Config:
     """The services of a TOML file and of those it includes."""
     entries = Entries()
     sound = _read(text, file, entries, sources, report)
-    config, _ = build(entries, file, report, toml=True)
+    config = build(entries, file, report, toml=True)
     return config if sound else Config(file, (), fatal=True)
 
 
@@ -117,9 +115,7 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
 
 
 def _is_paths(value: object) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, list) and all(isinstance(item, str) for item in value)
-    )
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 def _fault(message: str, text: str, file: str) -> tuple[str, Place]:

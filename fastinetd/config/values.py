@@ -300,9 +300,7 @@ def log_type(words: Sequence[str]) -> LogType:
         limits.append(value)
     if len(limits) == 2 and limits[1] < limits[0]:
         raise BadValue(3, ", which is below the soft limit")
-    if (
-        len(limits) == 1
-    ):  # what xinetd allows beyond the soft limit: a hundredth, at least 5 KiB and at most 20 KiB
+    if len(limits) == 1:  # what xinetd allows beyond the soft limit: a hundredth, at least 5 KiB and at most 20 KiB
         limits.append(limits[0] + min(max(limits[0] // 100, 5 * 1024), 20 * 1024))
     return LogType(
         LogKind.FILE,

@@ -177,9 +177,7 @@ class _Reader:
             else:
                 self.at = at
                 if "=" not in line and self._is_header(words):
-                    self.report.add(
-                        "no-close-brace", self.place(name), entry=shown(header), line=entry.place.line
-                    )
+                    self.report.add("no-close-brace", self.place(name), entry=shown(header), line=entry.place.line)
                     entry.broken = True
                     self.at = at - 1
                     return
@@ -216,16 +214,12 @@ class _Reader:
             before = before[:-1]
         names = self.split(before)
         if not equals or len(names) > 1:
-            self.report.add(
-                "no-operator", self.place(names[0]), service=entry.name or None, name=shown(names[0])
-            )
+            self.report.add("no-operator", self.place(names[0]), service=entry.name or None, name=shown(names[0]))
             entry.failed.add(names[0].lower())
             entry.broken = True
             return None
         if not names:
-            self.report.add(
-                "no-attribute", self.place(operator), service=entry.name or None, operator=operator
-            )
+            self.report.add("no-attribute", self.place(operator), service=entry.name or None, operator=operator)
             entry.broken = True
             return None
         values = self.split(after)

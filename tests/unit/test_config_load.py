@@ -1,0 +1,80 @@
+"""Which reader a file gets, relative paths, and inetd.conf beside xinetd.conf."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.load import guess, load
+from fastinetd.config.model import Config, Rate
+
+XINETD = "service a\n{\n type = UNLISTED\n socket_type = stream\n wait = no\n port = 1\n user = root\n server = /x\n}\n"
+INETD = "ftp stream tcp nowait root /x x\n"
+
+
+def read(path: Path, **options: str) -> Config:
+    report = Report()
+    config = load(str(path), report=report, **options)  # type: ignore[arg-type]
+    assert [str(d) for d in report] == []
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("fastinetd.toml", "", "toml"),
+        ("xinetd.conf", "", "xinetd"),
+        ("xinetd.conf", INETD, "xinetd"),
+        ("inetd.conf", INETD, "inetd"),
+        ("inetd.conf", "", "inetd"),
+        ("my-inetd.conf", "# x\n\n" + INETD, "inetd"),
+        ("inetd.conf", "# x\n" + XINETD, "xinetd"),
+        ("inetd.conf", "Defaults\n{\n}\n", "xinetd"),
+        ("anything", INETD, "xinetd"),
+    ],
+)
+def test_guess(name: str, text: str, kind: str) -> None:
+    assert guess(f"/etc/{name}", text) == kind
+
+
+def test_auto_reads_all_three(tmp_path: Path) -> None:
+    toml = '[service.t]\nsocket_type="stream"\nwait=false\nuser="x"\nserver="/x"\n'
+    for name, text, service in (("x.conf", XINETD, "a"), ("inetd.conf", INETD, "ftp"), ("x.toml", toml, "t")):
+        (tmp_path / name).write_text(text)
+        assert [s.id for s in read(tmp_path / name).services] == [service]
+
+
+def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.conf").write_text("include near\ninclude far\n")
+    (tmp_path / "sub" / "near").write_text(XINETD)
+    (tmp_path / "near").write_text("")
+    (tmp_path / "far").write_text(XINETD)
+    monkeypatch.chdir(tmp_path)
+    assert [service.place.file for service in read(Path("sub/x.conf")).services] == ["sub/near", "far"]
+
+
+def test_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    os.mkfifo(tmp_path / "d" / "pipe")
+    (tmp_path / "x.conf").write_text(f"include {tmp_path}/d/pipe\nincludedir d\n")
+    report = Report()
+    load(str(tmp_path / "x.conf"), report=report)
+    assert [d.code for d in report] == ["cannot-include", "not-a-file"]
+
+
+def test_inetd_compat(tmp_path: Path) -> None:
+    (tmp_path / "x.conf").write_text("defaults\n{\n no_access = 192.0.2.1\n cps = 9 9\n disabled = off\n}\n" + XINETD)
+    (tmp_path / "inetd.conf").write_text(INETD + "off stream tcp nowait root /x\n")
+    config = read(tmp_path / "x.conf", inetd_compat=str(tmp_path / "inetd.conf"))
+    assert [service.id for service in config.services] == ["a", "ftp"]
+    assert config.services[1].no_access == ("192.0.2.1",)
+    assert config.services[1].rate == Rate(9, 1.0, 9)
+    assert config.services[1].where("no_access").line == 3
+    assert config.files == (str(tmp_path / "x.conf"), str(tmp_path / "inetd.conf"))
+
+
+def test_inetd_compat_without_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.conf").write_text(XINETD)
+    assert len(read(tmp_path / "x.conf", inetd_compat=str(tmp_path / "none")).services) == 1

@@ -1,0 +1,269 @@
+"""Rules of xinetd.conf, one by one. The values of attributes are in the golden pairs."""
+
+from pathlib import Path
+
+import pytest
+
+from fastinetd.config.diagnostics import Report, Severity
+from fastinetd.config.load import load
+from fastinetd.config.model import Config, Family, OverRate, Place, Rate, Service
+
+BODY = {
+    "type": "UNLISTED",
+    "socket_type": "stream",
+    "port": "7000",
+    "wait": "no",
+    "user": "nobody",
+    "server": "/bin/probe",
+}
+
+
+def entry(name: str, *lines: str, **attributes: str | None) -> str:
+    body = [f"  {key} = {value}" for key, value in {**BODY, **attributes}.items() if value is not None]
+    return "\n".join([f"service {name}", "{", *body, *(f"  {line}" for line in lines), "}", ""])
+
+
+def defaults(*lines: str) -> str:
+    return "\n".join(["defaults", "{", *lines, "}", ""])
+
+
+class Reading:
+    """A configuration text and what came of it."""
+
+    def __init__(self, folder: Path, text: str | bytes) -> None:
+        path = folder / "x.conf"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        self.report = Report()
+        self.config: Config = load(str(path), kind="xinetd", report=self.report)
+
+    @property
+    def ids(self) -> list[str]:
+        return [service.id for service in self.config.services]
+
+    @property
+    def codes(self) -> list[str]:
+        return [diagnostic.code for diagnostic in self.report]
+
+    @property
+    def only(self) -> Service:
+        assert self.codes == []
+        (service,) = self.config.services
+        return service
+
+
+def test_a_plain_service(tmp_path: Path) -> None:
+    service = Reading(tmp_path, entry("probe", "server_args = -v 1")).only
+    path = str(tmp_path / "x.conf")
+    assert (service.name, service.id, service.place) == ("probe", "probe", Place(path, 1, 1))
+    assert (service.socket_type, service.protocol, service.family) == ("stream", "tcp", Family.AUTO)
+    assert service.argv == ("probe", "-v", "1")
+    assert (service.instances, service.per_source, service.passenv, service.umask) == (None, None, None, None)
+    assert (service.rate, service.over_rate) == (Rate(50, 1.0, 10), OverRate.WAIT)
+    assert service.only_from is None
+    assert service.where("server") == Place(path, 8, 12)
+    assert service.where("instances") == service.place
+    assert set(service.places) == {*BODY, "server_args"}
+
+
+def test_defaults_reach_services_before_them_and_in_other_files(tmp_path: Path) -> None:
+    (tmp_path / "more").write_text(defaults("no_access = 192.0.2.1") + entry("more"))
+    read = Reading(tmp_path, entry("early") + "include more\n" + defaults("instances = 3") + entry("late"))
+    assert read.ids == ["early", "more", "late"]
+    for service in read.config.services:
+        assert (service.instances, service.no_access) == (3, ("192.0.2.1",))
+
+
+def test_value_of_defaults_keeps_its_place(tmp_path: Path) -> None:
+    service = Reading(tmp_path, defaults("no_access = host.example") + entry("a")).only
+    assert service.where("no_access").line == 3
+
+
+def test_own_value_wins_over_defaults(tmp_path: Path) -> None:
+    service = Reading(
+        tmp_path, defaults("instances = 3", "cps = 5 5") + entry("a", "instances = UNLIMITED", "cps = 0 1")
+    ).only
+    assert (service.instances, service.rate) == (None, None)
+
+
+def test_bad_service_harms_no_other(tmp_path: Path) -> None:
+    read = Reading(tmp_path, entry("a") + entry("bad", "instances = many", "umask = 9") + entry("b"))
+    assert read.ids == ["a", "b"]
+    assert not read.config.fatal
+    assert read.codes == ["bad-value", "bad-value"]
+    (broken,) = read.config.broken
+    assert (broken.id, broken.user, broken.server) == ("bad", "nobody", "/bin/probe")
+    assert broken.where("user").line == 16
+
+
+def test_bad_defaults_are_fatal(tmp_path: Path) -> None:
+    read = Reading(tmp_path, defaults("only_from = 10.0.0.1,10.0.0.2") + entry("a"))
+    assert read.config.fatal
+    assert read.codes == ["bad-default"]
+
+
+def test_every_bad_line_has_a_message(tmp_path: Path) -> None:
+    bad = (
+        "port = 70000",
+        "instances = many",
+        "frobnicate = 7",
+        "deny_time = soon",
+        "access_times = 25:00-26:00",
+        "umask = 999",
+        "nice = low",
+        "server /bin/true",
+    )
+    read = Reading(tmp_path, entry("a", *bad, port=None, server=None))
+    assert read.ids == []
+    assert {d.place.line for d in read.report} >= set(range(7, 7 + len(bad)))
+
+
+def test_enabled_does_not_revive_a_broken_service(tmp_path: Path) -> None:
+    read = Reading(tmp_path, defaults("enabled = a") + entry("a", "instances = many"))
+    assert read.ids == []
+
+
+def test_disabled_wins_over_enabled_and_goes_by_id(tmp_path: Path) -> None:
+    text = defaults("enabled = a x c", "disabled = c") + entry("a") + entry("b", "id = x") + entry("c") + entry("d")
+    assert Reading(tmp_path, text).ids == ["a", "x"]
+
+
+def test_disabled_services_are_not_checked(tmp_path: Path) -> None:
+    read = Reading(
+        tmp_path, defaults("disabled = b") + entry("a", "disable = yes", "umask = 9") + entry("b", "umask = 9")
+    )
+    assert (read.ids, read.config.broken, read.codes) == ([], (), [])
+
+
+def test_same_id_twice_is_legal(tmp_path: Path) -> None:
+    assert Reading(tmp_path, entry("a") + entry("a", port="7001")).ids == ["a", "a"]
+
+
+def test_flags_after_server_args(tmp_path: Path) -> None:
+    service = Reading(tmp_path, entry("a", "server_args = me x", "flags = NAMEINARGS")).only
+    assert service.argv == ("me", "x")
+
+
+@pytest.mark.parametrize("line", ["instances=5", "instances =5", "instances= 5", "\tinstances\t=\t5", "INSTANCES = 5"])
+def test_blanks_and_case(tmp_path: Path, line: str) -> None:
+    service = Reading(tmp_path, entry("a", line)).only
+    assert service.instances == 5
+    assert service.where("instances").column == len(line) + 2
+
+
+def test_values_may_hold_equal_signs(tmp_path: Path) -> None:
+    service = Reading(tmp_path, entry("a", "server_args=--x=1 y=2", "env = A== B=1=2")).only
+    assert service.argv == ("probe", "--x=1", "y=2")
+    assert service.env == (("A", "="), ("B", "1=2"))
+
+
+def test_crlf_and_no_final_newline(tmp_path: Path) -> None:
+    text = (defaults("instances = 4") + entry("a", "server_args = x y")).replace("\n", "\r\n").removesuffix("\r\n")
+    service = Reading(tmp_path, text).only
+    assert (service.argv, service.instances) == (("probe", "x", "y"), 4)
+
+
+def test_only_blanks_and_tabs_part_words(tmp_path: Path) -> None:
+    read = Reading(tmp_path, entry("a", "server_args = a\u00a0b c\x0bd", "nice = 5\r").encode() + b"# \xff\n")
+    assert read.only.argv == ("probe", "a\u00a0b", "c\x0bd")
+    assert read.only.nice == 5
+
+
+def test_any_bytes_pass_through(tmp_path: Path) -> None:
+    service = Reading(tmp_path, entry("a", "server_args = X").encode().replace(b"X", b"\xff\xfe")).only
+    assert service.argv[1].encode("utf-8", "surrogateescape") == b"\xff\xfe"
+
+
+def test_byte_order_mark(tmp_path: Path) -> None:
+    assert Reading(tmp_path, b"\xef\xbb\xbf" + entry("a").encode()).only.id == "a"
+
+
+def test_trailing_comment_is_read_as_meant(tmp_path: Path) -> None:
+    read = Reading(tmp_path, entry("a", "per_source = 10  # ten per host", wait="no # stream", disable="no # on"))
+    assert read.ids == ["a"]
+    assert read.codes == ["trailing-comment"] * 3
+    assert read.config.services[0].per_source == 10
+    assert read.report.errors == 0
+
+
+def test_disable_with_a_comment(tmp_path: Path) -> None:
+    assert Reading(tmp_path, entry("a", "disable = yes # off")).ids == []
+
+
+def test_missing_close_brace_costs_only_that_service(tmp_path: Path) -> None:
+    read = Reading(tmp_path, entry("a").replace("}\n", "") + entry("b"))
+    assert read.ids == ["b"]
+    assert [service.id for service in read.config.broken] == ["a"]
+
+
+def test_stray_lines_cost_no_service(tmp_path: Path) -> None:
+    read = Reading(tmp_path, "}\nftp stream tcp nowait root /x x\n{\n a = b\n}\n" + entry("a"))
+    assert read.ids == ["a"]
+    assert read.codes == ["stray-close", "no-keyword", "stray-open"]
+
+
+def test_services_named_like_keywords(tmp_path: Path) -> None:
+    assert Reading(tmp_path, entry("defaults") + entry("service") + entry("{")).ids == ["defaults", "service", "{"]
+
+
+def test_stray_line_in_defaults_is_left_out(tmp_path: Path) -> None:
+    read = Reading(tmp_path, defaults("instances 5", "umask = 022") + entry("a"))
+    assert (read.codes, read.config.fatal) == (["no-operator"], False)
+    assert (read.config.services[0].instances, read.config.services[0].umask) == (None, 0o22)
+
+
+def test_redirect_and_rpc_are_not_started(tmp_path: Path) -> None:
+    read = Reading(
+        tmp_path,
+        entry("a", "redirect = h 1", server=None)
+        + entry("b", type="RPC", port=None)
+        + entry("c", "flags = SENSOR")
+        + entry("d", type="TCPMUX UNLISTED", port=None),
+    )
+    assert read.ids == []
+    assert read.codes == ["not-started"] * 4
+
+
+def test_harmless_gaps_are_warned_of_once(tmp_path: Path) -> None:
+    read = Reading(
+        tmp_path, defaults("banner = /b", "log_on_success = USERID") + entry("a", "libwrap = x") + entry("b")
+    )
+    assert read.ids == ["a", "b"]
+    assert read.codes == ["not-implemented"] * 3
+    assert read.report.errors == 0
+
+
+def test_a_service_that_is_not_started_always_has_an_error(tmp_path: Path) -> None:
+    read = Reading(tmp_path, entry("a", server="/bin/true -x"))
+    assert read.ids == []
+    assert [d.severity for d in read.report] == [Severity.WARNING, Severity.ERROR]
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    service = Reading(tmp_path, entry("a", "bind = /run/a", protocol="unix", type=None, port=None)).only
+    assert (service.family, service.bind, service.protocol) == (Family.UNIX, ("/run/a",), "unix")
+    for line in ("bind = relative", "bind = /run/a"):
+        protocol = "unix" if "relative" in line else "tcp"
+        assert Reading(tmp_path, entry("a", line, protocol=protocol)).codes == ["bad-value"]
+
+
+def test_includedir_order_and_names(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    for name in ("b", "a", "B", "x.rpmsave", "y~", ".hidden", "10", "9"):
+        (folder / name).write_text(entry(name))
+    (folder / "link").symlink_to(tmp_path / "real.conf")
+    (tmp_path / "real.conf").write_text(entry("linked"))
+    read = Reading(tmp_path, f"includedir {folder}\n")
+    assert read.ids == ["10", "9", "B", "a", "b", "linked"]
+    assert read.config.files[:3] == (str(tmp_path / "x.conf"), str(folder), str(folder / "10"))
+
+
+def test_places_in_included_files(tmp_path: Path) -> None:
+    (tmp_path / "more").write_text(entry("a", "nice = low"))
+    read = Reading(tmp_path, "include more\n")
+    assert str(read.report.diagnostics[0].place) == f"{tmp_path}/more:9:10"
+
+
+def test_the_same_file_may_be_included_twice(tmp_path: Path) -> None:
+    (tmp_path / "more").write_text(entry("a"))
+    assert Reading(tmp_path, "include more\ninclude more\n").ids == ["a", "a"]
