@@ -1,0 +1,213 @@
+"""The state dump of SIGUSR1, in xinetd's layout: `render` makes the text, `write_dump` a file of it.
+
+What is left out on purpose: the daemon's environment, and the values of a service's `env`. xinetd writes
+both into a file that everybody may read; here the file is its owner's only, and secrets stay out of it
+nevertheless.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from fastinetd.config.model import UNLIMITED, LogKind, Service
+from fastinetd.log_lines import printable
+
+DUMP_PATH = "/run/fastinetd.dump"
+"""Where the dump goes unless the operator says otherwise."""
+
+
+class ServiceState(Enum):
+    """xinetd's words for what a service is doing."""
+
+    ACTIVE = "Active"
+    SUSPENDED = "Suspended"  # a wait service whose server has the socket, or a listener closed for its rate
+    DISABLED = "Disabled"
+    NOT_STARTED = "Not started"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLine:
+    """One service and what is true of it now."""
+
+    service: Service
+    state: ServiceState
+    running: int = 0  # servers
+    port: int | None = None  # the one it listens on; None: the service's own, if it names one
+    descriptors: tuple[int, ...] = ()  # its listening sockets in the supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLine:
+    """One running server. `started` is Unix time in seconds; `address` is "" when the client is not known."""
+
+    service: str  # id
+    pid: int
+    started: float
+    address: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DumpState:
+    """Everything a dump shows. `now` is Unix time in seconds."""
+
+    version: str
+    now: float
+    config_file: str
+    services: tuple[ServiceLine, ...] = ()
+    servers: tuple[ServerLine, ...] = ()
+    roles: tuple[tuple[str, int], ...] = ()  # name and pid of the daemon's own processes
+    process_limit: int | None = None
+    max_descriptors: int = 0
+    descriptors_free: int = 0
+    lost_records: int = 0
+
+
+def render(state: DumpState) -> str:
+    """The dump as text."""
+    lines = [
+        f"INTERNAL STATE DUMP: fastinetd {state.version}",
+        f"Current time: {time.ctime(state.now)}",
+        "",
+        "Services + defaults:",
+        "",
+    ]
+    for entry in state.services:
+        lines += [*_service(entry), ""]
+    lines += ["Server table dump:", ""]
+    for server in state.servers:
+        lines += [*_server(server), ""]
+    active = sum(entry.state is ServiceState.ACTIVE for entry in state.services)
+    available = sum(entry.state is not ServiceState.DISABLED for entry in state.services)
+    lines += [f"{name} = {pid}" for name, pid in state.roles]
+    lines += [
+        f"active_services = {active}",
+        f"available_services = {available}",
+        f"descriptors_free = {state.descriptors_free}",
+        f"running_servers = {len(state.servers)}",
+        f"lost_records = {state.lost_records}",
+        f"max_descriptors = {state.max_descriptors}",
+        f"process_limit = {'UNLIMITED' if state.process_limit is None else state.process_limit}",
+        f"config_file = {state.config_file}",
+        "END OF DUMP",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _service(entry: ServiceLine) -> Iterator[str]:
+    yield f"Service = {printable(entry.service.name)}"
+    yield f"\tState = {entry.state.value}"
+    for name, value in _attributes(entry):
+        if value is not None:
+            yield f"\t{name} = {printable(str(value))}"
+    yield f"\tOnly from: {printable(_list(entry.service.only_from, 'All sites'))}"
+    yield f"\tNo access: {printable(_list(entry.service.no_access, 'No blocked sites'))}"
+    yield from _logging(entry.service)
+    yield f"\trunning servers = {entry.running}"
+    yield f"\tfd = {_list(tuple(map(str, entry.descriptors)), 'none')}"
+
+
+def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
+    """The attributes of a service that have one line each; None leaves the line out."""
+    s = entry.service
+    return [
+        ("id", s.id),
+        ("flags", _words(s.flags)),
+        ("type", _words(s.types)),
+        ("socket_type", s.socket_type),
+        ("Protocol", s.protocol),
+        ("Port", s.port if entry.port is None else entry.port),
+        ("wait", "yes" if s.wait else "no"),
+        ("user", s.user),
+        ("group", s.group),
+        ("Groups", "yes" if s.groups else "no"),
+        ("umask", None if s.umask is None else f"{s.umask:o}"),
+        ("Nice", s.nice),
+        ("CPS", _rate(s)),
+        ("over_rate", None if s.rate is None else s.over_rate.value),
+        ("Max load", s.max_load),
+        ("Instances", _limit(s.instances)),
+        ("PER_SOURCE", _limit(s.per_source)),
+        ("Bind", _words(s.bind)),
+        ("Server", "internal" if s.internal else s.server),
+        ("Server argv", " ".join(s.argv) if s.argv else None),
+        ("Environment names", _words(name for name, _ in s.env)),
+        ("Redirect", ":".join(s.redirect) if s.redirect else None),
+        ("Resource limits", _words(f"{name}:{_limit(value)}" for name, value in sorted(s.rlimits.items()))),
+        ("Access times", _words(_window(*window) for window in s.access_times)),
+    ]
+
+
+def _logging(service: Service) -> Iterator[str]:
+    kind = service.log_type
+    if kind.kind is LogKind.NONE:
+        yield "\tNo logging"
+        return
+    where = f"FILE {printable(kind.path)}" if kind.kind is LogKind.FILE else f"SYSLOG {kind.facility} {kind.level}"
+    yield f"\tLogging to {where}"
+    yield f"\tLog_on_success flags = {_words(service.log_on_success) or 'none'}"
+    yield f"\tLog_on_failure flags = {_words(service.log_on_failure) or 'none'}"
+
+
+def _server(server: ServerLine) -> Iterator[str]:
+    yield f"{printable(server.service)} server"
+    yield f"\tpid = {server.pid}"
+    yield f"\tstart_time = {time.ctime(server.started)}"
+    yield f"\tremote_address = {server.address},{server.port}" if server.address else "\tNo remote address"
+
+
+def _words(words: Iterator[str] | Sequence[str] | frozenset[str]) -> str | None:
+    """Words on one line, those of a set in order; None if there are none."""
+    return " ".join(sorted(words) if isinstance(words, frozenset) else words) or None
+
+
+def _list(entries: Sequence[str] | None, none: str) -> str:
+    """An address list; an empty one, which refuses everybody or blocks nobody, is shown as that."""
+    if entries is None:
+        return none
+    return " ".join(entries) if entries else "(empty list)"
+
+
+def _limit(value: int | None) -> str:
+    return "UNLIMITED" if value is None or value == UNLIMITED else str(value)
+
+
+def _rate(service: Service) -> str | None:
+    rate = service.rate
+    if rate is None:
+        return None
+    period = "" if rate.seconds == 1 else f" per:{rate.seconds:g}"
+    return f"max conn:{rate.count}{period} wait:{rate.pause}"
+
+
+def _window(start: int, end: int) -> str:
+    return f"{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}"
+
+
+def write_dump(path: str, text: str) -> None:
+    """Put `text` into the file `path`, readable by its owner only, in place of what was there.
+
+    The text is written to a new file beside it, which then takes the name in one step: a reader never sees
+    half a dump, and a symbolic or hard link somebody has left under the name is replaced rather than
+    followed. Raises OSError.
+    """
+    target = Path(path)
+    made = target.with_name(f".{target.name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        made.unlink()  # left behind by a process of the same number
+    fd = os.open(made, flags, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        made.replace(target)
+    except OSError:
+        made.unlink(missing_ok=True)
+        raise
