@@ -75,6 +75,6 @@ def run(name: str, scenario: Scenario, bench: Bench, rounds: int, say: Callable[
                 kinds = {key: int(value) for key, value in sample.items() if key.startswith("errors_")}
                 result.problems.append(f"round {number + 1}, {case}: wrong or lost connections: {kinds}")
             first = scenario.COLUMNS[0]
-            value = f"{sample[first.key] * first.scale:.{first.digits}f} {first.heading}"
+            value = f"{sample.get(first.key, 0) * first.scale:.{first.digits}f} {first.heading}"
             say(f"{name} {number + 1}/{rounds} {case}: {value}")
     return result
