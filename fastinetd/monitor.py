@@ -10,8 +10,9 @@ A request is answered in one go, and a large page may take a second; a connectio
 client that sends many requests ahead delays others by one page each. Without connections nothing wakes the
 process: the loop sleeps until the nearest deadline, and without one for ever.
 
-When the control descriptor ends (the supervisor retires the role, or is gone) the listener is closed at once.
-Clients that were accepted but not yet answered have a moment left, so that a reload costs no scrape.
+A byte on the control descriptor retires the role: the listener is closed at once, and clients that were
+accepted but not yet answered have a moment left, so that a reload costs no scrape. When the control
+descriptor ends, the supervisor is gone, and so is the monitor.
 
 Rules of this file
  - Nothing a client does or leaves undone raises out of the loop, and no client is waited for.
@@ -25,6 +26,7 @@ import html
 import os
 import selectors
 import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,6 +42,7 @@ from fastinetd.http import HEAD_LIMIT, Answer, BadRequest, Request, encode, pars
 from fastinetd.metrics import BoardCollector, ServiceInfo, page
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+RESET = struct.pack("ii", 1, 0)  # struct linger: close at once, throw away what is not sent (socket(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ class Connection:
 
 
 class Server:
-    """An HTTP server on a listening socket (borrowed, but closed on retirement), until `control_fd` ends."""
+    """An HTTP server on a listening socket (borrowed, but closed on retirement), until `control_fd` says so.
+    """
 
     def __init__(self, listener: socket.socket, control_fd: int, answer: Callable[[Request], Answer],
                  bounds: Bounds) -> None:
@@ -125,19 +129,23 @@ class Server:
     # ---- the control descriptor and the listener ----
 
     def _control(self) -> None:
+        """A byte retires the role; the end means that the supervisor is gone, and there is nothing to wait
+        for."""
         try:
-            if os.read(self._control_fd, 512):
-                return
+            ended = not os.read(self._control_fd, 512)
         except BlockingIOError:
             return
-        except OSError:  # a socket's other end may be reset: it is gone all the same
-            pass
-        self._selector.unregister(self._control_fd)
-        if self._paused_until is None:
-            self._selector.unregister(self._listener)
-        self._paused_until = None
-        self._listener.close()
-        self._leave_by = time.monotonic() + self._bounds.retire
+        except OSError:  # the other end of a socket was reset
+            ended = True
+        if self._leave_by is None:
+            if self._paused_until is None:
+                self._selector.unregister(self._listener)
+            self._paused_until = None
+            self._listener.close()
+            self._leave_by = time.monotonic() + self._bounds.retire
+        if ended:
+            self._selector.unregister(self._control_fd)
+            self._leave_by = time.monotonic()
         for connection in list(self._connections):
             if connection.state is State.LINGER or not connection.begun:
                 self._close(connection)
@@ -183,7 +191,11 @@ class Server:
             connection.wants = events
 
     def _close(self, connection: Connection) -> None:
+        """Close; with a reset if part of an answer is left, or the kernel would go on keeping what it took of it."""
         if connection.state is not State.CLOSED:
+            if connection.unsent:
+                with suppress(OSError):
+                    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             connection.state = State.CLOSED
             connection.unsent = memoryview(b"")
             self._connections.discard(connection)
@@ -262,7 +274,7 @@ class Server:
 
     def _send(self, connection: Connection) -> None:
         while connection.unsent:
-            sent = connection.socket.send(connection.unsent)
+            sent = connection.socket.send(connection.unsent, socket.MSG_NOSIGNAL)
             connection.unsent = connection.unsent[sent:]
             connection.deadline = time.monotonic() + self._bounds.send
         connection.unsent = memoryview(b"")
@@ -320,7 +332,7 @@ def landing_page(version: str) -> bytes:
 
 def run(listener_fd: int, control_fd: int, board: Board, services: Sequence[ServiceInfo], *, version: str,
         bounds: Bounds | None = None) -> None:
-    """The role: serve until `control_fd` ends.
+    """The role: serve until a byte comes on `control_fd`, or its end.
 
     Takes `listener_fd`, a listening stream socket, and closes it when retired; borrows `control_fd`, the read
     end of a pipe or a socket; `board` needs no more than a mapping to read. Works without any privilege, and
