@@ -46,7 +46,7 @@ cdef int start_server(View *b, u32 section, Pool *pool, Target *target, const Pe
     if number:
         start_failed(b, section, pool, target, slot, number)
     else:
-        started(b, section, target, slot)
+        started(b, section, target, slot, True)
     return number
 
 
@@ -188,7 +188,7 @@ cdef class Keeper:
 
     def recognise(self, Program program, u32 slot) -> None:
         """An adopted server whose start its dead acceptor had not recorded."""
-        started(&self.board.view, self.section, &program.target, slot)
+        started(&self.board.view, self.section, &program.target, slot, False)
 
     def end(self, u32 slot) -> bool:
         """Account for and reap the slot's server if it has ended (or is gone without a trace); False while it runs."""

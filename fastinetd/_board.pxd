@@ -44,6 +44,7 @@ cpdef enum Verdict:
     SLOTS_FULL = 10  # no room for another server
     DISABLED = 11  # the service was removed while the client waited
     DOORMAN = 12  # no answer about the peer's name
+    LOOP = 13  # a datagram from another built-in service, which would answer the answer
     ASK = 15  # not decided: the doorman must be asked
 
 cpdef enum SlotState:

@@ -152,6 +152,7 @@ cdef class Board:
         while buckets * 2 < slots:
             buckets *= 2
         fd = os.memfd_create("fastinetd-board", os.MFD_CLOEXEC)
+        os.fchmod(fd, 0o600)  # so that who holds it for reading cannot open it for writing
         os.ftruncate(fd, Board.size_for(rows, slots, sections, buckets))
         cdef Board board = Board()
         board.fd = fd
@@ -199,6 +200,10 @@ cdef class Board:
         self.view.sections = <Section *> (self.view.base + at)
         at += (h.sections * sizeof(Section) + PAGE - 1) // PAGE * PAGE
         self.view.counters = <Counters *> (self.view.base + at)
+
+    def reader(self) -> int:
+        """A new descriptor of the Board that can only be read; the caller's."""
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     def unmap(self) -> None:
         """Give up the mapping (a role without privileges maps the Board anew, read-only)."""
@@ -384,6 +389,10 @@ cdef class Board:
                                        address_text(s.address, s.family), s.port))
         return found
 
+    def slot_row(self, u32 slot) -> int:
+        """The row of a slot in use."""
+        return self.view.slots[slot].row
+
     def slot_of_pid(self, int pid) -> int:
         """The slot of a running server, or -1."""
         cdef u32 i
@@ -444,6 +453,19 @@ cdef class Board:
             if s.source and source_take(b, s.source, NO_LIMIT) != ADMIT:
                 s.source = 0
         store32(&b.header.live, total)
+
+    def consistent(self) -> bool:
+        """Whether rows and total agree with the slots. Under load a difference may be a start between two looks."""
+        cdef u32 i, total = 0
+        cdef Slot *s
+        counts = {}
+        for i in range(load32(&self.view.header.slots_high)):
+            s = &self.view.slots[i]
+            if state_of(s) == TAKEN or state_of(s) == RUNNING:
+                counts[s.row] = counts.get(s.row, 0) + 1
+                total += 1
+        return total == load32(&self.view.header.live) and all(
+            load32(&self.view.rows[row].live) == count for row, count in counts.items())
 
     # ---- counters ----
 

@@ -101,6 +101,7 @@ class _Reader:
         self._name(first, protocol, values, places)
         self._wait(wait, values)
         self._user(user, values)
+        written_name = values["name"]
         self._server(first, server, values)
         if arguments:
             values["argv"] = tuple(word.text for word in arguments)
@@ -111,7 +112,7 @@ class _Reader:
         if values["socket_type"] == "dgram" and not values["wait"]:
             self.report.add("inetd-dgram-nowait", places["wait"], service=shown(first.text))
             values["wait"] = True
-        values["id"] = self._id(values["name"], values["protocol"])
+        values["id"] = self._id(written_name, values["protocol"])
         return Service(place=self._place(first), groups=True, places=MappingProxyType(places), **values)
 
     def _id(self, name: str, protocol: str) -> str:

@@ -1,0 +1,84 @@
+"""The supervisor's children: servers of wait services, servers adopted from dead acceptors, and orphans.
+
+Theory. The supervisor is a subreaper: when an acceptor dies its servers become the supervisor's children, and so does
+whatever a server left behind. The slots on the Board say which of them are servers; `adopt` takes those of a dead
+process over. SIGCHLD may announce an adopted child before the death of its acceptor has been seen; such a child is left
+unreaped until its slot has been adopted, so that its end is accounted for.
+
+Rules of this file: a zombie is looked at (WNOWAIT) before it is reaped. Role processes are never reaped here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from fastinetd._accept import Keeper
+from fastinetd._board import Board, SlotState
+from fastinetd._program import Program
+
+HEIR = 0
+"""The supervisor's own section of the Board."""
+
+Ended = Callable[[], None]
+
+
+class Children:
+    """Which child is in which slot, and who wants to know of its end."""
+
+    def __init__(self, board: Board, keeper: Keeper, program_of: Callable[[int], Program | None],
+                 is_role: Callable[[int], bool]) -> None:
+        """`program_of` gives a row's Program; `is_role` tells role processes, which are not touched here."""
+        self._board = board
+        self._keeper = keeper
+        self._program_of = program_of
+        self._is_role = is_role
+        self._slots: dict[int, tuple[int, Ended | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def started(self, pid: int, slot: int, ended: Ended) -> None:
+        """A wait service's server runs; `ended` is called once it has ended and is accounted for."""
+        self._slots[pid] = (slot, ended)
+
+    def adopt(self, section: int, *, crashed: bool) -> int:
+        """Take over the servers of a process that is gone; returns how many.
+
+        After a crash the counts are made anew from the slots, because the process may have died between the two.
+        """
+        sure = not crashed or self._board.close_gate({section})
+        try:
+            adopted = self._board.adopt(section, HEIR)
+            if crashed and sure:
+                self._board.recount()
+        finally:
+            self._board.open_gate()
+        for slot, pid, state in adopted:
+            program = self._program_of(self._board.slot_row(slot))
+            if state == SlotState.TAKEN and program is not None:
+                self._keeper.recognise(program, slot)
+            if not self._keeper.end(slot):
+                self._slots[pid] = (slot, None)
+        self.reap()
+        return len(adopted)
+
+    def reap(self) -> None:
+        """Account for every child that has ended (on SIGCHLD)."""
+        while True:
+            try:
+                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if seen is None or self._is_role(seen.si_pid):
+                return
+            known = self._slots.pop(seen.si_pid, None)
+            if known is not None:
+                slot, ended = known
+                self._keeper.end(slot)
+                if ended is not None:
+                    ended()
+            elif self._board.slot_of_pid(seen.si_pid) >= 0:
+                return  # its acceptor has died just now; `adopt` comes back here
+            else:
+                os.waitpid(seen.si_pid, os.WNOHANG)

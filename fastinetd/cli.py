@@ -1,0 +1,197 @@
+"""The command `fastinetd`: options, --check, --demo, start.
+
+Rules of this file: whatever goes wrong here ends in one line on standard error that says what to do, and status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fastinetd import demo
+from fastinetd.background import Launch, must_stay, prepare_descriptors
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.load import load
+from fastinetd.config.model import Config
+from fastinetd.log_lines import FACILITIES
+from fastinetd.messages import Messages
+from fastinetd.monitor import parse_address
+from fastinetd.options import INETD_CONF, PLACES, parse
+from fastinetd.plan import Surroundings, make_plan
+from fastinetd.sockets import lifted
+from fastinetd.supervisor import Options, Supervisor, clone_works
+
+
+class Refusal(Exception):
+    """The command cannot do what it is asked; the text says why and what to do."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options, warnings = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if options.check:
+            return _check(options, warnings)
+        return _serve(options, warnings)
+    except Refusal as refusal:
+        print(f"fastinetd: {refusal}", file=sys.stderr)
+        return 1
+
+
+def _source(options: argparse.Namespace) -> tuple[str, str]:
+    """The configuration's path and kind."""
+    if options.demo:
+        return "--demo", "demo"
+    if options.inetd:
+        return os.path.abspath(options.inetd), "inetd"
+    if options.file:
+        return os.path.abspath(options.file), "auto"
+    for place, kind in PLACES:
+        if os.path.exists(place):
+            return place, kind
+    looked = ", ".join(place for place, _ in PLACES)
+    raise Refusal(f"no configuration: looked for {looked}; write one of them, name one with -f FILE or --inetd FILE, "
+                  "or try --demo")
+
+
+def _reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Report], Config]:
+    """What reads the configuration, now and at each reload."""
+    if kind == "demo":
+        config = demo.configuration()
+        return lambda report: config
+    compat = INETD_CONF if options.inetd_compat else None
+    return lambda report: load(path, kind=kind, dialect=options.dialect, report=report, inetd_compat=compat)
+
+
+def _check(options: argparse.Namespace, warnings: list[str]) -> int:
+    """--check: every problem as file:line:column: severity: message."""
+    path, kind = _source(options)
+    report = Report()
+    config = _reader(options, path, kind)(report)
+    plan = make_plan(config, Surroundings(), report)
+    for warning in warnings:
+        print(f"fastinetd: warning: {warning}")
+    for diagnostic in sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)):
+        print(diagnostic)
+    bad = report.errors or config.fatal
+    count = len(plan.services)
+    print(f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
+          f"{report.errors} error{'' if report.errors == 1 else 's'}")
+    return 1 if bad else 0
+
+
+def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
+    if options.syslog and options.syslog not in FACILITIES:
+        raise Refusal(f"there is no syslog facility {options.syslog!r}; write one of: {', '.join(sorted(FACILITIES))}")
+    path, kind = _source(options)
+    foreground = options.foreground or options.debug or options.demo or must_stay(os.environ)
+    prepare_descriptors()
+    launch = Launch(background=not foreground)
+    if launch.parent:
+        return launch.wait()
+    surroundings = Surroundings(clone=clone_works())
+    _more_descriptors()
+    messages = Messages(
+        filelog=os.path.abspath(options.filelog) if options.filelog else None,
+        syslog=options.syslog or (None if foreground or options.filelog else "daemon"),
+        stderr=foreground and (not options.filelog or options.debug) and not options.syslog,
+        debug=options.debug,
+    )
+    messages.also_stderr(True)  # until the daemon serves, whoever started it is told
+    try:
+        status = _run(options, warnings, path, kind, messages, surroundings, launch, foreground)
+    except Refusal as refusal:
+        messages.critical(str(refusal))
+        status = 1
+    messages.close()
+    launch.failed(status)
+    return status
+
+
+def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str, messages: Messages,
+         surroundings: Surroundings, launch: Launch, foreground: bool) -> int:
+    for warning in warnings:
+        messages.warning(warning)
+    reader = _reader(options, path, kind)
+    metrics = _metrics(options.metrics) if options.metrics else None
+    pidfile = os.path.abspath(options.pidfile) if options.pidfile else None
+    os.umask(os.umask(0o022) | 0o022)
+    os.chdir("/")
+    supervisor = Supervisor(
+        Options(
+            read=reader,
+            source=path,
+            acceptors=options.acceptors or len(os.sched_getaffinity(0)),
+            metrics=metrics,
+            process_limit=options.limit,
+            stay_alive=options.stay_alive or options.foreground,
+            check_every=float(options.check_every),
+        ),
+        messages,
+        surroundings,
+    )
+    messages.info(f"reading {path}")
+    if not supervisor.start():
+        return 1
+    if pidfile:
+        _write_pid(pidfile)
+    if options.demo:
+        address = metrics.getsockname()[:2] if metrics is not None else None
+        print(demo.instructions(reader(Report()), address), flush=True)
+    if not foreground or options.filelog or options.syslog:
+        messages.also_stderr(options.debug)
+    launch.ready()
+    try:
+        supervisor.run()
+    finally:
+        if pidfile:
+            Path(pidfile).unlink(missing_ok=True)
+    return 0
+
+
+def _metrics(text: str) -> socket.socket:
+    """The metrics listener: every address of both families, or the one that is named."""
+    try:
+        host, port = parse_address(text)
+    except ValueError as error:
+        raise Refusal(f"--metrics {text}: {error}") from None
+    try:
+        if host is None:
+            made = _listen_everywhere(port)
+        else:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            made = socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, str(error.errno))
+        raise Refusal(f"--metrics {text}: cannot listen: {error.strerror} ({name}); choose another address or port") from None
+    made.setblocking(False)
+    return lifted(made)
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
+    return socket.create_server(("", port), backlog=128)
+
+
+def _write_pid(path: str) -> None:
+    """A fresh file with the process id; nothing that lies there is written through."""
+    try:
+        Path(path).unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Refusal(f"cannot write the pid file {path}: {error.strerror}; choose another place with -pidfile") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def _more_descriptors() -> None:
+    """As many descriptors as the hard limit allows: one per running server. Servers get the original limit back."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

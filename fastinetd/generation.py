@@ -1,0 +1,204 @@
+"""One Plan's lifetime: the role processes that serve it, and the channels between them.
+
+Theory. A generation is forked whole, from the supervisor as it is then: acceptors, the relay if there are built-in
+services, the doorman if a name decides anywhere, the monitor if metrics are wanted. A role that dies is replaced by
+another with the same descriptors, so questions that wait in a channel are not lost. A generation that is retired
+finishes what it has in hand; its doorman leaves after its last acceptor.
+
+Rules of this file: it owns the roles and the channels, and borrows listeners. What a role's end means for the Board is
+the supervisor's to say (`ended`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fastinetd import doorman, monitor
+from fastinetd._accept import Acceptor
+from fastinetd._board import Board
+from fastinetd._program import Program
+from fastinetd._relay import Relay
+from fastinetd.loop import Loop
+from fastinetd.messages import Messages
+from fastinetd.metrics import ServiceInfo
+from fastinetd.policy.access import AccessTable
+from fastinetd.policy.limits import BackOff
+from fastinetd.roles import Role, fork_role
+from fastinetd.sockets import lifted
+
+LASTING = 5.0
+"""Seconds after which a role's death is no longer taken for a failed start."""
+
+
+@dataclass(frozen=True)
+class Duties:
+    """What a generation serves."""
+
+    acceptors: int
+    programs: Sequence[tuple[int, Program]]  # listener, program: for every acceptor
+    builtins: Sequence[tuple[int, Program]]  # for the relay
+    tables: dict[int, AccessTable]  # rows whose clients' names decide
+    services: Sequence[ServiceInfo]
+    metrics: int | None  # the metrics listener
+    reader: int  # the Board, open for reading only
+    version: str
+
+
+@dataclass
+class Post:
+    """A role's place in the generation, whoever holds it at present."""
+
+    kind: str
+    number: int
+    main: Callable[[Board, int | None, int], None]
+    keep: tuple[int, ...]
+    counts: bool  # it has a section on the Board
+    unprivileged: bool
+    back_off: BackOff
+    since: float = 0.0
+
+
+class Generation:
+    """The running roles of one Plan."""
+
+    def __init__(self, board: Board, loop: Loop, messages: Messages, duties: Duties,
+                 ended: Callable[[Role, int], None]) -> None:
+        """`ended(role, status)` is called when a role's process has ended and before it is replaced."""
+        self._board = board
+        self._loop = loop
+        self._messages = messages
+        self._duties = duties
+        self._ended = ended
+        self._channels: list[socket.socket] = []
+        self.roles: dict[int, tuple[Role, Post]] = {}
+        self.retired = False
+        for post in self._posts():
+            self._fill(post)
+
+    def _posts(self) -> list[Post]:
+        duties = self._duties
+        wake = self._board.wake
+        posts = []
+        answering = []
+        takers = [("acceptor", number, duties.programs) for number in range(1, duties.acceptors + 1)]
+        if duties.builtins:
+            takers.append(("relay", 0, duties.builtins))
+        for kind, number, programs in takers:
+            question = -1
+            if duties.tables:
+                ends = [lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
+                self._channels += ends
+                question = ends[0].fileno()
+                answering.append(ends[1].fileno())
+            keep = (*(fd for fd, _ in programs), wake, *([question] if question >= 0 else []))
+            posts.append(Post(kind, number, _reception(kind, programs, question), keep, True, kind == "relay", BackOff()))
+        if answering:
+            posts.append(Post("doorman", 0, _doorman(answering, duties.tables), tuple(answering), False, True, BackOff()))
+        if duties.metrics is not None:
+            keep = (duties.metrics, duties.reader)
+            posts.append(Post("monitor", 0, _monitor(duties), keep, False, True, BackOff()))
+        return posts
+
+    def _fill(self, post: Post) -> None:
+        """Fork a process for a post."""
+        section = None
+        try:
+            section = self._board.section_claim(0) if post.counts else None
+            role = fork_role(
+                post.kind, post.number, lambda control: post.main(self._board, section, control),
+                keep=post.keep, section=section, unprivileged=post.unprivileged,
+            )
+        except (OSError, LookupError) as error:
+            if section is not None:
+                self._board.section_release(section)
+            self._messages.error(f"cannot start {post.kind} {post.number or ''}: {error}; it is tried again")
+            self._loop.later(post.back_off.failed(0.0), lambda: None if self.retired else self._fill(post))
+            return
+        if section is not None:
+            self._board.section_own(section, role.pid)
+        post.since = time.monotonic()
+        self.roles[role.pid] = (role, post)
+        self._loop.watch(role.pidfd, lambda _: self._died(role, post))
+
+    def _died(self, role: Role, post: Post) -> None:
+        self._loop.unwatch(role.pidfd)
+        _, status = os.waitpid(role.pid, 0)
+        del self.roles[role.pid]
+        role.forget()
+        self._ended(role, status)
+        if self.retired:
+            if all(kept.kind == "doorman" for kept, _ in self.roles.values()):
+                self._let_doorman_go()
+            return
+        self._messages.error(f"{role.title} (pid {role.pid}) ended {_how(status)}; another takes its place")
+        if time.monotonic() - post.since > LASTING:
+            post.back_off.succeeded()
+            self._fill(post)
+        else:
+            pause = post.back_off.failed(0.0)
+            self._loop.later(0.0 if pause <= 0.1 else pause, lambda: None if self.retired else self._fill(post))
+
+    def retire(self) -> None:
+        """Let every role finish what it has in hand and leave."""
+        self.retired = True
+        for role, _ in self.roles.values():
+            if role.kind != "doorman":
+                role.retire()
+        if all(role.kind == "doorman" for role, _ in self.roles.values()):
+            self._let_doorman_go()
+
+    def abandon(self) -> None:
+        """End every role at once, as if the supervisor had died."""
+        self.retired = True
+        for role, _ in self.roles.values():
+            role.retired = True
+            os.close(role.control)
+            role.control = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        self._let_doorman_go()
+
+    def _let_doorman_go(self) -> None:
+        """The doorman's last acceptor has left: its channels end, and so does it."""
+        for end in self._channels:
+            end.close()
+        self._channels.clear()
+        for role, _ in self.roles.values():
+            if role.kind == "doorman" and not role.retired:
+                role.retired = True
+                os.close(role.control)
+                role.control = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def _reception(kind: str, programs: Sequence[tuple[int, Program]], question: int) -> Callable[[Board, int | None, int], None]:
+    taker = Relay if kind == "relay" else Acceptor
+
+    def main(board: Board, section: int | None, control: int) -> None:
+        assert section is not None
+        taker(board, section, list(programs), control, question).run()
+
+    return main
+
+
+def _doorman(channels: list[int], tables: dict[int, AccessTable]) -> Callable[[Board, int | None, int], None]:
+    def main(board: Board, section: int | None, control: int) -> None:
+        board.unmap()
+        doorman.run(channels, tables, control=control)
+
+    return main
+
+
+def _monitor(duties: Duties) -> Callable[[Board, int | None, int], None]:
+    def main(board: Board, section: int | None, control: int) -> None:
+        assert duties.metrics is not None
+        board.unmap()
+        monitor.run(duties.metrics, control, Board.open(duties.reader, False), duties.services, version=duties.version)
+
+    return main
+
+
+def _how(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"by signal {-code}" if code < 0 else f"with status {code}"

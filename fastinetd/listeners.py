@@ -1,0 +1,145 @@
+"""The daemon's listening sockets, by endpoint, across reloads.
+
+Theory. An endpoint that the Plan wants is open, or waits for its next attempt (its address, name or port may come
+later). A reload tells which endpoints are wanted; the open ones among them are left alone, with what is in their
+queues, and those no longer wanted are closed once the new roles run. Nothing else ever closes a listener.
+
+Rules of this file: it owns the sockets it returns; they are inherited by roles, never handed out to be closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastinetd.loop import Loop, Timer
+from fastinetd.messages import Messages
+from fastinetd.policy.limits import BackOff
+from fastinetd.sockets import Endpoint, SocketOptions, apply, open_endpoint
+
+Wish = tuple[Endpoint, SocketOptions, bool, str]
+"""An endpoint, its options, whether its sockets are blocking (handed over to servers), and the service's id."""
+
+
+@dataclass
+class Open:
+    """An endpoint's state: open sockets, or a timer for the next attempt."""
+
+    wish: Wish
+    sockets: list[socket.socket] = field(default_factory=list)
+    retry: Timer | None = None
+    back_off: BackOff = field(default_factory=lambda: BackOff(first=1.0, ceiling=30.0))
+    path_inode: tuple[int, int] | None = None
+
+
+class Listeners:
+    """Opens what is wanted and keeps it. `appeared` is called when an endpoint opened after its first attempt failed."""
+
+    def __init__(self, loop: Loop, messages: Messages, appeared: Callable[[], None]) -> None:
+        self._loop = loop
+        self._messages = messages
+        self._appeared = appeared
+        self._open: dict[Endpoint, Open] = {}
+        self._given: dict[tuple[int, object], socket.socket] = {}
+
+    def offer(self, inherited: Iterable[socket.socket]) -> None:
+        """Sockets handed over by the service manager; takes them, and uses those whose address is wanted."""
+        for one in inherited:
+            with suppress(OSError):
+                self._given[one.type, one.getsockname()] = one
+
+    def want(self, wishes: Iterable[Wish]) -> set[Endpoint]:
+        """Open what is not open yet, and set options. Returns the endpoints no longer wanted; see `drop`."""
+        wanted = {wish[0]: wish for wish in wishes}
+        for endpoint, wish in wanted.items():
+            held = self._open.get(endpoint)
+            if held is None:
+                held = self._open[endpoint] = Open(wish)
+                self._attempt(held)
+                continue
+            before, held.wish = held.wish, wish
+            for one in held.sockets:
+                one.setblocking(wish[2])
+                if before[1] != wish[1]:
+                    apply(one, wish[1])
+            if not held.sockets and held.retry is not None:  # a reload is worth another attempt
+                held.retry.cancel()
+                self._attempt(held)
+        return self._open.keys() - wanted.keys()
+
+    def drop(self, endpoints: Iterable[Endpoint]) -> None:
+        """Close endpoints."""
+        for endpoint in endpoints:
+            held = self._open.pop(endpoint)
+            if held.retry is not None:
+                held.retry.cancel()
+            for one in held.sockets:
+                one.close()
+            self._remove_path(endpoint, held)
+
+    def close(self) -> None:
+        """Close everything, at the daemon's end."""
+        self.drop(list(self._open))
+
+    def of(self, endpoint: Endpoint) -> list[socket.socket]:
+        """The open sockets of an endpoint (borrowed); none while it cannot be opened."""
+        held = self._open.get(endpoint)
+        return held.sockets if held else []
+
+    @property
+    def waiting(self) -> int:
+        """Endpoints that could not be opened yet."""
+        return sum(not held.sockets for held in self._open.values())
+
+    def _attempt(self, held: Open) -> bool:
+        held.retry = None
+        endpoint, options, blocking, service = held.wish
+        try:
+            held.sockets, remarks = open_endpoint(endpoint, options, blocking=blocking)
+        except OSError as error:
+            first = held.back_off.pause == 0
+            pause = held.back_off.failed(0.0)
+            held.retry = self._loop.later(pause, lambda: self._again(held))
+            if first:
+                self._messages.error(
+                    f"service {service}: cannot listen on {endpoint}: {error.strerror or error} "
+                    f"(errno = {errno.errorcode.get(error.errno or 0, error.errno)}); {_remedy(error)}, it is tried again"
+                )
+            return False
+        held.back_off.succeeded()
+        for remark in remarks:
+            self._messages.warning(f"service {service}: {remark}")
+        if endpoint.family == socket.AF_UNIX:
+            status = Path(endpoint.host).stat()
+            held.path_inode = (status.st_dev, status.st_ino)
+        return True
+
+    def _again(self, held: Open) -> None:
+        if self._attempt(held):
+            self._messages.notice(f"service {held.wish[3]}: listening on {held.wish[0]} now")
+            self._appeared()
+
+    @staticmethod
+    def _remove_path(endpoint: Endpoint, held: Open) -> None:
+        """Remove a unix socket's file, if it is still the one that was made."""
+        if held.path_inode is None:
+            return
+        with suppress(OSError):
+            status = Path(endpoint.host).lstat()
+            if (status.st_dev, status.st_ino) == held.path_inode:
+                os.unlink(endpoint.host)
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "end the other program that listens there, or choose another port"
+    if error.errno == errno.EACCES:
+        return "start as root, or choose a port from 1024 on"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "add the address or mend the name"
+    return "mend what the system call complains about"

@@ -1,0 +1,86 @@
+"""The command line: fastinetd's long options, and xinetd's in their own spelling."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastinetd import __version__
+from fastinetd.config.dialects import DIALECTS
+
+PLACES = (("/etc/fastinetd/fastinetd.toml", "toml"), ("/etc/xinetd.conf", "xinetd"), ("/etc/inetd.conf", "inetd"))
+"""Where a configuration is looked for, in this order, and what kind of file it is."""
+
+INETD_CONF = "/etc/inetd.conf"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Exit status 1 and one line for a usage error, as xinetd has it."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(1, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options. Those with one dash are xinetd's."""
+    p = _Parser(
+        prog="fastinetd",
+        allow_abbrev=False,
+        description="A super-server: listens for many services and starts the right program for each connection.",
+        epilog="Without -f or --inetd the first of these is read: " + ", ".join(place for place, _ in PLACES) + ".",
+    )
+    source = p.add_argument_group("configuration")
+    source.add_argument("-f", "--file", metavar="FILE", help="configuration: xinetd.conf, or TOML by its ending .toml")
+    source.add_argument("--inetd", metavar="FILE", nargs="?", const=INETD_CONF,
+                        help=f"read an inetd.conf (default {INETD_CONF})")
+    source.add_argument("--dialect", metavar="NAME", default="debian", choices=sorted(DIALECTS),
+                        help=f"of inetd.conf: {', '.join(sorted(DIALECTS))} (default debian)")
+    source.add_argument("-inetd_compat", "--inetd-compat", dest="inetd_compat", action="store_true",
+                        help=f"read {INETD_CONF} after the xinetd.conf")
+    source.add_argument("--check", action="store_true",
+                        help="say what is wrong with the configuration, start nothing; exit status 0 or 1")
+    source.add_argument("--demo", action="store_true", help="serve three services on loopback, to try it out")
+    life = p.add_argument_group("process")
+    life.add_argument("-d", "--debug", action="store_true", help="stay in the foreground and say more")
+    life.add_argument("-dontfork", "--foreground", dest="foreground", action="store_true",
+                      help="stay in the foreground; so it does by itself in a container or under a service manager")
+    life.add_argument("-stayalive", "--stay-alive", dest="stay_alive", action="store_true", help="go on without any service")
+    life.add_argument("-pidfile", "--pid-file", dest="pidfile", metavar="FILE", help="write the process id there")
+    life.add_argument("-limit", "--limit", metavar="N", type=_count, help="at most so many servers at a time")
+    life.add_argument("--acceptors", metavar="N", type=_positive,
+                      help="processes that accept connections (default: one per processor)")
+    life.add_argument("-cc", "--consistency-check", dest="check_every", metavar="SECONDS", type=_count, default=0,
+                      help="compare the counts with the running servers so often")
+    logs = p.add_argument_group("logging and metrics")
+    logs.add_argument("-filelog", "--file-log", dest="filelog", metavar="FILE", help="the daemon's own messages go there")
+    logs.add_argument("-syslog", "--syslog", metavar="FACILITY", help="the daemon's own messages go to syslog")
+    logs.add_argument("--metrics", metavar="[ADDR]:PORT", help="serve Prometheus metrics there")
+    logs.add_argument("-logprocs", "--log-procs", metavar="N", type=_count, help="accepted for xinetd's sake, no effect")
+    logs.add_argument("-reuse", "--reuse", action="store_true", help="accepted for xinetd's sake, always on")
+    p.add_argument("-version", "--version", action="version", version=f"fastinetd Version {__version__}")
+    return p
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and warnings about those with one dash that are nobody's (xinetd ignores such)."""
+    options, rest = parser().parse_known_args(arguments)
+    warnings = []
+    for word in rest:
+        if word.startswith("-") and not word.startswith("--"):
+            warnings.append(f"there is no option {word}, it is ignored; see fastinetd --help")
+        else:
+            parser().error(f"unexpected argument {word!r}")
+    if options.filelog and options.syslog:
+        parser().error("-filelog and -syslog exclude each other")
+    return options, warnings
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if _count(text) < 1 or _count(text) > 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 32")
+    return int(text)

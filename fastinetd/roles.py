@@ -1,0 +1,150 @@
+"""Role processes: forked from the supervisor, watched, retired.
+
+Theory. A role inherits everything by fork and needs nothing afterwards but its descriptors. Its control pipe is its
+life line: a byte on it retires the role, its end (the supervisor is gone) makes it leave at once. Whatever way a role
+ends, the supervisor sees its pidfd, and what happens next is the same (supervisor.py).
+
+Rules of this file: between fork and the role's own code nothing is allocated for others, every descriptor that is not
+the role's is closed, signals are as a fresh process has them, and privileges are given up before the first byte of a
+stranger is read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from setproctitle import setproctitle
+
+from fastinetd.sockets import lift
+
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_DUMPABLE = 4
+
+NOBODY = "nobody"
+"""Whom the roles without privileges run as."""
+
+
+def prctl(option: int, argument: int) -> None:
+    """prctl(2) with one argument; raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+
+@dataclass
+class Role:
+    """A running role process. Owns its pidfd and the writing end of its control pipe."""
+
+    kind: str  # acceptor, relay, doorman, monitor
+    number: int
+    pid: int
+    pidfd: int
+    control: int
+    section: int | None
+    retired: bool = False
+    kept: list[object] = field(default_factory=list)  # what must live as long as the process does
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.number}" if self.number else self.kind
+
+    def retire(self) -> None:
+        """Ask the role to finish what it has in hand and leave."""
+        self.retired = True
+        with suppress(BrokenPipeError):
+            os.write(self.control, b"r")
+
+    def forget(self) -> None:
+        """Close what belongs to a role that has ended."""
+        os.close(self.pidfd)
+        os.close(self.control)
+
+
+def fork_role(
+    kind: str,
+    number: int,
+    main: Callable[[int], None],
+    *,
+    keep: Iterable[int],
+    section: int | None,
+    unprivileged: bool,
+) -> Role:
+    """Fork a process that runs `main(control)` with only the descriptors in `keep`; takes nothing. Raises OSError."""
+    reader, writer = (lift(end) for end in os.pipe2(os.O_CLOEXEC))
+    gc.freeze()  # no collection in the child may touch, and so copy, what it shares with us
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    if pid == 0:
+        _become(kind, number, main, reader, {reader, *keep}, unprivileged)
+    os.close(reader)
+    try:
+        pidfd = lift(os.pidfd_open(pid))
+    except OSError:
+        os.close(writer)  # its control pipe ends: it leaves, and is reaped as an orphan
+        raise
+    return Role(kind, number, pid, pidfd, writer, section)
+
+
+def _become(
+    kind: str, number: int, main: Callable[[int], None], control: int, keep: set[int], unprivileged: bool
+) -> None:
+    """The child's side of fork_role; never returns."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(each, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.setpgid(0, 0)  # Control-C at the terminal is the supervisor's alone
+        close_others(keep)
+        setproctitle(f"fastinetd: {kind} {number}" if number else f"fastinetd: {kind}")
+        if unprivileged:
+            drop_privileges()
+        main(control)
+        status = 0
+    except BaseException as error:
+        with suppress(OSError):
+            os.write(2, f"fastinetd: {kind}: {type(error).__name__}: {error}\n".encode())
+    finally:
+        with suppress(BaseException):
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def close_others(keep: set[int]) -> None:
+    """Close every descriptor from 3 on that is not in `keep`."""
+    first = 3
+    for descriptor in sorted(keep):
+        if descriptor >= first:
+            os.closerange(first, descriptor)
+            first = descriptor + 1
+    os.closerange(first, 2**31 - 1)
+
+
+def drop_privileges() -> None:
+    """Become nobody for good; without root, only make sure that nothing can be gained."""
+    if os.geteuid() == 0:
+        try:
+            entry = pwd.getpwnam(NOBODY)
+            uid, gid = entry.pw_uid, entry.pw_gid
+        except KeyError:
+            uid = gid = 65534
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_DUMPABLE, 0)

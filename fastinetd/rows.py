@@ -1,0 +1,152 @@
+"""Services on the Board: which row is whose, what limits and times stand there, and the Program of each.
+
+Theory. A row belongs to a service's identity (id, protocol, endpoints) and keeps its counts and its running servers
+through every reload. A removed service's row is disabled at once and freed when its last server has ended.
+
+Rules of this file: only the supervisor writes limits and times. Times are looked at once a minute where a service has
+any, because the clock may be set at any moment; the core compares, so the minute is never late when it is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fastinetd._board import Board, Verdict
+from fastinetd._program import Program, Ranges
+from fastinetd.loop import Loop, Timer
+from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService
+from fastinetd.policy.access import AccessTable
+from fastinetd.policy.access import Verdict as Access
+from fastinetd.policy.times import window_at
+from fastinetd.sockets import Endpoint
+
+BUILTINS = ("echo", "discard", "chargen", "daytime", "time")
+"""The relay's services; a Program's `builtin` is the position here, from 1."""
+
+_VERDICTS = {Access.ALLOW: Verdict.ADMIT, Access.DENY: Verdict.ADDRESS, Access.ASK: Verdict.ASK}
+
+Key = tuple[str, str, tuple[Endpoint, ...]]
+
+
+@dataclass(slots=True)
+class Installed:
+    """A service with its row."""
+
+    row: int
+    planned: PlannedService
+    program: Program
+
+
+class Rows:
+    """The services of the present Plan, and the rows of removed ones that still have servers."""
+
+    def __init__(self, board: Board, loop: Loop) -> None:
+        self._board = board
+        self._loop = loop
+        self._by_key: dict[Key, Installed] = {}
+        self._leaving: set[int] = set()
+        self._clock: Timer | None = None
+        self.by_row: dict[int, Installed] = {}
+
+    def __iter__(self) -> Iterable[Installed]:
+        return iter(self._by_key.values())
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def of_mode(self, mode: Mode) -> list[Installed]:
+        return [installed for installed in self._by_key.values() if installed.planned.mode is mode]
+
+    def room_for(self, plan: Plan) -> bool:
+        """Whether the Board has rows enough for the services the plan adds."""
+        added = sum(planned.key not in self._by_key for planned in plan.services)
+        return len(self.by_row) + added <= self._board.rows
+
+    def install(self, plan: Plan) -> list[Installed]:
+        """Make these the services; returns those removed, whose rows are disabled now."""
+        before, self._by_key = self._by_key, {}
+        for planned in plan.services:
+            old = before.pop(planned.key, None)
+            row = old.row if old else self._board.row_claim()
+            if old is not None and old.planned == planned:
+                installed = old
+            else:
+                installed = Installed(row, planned, _program(row, planned))
+                self._write_limits(installed)
+            self._by_key[planned.key] = self.by_row[row] = installed
+        self.look_at_clock()
+        for installed in self._by_key.values():
+            self._board.row_enable(installed.row, True)
+        for installed in before.values():
+            self._board.row_enable(installed.row, False)
+            self._leaving.add(installed.row)
+        return list(before.values())
+
+    def release_ended(self, forget: Callable[[int], None]) -> None:
+        """Free the rows of removed services without servers; `forget(row)` is told of each."""
+        for row in [row for row in self._leaving if not self._board.row_live(row)]:
+            self._leaving.remove(row)
+            del self.by_row[row]
+            forget(row)
+            self._board.row_release(row)
+
+    def look_at_clock(self) -> None:
+        """Write the window in which each service is open; again in a minute if any service has times."""
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        now = time.time()
+        for installed in self._by_key.values():
+            windows = installed.planned.service.access_times
+            opens, closes = window_at(windows, now, time.localtime)
+            self._board.row_times(installed.row, int(opens), int(closes))
+            if windows and self._clock is None:
+                self._clock = self._loop.later(60.0, self.look_at_clock)
+
+    def _write_limits(self, installed: Installed) -> None:
+        service = installed.planned.service
+        increment, tolerance = installed.planned.rate
+        self._board.row_limits(
+            installed.row,
+            instances=service.instances,
+            per_source=service.per_source,
+            over_rate=OVER_RATE[service.over_rate],
+            rate_increment=increment,
+            rate_tolerance=tolerance,
+            rate_pause=service.rate.pause if service.rate else 0,
+            max_load=service.max_load or 0.0,
+        )
+
+
+@lru_cache(maxsize=256)
+def _ranges(table: AccessTable) -> Ranges | None:
+    """The core's copy of an address table; equal tables share one."""
+    if table.everybody:
+        return None
+    return Ranges(*([(first, last, _VERDICTS[verdict]) for first, last, verdict in family]
+                    for family in (table.v4, table.v6)))
+
+
+def _program(row: int, planned: PlannedService) -> Program:
+    start = planned.start
+    name = planned.service.name
+    return Program(
+        row,
+        path=start.path,
+        argv=list(start.argv),
+        environ=list(start.environ),
+        ids=start.ids,
+        groups=start.groups,
+        limits=list(start.limits),
+        umask=start.umask,
+        nice=start.nice,
+        ranges=_ranges(planned.access),
+        log_success=planned.log_success,
+        log_failure=planned.log_failure,
+        unix_socket=planned.service.protocol == "unix",
+        posix_spawn=start.posix_spawn,
+        builtin=BUILTINS.index(name) + 1 if planned.mode is Mode.BUILTIN else 0,
+    )

@@ -1,0 +1,210 @@
+"""Listening sockets: what a service listens on, opened, owned and named.
+
+Rules of this file: every descriptor it returns is 64 or above (the low ones belong to connections and are what a
+child copies), close-on-exec, and owned by the caller.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+FIRST_DESCRIPTOR = 64
+"""Long-lived descriptors are at or above."""
+
+BACKLOG = 2**31 - 1
+"""More than net.core.somaxconn, which is then the queue's length."""
+
+IPV6_FREEBIND = 78  # linux/in6.h; Python has no name for it
+UNIX_PATH_MOST = 107  # bytes of sun_path before its NUL
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One thing a service listens on. Equal endpoints are the same socket, across reloads too."""
+
+    family: int  # AF_INET, AF_INET6 or AF_UNIX; AF_UNSPEC: that of the host
+    kind: int  # SOCK_STREAM or SOCK_DGRAM
+    host: str = ""  # address, host or interface name, path; "" is the wildcard
+    port: int = 0
+    v6only: bool = False
+    fallback: bool = False  # IPv4 where there is no IPv6
+
+    def __str__(self) -> str:
+        if self.family == socket.AF_UNIX:
+            return f"unix {self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host or "*"
+        return f"{'tcp' if self.kind == socket.SOCK_STREAM else 'udp'} {host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """What may be changed on an open listener."""
+
+    nodelay: bool = False
+    keepalive: bool = False
+    receive_buffer: int | None = None
+    send_buffer: int | None = None
+    owner: int | None = None  # of a unix socket's file
+    group: int | None = None
+    mode: int | None = None
+
+
+class NotLocalYet(Warning):
+    """The address is not this machine's (yet); the socket is bound to it all the same."""
+
+
+def lift(descriptor: int) -> int:
+    """Move a descriptor to FIRST_DESCRIPTOR or above; takes `descriptor`."""
+    if descriptor >= FIRST_DESCRIPTOR:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
+    finally:
+        os.close(descriptor)
+
+
+def lifted(opened: socket.socket) -> socket.socket:
+    """The same socket at or above FIRST_DESCRIPTOR; takes `opened`."""
+    return socket.socket(opened.family, opened.type, opened.proto, fileno=lift(opened.detach()))
+
+
+def open_endpoint(endpoint: Endpoint, options: SocketOptions, *, blocking: bool) -> tuple[list[socket.socket], list[str]]:
+    """Bind and listen: one socket per address that the endpoint's host has, and remarks for the log.
+
+    `blocking`: the sockets are handed over to servers (O_NONBLOCK is shared with them). Raises OSError, with nothing
+    left open, when one of them cannot be had; what is missing may come later (an address, a resolver, a port).
+    """
+    opened: list[socket.socket] = []
+    remarks: list[str] = []
+    try:
+        for family, address, device in _addresses(endpoint):
+            opened.append(_open(endpoint, family, address, device, options, blocking, remarks))
+    except BaseException:
+        for one in opened:
+            one.close()
+        raise
+    return opened, remarks
+
+
+def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
+    """(family, address for bind, device) of each socket of an endpoint."""
+    host, port = endpoint.host, endpoint.port
+    if endpoint.family == socket.AF_UNIX:
+        return [(socket.AF_UNIX, host, "")]
+    if not host:
+        return [(endpoint.family, ("", port), "")]
+    try:
+        version = ip_address(host.partition("%")[0]).version
+        return [(socket.AF_INET if version == 4 else socket.AF_INET6, (host, port), "")]
+    except ValueError:
+        pass
+    if host in (name for _, name in socket.if_nameindex()):
+        family = socket.AF_INET6 if endpoint.family == socket.AF_UNSPEC and has_ipv6() else endpoint.family
+        return [(family or socket.AF_INET, ("", port), host)]
+    try:
+        found = socket.getaddrinfo(host, port, endpoint.family, endpoint.kind)
+    except socket.gaierror as error:
+        raise OSError(errno.EADDRNOTAVAIL, f"{host}: {error.strerror}") from None
+    unique = dict.fromkeys((family, (str(address[0]), port)) for family, _, _, _, address in found)
+    return [(family, address, "") for family, address in unique]
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel opens IPv6 sockets."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
+
+
+def _open(
+    endpoint: Endpoint,
+    family: int,
+    address: tuple[str, int] | str,
+    device: str,
+    options: SocketOptions,
+    blocking: bool,
+    remarks: list[str],
+) -> socket.socket:
+    kind = endpoint.kind
+    try:
+        made = lifted(socket.socket(family, kind))
+    except OSError as error:
+        if not endpoint.fallback or error.errno != errno.EAFNOSUPPORT:
+            raise
+        family = socket.AF_INET
+        made = lifted(socket.socket(family, kind))
+    try:
+        made.setblocking(blocking)
+        if family == socket.AF_UNIX:
+            _bind_unix(made, str(address), options)
+        else:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, endpoint.v6only)
+            if device:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            _bind(made, family, address, remarks)
+        apply(made, options)
+        if kind == socket.SOCK_STREAM:
+            made.listen(BACKLOG)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _bind(made: socket.socket, family: int, address: tuple[str, int] | str, remarks: list[str]) -> None:
+    """Bind; an address this machine does not have yet is bound all the same, and served once it appears."""
+    try:
+        made.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+        else:
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_FREEBIND if hasattr(socket, "IP_FREEBIND") else 15, 1)
+        made.bind(address)
+        remarks.append(f"{address[0]} is not an address of this machine yet; clients are served once it is")
+
+
+def _bind_unix(made: socket.socket, path: str, options: SocketOptions) -> None:
+    """Bind to a path; a socket left there by somebody who no longer listens is replaced, nothing else ever is."""
+    try:
+        if stat.S_ISSOCK(Path(path).lstat().st_mode):
+            with socket.socket(socket.AF_UNIX, made.type) as probe:
+                try:
+                    probe.connect(path)
+                except (ConnectionRefusedError, FileNotFoundError):
+                    Path(path).unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass
+    before = os.umask(0o177)  # nobody may connect before the owner and mode are right
+    try:
+        made.bind(path)
+    finally:
+        os.umask(before)
+    if options.owner is not None or options.group is not None:
+        os.chown(path, -1 if options.owner is None else options.owner, -1 if options.group is None else options.group)
+    Path(path).chmod(0o666 if options.mode is None else options.mode)
+
+
+def apply(made: socket.socket, options: SocketOptions) -> None:
+    """Set what may change while the socket is open. TCP options are inherited by its connections."""
+    internet = made.family in (socket.AF_INET, socket.AF_INET6)
+    if internet and made.type == socket.SOCK_STREAM:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, options.keepalive)
+    if options.receive_buffer is not None:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options.receive_buffer)
+    if options.send_buffer is not None:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer)

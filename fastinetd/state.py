@@ -1,0 +1,54 @@
+"""The daemon's state for a dump: gathered from the supervisor, written by dump.py."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from typing import TYPE_CHECKING
+
+from fastinetd import __version__
+from fastinetd.dump import DumpState, ServerLine, ServiceLine, ServiceState, render, write_dump
+
+if TYPE_CHECKING:
+    from fastinetd.supervisor import Supervisor
+
+
+def dump_state(supervisor: Supervisor, path: str) -> None:
+    """Append the supervisor's state to the file `path`. Raises OSError."""
+    write_dump(path, render(gather(supervisor)))
+
+
+def gather(supervisor: Supervisor) -> DumpState:
+    """What the supervisor knows now."""
+    board = supervisor.board
+    wall = time.time() - time.monotonic()
+    services = []
+    for installed in supervisor.rows:
+        service = installed.planned.service
+        sockets = [sock for endpoint in installed.planned.endpoints for sock in supervisor.listeners.of(endpoint)]
+        state = ServiceState.ACTIVE if sockets else ServiceState.NOT_STARTED
+        if board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
+            state = ServiceState.SUSPENDED
+        port = installed.planned.endpoints[0].port or None
+        descriptors = tuple(sock.fileno() for sock in sockets)
+        services.append(ServiceLine(service, state, board.row_live(installed.row), port, descriptors))
+    names = {row: installed.planned.id for row, installed in supervisor.rows.by_row.items()}
+    servers = tuple(
+        ServerLine(names.get(slot.row, "?"), slot.pid, wall + slot.started, slot.address, slot.port)
+        for slot in board.slots_in_use()
+    )
+    generations = [*supervisor.retiring, *([supervisor.generation] if supervisor.generation else [])]
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return DumpState(
+        version=__version__,
+        now=time.time(),
+        config_file=supervisor.options.source,
+        services=tuple(services),
+        servers=servers,
+        roles=tuple((role.title, role.pid) for each in generations for role, _ in each.roles.values()),
+        process_limit=supervisor.options.process_limit,
+        max_descriptors=most,
+        descriptors_free=most - len(os.listdir("/proc/self/fd")),
+        lost_records=supervisor.journal.lost,
+    )

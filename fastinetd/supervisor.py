@@ -1,0 +1,414 @@
+"""The supervisor: one Plan after another, the processes that serve it, and everything that happens rarely.
+
+Theory. A configuration is read, planned and installed as a whole, or not at all. Installing opens the listeners that
+are missing, writes limits on the Board, forks a new generation and retires the old one; listeners, rows and running
+servers that both have stay as they are. However a role ends, retired, crashed or killed, its slots are adopted.
+
+Records arrive on the Board. The supervisor asks for a wake-up when it has nothing to do, drains for as long as records
+keep coming, a few dozen times a second, and asks again: no record waits long, and a storm of them costs few wake-ups.
+
+Rules of this file: it never reads a byte of a client. It decides, others do; what can be said without the running
+daemon is said elsewhere (plan, rows, listeners, generation, wait, children).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from setproctitle import setproctitle
+
+from fastinetd import __version__
+from fastinetd._accept import Keeper, probe
+from fastinetd._board import Board, RecordKind
+from fastinetd.children import Children
+from fastinetd.config.diagnostics import Report, Severity
+from fastinetd.config.model import Config
+from fastinetd.generation import Duties, Generation
+from fastinetd.journal import Journal, JournalEntry
+from fastinetd.listeners import Listeners
+from fastinetd.loop import Loop, Timer
+from fastinetd.messages import Messages
+from fastinetd.metrics import ServiceInfo
+from fastinetd.notify import Notifier
+from fastinetd.plan import Mode, Plan, Surroundings, forget_lookups, make_plan
+from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, prctl
+from fastinetd.rows import Installed, Rows
+from fastinetd.sockets import lift
+from fastinetd.state import dump_state
+from fastinetd.wait import WaitServices
+
+SLOTS = 65536
+ROWS = 8192
+SECTIONS = 64
+
+BATCHING = 0.02  # seconds between two drains while records keep coming
+TITLE_EVERY = 0.5
+STOP_WITHIN = 5.0
+"""Seconds that servers have after SIGTERM before the daemon leaves without them."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the daemon was started, as far as the supervisor needs to know."""
+
+    read: Callable[[Report], Config]  # reads the configuration
+    source: str  # its file
+    acceptors: int
+    metrics: socket.socket | None = None
+    process_limit: int | None = None
+    stay_alive: bool = False
+    dump_path: str = "/run/fastinetd.dump"
+    check_every: float = 0.0  # seconds between consistency checks; 0: only on SIGABRT
+
+
+class Supervisor:
+    """The daemon's first process."""
+
+    def __init__(self, options: Options, messages: Messages, surroundings: Surroundings) -> None:
+        self.options = options
+        self.messages = messages
+        self.surroundings = surroundings
+        self.notifier = Notifier()
+        self.loop = Loop(messages.error)
+        self.board = Board.create(ROWS, SLOTS, SECTIONS)
+        self.board.wake = lift(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self.board.set_process_limit(options.process_limit)
+        self.reader = lift(self.board.reader())
+        self.rows = Rows(self.board, self.loop)
+        self.listeners = Listeners(self.loop, messages, self._regenerate)
+        self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
+        self.children = Children(self.board, self.keeper, self._program_of, self._is_role)
+        self.waiting = WaitServices(self.board, self.loop, self.keeper, self.children)
+        self.journal = Journal(messages)
+        self.plan = Plan()
+        self.generation: Generation | None = None
+        self.retiring: list[Generation] = []
+        self._reload_ok = True
+        self._reload_time = 0
+        self._generations = 0
+        self._title: tuple[str, float] = ("", 0.0)
+        self._flush: Timer | None = None
+        self._title_timer: Timer | None = None
+        self.loop.watch(self.board.wake, self._woken)
+
+    # ---- life ----
+
+    def start(self) -> bool:
+        """Read, plan, listen, fork. False when there is nothing to serve, with the reasons told."""
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        config, plan, report = self._read()
+        self._tell(report)
+        if config.fatal:
+            self.messages.critical(f"{config.source} cannot be used; mend what is told above")
+            return False
+        if not plan.services and not self.options.stay_alive:
+            self.messages.critical(f"{config.source} has no service that can be started; add one, or use -stayalive")
+            return False
+        for number, callback in (
+            (signal.SIGHUP, self.reload), (signal.SIGUSR2, self.reload), (signal.SIGTERM, self.terminate),
+            (signal.SIGINT, self.terminate), (signal.SIGQUIT, self.quit), (signal.SIGUSR1, self._dump),
+            (signal.SIGABRT, self._check), (signal.SIGCHLD, self.children.reap),
+        ):  # fmt: skip
+            self.loop.on_signal(number, callback)
+        for number in (signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(number, signal.SIG_IGN)
+        self._install(plan)
+        if self.options.check_every:
+            self.loop.later(self.options.check_every, self._check)
+        count = len(self.plan.services)
+        self.messages.info(f"fastinetd Version {__version__} started")
+        self.messages.info(f"Started working: {count} available service{'' if count == 1 else 's'}")
+        return True
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        self._publish(ready=True)
+        self.notifier.ready()
+        self._retitle()
+        self._woken(0)
+        self.loop.run()
+
+    def reload(self) -> None:
+        """Read the configuration again; install it if it can be used, keep everything as it is if not."""
+        self.messages.notice("Starting reconfiguration")
+        self.notifier.reloading()
+        config, plan, report = self._read()
+        self._tell(report)
+        self.journal.reopen()
+        if config.fatal or not self.rows.room_for(plan):
+            why = "" if config.fatal else f", it has more than {self.board.rows} services"
+            self.messages.error(f"reconfiguration failed{why}: the configuration in use is kept; mend {config.source}")
+            self._reload_ok = False
+        else:
+            old = {planned.key for planned in self.plan.services}
+            new = {planned.key for planned in plan.services}
+            if plan != self.plan:
+                self._install(plan)
+            self._reload_ok = True
+            self._reload_time = int(time.time())
+            self.messages.notice(
+                f"Reconfigured: new={len(new - old)} old={len(new & old)} dropped={len(old - new)} (services)"
+            )
+        self._publish(ready=True)
+        self.notifier.ready()
+        self._retitle()
+
+    def quit(self) -> None:
+        """SIGQUIT: leave, and leave running servers alone."""
+        self._leave()
+
+    def terminate(self) -> None:
+        """SIGTERM: take no more connections, tell every server, and leave when they have ended or time is up."""
+        if self.generation is None:
+            return
+        self._stop_serving()
+        for slot in self.board.slots_in_use():
+            self._signal(slot.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_WITHIN
+
+        def look() -> None:
+            left = [slot for slot in self.board.slots_in_use() if slot.pid]
+            if left and time.monotonic() < deadline:
+                self.loop.later(0.05, look)
+                return
+            for slot in left:
+                self.messages.warning(f"server with pid {slot.pid} did not end on SIGTERM and is left running")
+            self._leave()
+
+        look()
+
+    def _stop_serving(self) -> None:
+        self.notifier.stopping()
+        self._publish(ready=False)
+        if self.generation is not None:
+            self.generation.abandon()
+            self.retiring.append(self.generation)
+            self.generation = None
+        self.waiting.install([])
+        self.listeners.close()
+        if self.options.metrics is not None:
+            self.options.metrics.close()
+
+    def _leave(self) -> None:
+        self._stop_serving()
+        deadline = time.monotonic() + 2.0
+
+        def look() -> None:
+            if any(generation.roles for generation in self.retiring) and time.monotonic() < deadline:
+                self.loop.later(0.01, look)
+                return
+            for generation in self.retiring:
+                for pid in generation.roles:
+                    self._signal(pid, signal.SIGKILL)
+            self._drain()
+            self.messages.info("Exiting...")
+            self.journal.close()
+            self.loop.stop()
+
+        look()
+
+    @staticmethod
+    def _signal(pid: int, number: int) -> None:
+        if pid > 1:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+    # ---- configuration ----
+
+    def _read(self) -> tuple[Config, Plan, Report]:
+        report = Report()
+        forget_lookups()
+        config = self.options.read(report)
+        plan = Plan() if config.fatal else make_plan(config, self.surroundings, report)
+        return config, plan, report
+
+    def _tell(self, report: Iterable[object]) -> None:
+        say = {Severity.ERROR: self.messages.error, Severity.WARNING: self.messages.warning, Severity.NOTE: self.messages.info}
+        for diagnostic in report:
+            say[diagnostic.severity](f"{diagnostic.place}: {diagnostic.text}")
+
+    def _install(self, plan: Plan) -> None:
+        """Make `plan` what is served."""
+        self.plan = plan
+        dropped = self.listeners.want(
+            (endpoint, planned.options, planned.mode is Mode.WAIT, planned.id)
+            for planned in plan.services
+            for endpoint in planned.endpoints
+        )
+        removed = self.rows.install(plan)
+        self.journal.configure({
+            installed.row: JournalEntry(
+                installed.planned.id, installed.planned.service.log_type, os.fsdecode(installed.planned.start.path)
+            )
+            for installed in self.rows
+        })  # fmt: skip
+        self._regenerate()
+        self.listeners.drop(dropped)
+        if removed:
+            rows = {installed.row for installed in removed}
+            for slot in self.board.slots_in_use():
+                if slot.row in rows:
+                    self._signal(slot.pid, signal.SIGTERM)
+            self.rows.release_ended(self.journal.forget)
+
+    def _regenerate(self) -> None:
+        """Fork the roles anew for the present Plan and the listeners that are open now."""
+        old = self.generation
+        self._generations += 1
+        self.generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
+        self.waiting.install([
+            (installed, sock) for installed in self.rows.of_mode(Mode.WAIT) for sock in self._sockets(installed)
+        ])
+        if old is not None:
+            self.retiring.append(old)
+            old.retire()
+
+    def _duties(self) -> Duties:
+        def programs(mode: Mode) -> list[tuple[int, object]]:
+            return [
+                (sock.fileno(), installed.program)
+                for installed in self.rows.of_mode(mode)
+                for sock in self._sockets(installed)
+            ]
+
+        return Duties(
+            acceptors=self.options.acceptors,
+            programs=programs(Mode.NOWAIT),
+            builtins=programs(Mode.BUILTIN),
+            tables={
+                installed.row: installed.planned.access for installed in self.rows if installed.planned.access.asks
+            },
+            services=[self._info(installed) for installed in self.rows],
+            metrics=self.options.metrics.fileno() if self.options.metrics is not None else None,
+            reader=self.reader,
+            version=__version__,
+        )
+
+    def _info(self, installed: Installed) -> ServiceInfo:
+        stream = installed.planned.service.socket_type == "stream"
+        inodes = tuple(os.fstat(sock.fileno()).st_ino for sock in self._sockets(installed)) if stream else ()
+        methods = () if installed.planned.mode is Mode.BUILTIN else ("exec",)
+        return ServiceInfo(installed.row, installed.planned.id, stream, methods, inodes)
+
+    def _sockets(self, installed: Installed) -> list[socket.socket]:
+        return [sock for endpoint in installed.planned.endpoints for sock in self.listeners.of(endpoint)]
+
+    # ---- roles ----
+
+    def _program_of(self, row: int) -> object:
+        installed = self.rows.by_row.get(row)
+        return None if installed is None else installed.program
+
+    def _is_role(self, pid: int) -> bool:
+        generations = [*self.retiring, *([self.generation] if self.generation is not None else [])]
+        return any(pid in generation.roles for generation in generations)
+
+    def _role_ended(self, role: Role, status: int) -> None:
+        """Adopt what a role's process left behind."""
+        if role.section is not None:
+            self.children.adopt(role.section, crashed=status != 0)
+            self.board.section_release(role.section)
+        self.retiring = [generation for generation in self.retiring if generation.roles]
+
+    # ---- records ----
+
+    def _woken(self, _: int) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.board.wake)
+        self._drain()
+        self.loop.later(BATCHING, self._settle)
+
+    def _settle(self) -> None:
+        """Drain again while records come; once there are none, ask for a wake-up."""
+        if self._drain() or not self.board.sleep():
+            self.loop.later(BATCHING, self._settle)
+
+    def _drain(self) -> bool:
+        records = self.board.drain()
+        if records:
+            self.journal.write(records)
+            for record in records:
+                if record.kind == RecordKind.DEACTIVATED:
+                    self.loop.later(record.value, lambda row=record.row: self._reopen(row))
+        wait = self.journal.flush()
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        if wait is not None:
+            self._flush = self.loop.later(max(wait, BATCHING), self._flush_again)
+        self.rows.release_ended(self.journal.forget)
+        self._retitle()
+        return bool(records)
+
+    def _flush_again(self) -> None:
+        self._flush = None
+        self._drain()
+
+    def _reopen(self, row: int) -> None:
+        """over_rate = close: the pause is over, listen again."""
+        installed = self.rows.by_row.get(row)
+        if installed is None or not self.board.row_closed(row):
+            return
+        for sock in self._sockets(installed):
+            if sock.type == socket.SOCK_STREAM:
+                sock.listen(2**31 - 1)
+        self.board.row_open(row)
+        self.messages.error(f"Activating service {installed.planned.id}")
+
+    # ---- what others see ----
+
+    def _publish(self, ready: bool) -> None:
+        if not self._reload_time:
+            self._reload_time = int(time.time())
+        self.board.set_status(
+            supervisor=os.getpid(), descriptors=len(os.listdir("/proc/self/fd")), ready=ready,
+            reload_ok=self._reload_ok, reload_time=self._reload_time, generation=self._generations,
+        )  # fmt: skip
+
+    def _retitle(self) -> None:
+        """Name the process after what it does, at most twice a second."""
+        title = f"fastinetd: supervisor, {len(self.rows)} services, {self.board.live} children"
+        if title == self._title[0]:
+            return
+        now = time.monotonic()
+        if now - self._title[1] >= TITLE_EVERY:
+            setproctitle(title)
+            self._title = (title, now)
+        elif self._title_timer is None or self._title_timer.callback is None:
+            self._title_timer = self.loop.later(TITLE_EVERY, self._retitle_now)
+
+    def _retitle_now(self) -> None:
+        self._title_timer = None
+        self._retitle()
+
+    def _dump(self) -> None:
+        """SIGUSR1: write the state where an administrator of xinetd looks for it."""
+        try:
+            dump_state(self, self.options.dump_path)
+        except OSError as error:
+            self.messages.error(f"cannot write the state dump to {self.options.dump_path}: {error.strerror}")
+        else:
+            self.messages.info(f"generated state dump in file {self.options.dump_path}")
+
+    def _check(self) -> None:
+        """SIGABRT and -cc: compare the counts with the slots; after a difference count again."""
+        if self.board.consistent():
+            self.messages.info("Consistency check passed")
+        else:
+            self.messages.error("Consistency check: the counts differ from the running servers and are made anew")
+            if self.board.close_gate(set()):
+                self.board.recount()
+            self.board.open_gate()
+        if self.options.check_every:
+            self.loop.later(self.options.check_every, self._check)
+
+
+def clone_works() -> bool:
+    """Whether servers can be started by clone here; see _spawn.h."""
+    return bool(probe())
