@@ -1,0 +1,73 @@
+"""Corner cases of value parsers that the golden pairs do not show."""
+
+import pytest
+
+from fastinetd.config import values
+from fastinetd.config.model import UNLIMITED
+from fastinetd.config.settings import SETTINGS
+from fastinetd.config.values import BadValue
+
+
+@pytest.mark.parametrize("text", ["", " 1", "1 ", "+1", "-1", "1_0", "0x1", "٣", "²", "9" * 19])
+def test_not_a_number(text: str) -> None:
+    assert values.number(text) is None
+
+
+@pytest.mark.parametrize(("text", "found"), [("0", 0), ("010", 10), ("9" * 18, int("9" * 18))])
+def test_number(text: str, found: int) -> None:
+    assert values.number(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("1k", 1024), ("1K", 1024), ("2m", 2 << 20), ("7", 7), ("k", None), ("1g", None), ("", None)]
+)
+def test_size(text: str, found: int | None) -> None:
+    assert values.size(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0:00-24:00", (0, 1439)),
+        ("24:00-6:00", (0, 360)),
+        ("22:00-24:00", (1320, 1439)),
+        ("23:59-0:00", (1439, 0)),
+        ("8:00-8:00", (480, 480)),
+        ("8:5-9:05", (485, 545)),
+    ],
+)
+def test_times(text: str, found: tuple[int, int]) -> None:
+    assert values.times([text]) == (found,)
+
+
+@pytest.mark.parametrize(
+    "text", ["24:01-1:00", "8-9", "8:00", "8:00-9:00-10:00", "-", ":-:", "8:00 -9:00", "08:00-9:60"]
+)
+def test_bad_times(text: str) -> None:
+    with pytest.raises(BadValue):
+        values.times([text])
+
+
+def test_index_of_the_bad_word() -> None:
+    for name, words, index in (
+        ("cps", ["5", "x"], 1),
+        ("flags", ["REUSE", "REUSE", "x"], 2),
+        ("log_type", ["SYSLOG", "daemon", "loud"], 2),
+        ("env", ["A=1", "=1"], 1),
+        ("only_from", ["a", "b,c"], 1),
+    ):
+        with pytest.raises(BadValue) as raised:
+            SETTINGS[name].parse(words)
+        assert raised.value.index == index
+
+
+def test_commas_are_at_home_in_braces() -> None:
+    assert values.addresses(["10.0.0.{1,2}", "{1,2}"]) == ("10.0.0.{1,2}", "{1,2}")
+
+
+def test_limits() -> None:
+    assert values.memory_limit(["unlimited"]) == UNLIMITED
+    assert values.plain_limit(["UNLIMITED"]) == UNLIMITED
+    assert values.count(["unlimited"]) is None
+    with pytest.raises(BadValue):
+        values.memory_limit(["9" * 18 + "M"])
