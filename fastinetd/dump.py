@@ -111,7 +111,7 @@ def _service(entry: ServiceLine) -> Iterator[str]:
     yield f"\tNo access: {printable(_list(entry.service.no_access, 'No blocked sites'))}"
     yield from _logging(entry.service)
     yield f"\trunning servers = {entry.running}"
-    yield f"\tfd = {_list(tuple(map(str, entry.descriptors)), 'none')}"
+    yield f"\tfd = {_list(tuple(map(str, entry.descriptors)) or None, 'none')}"
 
 
 def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:

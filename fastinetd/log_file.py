@@ -34,9 +34,7 @@ _LOOK = 1.0  # seconds between two looks at whether the file is still there, and
 class FileSink(Sink):
     """One file; every service and the daemon itself share the sink of a path."""
 
-    def __init__(
-        self, path: str, clock: Callable[[], float], report: Report, note: Callable[[int], str]
-    ) -> None:
+    def __init__(self, path: str, clock: Callable[[], float], report: Report, note: Callable[[int], str]) -> None:
         super().__init__(f"log file {path}", clock, report, note)
         self.path = path
         self._fd = -1
@@ -79,9 +77,7 @@ class FileSink(Sink):
         except OSError as error:
             if self._fd >= 0 and os.fstat(self._fd).st_nlink:
                 why = error_text(error.errno)
-                self._tell(
-                    Level.ERROR, f"cannot open {self.name} again: {why}; the one opened before stays in use"
-                )
+                self._tell(Level.ERROR, f"cannot open {self.name} again: {why}; the one opened before stays in use")
             else:
                 self._leave()
                 self._failed(error)

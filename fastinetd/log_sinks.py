@@ -64,9 +64,7 @@ def encoded(text: str) -> bytes:
 class Sink(ABC):
     """A destination of lines. `lost` counts those that never got there."""
 
-    def __init__(
-        self, name: str, clock: Callable[[], float], report: Report, note: Callable[[int], str]
-    ) -> None:
+    def __init__(self, name: str, clock: Callable[[], float], report: Report, note: Callable[[int], str]) -> None:
         """`clock` is monotonic, in seconds; `note` makes the line that tells how many were lost."""
         self.name = name
         self.lost = 0
@@ -177,9 +175,7 @@ class Sink(ABC):
         self._unsaid += excess
         if self._told and not self._told_loss:
             self._told_loss = True
-            self._tell(
-                Level.ERROR, f"{self.name}: only the newest {ROOM} records are kept, older ones are lost"
-            )
+            self._tell(Level.ERROR, f"{self.name}: only the newest {ROOM} records are kept, older ones are lost")
 
     def _failed(self, error: OSError) -> None:
         busy = error.errno in _BUSY
@@ -209,9 +205,7 @@ class Sink(ABC):
 class SyslogSink(Sink):
     """The syslog daemon's socket, syslog(3): datagrams; lines ended by NUL where it is a stream."""
 
-    def __init__(
-        self, path: str, clock: Callable[[], float], report: Report, note: Callable[[int], str]
-    ) -> None:
+    def __init__(self, path: str, clock: Callable[[], float], report: Report, note: Callable[[int], str]) -> None:
         super().__init__(f"syslog ({path})", clock, report, note)
         self._path = path
         self._socket: socket.socket | None = None
@@ -289,9 +283,7 @@ class StderrSink(Sink):
     Making it non-blocking instead would change it for every process that shares it.
     """
 
-    def __init__(
-        self, fd: int, clock: Callable[[], float], report: Report, note: Callable[[int], str]
-    ) -> None:
+    def __init__(self, fd: int, clock: Callable[[], float], report: Report, note: Callable[[int], str]) -> None:
         super().__init__("standard error", clock, report, note)
         self._fd = fd
         self._rest = b""

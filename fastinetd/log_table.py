@@ -32,12 +32,8 @@ class SinkTable:
         self._clock = clock
         self._files: dict[str, FileSink] = {}
         self._lost_before = 0  # by sinks that are gone
-        self.syslog = SyslogSink(
-            syslog_path, clock, report, lambda count: syslog_line(Level.WARNING, lost_text(count))
-        )
-        self.stderr = StderrSink(
-            stderr_fd, clock, report, lambda count: stderr_line(Level.WARNING, lost_text(count))
-        )
+        self.syslog = SyslogSink(syslog_path, clock, report, lambda count: syslog_line(Level.WARNING, lost_text(count)))
+        self.stderr = StderrSink(stderr_fd, clock, report, lambda count: stderr_line(Level.WARNING, lost_text(count)))
 
     def file(self, path: str) -> FileSink:
         """The sink of a file, opened now if it is new."""

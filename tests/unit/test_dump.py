@@ -1,0 +1,184 @@
+"""The state dump: xinetd's layout, nothing secret, and a file nobody can turn against us."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+
+import pytest
+
+from fastinetd.config.model import UNLIMITED, LogKind, LogType, Place, Rate, Service
+from fastinetd.dump import DUMP_PATH, DumpState, ServerLine, ServiceLine, ServiceState, render, write_dump
+
+WEB = Service(
+    name="web",
+    id="web-by-id",
+    place=Place("x.conf", 1),
+    flags=frozenset({"NODELAY", "KEEPALIVE"}),
+    port=8080,
+    user="nobody",
+    server="/usr/sbin/webd",
+    argv=("webd", "-v"),
+    env=(("SECRET", "hunter2"), ("LANG", "C")),
+    umask=0o27,
+    rlimits={"cpu": 10, "files": UNLIMITED},
+    instances=5,
+    rate=Rate(50, 1.0, 10),
+    only_from=("127.0.0.0/8", ".example.com"),
+    access_times=((8 * 60, 17 * 60 + 30),),
+    log_type=LogType(LogKind.FILE, path="/var/log/web.log"),
+    log_on_success=frozenset({"PID", "HOST"}),
+)
+PLAIN = Service(
+    name="time", id="time", place=Place("x.conf", 9), types=frozenset({"INTERNAL"}), socket_type="dgram", wait=True
+)
+STATE = DumpState(
+    version="1.0",
+    now=1_790_000_000,
+    config_file="/etc/xinetd.conf",
+    services=(
+        ServiceLine(WEB, ServiceState.ACTIVE, running=2, descriptors=(64, 65)),
+        ServiceLine(PLAIN, ServiceState.SUSPENDED, port=37),
+    ),
+    servers=(ServerLine("web-by-id", 4711, 1_790_000_000, "192.0.2.7", 40000), ServerLine("time", 4712, 0)),
+    roles=(("supervisor", 100), ("acceptor", 101)),
+    max_descriptors=1024,
+    descriptors_free=1000,
+)
+
+
+def test_layout():
+    text = render(STATE)
+    lines = text.splitlines()
+    assert lines[0] == "INTERNAL STATE DUMP: fastinetd 1.0"
+    assert re.fullmatch(r"Current time: \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d 2026", lines[1])
+    assert lines[-1] == "END OF DUMP" and text.endswith("\n")
+    heads = [line for line in lines if line and not line.startswith("\t")]
+    assert heads[2:] == [
+        "Services + defaults:",
+        "Service = web",
+        "Service = time",
+        "Server table dump:",
+        "web-by-id server",
+        "time server",
+        "supervisor = 100",
+        "acceptor = 101",
+        "active_services = 1",
+        "available_services = 2",
+        "descriptors_free = 1000",
+        "running_servers = 2",
+        "lost_records = 0",
+        "max_descriptors = 1024",
+        "process_limit = UNLIMITED",
+        "config_file = /etc/xinetd.conf",
+        "END OF DUMP",
+    ]
+
+
+def test_a_service():
+    lines = [line.strip() for line in render(replace(STATE, services=STATE.services[:1])).splitlines()]
+    assert lines[lines.index("Service = web") + 1 : lines.index("Server table dump:")] == [
+        "State = Active",
+        "id = web-by-id",
+        "flags = KEEPALIVE NODELAY",
+        "socket_type = stream",
+        "Protocol = tcp",
+        "Port = 8080",
+        "wait = no",
+        "user = nobody",
+        "Groups = no",
+        "umask = 27",
+        "CPS = max conn:50 wait:10",
+        "over_rate = wait",
+        "Instances = 5",
+        "PER_SOURCE = UNLIMITED",
+        "Server = /usr/sbin/webd",
+        "Server argv = webd -v",
+        "Environment names = SECRET LANG",
+        "Resource limits = cpu:10 files:UNLIMITED",
+        "Access times = 08:00-17:30",
+        "Only from: 127.0.0.0/8 .example.com",
+        "No access: No blocked sites",
+        "Logging to FILE /var/log/web.log",
+        "Log_on_success flags = HOST PID",
+        "Log_on_failure flags = none",
+        "running servers = 2",
+        "fd = 64 65",
+        "",
+    ]
+
+
+def test_a_built_in_service():
+    text = render(replace(STATE, services=STATE.services[1:]))
+    for part in (
+        "State = Suspended",
+        "Port = 37",
+        "Server = internal",
+        "Only from: All sites",
+        "No logging",
+        "fd = none",
+    ):
+        assert f"\t{part}\n" in text
+
+
+def test_a_list_that_refuses_everybody_is_not_all_sites():
+    assert "Only from: (empty list)" in render(
+        DumpState("1", 0, "x", services=(ServiceLine(replace(WEB, only_from=()), ServiceState.ACTIVE),))
+    )
+
+
+def test_running_servers():
+    text = render(STATE)
+    assert "\tpid = 4711\n\tstart_time = " in text
+    assert "\tremote_address = 192.0.2.7,40000\n" in text
+    assert text.count("No remote address") == 1
+
+
+def test_no_secrets(monkeypatch):
+    monkeypatch.setenv("ALSO_SECRET", "hunter3")
+    text = render(STATE)
+    assert "hunter2" not in text and "hunter3" not in text and "ALSO_SECRET" not in text
+
+
+def test_values_cannot_forge_lines():
+    odd = replace(WEB, name="a\nEND OF DUMP", argv=("x\ny",))
+    text = render(replace(STATE, services=(ServiceLine(odd, ServiceState.ACTIVE),)))
+    assert text.splitlines().count("END OF DUMP") == 1
+
+
+def test_the_file(tmp_path):
+    path = tmp_path / "x.dump"
+    write_dump(str(path), "one\n")
+    write_dump(str(path), "two\udcff\n")
+    assert path.read_text() == "two\\udcff\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+    assert "dump" in DUMP_PATH
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_links_are_replaced_not_followed(tmp_path, link):
+    victim, path = tmp_path / "shadow", tmp_path / "x.dump"
+    victim.write_text("precious")
+    link(victim, path)
+    write_dump(str(path), "text")
+    assert victim.read_text() == "precious"
+    assert path.read_text() == "text" and not path.is_symlink()
+
+
+def test_a_trap_under_the_temporary_name(tmp_path):
+    victim = tmp_path / "shadow"
+    victim.write_text("precious")
+    (tmp_path / f".x.dump.{os.getpid()}").symlink_to(victim)
+    write_dump(str(tmp_path / "x.dump"), "text")
+    assert victim.read_text() == "precious"
+
+
+def test_failures_leave_nothing_behind(tmp_path):
+    (tmp_path / "x.dump").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_dump(str(tmp_path / "x.dump"), "text")
+    with pytest.raises(FileNotFoundError):
+        write_dump(str(tmp_path / "none" / "x.dump"), "text")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.dump"]

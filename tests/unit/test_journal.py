@@ -1,0 +1,257 @@
+"""The Journal: records to the right places, in batches, whatever becomes of those places."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from fastinetd._board import Field, RecordKind, RecordTuple
+
+from fastinetd.config.model import LogKind, LogType
+from fastinetd.journal import REPEAT, Journal, JournalEntry
+from fastinetd.log_sinks import LONGEST_PAUSE, ROOM
+from fastinetd.messages import Messages
+
+WHEN = 1_790_000_000.5
+FIELDS = int(Field.SHOW_PID | Field.SHOW_HOST | Field.SHOW_EXIT | Field.SHOW_DURATION)
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def start(pid: int = 10, row: int = 0, when: float = WHEN) -> RecordTuple:
+    return RecordTuple(when, row, int(RecordKind.START), 0, pid, 0, False, 0, "192.0.2.7", 4000, FIELDS)
+
+
+def failed(number: int, row: int = 0) -> RecordTuple:
+    return RecordTuple(WHEN, row, int(RecordKind.SPAWN_FAILED), 0, 0, number, False, 0, "192.0.2.7", 4000, 0)
+
+
+def to_file(path: Path, name: str = "web", **limits: int) -> JournalEntry:
+    return JournalEntry(name, LogType(LogKind.FILE, path=str(path), **limits), "/usr/sbin/webd")
+
+
+@pytest.fixture(autouse=True)
+def zone(monkeypatch):
+    import time
+
+    monkeypatch.setenv("TZ", "XST-5:30")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def heard(tmp_path):
+    return tmp_path / "daemon.log"
+
+
+@pytest.fixture
+def messages(heard, clock, tmp_path):
+    made = Messages(filelog=str(heard), clock=clock, wall=lambda: WHEN, syslog_path=str(tmp_path / "devlog"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def journal(messages, clock):
+    return Journal(messages, clock=clock)
+
+
+def said(heard: Path) -> list[str]:
+    return [re.sub(r"^\S+ xinetd\[\d+\]: ", "", line) for line in heard.read_text().splitlines()]
+
+
+def test_file_lines(journal, tmp_path):
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
+    journal.write([start(1), start(2, row=1), start(3, when=WHEN + 60)])
+    assert log.read_text().splitlines() == [
+        "26/9/21@19:43:20: START: web pid=1 from=192.0.2.7",
+        "26/9/21@19:43:20: START: ftp pid=2 from=192.0.2.7",
+        "26/9/21@19:44:20: START: web pid=3 from=192.0.2.7",
+    ]
+    assert log.stat().st_mode & 0o777 == 0o644 & ~current_umask()
+
+
+def current_umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def test_one_write_per_file_and_batch(journal, tmp_path, monkeypatch):
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
+    real, calls = os.write, []
+    monkeypatch.setattr(os, "write", lambda fd, data: calls.append(len(data)) or real(fd, data))
+    journal.write([start(i, row=i % 2) for i in range(1000)])
+    monkeypatch.undo()
+    assert len(calls) == 1
+    assert len(log.read_text().splitlines()) == 1000
+
+
+def test_syslog_lines(journal, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(tmp_path / "devlog"))
+        journal.configure({0: JournalEntry("web", LogType(LogKind.SYSLOG, facility="authpriv", level="info"))})
+        journal.write([start(5)])
+        line = daemon.recv(9000).decode()
+    assert line == f"<86>Sep 21 19:43:20 xinetd[{os.getpid()}]: START: web pid=5 from=192.0.2.7"
+
+
+def test_no_log(journal, tmp_path):
+    journal.configure({0: JournalEntry("web", LogType())})
+    journal.write([start()])
+    assert journal.lost == 0
+    assert list(tmp_path.iterdir()) == [tmp_path / "daemon.log"]
+
+
+def test_records_share_the_daemons_file_and_keep_their_shape(journal, messages, heard):
+    journal.configure({0: to_file(heard)})
+    journal.write([start(1)])
+    messages.info("hello")
+    assert heard.read_text().splitlines() == [
+        "26/9/21@19:43:20: START: web pid=1 from=192.0.2.7",
+        f"26/9/21@19:43:20 xinetd[{os.getpid()}]: INFO: hello",
+    ]
+    assert len(messages.sinks.descriptors()) == 1
+
+
+def test_a_removed_service_still_gets_its_exit_record(journal, tmp_path):
+    log, other = tmp_path / "x.log", tmp_path / "y.log"
+    journal.configure({0: to_file(log)})
+    journal.configure({1: to_file(other)})
+    journal.write([start(1)])
+    assert "pid=1" in log.read_text()
+
+
+def test_files_no_row_needs_are_closed(journal, messages, tmp_path):
+    journal.configure({0: to_file(tmp_path / "x.log"), 1: to_file(tmp_path / "y.log")})
+    assert len(messages.sinks.descriptors()) == 3
+    journal.forget(1)
+    assert len(messages.sinks.descriptors()) == 2
+    journal.configure({0: to_file(tmp_path / "z.log")})
+    assert len(messages.sinks.descriptors()) == 2
+    journal.write([start(1), start(2, row=1)])
+    assert (tmp_path / "x.log").read_text() == ""
+    assert "pid=1" in (tmp_path / "z.log").read_text()
+    assert journal.lost == 1  # row 1 is nobody's
+
+
+def test_rotation(journal, tmp_path):
+    log, old = tmp_path / "x.log", tmp_path / "x.log.1"
+    journal.configure({0: to_file(log)})
+    journal.write([start(1)])
+    log.rename(old)
+    journal.write([start(2)])
+    journal.reopen()
+    journal.write([start(3)])
+    assert [line.count("pid=") for line in (old.read_text(), log.read_text())] == [2, 1]
+
+
+def test_a_full_disk_is_said_once_and_stops_nothing(journal, heard, clock):
+    journal.configure({0: to_file(Path("/dev/full"))})
+    for i in range(300):
+        journal.write([start(i)])
+        clock.now += 0.01
+    journal.reopen()
+    journal.write([start(301)])
+    assert said(heard) == [
+        "ERROR: cannot write log file /dev/full: No space left on device (errno = 28); "
+        f"keeping {ROOM} records meanwhile"
+    ]
+    assert journal.lost == 0
+    assert 0 < (journal.flush() or 0) <= LONGEST_PAUSE
+
+
+def test_a_folder_that_appears_later(journal, heard, clock, tmp_path):
+    log = tmp_path / "logs" / "x.log"
+    journal.configure({0: to_file(log)})
+    journal.write([start(i) for i in range(ROOM + 5)])
+    assert journal.lost == 5
+    log.parent.mkdir()
+    clock.now += LONGEST_PAUSE
+    while journal.flush() is not None:
+        pass
+    lines = log.read_text().splitlines()
+    assert lines[0].endswith(": 5 records could not be written")
+    assert [int(re.search(r"pid=(\d+)", line)[1]) for line in lines[1:]] == list(range(5, ROOM + 5))
+    assert [line.split(":")[0] for line in said(heard)] == ["ERROR", "ERROR", "NOTICE"]
+
+
+def test_the_loss_is_said_once(journal, clock, tmp_path):
+    log = tmp_path / "logs" / "x.log"
+    journal.configure({0: to_file(log)})
+    journal.write([start(i) for i in range(ROOM + 1)])
+    log.parent.mkdir()
+    clock.now += LONGEST_PAUSE
+    while journal.flush() is not None:
+        pass
+    journal.write([start(1)])
+    assert log.read_text().count("could not be written") == 1
+    assert journal.lost == 1
+
+
+def test_hard_limit(journal, heard, clock, tmp_path):
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log, soft_limit=60, hard_limit=100)})
+    journal.write([start(i) for i in range(10, 20)])
+    journal.write([start(i) for i in range(20, 30)])
+    assert 100 <= log.stat().st_size < 200
+    assert log.read_text().endswith("\n")
+    said_now = said(heard)
+    assert sum("soft limit of 60 bytes" in line for line in said_now) == 1
+    assert sum("hard limit of 100 bytes" in line for line in said_now) == 1
+    log.rename(tmp_path / "x.log.1")
+    journal.reopen()
+    written = (tmp_path / "x.log.1").read_text() + log.read_text()
+    assert [int(n) for n in re.findall(r"pid=(\d+)", written)] == list(range(10, 10 + written.count("pid=")))
+    log.write_text("")
+    clock.now += LONGEST_PAUSE
+    journal.flush()
+    assert log.stat().st_size >= 100
+
+
+def test_failed_starts_are_no_flood(journal, heard, clock, tmp_path):
+    journal.configure({0: to_file(tmp_path / "x.log")})
+    journal.write([failed(2)] * 1000)
+    journal.write([failed(13)])
+    text = "service web: execv( /usr/sbin/webd ) failed: "
+    first = [f"ERROR: {text}No such file or directory (errno = 2)", f"ERROR: {text}Permission denied (errno = 13)"]
+    assert said(heard) == first
+    assert journal.flush() == REPEAT
+    clock.now += REPEAT
+    assert journal.flush() is None
+    assert said(heard) == [*first, f"{first[0]} [999 times more in 10 seconds]"]
+    journal.write([failed(2)] * 2)
+    journal.close()
+    assert said(heard)[3:] == [first[0], f"{first[0]} [once more in 10 seconds]"]
+
+
+def test_an_id_cannot_forge_a_line(journal, tmp_path):
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log, "a\nb\udcff")})
+    journal.write([start(1)])
+    assert log.read_text() == "26/9/21@19:43:20: START: a\\nb\\udcff pid=1 from=192.0.2.7\n"
+
+
+def test_unknown_rows_are_counted(journal):
+    journal.write([start(1, row=77)])
+    assert journal.lost == 1
