@@ -246,6 +246,13 @@ def test_a_start_is_counted_under_the_services_own_method(board: Board, writer: 
     assert seen.value("fastinetd_spawn_latency_seconds_count", service="pool", method="exec") == 4
 
 
+def test_a_service_that_starts_nothing_has_no_latency(board: Board) -> None:
+    seen = Page(collector(board, service(0, "echo", methods=()), service(1, "web")))
+    assert not seen.of("fastinetd_spawn_latency_seconds_count", service="echo")
+    assert seen.of("fastinetd_connections_accepted_total", service="echo")
+    assert seen.of("fastinetd_spawn_latency_seconds_count", service="web")
+
+
 def test_no_label_set_is_new_after_traffic(board: Board, writer: Writer) -> None:
     source = collector(board, service(0, "web", inodes=(7,)), service(1, "udp", stream=False))
     before = set(Page(source).samples)
