@@ -76,7 +76,8 @@ class ServiceInfo:
     """What the monitor knows of a service.
 
     `row` is its place on the Board; `id` its name in metrics; `methods` the ways its servers are started, of
-    which the Board's counts belong to the first (none: nothing is started, and there is no latency); `inodes` are its listening sockets'.
+    which the Board's counts belong to the first (none: nothing is started, and there is no latency); `inodes`
+    are its listening sockets'.
     """
 
     row: int
@@ -267,7 +268,6 @@ class BoardCollector(Collector):
             for method in service.methods:
                 by_method.setdefault(method, [])
             if service.methods:
-                if service.methods:
                 by_method[service.methods[0]].append(own)
         latency = {}
         for method, parts in by_method.items():
