@@ -54,6 +54,7 @@ _REASONS = {
     int(Verdict.SOURCES_FULL): "per_source_limit",
     int(Verdict.PROCESS_LIMIT): "process_limit",
     int(Verdict.SLOTS_FULL): "process_limit",
+    int(Verdict.LOOP): "loop",
 }
 
 _FORK_ERRORS = (errno.EAGAIN, errno.ENOMEM)  # no process, rather than no program (clone(2))
@@ -144,6 +145,7 @@ class Journal:
         self._second = -1
         self._file_stamp = self._syslog_stamp = ""
         self._unknown = 0
+        self._stale = False  # some sink may have lost its last row
 
     def configure(self, services: Mapping[int, JournalEntry]) -> None:
         """Say which service each row is. Rows that are not named keep theirs until `forget`.
@@ -163,9 +165,8 @@ class Journal:
         self._drop_unused()
 
     def forget(self, row: int) -> None:
-        """The row's service is gone and its servers have ended."""
-        self._targets.pop(row, None)
-        self._drop_unused()
+        """The row's service is gone and its servers have ended; its file is closed by the next `flush`."""
+        self._stale |= self._targets.pop(row, None) is not None
 
     def write(self, records: Iterable[RecordTuple]) -> None:
         """Write a batch of records, oldest first."""
@@ -199,6 +200,8 @@ class Journal:
 
     def flush(self) -> float | None:
         """Write what is kept; return the seconds until the next call, None if nothing is waiting."""
+        if self._stale:
+            self._drop_unused()
         now = self._clock()
         for key, repeats in list(self._repeats.items()):
             if now >= repeats.until:
@@ -236,6 +239,7 @@ class Journal:
         return _Target(entry, name, None, None)
 
     def _drop_unused(self) -> None:
+        self._stale = False
         used = {target.sink for target in self._targets.values()}
         self._batches = {sink: batch for sink, batch in self._batches.items() if sink in used}
         paths = {sink.path for sink in used if isinstance(sink, FileSink)}

@@ -146,6 +146,7 @@ def test_files_no_row_needs_are_closed(journal, messages, tmp_path):
     journal.configure({0: to_file(tmp_path / "x.log"), 1: to_file(tmp_path / "y.log")})
     assert len(messages.sinks.descriptors()) == 3
     journal.forget(1)
+    assert journal.flush() is None
     assert len(messages.sinks.descriptors()) == 2
     journal.configure({0: to_file(tmp_path / "z.log")})
     assert len(messages.sinks.descriptors()) == 2

@@ -75,6 +75,7 @@ def test_exit(fields, values, text):
         (Verdict.SOURCES_FULL, "per_source_limit"),
         (Verdict.PROCESS_LIMIT, "process_limit"),
         (Verdict.SLOTS_FULL, "process_limit"),
+        (Verdict.LOOP, "loop"),
     ],
 )
 def test_refusals(verdict, reason):
@@ -125,7 +126,7 @@ SHAPE = re.compile(
     r"START: web( pid=\d+)?( from=(\S+|<no address>))?"
     r"|EXIT: web( status=\d+| signal=\d+)?( pid=\d+)?( duration=\d+\(sec\))?"
     r"|FAIL: web (fork|exec|time|load|address|service_limit|per_source_limit|process_limit"
-    r"|connections per second|refused)"
+    r"|connections per second|loop|refused)"
     r"( from=(\S+|<no address>))?"
 )
 
@@ -159,3 +160,8 @@ def test_the_filters_of_log_readers():
     assert re.fullmatch(r"xinetd\[\d+\]: START: (\S+) pid=\d+ from=(.+)", line + started)  # logwatch, secure
     assert re.fullmatch(r"xinetd\[\d+\]: FAIL: (.+) (address|libwrap) from=([\d.]+)", line + refused)
     assert re.search(r"FAIL: \S+ address from=[\d.]+$", line + refused)  # fail2ban, xinetd-fail
+
+
+def test_every_refusal_has_a_reason():
+    for verdict in set(Verdict) - {Verdict.ADMIT, Verdict.ASK}:
+        assert format_record(record(RecordKind.FAIL, ATTEMPT, reason=verdict), "web") != "FAIL: web refused", verdict
