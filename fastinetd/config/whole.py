@@ -64,7 +64,7 @@ class _Check:
             values["socket_type"] = socket_type = "dgram" if protocol == "udp" else "stream"
         if socket_type is None and "protocol" not in self.failed:
             self._missing("socket_type")
-        if protocol is None and "socket_type" not in self.failed:
+        elif protocol is None and socket_type is not None:  # of neither, socket_type is enough to ask for
             self._missing("protocol")
         if socket_type is None or protocol is None:
             self.sound = False
