@@ -39,7 +39,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "not-a-file": (_N, "{path!r} is not a regular file and is skipped; keep only service files in this folder"),
     "unknown-kind": (_E, "there is no kind of configuration called {kind!r}; write one of: {known}"),
     # -- every reader
-    "nul-byte": (_E, "this line holds a NUL byte and is ignored; write the file as plain text"),
+    "nul-byte": (_E, "this line holds a NUL byte and cannot be used; write the file as plain text"),
     # -- xinetd.conf: the grammar
     "no-keyword": (_E, "{word!r} begins no entry; write `service NAME`, `defaults`, `include FILE` or `includedir FOLDER`"),
     "no-service-name": (_E, "`service` has no name; write `service NAME`"),

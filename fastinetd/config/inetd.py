@@ -118,13 +118,12 @@ class _Reader:
     def _id(self, name: str, protocol: str) -> str:
         """A name of its own for each line, so that logs and metrics can tell them apart: the service's name;
         where that is taken, with the protocol; where that is taken too, with a number."""
-        found = name
+        found, copies = name, 1
         if found in self._ids:
             found = f"{name}-{protocol}"
-        number_ = 2
         while found in self._ids:
-            found = f"{name}-{number_}"
-            number_ += 1
+            copies += 1
+            found = f"{name}-{copies}"
         self._ids.add(found)
         return found
 
@@ -224,12 +223,8 @@ class _Reader:
         four = [_is_ipv4(host.text) for host in hosts]
         for index, host in enumerate(hosts):
             if (family is Family.IPV4 and six[index]) or (family is Family.IPV6 and four[index]):
-                remedy = "tcp4 or an IPv4 address" if six[index] else "an IPv6 address"
-                remedy = (
-                    f"{protocol.text[:3]}6 or an IPv4 address"
-                    if six[index]
-                    else f"{protocol.text[:3]} or an IPv6 address"
-                )
+                base = protocol.text[:3]
+                remedy = f"{base}6 or an IPv4 address" if six[index] else f"{base} or an IPv6 address"
                 raise BadLine("inetd-address", host, value=shown(host.text), protocol=protocol.text, remedy=remedy)
         if family in (Family.SPLIT, Family.DUAL) and hosts:
             if all(four):

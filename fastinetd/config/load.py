@@ -59,7 +59,7 @@ def load(
         elif kind == "toml":
             config = toml.read(text, path, files.sources, report)
         else:
-            config = _xinetd(text, path, files, report, inetd_compat)
+            config = _xinetd(text, path, files, report, inetd_compat, dialect)
     return replace(config, files=tuple(dict.fromkeys(files.seen)))
 
 
@@ -80,13 +80,13 @@ def guess(path: str, text: str) -> str:
     return "inetd"
 
 
-def _xinetd(text: str, path: str, files: _Files, report: Report, inetd_compat: str | None) -> Config:
+def _xinetd(text: str, path: str, files: _Files, report: Report, inetd_compat: str | None, dialect: str) -> Config:
     entries = Entries()
     xinetd.read(text, path, entries, files.sources, report)
     beside = None
     if inetd_compat is not None:
         try:
-            beside = inetd.read(files.read(inetd_compat)[0], inetd_compat, "debian", report)
+            beside = inetd.read(files.read(inetd_compat)[0], inetd_compat, dialect, report)
         except FileNotFoundError:
             pass  # as in xinetd, there need not be one
         except (OSError, ValueError) as error:

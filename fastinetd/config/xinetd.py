@@ -46,7 +46,7 @@ def read(text: str, file: str, entries: Entries, sources: Sources, report: Repor
     split = splitter(text)
     lines = text.split("\n")
     if "\0" in text:
-        _blank_lines_with_nul(lines, file, report)
+        _void_lines_with_nul(lines, file, report)
     reader = _Reader(lines, split, file, report)
     seen_defaults = False
     while (words := reader.next_words()) is not None:
@@ -84,13 +84,16 @@ def read(text: str, file: str, entries: Entries, sources: Sources, report: Repor
             report.add("no-keyword", place, word=shown(words[0]))
 
 
-def _blank_lines_with_nul(lines: list[str], file: str, report: Report) -> None:
-    """No value may hold a NUL byte (no path, argument or variable can), so such lines are reported and
-    emptied."""
+_VOID = "\0"
+"""Stands for a line that has been reported and must not be used."""
+
+
+def _void_lines_with_nul(lines: list[str], file: str, report: Report) -> None:
+    """No path, argument or variable can hold a NUL byte, so a line with one says nothing that could be meant."""
     for index, line in enumerate(lines):
         if "\0" in line:
             report.add("nul-byte", Place(file, index + 1, line.index("\0") + 1))
-            lines[index] = ""
+            lines[index] = _VOID
 
 
 class _Reader:
@@ -115,7 +118,7 @@ class _Reader:
         while self.at < len(self.lines):
             words = self.split(self.lines[self.at])
             self.at += 1
-            if words and words[0][0] != "#":
+            if words and words[0][0] != "#" and words[0] != _VOID:
                 return words
         return None
 
@@ -174,6 +177,9 @@ class _Reader:
                 if len(words) > 1:
                     self.report.add("text-after-brace", self.place(words[1]))
                 return
+            elif name == _VOID:
+                entry.broken = True
+                continue
             else:
                 self.at = at
                 if "=" not in line and self._is_header(words):

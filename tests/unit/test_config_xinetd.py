@@ -267,3 +267,8 @@ def test_places_in_included_files(tmp_path: Path) -> None:
 def test_the_same_file_may_be_included_twice(tmp_path: Path) -> None:
     (tmp_path / "more").write_text(entry("a"))
     assert Reading(tmp_path, "include more\ninclude more\n").ids == ["a", "a"]
+
+
+def test_a_line_with_a_nul_byte_is_not_just_left_out(tmp_path: Path) -> None:
+    read = Reading(tmp_path, entry("a", "only_from = 127.0.0.1\0") + entry("b") + "\0\n" + entry("c"))
+    assert (read.ids, read.codes) == (["b", "c"], ["nul-byte", "nul-byte"])
