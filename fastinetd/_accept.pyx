@@ -156,7 +156,7 @@ cdef class Keeper:
         cdef Peer peer
         cdef u32 slot = 0
         cdef View *b = &self.board.view
-        cdef int i, number
+        cdef int i, number, low
         cdef const u8 *raw = <const u8 *> (<const char *> address)
         memset(&peer, 0, sizeof(peer))
         peer.family = AF_INET if len(address) == 4 else AF_INET6 if len(address) == 16 else 0
@@ -169,7 +169,9 @@ cdef class Keeper:
         if verdict != ADMIT:
             return verdict, -1, 0
         counters_of(b, self.section, program.target.row).accepted += 1
-        number = start_server(b, self.section, &self.pool, &program.target, &peer, fd, slot, True)
+        low = fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
+        number = start_server(b, self.section, &self.pool, &program.target, &peer, low, slot, True)
+        close(low)
         if number:
             return verdict, -1, -number
         return verdict, slot, b.slots[slot].pid

@@ -190,7 +190,8 @@ cdef class Program:
             t.spawn.uid, t.spawn.gid = ids
         for i, (resource, soft, hard) in enumerate(limits):
             t.spawn.resources[i] = resource
-            t.spawn.limits[i].rlim_cur, t.spawn.limits[i].rlim_max = soft, hard
+            t.spawn.limits[i].rlim_cur = soft & 0xFFFFFFFFFFFFFFFF  # RLIM_INFINITY is -1 in Python
+            t.spawn.limits[i].rlim_max = hard & 0xFFFFFFFFFFFFFFFF
         t.spawn.limit_count = len(limits)
         t.spawn.umask = -1 if umask is None else umask
         if nice is not None:

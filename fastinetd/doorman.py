@@ -26,6 +26,7 @@ ignored; an unknown row or family is refused. A cookie may be sent again while i
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - the resolver needs it, and a role without privileges may not read it later
 import os
 import selectors
 import socket
