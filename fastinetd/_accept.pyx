@@ -38,11 +38,14 @@ cdef int start_server(View *b, u32 section, Pool *pool, Target *target, const Pe
                       bint reset_signals) noexcept nogil:
     """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure."""
     cdef spawn_call call
+    cdef int number
     call.plan = &target.spawn
     call.envp = environment(target, peer, fd)
-    call.fd = fd
+    call.fd = fd if fd < 64 else fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
     call.reset_signals = reset_signals
-    cdef int number = spawn_server(&call, &b.slots[slot].pid)
+    number = errno if call.fd < 0 else spawn_server(&call, &b.slots[slot].pid)
+    if call.fd != fd and call.fd >= 0:
+        close(call.fd)
     if number:
         start_failed(b, section, pool, target, slot, number)
     else:
@@ -156,7 +159,7 @@ cdef class Keeper:
         cdef Peer peer
         cdef u32 slot = 0
         cdef View *b = &self.board.view
-        cdef int i, number, low
+        cdef int i, number
         cdef const u8 *raw = <const u8 *> (<const char *> address)
         memset(&peer, 0, sizeof(peer))
         peer.family = AF_INET if len(address) == 4 else AF_INET6 if len(address) == 16 else 0
@@ -169,9 +172,7 @@ cdef class Keeper:
         if verdict != ADMIT:
             return verdict, -1, 0
         counters_of(b, self.section, program.target.row).accepted += 1
-        low = fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
-        number = start_server(b, self.section, &self.pool, &program.target, &peer, low, slot, True)
-        close(low)
+        number = start_server(b, self.section, &self.pool, &program.target, &peer, fd, slot, True)
         if number:
             return verdict, -1, -number
         return verdict, slot, b.slots[slot].pid
