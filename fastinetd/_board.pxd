@@ -199,13 +199,15 @@ cdef inline void pause_a_little() noexcept nogil:
 
 
 cdef inline void enter(View *b, u32 section) noexcept nogil:
-    """Begin to change what is counted. Waits while the supervisor counts again."""
+    """Begin to change what is counted. Waits while the supervisor counts again, for as long as there is one."""
     cdef Section *own = &b.sections[section]
     while True:
         store32(&own.inside, 1)
         if not load32(&b.header.gate):
             return
         store32(&own.inside, 0)
+        if <u32> getppid() != load32(&b.header.supervisor_pid):
+            return
         pause_a_little()
 
 

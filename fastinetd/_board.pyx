@@ -162,6 +162,7 @@ cdef class Board:
         h.rows, h.slots, h.sections, h.buckets = rows, slots, sections, buckets
         h.process_limit = NO_LIMIT
         h.reload_ok = 1
+        h.supervisor_pid = os.getpid()
         cdef bytes key = os.urandom(16)
         memcpy(h.hash_key, <const char *> key, 16)
         board.find_parts()

@@ -111,7 +111,16 @@ cdef extern from "<sys/mman.h>" nogil:
     int munmap(void *address, size_t length)
 
 
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *fds, unsigned long count, int timeout)
+
+
 cdef extern from "<unistd.h>" nogil:
+    i32 getppid()
     int close(int fd)
     ssize_t read(int fd, void *buffer, size_t size)
     ssize_t write(int fd, const void *buffer, size_t size)

@@ -41,6 +41,7 @@ cdef class Reception:
     cdef int control
     cdef int doorman
     cdef bint retired
+    cdef bint alone  # the supervisor is gone
     cdef list programs
     cdef Listener *listeners
     cdef u32 count
@@ -63,6 +64,7 @@ cdef class Reception:
     cdef void answers(self) noexcept nogil
     cdef void overdue(self, u64 now) noexcept nogil
     cdef void hear(self) noexcept nogil
+    cdef void leave_now(self) noexcept nogil
     cdef void retire(self) noexcept nogil
     cdef int timeout(self) noexcept nogil
     cdef void receive(self) noexcept nogil

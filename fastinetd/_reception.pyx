@@ -112,10 +112,16 @@ cdef class Reception:
                 self.paused -= 1
 
     cdef void await_room(self) noexcept nogil:
-        """Wait until the journal has room for what one connection or one ended server writes."""
-        while not journal_room(self.b, self.section, 4):
+        """Wait until the journal has room for what one connection or one ended server writes.
+
+        Unless the supervisor is gone: then nobody reads the journal any more, and this process leaves too.
+        """
+        cdef pollfd control
+        control.fd, control.events = self.control, 0
+        while not self.alone and not journal_room(self.b, self.section, 4):
             wake_supervisor(self.b)
-            pause_a_little()
+            if poll(&control, 1, 1) > 0:
+                self.leave_now()
 
     cdef void serve(self, u32 index) noexcept nogil:
         """Accept and greet up to BATCH clients."""
@@ -275,17 +281,23 @@ cdef class Reception:
         """The control pipe: a byte retires, its end means nobody is in charge any more."""
         cdef char byte
         cdef ssize_t n = read(self.control, &byte, 1)
-        cdef u32 i
         if n < 0 and (errno == EAGAIN or errno == EINTR):
             return
+        if n > 0:
+            self.retire()
+        else:
+            self.leave_now()
+
+    cdef void leave_now(self) noexcept nogil:
+        """Nobody is in charge any more: drop what waits, and end `receive`."""
+        cdef u32 i
         self.retire()
-        if n <= 0:
-            for i in range(QUESTIONS):
-                if self.questions[i].fd >= 0:
-                    close(self.questions[i].fd)
-                    self.questions[i].fd = -1
-            self.asking = 0
-            self.count = 0
+        for i in range(QUESTIONS):
+            if self.questions[i].fd >= 0:
+                close(self.questions[i].fd)
+                self.questions[i].fd = -1
+        self.asking = 0
+        self.alone = True
 
     cdef void retire(self) noexcept nogil:
         """Give up the listeners."""
@@ -333,8 +345,8 @@ cdef class Reception:
                     self.serve(index)
                 elif kind == ON_CONTROL:
                     self.hear()
-                    if not self.count:
-                        return
+            if self.alone:
+                return
             if self.paused:
                 self.resume()
             if self.asking:

@@ -24,8 +24,7 @@ def must_stay(environ: Mapping[str, str]) -> bool:
 
 def prepare_descriptors() -> None:
     """0, 1 and 2 are open, everything else that was inherited is closed."""
-    passed = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
-    os.closerange(3 + passed, 2**31 - 1)
+    os.closerange(3, 2**31 - 1)
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

@@ -45,13 +45,6 @@ class Listeners:
         self._messages = messages
         self._appeared = appeared
         self._open: dict[Endpoint, Open] = {}
-        self._given: dict[tuple[int, object], socket.socket] = {}
-
-    def offer(self, inherited: Iterable[socket.socket]) -> None:
-        """Sockets handed over by the service manager; takes them, and uses those whose address is wanted."""
-        for one in inherited:
-            with suppress(OSError):
-                self._given[one.type, one.getsockname()] = one
 
     def want(self, wishes: Iterable[Wish]) -> set[Endpoint]:
         """Open what is not open yet, and set options. Returns the endpoints no longer wanted; see `drop`."""

@@ -3,8 +3,8 @@
 Theory. Signals only write a byte to a pipe (signal.set_wakeup_fd); what they mean is done here, between two other
 callbacks. Timers are a heap; a cancelled one is skipped when its time comes.
 
-Rules of this file: a callback that raises OSError is a fault of ours or of the machine; it is told and the loop goes
-on. The loop owns its epoll and its wake-up pipe; watched descriptors are borrowed.
+Rules of this file: what a callback raises is told, with the place it comes from, and the loop goes on: this is the one
+boundary where everything is caught, because a fault in one service's affairs must not end all others. The loop owns its epoll and its wake-up pipe; watched descriptors are borrowed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from itertools import count
 
@@ -98,8 +99,10 @@ class Loop:
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
         try:
             callback(*arguments)
-        except OSError as error:
-            self._trouble(f"{getattr(callback, '__qualname__', callback)}: {error}")
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+            self._trouble(f"{type(error).__name__} in {place}: {error}; the daemon goes on")
 
     def _read_signals(self, _: int) -> None:
         try:

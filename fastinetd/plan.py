@@ -27,6 +27,14 @@ from fastinetd.policy.addresses import Reason
 from fastinetd.policy.limits import rate_numbers
 from fastinetd.sockets import UNIX_PATH_MOST, Endpoint, SocketOptions, has_ipv6
 
+MANAGERS = frozenset({
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "MAINPID",
+    "MANAGERPID", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "FDSTORE",
+})  # fmt: skip
+"""What a service manager tells the daemon, and what is nothing to its servers."""
+
+WRAPPER_FILES = ("/etc/hosts.allow", "/etc/hosts.deny")
+
 Limit = tuple[int, int, int]
 """An rlimit: resource, soft, hard."""
 
@@ -123,6 +131,8 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
         except Unplannable:
             continue
         planned.append(made)
+    if planned:
+        _warn_of_wrappers(config, report)
     for service in config.broken:
         try:
             _ids(service, surroundings, report)
@@ -136,6 +146,8 @@ def _plan(service: Service, surroundings: Surroundings, report: Report) -> Plann
     mode = Mode.BUILTIN if service.internal else Mode.WAIT if service.wait else Mode.NOWAIT
     endpoints = _endpoints(service, report)
     start = _start(service, surroundings, report)
+    if mode is Mode.WAIT and service.socket_type == "stream" and (service.only_from or service.no_access):
+        report.add("wait-access", service.where("only_from" if service.only_from else "no_access"), service=service.id)
     options = SocketOptions(
         nodelay="NODELAY" in service.flags,
         keepalive="KEEPALIVE" in service.flags,
@@ -149,6 +161,18 @@ def _plan(service: Service, surroundings: Surroundings, report: Report) -> Plann
         service, mode, endpoints, options, start, _access(service, report), rate_numbers(service.rate),
         _fields(service.log_on_success), _fields(service.log_on_failure),
     )
+
+
+def _warn_of_wrappers(config: Config, report: Report) -> None:
+    """xinetd as distributions build it consults hosts.allow and hosts.deny (hosts_access(5)); this daemon does not."""
+    for path in WRAPPER_FILES:
+        try:
+            lines = Path(path).read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        rules = [number for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
+        if rules:
+            report.add("tcp-wrappers", Place(path, rules[0]), file=path)
 
 
 # ---- addresses and ports ----
@@ -353,7 +377,7 @@ def _environ(service: Service, environ: Mapping[str, str]) -> tuple[bytes, ...]:
         names: Sequence[str] = list(environ)
     else:
         names = [name for name in dict.fromkeys(service.passenv) if name in environ]
-    values = {name: environ[name] for name in names if name not in CONNECTION_VARIABLES}
+    values = {name: environ[name] for name in names if name not in CONNECTION_VARIABLES | MANAGERS}
     values.update((name, value) for name, value in service.env if name not in CONNECTION_VARIABLES)
     return tuple(os.fsencode(f"{name}={value}") for name, value in values.items())
 

@@ -118,6 +118,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "only-from-nobody": (_W, "no entry of only_from can be read, so service {service} refuses everybody; {remedy}"),
     "cannot-posix-spawn": (_E, "posix_spawn cannot set {what}; write `spawn_primitive = auto`"),
     "no-clone": (_E, "this system does not allow the start that {what} needs; allow clone with CLONE_VFORK here"),
+    "wait-access": (_W, "service {service} accepts its clients itself, so their addresses cannot be checked; let the server check them, or write `wait = no`"),
     "same-socket": (_E, "service {service} wants {socket}, which service {other} at {place} already has; give it another port or address"),
     "tcp-wrappers": (_W, "{file} holds rules, but tcp wrappers are not consulted; write them as only_from and no_access"),
     # -- further modules add theirs below, each group under a heading of its own
