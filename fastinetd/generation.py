@@ -42,6 +42,7 @@ class Duties:
     programs: Sequence[tuple[int, Program]]  # listener, program: for every acceptor
     builtins: Sequence[tuple[int, Program]]  # for the relay
     tables: dict[int, AccessTable]  # rows whose clients' names decide
+    asks_itself: bool  # the supervisor has such rows: wait services
     services: Sequence[ServiceInfo]
     metrics: int | None  # the metrics listener
     reader: int  # the Board, open for reading only
@@ -74,6 +75,7 @@ class Generation:
         self._duties = duties
         self._ended = ended
         self._channels: list[socket.socket] = []
+        self.questions: socket.socket | None = None  # the supervisor's own channel to the doorman
         self.roles: dict[int, tuple[Role, Post]] = {}
         self.retired = False
         for post in self._posts():
@@ -96,6 +98,11 @@ class Generation:
                 answering.append(ends[1].fileno())
             keep = (*(fd for fd, _ in programs), wake, *([question] if question >= 0 else []))
             posts.append(Post(kind, number, _reception(kind, programs, question), keep, True, kind == "relay", BackOff()))
+        if duties.asks_itself:
+            ends = [lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
+            self._channels += ends
+            self.questions = ends[0]
+            answering.append(ends[1].fileno())
         if answering:
             posts.append(Post("doorman", 0, _doorman(answering, duties.tables), tuple(answering), False, True, BackOff()))
         if duties.metrics is not None:

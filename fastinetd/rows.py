@@ -10,7 +10,7 @@ any, because the clock may be set at any moment; the core compares, so the minut
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,7 +51,7 @@ class Rows:
         self._clock: Timer | None = None
         self.by_row: dict[int, Installed] = {}
 
-    def __iter__(self) -> Iterable[Installed]:
+    def __iter__(self) -> Iterator[Installed]:
         return iter(self._by_key.values())
 
     def __len__(self) -> int:

@@ -17,15 +17,17 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from setproctitle import setproctitle
 
 from fastinetd import __version__
 from fastinetd._accept import Keeper, probe
 from fastinetd._board import Board, RecordKind
+from fastinetd._program import Program
 from fastinetd.children import Children
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config
@@ -37,6 +39,7 @@ from fastinetd.messages import Messages
 from fastinetd.metrics import ServiceInfo
 from fastinetd.notify import Notifier
 from fastinetd.plan import Mode, Plan, Surroundings, forget_lookups, make_plan
+from fastinetd.questions import Questions
 from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, prctl
 from fastinetd.rows import Installed, Rows
 from fastinetd.sockets import lift
@@ -84,7 +87,8 @@ class Supervisor:
         self.listeners = Listeners(self.loop, messages, self._regenerate)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         self.children = Children(self.board, self.keeper, self._program_of, self._is_role)
-        self.waiting = WaitServices(self.board, self.loop, self.keeper, self.children)
+        self.questions = Questions(self.loop)
+        self.waiting = WaitServices(self.board, self.loop, self.keeper, self.children, self.questions)
         self.journal = Journal(messages)
         self.plan = Plan()
         self.generation: Generation | None = None
@@ -130,9 +134,17 @@ class Supervisor:
         """Serve until told to stop."""
         self._publish(ready=True)
         self.notifier.ready()
+        self._watchdog()
         self._retitle()
         self._woken(0)
         self.loop.run()
+
+    def _watchdog(self) -> None:
+        """Tell the service manager that the loop turns, as often as it wants to know."""
+        interval = self.notifier.watchdog_interval
+        if interval is not None:
+            self.notifier.watchdog()
+            self.loop.later(interval, self._watchdog)
 
     def reload(self) -> None:
         """Read the configuration again; install it if it can be used, keep everything as it is if not."""
@@ -186,6 +198,7 @@ class Supervisor:
     def _stop_serving(self) -> None:
         self.notifier.stopping()
         self._publish(ready=False)
+        self.questions.use(None)
         if self.generation is not None:
             self.generation.abandon()
             self.retiring.append(self.generation)
@@ -228,7 +241,7 @@ class Supervisor:
         plan = Plan() if config.fatal else make_plan(config, self.surroundings, report)
         return config, plan, report
 
-    def _tell(self, report: Iterable[object]) -> None:
+    def _tell(self, report: Report) -> None:
         say = {Severity.ERROR: self.messages.error, Severity.WARNING: self.messages.warning, Severity.NOTE: self.messages.info}
         for diagnostic in report:
             say[diagnostic.severity](f"{diagnostic.place}: {diagnostic.text}")
@@ -265,12 +278,13 @@ class Supervisor:
         self.waiting.install([
             (installed, sock) for installed in self.rows.of_mode(Mode.WAIT) for sock in self._sockets(installed)
         ])
+        self.questions.use(self.generation.questions)
         if old is not None:
             self.retiring.append(old)
             old.retire()
 
     def _duties(self) -> Duties:
-        def programs(mode: Mode) -> list[tuple[int, object]]:
+        def programs(mode: Mode) -> list[tuple[int, Program]]:
             return [
                 (sock.fileno(), installed.program)
                 for installed in self.rows.of_mode(mode)
@@ -284,6 +298,7 @@ class Supervisor:
             tables={
                 installed.row: installed.planned.access for installed in self.rows if installed.planned.access.asks
             },
+            asks_itself=any(installed.planned.access.asks for installed in self.rows.of_mode(Mode.WAIT)),
             services=[self._info(installed) for installed in self.rows],
             metrics=self.options.metrics.fileno() if self.options.metrics is not None else None,
             reader=self.reader,
@@ -301,7 +316,7 @@ class Supervisor:
 
     # ---- roles ----
 
-    def _program_of(self, row: int) -> object:
+    def _program_of(self, row: int) -> Program | None:
         installed = self.rows.by_row.get(row)
         return None if installed is None else installed.program
 
@@ -335,7 +350,7 @@ class Supervisor:
             self.journal.write(records)
             for record in records:
                 if record.kind == RecordKind.DEACTIVATED:
-                    self.loop.later(record.value, lambda row=record.row: self._reopen(row))
+                    self.loop.later(record.value, partial(self._reopen, record.row))
         wait = self.journal.flush()
         if self._flush is not None:
             self._flush.cancel()

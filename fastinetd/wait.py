@@ -9,6 +9,8 @@ Nothing in the queue is thrown away, but what a limit or an address rule refuses
     IDLE       readable     RUNNING    start a server
     IDLE       readable     IDLE       refuse one datagram or client
     IDLE       readable     COOLDOWN   the rate is used up, or the start failed
+    IDLE       readable     ASKING     the sender's name decides: ask the doorman
+    ASKING     answer       as IDLE with readable, or refused
     RUNNING    server ends  IDLE       watch the socket again
     RUNNING    server ends  COOLDOWN   it did not read
     COOLDOWN   pause over   IDLE       watch the socket again
@@ -24,7 +26,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import Enum
 from ipaddress import IPv6Address, ip_address
@@ -34,6 +36,7 @@ from fastinetd._board import Board, Verdict
 from fastinetd.children import Children
 from fastinetd.loop import Loop, Timer
 from fastinetd.policy.limits import BackOff
+from fastinetd.questions import Questions
 from fastinetd.rows import Installed
 
 SOON = 1.0
@@ -44,13 +47,15 @@ PEEK = 2048  # bytes of a datagram that tell it from the next
 
 class State(Enum):
     IDLE = "idle"
+    ASKING = "asking"
     RUNNING = "running"
     COOLDOWN = "cooldown"
     GONE = "gone"
 
 
 TRANSITIONS = frozenset({
-    (State.IDLE, State.RUNNING), (State.IDLE, State.COOLDOWN), (State.RUNNING, State.IDLE),
+    (State.IDLE, State.RUNNING), (State.IDLE, State.COOLDOWN), (State.IDLE, State.ASKING),
+    (State.ASKING, State.RUNNING), (State.ASKING, State.COOLDOWN), (State.ASKING, State.IDLE), (State.RUNNING, State.IDLE),
     (State.RUNNING, State.COOLDOWN), (State.COOLDOWN, State.IDLE),
     *((state, State.GONE) for state in State),
 })  # fmt: skip
@@ -63,7 +68,7 @@ class WaitSocket:
     """The machine of one socket."""
 
     def __init__(self, installed: Installed, sock: socket.socket, board: Board, loop: Loop, keeper: Keeper,
-                 children: Children) -> None:
+                 children: Children, questions: Questions) -> None:
         self.installed = installed
         self.sock = sock
         self.state = State.IDLE
@@ -72,6 +77,7 @@ class WaitSocket:
         self._loop = loop
         self._keeper = keeper
         self._children = children
+        self._questions = questions
         self._back_off = BackOff()
         self._timer: Timer | None = None
         self._started = 0.0
@@ -96,13 +102,21 @@ class WaitSocket:
         peer = self._first_sender() if dgram else (b"", 0)
         if peer is None:
             return
+        self._try(peer, vouched=False)
+
+    def _try(self, peer: Peer, *, vouched: bool) -> None:
+        """Start a server for what is first in the queue, or do what the verdict says."""
         row = self.installed.row
         self._sign = self._head()
-        verdict, slot, pid = self._keeper.start(self.installed.program, self.sock.fileno(), *peer)
-        if verdict == Verdict.RATE and self.installed.planned.service.over_rate.value == "wait":
+        verdict, slot, pid = self._keeper.start(self.installed.program, self.sock.fileno(), *peer, vouched=vouched)
+        if verdict == Verdict.ASK:
+            self._loop.unwatch(self.sock.fileno())
+            self._go(State.ASKING)
+            self._questions.ask(row, peer[0], lambda answer: self._answered(peer, answer))
+        elif verdict == Verdict.RATE and self.installed.planned.service.over_rate.value == "wait":
             self._cool(max(self._board.rate_wait(row), 0.001))
         elif verdict != Verdict.ADMIT:
-            self._refuse(Verdict.NAME if verdict == Verdict.ASK else verdict, peer)
+            self._refuse(verdict, peer)
         elif slot < 0:
             self._cool(self._back_off.failed(0.0))
         else:
@@ -112,6 +126,15 @@ class WaitSocket:
             self._loop.unwatch(self.sock.fileno())
             self._go(State.RUNNING)
             self._children.started(pid, slot, self._ended)
+
+    def _answered(self, peer: Peer, answer: bool | None) -> None:
+        """The doorman's answer about the sender of the first datagram; None: there was none."""
+        if self.state is not State.ASKING:
+            return
+        if answer:
+            self._try(peer, vouched=True)
+        else:
+            self._refuse(Verdict.DOORMAN if answer is None else Verdict.NAME, peer)
 
     def _ended(self) -> None:
         self.pid = 0
@@ -136,6 +159,8 @@ class WaitSocket:
 
     def _refuse(self, verdict: Verdict, peer: Peer) -> None:
         """Take one datagram or client off the queue; nobody is started for it."""
+        if self.state is State.ASKING:
+            self._watch_again()
         if self.sock.type == socket.SOCK_DGRAM:
             with suppress(OSError):
                 self.sock.recv(1, socket.MSG_DONTWAIT)
@@ -188,13 +213,13 @@ def _packed(address: object) -> Peer:
 class WaitServices:
     """The machines of all wait services, kept across reloads by their socket."""
 
-    def __init__(self, board: Board, loop: Loop, keeper: Keeper, children: Children) -> None:
+    def __init__(self, board: Board, loop: Loop, keeper: Keeper, children: Children, questions: Questions) -> None:
         self._make: Callable[[Installed, socket.socket], WaitSocket] = lambda installed, sock: WaitSocket(
-            installed, sock, board, loop, keeper, children
+            installed, sock, board, loop, keeper, children, questions
         )
         self._machines: dict[socket.socket, WaitSocket] = {}
 
-    def __iter__(self) -> object:
+    def __iter__(self) -> Iterator[WaitSocket]:
         return iter(self._machines.values())
 
     def install(self, wanted: list[tuple[Installed, socket.socket]]) -> None:
