@@ -169,7 +169,8 @@ def _metrics(text: str) -> socket.socket:
             made = socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, str(error.errno))
-        raise Refusal(f"--metrics {text}: cannot listen: {error.strerror} ({name}); choose another address or port") from None
+        why = f"cannot listen: {error.strerror} ({name})"
+        raise Refusal(f"--metrics {text}: {why}; choose another address or port") from None
     made.setblocking(False)
     return lifted(made)
 
@@ -186,7 +187,8 @@ def _write_pid(path: str) -> None:
         Path(path).unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise Refusal(f"cannot write the pid file {path}: {error.strerror}; choose another place with -pidfile") from None
+        why = f"cannot write the pid file {path}: {error.strerror}"
+        raise Refusal(f"{why}; choose another place with -pidfile") from None
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{os.getpid()}\n")
 

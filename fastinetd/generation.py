@@ -33,6 +33,9 @@ from fastinetd.sockets import lifted
 LASTING = 5.0
 """Seconds after which a role's death is no longer taken for a failed start."""
 
+Main = Callable[[Board, int | None, int], None]
+"""What a role does, given the Board, its section and its control pipe."""
+
 
 @dataclass(frozen=True)
 class Duties:
@@ -55,7 +58,7 @@ class Post:
 
     kind: str
     number: int
-    main: Callable[[Board, int | None, int], None]
+    main: Main
     keep: tuple[int, ...]
     counts: bool  # it has a section on the Board
     unprivileged: bool
@@ -97,14 +100,16 @@ class Generation:
                 question = ends[0].fileno()
                 answering.append(ends[1].fileno())
             keep = (*(fd for fd, _ in programs), wake, *([question] if question >= 0 else []))
-            posts.append(Post(kind, number, _reception(kind, programs, question), keep, True, kind == "relay", BackOff()))
+            main = _reception(kind, programs, question)
+            posts.append(Post(kind, number, main, keep, True, kind == "relay", BackOff()))
         if duties.asks_itself:
             ends = [lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
             self._channels += ends
             self.questions = ends[0]
             answering.append(ends[1].fileno())
         if answering:
-            posts.append(Post("doorman", 0, _doorman(answering, duties.tables), tuple(answering), False, True, BackOff()))
+            main = _doorman(answering, duties.tables)
+            posts.append(Post("doorman", 0, main, tuple(answering), False, True, BackOff()))
         if duties.metrics is not None:
             keep = (duties.metrics, duties.reader)
             posts.append(Post("monitor", 0, _monitor(duties), keep, False, True, BackOff()))
@@ -179,7 +184,7 @@ class Generation:
                 role.control = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
-def _reception(kind: str, programs: Sequence[tuple[int, Program]], question: int) -> Callable[[Board, int | None, int], None]:
+def _reception(kind: str, programs: Sequence[tuple[int, Program]], question: int) -> Main:
     taker = Relay if kind == "relay" else Acceptor
 
     def main(board: Board, section: int | None, control: int) -> None:
@@ -189,7 +194,7 @@ def _reception(kind: str, programs: Sequence[tuple[int, Program]], question: int
     return main
 
 
-def _doorman(channels: list[int], tables: dict[int, AccessTable]) -> Callable[[Board, int | None, int], None]:
+def _doorman(channels: list[int], tables: dict[int, AccessTable]) -> Main:
     def main(board: Board, section: int | None, control: int) -> None:
         board.unmap()
         doorman.run(channels, tables, control=control)
@@ -197,7 +202,7 @@ def _doorman(channels: list[int], tables: dict[int, AccessTable]) -> Callable[[B
     return main
 
 
-def _monitor(duties: Duties) -> Callable[[Board, int | None, int], None]:
+def _monitor(duties: Duties) -> Main:
     def main(board: Board, section: int | None, control: int) -> None:
         assert duties.metrics is not None
         board.unmap()

@@ -10,7 +10,6 @@ Rules of this file: it owns the sockets it returns; they are inherited by roles,
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -38,7 +37,7 @@ class Open:
 
 
 class Listeners:
-    """Opens what is wanted and keeps it. `appeared` is called when an endpoint opened after its first attempt failed."""
+    """Opens what is wanted and keeps it. `appeared` is called when an endpoint opened after a failed attempt."""
 
     def __init__(self, loop: Loop, messages: Messages, appeared: Callable[[], None]) -> None:
         self._loop = loop
@@ -99,9 +98,10 @@ class Listeners:
             pause = held.back_off.failed(0.0)
             held.retry = self._loop.later(pause, lambda: self._again(held))
             if first:
+                name = errno.errorcode.get(error.errno or 0, error.errno)
                 self._messages.error(
-                    f"service {service}: cannot listen on {endpoint}: {error.strerror or error} "
-                    f"(errno = {errno.errorcode.get(error.errno or 0, error.errno)}); {_remedy(error)}, it is tried again"
+                    f"service {service}: cannot listen on {endpoint}: {error.strerror or error} (errno = {name}); "
+                    f"{_remedy(error)}, it is tried again"
                 )
             return False
         held.back_off.succeeded()
@@ -125,7 +125,7 @@ class Listeners:
         with suppress(OSError):
             status = Path(endpoint.host).lstat()
             if (status.st_dev, status.st_ino) == held.path_inode:
-                os.unlink(endpoint.host)
+                Path(endpoint.host).unlink()
 
 
 def _remedy(error: OSError) -> str:

@@ -4,7 +4,8 @@ Theory. Signals only write a byte to a pipe (signal.set_wakeup_fd); what they me
 callbacks. Timers are a heap; a cancelled one is skipped when its time comes.
 
 Rules of this file: what a callback raises is told, with the place it comes from, and the loop goes on: this is the one
-boundary where everything is caught, because a fault in one service's affairs must not end all others. The loop owns its epoll and its wake-up pipe; watched descriptors are borrowed.
+boundary where everything is caught, because a fault in one service's affairs must not end all others. The loop owns
+its epoll and its wake-up pipe; watched descriptors are borrowed.
 """
 
 from __future__ import annotations

@@ -193,7 +193,8 @@ def added(parts: Sequence[CountersTuple]) -> CountersTuple:
     """Counters of several rows as one."""
     if len(parts) == 1:
         return parts[0]
-    sums: list[Any] = [tuple(map(sum, zip(*field))) if isinstance(field[0], tuple) else sum(field) for field in zip(*parts)]
+    sums: list[Any] = [
+        tuple(map(sum, zip(*field))) if isinstance(field[0], tuple) else sum(field) for field in zip(*parts)]
     return CountersTuple(*sums)
 
 

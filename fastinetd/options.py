@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     life.add_argument("-d", "--debug", action="store_true", help="stay in the foreground and say more")
     life.add_argument("-dontfork", "--foreground", dest="foreground", action="store_true",
                       help="stay in the foreground; so it does by itself in a container or under a service manager")
-    life.add_argument("-stayalive", "--stay-alive", dest="stay_alive", action="store_true", help="go on without any service")
+    life.add_argument("-stayalive", "--stay-alive", dest="stay_alive", action="store_true",
+                      help="go on without any service")
     life.add_argument("-pidfile", "--pid-file", dest="pidfile", metavar="FILE", help="write the process id there")
     life.add_argument("-limit", "--limit", metavar="N", type=_count, help="at most so many servers at a time")
     life.add_argument("--acceptors", metavar="N", type=_positive,
@@ -51,10 +52,12 @@ def parser() -> argparse.ArgumentParser:
     life.add_argument("-cc", "--consistency-check", dest="check_every", metavar="SECONDS", type=_count, default=0,
                       help="compare the counts with the running servers so often")
     logs = p.add_argument_group("logging and metrics")
-    logs.add_argument("-filelog", "--file-log", dest="filelog", metavar="FILE", help="the daemon's own messages go there")
+    logs.add_argument("-filelog", "--file-log", dest="filelog", metavar="FILE",
+                      help="the daemon's own messages go there")
     logs.add_argument("-syslog", "--syslog", metavar="FACILITY", help="the daemon's own messages go to syslog")
     logs.add_argument("--metrics", metavar="[ADDR]:PORT", help="serve Prometheus metrics there")
-    logs.add_argument("-logprocs", "--log-procs", metavar="N", type=_count, help="accepted for xinetd's sake, no effect")
+    logs.add_argument("-logprocs", "--log-procs", metavar="N", type=_count,
+                      help="accepted for xinetd's sake, no effect")
     logs.add_argument("-reuse", "--reuse", action="store_true", help="accepted for xinetd's sake, always on")
     p.add_argument("-version", "--version", action="version", version=f"fastinetd Version {__version__}")
     return p

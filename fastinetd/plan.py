@@ -125,8 +125,8 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
             for endpoint in made.endpoints:
                 other = taken.setdefault(endpoint, service)
                 if other is not service:
-                    report.add("same-socket", service.where("port"), service=service.id, socket=endpoint, other=other.id,
-                               place=other.place)
+                    report.add("same-socket", service.where("port"), service=service.id, socket=endpoint,
+                               other=other.id, place=other.place)
                     raise Unplannable
         except Unplannable:
             continue
@@ -350,7 +350,9 @@ def _ids(
     if service.internal or service.user is None:
         return None, None
     uid, own_gid = _uid(service.user, service.where("user"), report)
-    gid = _gid(service.group, service.where("group"), report) if service.group else own_gid if own_gid is not None else uid
+    gid = uid if own_gid is None else own_gid
+    if service.group:
+        gid = _gid(service.group, service.where("group"), report)
     if not surroundings.root:
         if uid != surroundings.uid:
             report.add("not-own-user", service.where("user"), service=service.id, value=service.user,

@@ -75,7 +75,9 @@ def lifted(opened: socket.socket) -> socket.socket:
     return socket.socket(opened.family, opened.type, opened.proto, fileno=lift(opened.detach()))
 
 
-def open_endpoint(endpoint: Endpoint, options: SocketOptions, *, blocking: bool) -> tuple[list[socket.socket], list[str]]:
+def open_endpoint(
+    endpoint: Endpoint, options: SocketOptions, *, blocking: bool
+) -> tuple[list[socket.socket], list[str]]:
     """Bind and listen: one socket per address that the endpoint's host has, and remarks for the log.
 
     `blocking`: the sockets are handed over to servers (O_NONBLOCK is shared with them). Raises OSError, with nothing

@@ -242,7 +242,11 @@ class Supervisor:
         return config, plan, report
 
     def _tell(self, report: Report) -> None:
-        say = {Severity.ERROR: self.messages.error, Severity.WARNING: self.messages.warning, Severity.NOTE: self.messages.info}
+        say = {
+            Severity.ERROR: self.messages.error,
+            Severity.WARNING: self.messages.warning,
+            Severity.NOTE: self.messages.info,
+        }
         for diagnostic in report:
             say[diagnostic.severity](f"{diagnostic.place}: {diagnostic.text}")
 
