@@ -55,8 +55,8 @@ class State(Enum):
 
 TRANSITIONS = frozenset({
     (State.IDLE, State.RUNNING), (State.IDLE, State.COOLDOWN), (State.IDLE, State.ASKING),
-    (State.ASKING, State.RUNNING), (State.ASKING, State.COOLDOWN), (State.ASKING, State.IDLE), (State.RUNNING, State.IDLE),
-    (State.RUNNING, State.COOLDOWN), (State.COOLDOWN, State.IDLE),
+    (State.ASKING, State.RUNNING), (State.ASKING, State.COOLDOWN), (State.ASKING, State.IDLE),
+    (State.RUNNING, State.IDLE), (State.RUNNING, State.COOLDOWN), (State.COOLDOWN, State.IDLE),
     *((state, State.GONE) for state in State),
 })  # fmt: skip
 
