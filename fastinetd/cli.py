@@ -23,8 +23,9 @@ from fastinetd.log_lines import FACILITIES
 from fastinetd.messages import Messages
 from fastinetd.monitor import parse_address
 from fastinetd.options import INETD_CONF, PLACES, parse
-from fastinetd.plan import Surroundings, make_plan
+from fastinetd.plan import make_plan
 from fastinetd.sockets import lifted
+from fastinetd.starts import Surroundings
 from fastinetd.supervisor import Options, Supervisor, clone_works
 
 

@@ -38,11 +38,12 @@ from fastinetd.loop import Loop, Timer
 from fastinetd.messages import Messages
 from fastinetd.metrics import ServiceInfo
 from fastinetd.notify import Notifier
-from fastinetd.plan import Mode, Plan, Surroundings, forget_lookups, make_plan
+from fastinetd.plan import Mode, Plan, forget_lookups, make_plan
 from fastinetd.questions import Questions
 from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, prctl
 from fastinetd.rows import Installed, Rows
 from fastinetd.sockets import lift
+from fastinetd.starts import Surroundings
 from fastinetd.state import dump_state
 from fastinetd.wait import WaitServices
 

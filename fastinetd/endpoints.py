@@ -1,0 +1,85 @@
+"""What a service listens on: its port, from the configuration or /etc/services, and its endpoints."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import lru_cache
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.model import Family, Service
+from fastinetd.sockets import UNIX_PATH_MOST, Endpoint, has_ipv6
+
+
+class Unplannable(Exception):
+    """The service cannot be started; the reason has been reported."""
+
+
+def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
+    """All endpoints of a service. Raises Unplannable, reported, when they cannot be told."""
+    kinds = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM}
+    kind = kinds.get(service.socket_type)
+    if kind is None:
+        report.add("raw-socket", service.where("socket_type"), service=service.id, value=service.socket_type)
+        raise Unplannable
+    if service.family is Family.UNIX or service.protocol == "unix":
+        return tuple(_unix_endpoint(service, path, kind, report) for path in service.bind or ("",))
+    port = _port(service, report)
+    hosts = service.bind or ("",)
+    found = []
+    for host in hosts:
+        found += _internet_endpoints(service.family, host, kind, port)
+    return tuple(dict.fromkeys(found))
+
+
+def _unix_endpoint(service: Service, path: str, kind: int, report: Report) -> Endpoint:
+    if not path.startswith("/") or len(os.fsencode(path)) > UNIX_PATH_MOST:
+        report.add("unix-without-path", service.where("bind"), service=service.id, most=UNIX_PATH_MOST)
+        raise Unplannable
+    return Endpoint(socket.AF_UNIX, kind, path)
+
+
+def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list[Endpoint]:
+    six = Endpoint(socket.AF_INET6, kind, host, port)
+    match family:
+        case Family.IPV4:
+            return [Endpoint(socket.AF_INET, kind, host, port)]
+        case Family.IPV6:
+            return [Endpoint(socket.AF_INET6, kind, host, port, v6only=True)]
+        case Family.DUAL:
+            return [six if host else Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
+        case Family.SPLIT:
+            both = [Endpoint(socket.AF_INET, kind, host, port)]
+            if has_ipv6():
+                both.append(Endpoint(socket.AF_INET6, kind, host, port, v6only=True))
+            return both
+        case _:
+            if host:
+                return [Endpoint(socket.AF_UNSPEC, kind, host, port)]
+            return [Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
+
+
+def _port(service: Service, report: Report) -> int:
+    """The port, from the configuration or /etc/services."""
+    if service.port is not None and service.unlisted:
+        return service.port
+    listed = listed_port(service.name, service.protocol)
+    if service.port is None:
+        if listed is None:
+            report.add("no-port", service.place, service=service.id, name=service.name, protocol=service.protocol)
+            raise Unplannable
+        return listed
+    values = {"service": service.id, "name": service.name, "protocol": service.protocol}
+    if listed is None:
+        report.add("unlisted", service.where("port"), **values)
+    elif listed != service.port:
+        report.add("other-port", service.where("port"), listed=listed, **values)
+    return service.port
+
+
+@lru_cache(maxsize=4096)
+def listed_port(name: str, protocol: str) -> int | None:
+    try:
+        return socket.getservbyname(name, protocol)
+    except (OSError, ValueError, UnicodeError):
+        return None

@@ -1,0 +1,223 @@
+"""How a service's server is started: program, arguments, environment, ids and limits, looked up and ready for exec."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+from fastinetd._program import CONNECTION_VARIABLES
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.model import UNLIMITED, Place, Service
+from fastinetd.endpoints import Unplannable
+
+MANAGERS = frozenset({
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "MAINPID",
+    "MANAGERPID", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "FDSTORE",
+})  # fmt: skip
+"""What a service manager tells the daemon, and what is nothing to its servers."""
+
+Limit = tuple[int, int, int]
+"""An rlimit: resource, soft, hard."""
+
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a server is started: everything the child is given."""
+
+    path: bytes
+    argv: tuple[bytes, ...]
+    environ: tuple[bytes, ...]
+    ids: tuple[int, int] | None = None
+    groups: tuple[int, ...] | None = None
+    limits: tuple[Limit, ...] = ()
+    umask: int | None = None
+    nice: int | None = None
+    posix_spawn: bool = False
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the daemon was started with, as far as its servers inherit it."""
+
+    environ: Mapping[str, str] = field(default_factory=lambda: MappingProxyType(dict(os.environ)))
+    root: bool = field(default_factory=lambda: os.geteuid() == 0)
+    uid: int = field(default_factory=os.geteuid)
+    gid: int = field(default_factory=os.getegid)
+    nice: int = field(default_factory=lambda: os.getpriority(os.PRIO_PROCESS, 0))
+    files: tuple[int, int] = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE))
+    clone: bool = True  # the start by clone works here
+
+    @property
+    def own_name(self) -> str:
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+
+def start_of(service: Service, surroundings: Surroundings, report: Report) -> Start:
+    ids, groups = ids_of(service, surroundings, report)
+    path = program_of(service, report)
+    start = Start(
+        path=path,
+        argv=tuple(os.fsencode(word) for word in service.argv),
+        environ=_environ(service, surroundings.environ),
+        ids=ids,
+        groups=groups,
+        limits=_limits(service, surroundings),
+        umask=service.umask,
+        nice=None if service.nice is None else max(-20, min(19, surroundings.nice + service.nice)),
+    )
+    needs = [
+        what
+        for what, needed in (
+            ("another user", ids is not None),
+            ("groups", groups is not None),
+            ("rlimits", len(start.limits) > 1),
+            ("umask", start.umask is not None),
+            ("nice", start.nice is not None),
+        )
+        if needed
+    ]
+    wanted = service.spawn_primitive
+    if needs and wanted == "posix_spawn":
+        report.add("cannot-posix-spawn", service.where("spawn_primitive"), service=service.id, what=" and ".join(needs))
+        raise Unplannable
+    if needs and not surroundings.clone and not service.internal:
+        report.add("no-clone", service.place, service=service.id, what=" and ".join(needs))
+        raise Unplannable
+    if wanted == "posix_spawn" or (wanted == "auto" and not surroundings.clone):
+        return Start(path, start.argv, start.environ, None, None, start.limits, posix_spawn=True)
+    return start
+
+
+def program_of(service: Service, report: Report) -> bytes:
+    """The server's path; it must be a file that may be executed."""
+    if service.internal or service.server is None:
+        return b""
+    path = Path(service.server)
+    reason = ""
+    try:
+        if not path.is_file():
+            reason = "it is not a file" if path.exists() else "no such file"
+        elif not os.access(path, os.X_OK):
+            reason = "it is not executable"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    if reason:
+        report.add("no-program", service.where("server"), service=service.id, value=service.server, reason=reason)
+        raise Unplannable
+    return os.fsencode(service.server)
+
+
+def uid_of(name: str, place: Place, report: Report) -> tuple[int, int | None]:
+    """(uid, primary gid) of a user; a number without an entry has no gid of its own."""
+    try:
+        entry = _user(name)
+        return entry.pw_uid, entry.pw_gid
+    except KeyError:
+        if name.isascii() and name.isdigit() and int(name) < 2**32 - 1:
+            return int(name), None
+        report.add("no-user", place, value=name)
+        raise Unplannable from None
+
+
+def gid_of(name: str, place: Place, report: Report) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        if name.isascii() and name.isdigit() and int(name) < 2**32 - 1:
+            return int(name)
+        report.add("no-group", place, value=name)
+        raise Unplannable from None
+
+
+@lru_cache(maxsize=1024)
+def _user(name: str) -> pwd.struct_passwd:
+    return pwd.getpwuid(int(name)) if name.isascii() and name.isdigit() else pwd.getpwnam(name)
+
+
+@lru_cache(maxsize=1024)
+def _groups_of(name: str, gid: int) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(os.getgrouplist(name, gid)))
+
+
+def forget_users() -> None:
+    """Ask the user database anew (before each reading of the configuration)."""
+    _user.cache_clear()
+    _groups_of.cache_clear()
+
+
+def ids_of(
+    service: Service, surroundings: Surroundings, report: Report
+) -> tuple[tuple[int, int] | None, tuple[int, ...] | None]:
+    """((uid, gid) or None to stay, supplementary groups or None to leave them)."""
+    if service.internal or service.user is None:
+        return None, None
+    uid, own_gid = uid_of(service.user, service.where("user"), report)
+    gid = uid if own_gid is None else own_gid
+    if service.group:
+        gid = gid_of(service.group, service.where("group"), report)
+    if not surroundings.root:
+        if uid != surroundings.uid:
+            report.add("not-own-user", service.where("user"), service=service.id, value=service.user,
+                       own=surroundings.own_name)
+            raise Unplannable
+        if service.group and gid != surroundings.gid:
+            report.add("not-own-group", service.where("group"), service=service.id, what=f"group {service.group}")
+            raise Unplannable
+        return None, None
+    groups: tuple[int, ...] = ()
+    if service.groups:
+        try:
+            entry = _user(service.user)
+        except KeyError:
+            report.add("user-without-entry", service.where("groups"), service=service.id, value=service.user)
+            raise Unplannable from None
+        groups = _groups_of(entry.pw_name, entry.pw_gid)
+    return (uid, gid), groups
+
+
+def _environ(service: Service, environ: Mapping[str, str]) -> tuple[bytes, ...]:
+    """NAME=value of the constant part of the environment; the connection's own variables are never inherited."""
+    if service.passenv is None:
+        names: Sequence[str] = list(environ)
+    else:
+        names = [name for name in dict.fromkeys(service.passenv) if name in environ]
+    values = {name: environ[name] for name in names if name not in CONNECTION_VARIABLES | MANAGERS}
+    values.update((name, value) for name, value in service.env if name not in CONNECTION_VARIABLES)
+    return tuple(os.fsencode(f"{name}={value}") for name, value in values.items())
+
+
+_RESOURCES = {
+    "as": resource.RLIMIT_AS,
+    "cpu": resource.RLIMIT_CPU,
+    "data": resource.RLIMIT_DATA,
+    "rss": resource.RLIMIT_RSS,
+    "stack": resource.RLIMIT_STACK,
+    "files": resource.RLIMIT_NOFILE,
+}
+
+
+def _limits(service: Service, surroundings: Surroundings) -> tuple[Limit, ...]:
+    """What is set in the child; its limit of open files is always the daemon's original one, or its own."""
+    if service.internal:
+        return ()
+    limits = {resource.RLIMIT_NOFILE: surroundings.files}
+    for name, value in service.rlimits.items():
+        number = resource.RLIM_INFINITY if value == UNLIMITED else value
+        if not surroundings.root:
+            hard = resource.getrlimit(_RESOURCES[name])[1] if name != "files" else surroundings.files[1]
+            number = hard if number == resource.RLIM_INFINITY else min(number, hard) if hard >= 0 else number
+        if name == "files" and number == resource.RLIM_INFINITY:
+            number = int(Path("/proc/sys/fs/nr_open").read_text())
+        limits[_RESOURCES[name]] = (number, number)
+    return tuple((which, soft, hard) for which, (soft, hard) in limits.items())
