@@ -44,7 +44,7 @@ def tree(root: int) -> list[Process]:
     parent) and all their descendants that exist now, zombies included."""
     by_parent: dict[int, list[Process]] = {}
     found: dict[int, Process] = {}
-    for entry in os.listdir(PROC):  # noqa: PTH208 - thousands of names, no Path objects wanted
+    for entry in os.listdir(PROC):
         if entry.isdigit() and (process := read(int(entry))):
             by_parent.setdefault(process.parent, []).append(process)
             if root in (process.pid, process.session):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 
 import pytest
+
 from fastinetd._admit import address_verdict_of
 from fastinetd._board import Verdict
 from fastinetd._program import Program, Ranges
-
 from fastinetd.policy import access
 
 LOOKUPS = 1000  # per measured call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+
 from fastinetd._admit import Accounts
 from fastinetd._board import Board, Verdict
 from fastinetd._program import Program, Ranges

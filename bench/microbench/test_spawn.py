@@ -11,10 +11,10 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from fastinetd._accept import spawn
-from fastinetd._program import Program
 
 from bench.build import BUILD, build
+from fastinetd._accept import spawn
+from fastinetd._program import Program
 
 HELLO = BUILD / "hello"
 PAGE = 4096

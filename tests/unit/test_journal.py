@@ -8,8 +8,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from fastinetd._board import Field, RecordKind, RecordTuple
 
+from fastinetd._board import Field, RecordKind, RecordTuple
 from fastinetd.config.model import LogKind, LogType
 from fastinetd.journal import REPEAT, Journal, JournalEntry
 from fastinetd.log_sinks import LONGEST_PAUSE, ROOM

@@ -6,10 +6,10 @@ import errno
 import re
 
 import pytest
-from fastinetd._board import Field, RecordKind, RecordTuple, Verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastinetd._board import Field, RecordKind, RecordTuple, Verdict
 from fastinetd.config.model import LogType
 from fastinetd.journal import JournalEntry, format_record, message_of
 

@@ -92,7 +92,7 @@ def start():
 
 
 def descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    return set(os.listdir("/proc/self/fd"))
 
 
 def closed(client: socket.socket) -> bytes:
