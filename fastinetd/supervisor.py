@@ -4,11 +4,8 @@ Theory. A configuration is read, planned and installed as a whole, or not at all
 are missing, writes limits on the Board, forks a new generation and retires the old one; listeners, rows and running
 servers that both have stay as they are. However a role ends, retired, crashed or killed, its slots are adopted.
 
-Records arrive on the Board. The supervisor asks for a wake-up when it has nothing to do, drains for as long as records
-keep coming, a few dozen times a second, and asks again: no record waits long, and a storm of them costs few wake-ups.
-
 Rules of this file: it never reads a byte of a client. It decides, others do; what can be said without the running
-daemon is said elsewhere (plan, rows, listeners, generation, wait, children).
+daemon is said elsewhere (plan, rows, listeners, generation, wait, children, records).
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ from setproctitle import setproctitle
 
 from fastinetd import __version__
 from fastinetd._accept import Keeper, probe
-from fastinetd._board import Board, RecordKind
+from fastinetd._board import Board
 from fastinetd._program import Program
 from fastinetd.children import Children
 from fastinetd.config.diagnostics import Report, Severity
@@ -40,9 +37,10 @@ from fastinetd.metrics import ServiceInfo
 from fastinetd.notify import Notifier
 from fastinetd.plan import Mode, Plan, forget_lookups, make_plan
 from fastinetd.questions import Questions
+from fastinetd.records import Records
 from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, prctl
 from fastinetd.rows import Installed, Rows
-from fastinetd.sockets import lift
+from fastinetd.sockets import BACKLOG, lift
 from fastinetd.starts import Surroundings
 from fastinetd.state import dump_state
 from fastinetd.wait import WaitServices
@@ -51,7 +49,6 @@ SLOTS = 65536
 ROWS = 8192
 SECTIONS = 64
 
-BATCHING = 0.02  # seconds between two drains while records keep coming
 TITLE_EVERY = 0.5
 STOP_WITHIN = 5.0
 """Seconds that servers have after SIGTERM before the daemon leaves without them."""
@@ -81,7 +78,6 @@ class Supervisor:
         self.notifier = Notifier()
         self.loop = Loop(messages.error)
         self.board = Board.create(ROWS, SLOTS, SECTIONS)
-        self.board.wake = lift(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self.board.set_process_limit(options.process_limit)
         self.reader = lift(self.board.reader())
         self.rows = Rows(self.board, self.loop)
@@ -91,6 +87,7 @@ class Supervisor:
         self.questions = Questions(self.loop)
         self.waiting = WaitServices(self.board, self.loop, self.keeper, self.children, self.questions)
         self.journal = Journal(messages)
+        self.records = Records(self.board, self.loop, self.journal, closed=self._closed, drained=self._drained)
         self.plan = Plan()
         self.generation: Generation | None = None
         self.retiring: list[Generation] = []
@@ -98,9 +95,7 @@ class Supervisor:
         self._reload_time = 0
         self._generations = 0
         self._title: tuple[str, float] = ("", 0.0)
-        self._flush: Timer | None = None
         self._title_timer: Timer | None = None
-        self.loop.watch(self.board.wake, self._woken)
 
     # ---- life ----
 
@@ -137,7 +132,7 @@ class Supervisor:
         self.notifier.ready()
         self._watchdog()
         self._retitle()
-        self._woken(0)
+        self.records.start()
         self.loop.run()
 
     def _watchdog(self) -> None:
@@ -220,7 +215,7 @@ class Supervisor:
             for generation in self.retiring:
                 for pid in generation.roles:
                     self._signal(pid, signal.SIGKILL)
-            self._drain()
+            self.records.drain()
             self.messages.info("Exiting...")
             self.journal.close()
             self.loop.stop()
@@ -338,46 +333,21 @@ class Supervisor:
 
     # ---- records ----
 
-    def _woken(self, _: int) -> None:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self.board.wake)
-        self._drain()
-        self.loop.later(BATCHING, self._settle)
-
-    def _settle(self) -> None:
-        """Drain again while records come; once there are none, ask for a wake-up."""
-        if self._drain() or not self.board.sleep():
-            self.loop.later(BATCHING, self._settle)
-
-    def _drain(self) -> bool:
-        records = self.board.drain()
-        if records:
-            self.journal.write(records)
-            for record in records:
-                if record.kind == RecordKind.DEACTIVATED:
-                    self.loop.later(record.value, partial(self._reopen, record.row))
-        wait = self.journal.flush()
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
-        if wait is not None:
-            self._flush = self.loop.later(max(wait, BATCHING), self._flush_again)
+    def _drained(self) -> None:
         self.rows.release_ended(self.journal.forget)
         self._retitle()
-        return bool(records)
 
-    def _flush_again(self) -> None:
-        self._flush = None
-        self._drain()
+    def _closed(self, row: int, seconds: int) -> None:
+        """over_rate = close has closed a service's port: listen again when the pause is over."""
+        self.loop.later(seconds, partial(self._reopen, row))
 
     def _reopen(self, row: int) -> None:
-        """over_rate = close: the pause is over, listen again."""
         installed = self.rows.by_row.get(row)
         if installed is None or not self.board.row_closed(row):
             return
         for sock in self._sockets(installed):
             if sock.type == socket.SOCK_STREAM:
-                sock.listen(2**31 - 1)
+                sock.listen(BACKLOG)
         self.board.row_open(row)
         self.messages.error(f"Activating service {installed.planned.id}")
 
