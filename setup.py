@@ -14,6 +14,7 @@ FLAGS = {
     "asan": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"],
     "gcov": ["-O0", "-g", "--coverage"],
 }
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-sign-compare"]
 LINK = {"asan": ["-fsanitize=address,undefined"], "gcov": ["--coverage"]}
 
 build = os.environ.get("FASTINETD_BUILD", "release")
@@ -28,7 +29,7 @@ setup(
                 f"fastinetd.{name}",
                 [f"fastinetd/{name}.pyx"],
                 depends=HEADERS,
-                extra_compile_args=[*FLAGS[build], "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-sign-compare", "-fstack-protector-strong"],
+                extra_compile_args=[*FLAGS[build], *WARNINGS, "-fstack-protector-strong"],
                 extra_link_args=LINK.get(build, []),
             )
             for name in MODULES

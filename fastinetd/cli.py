@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastinetd import demo
+from fastinetd._accept import probe
 from fastinetd.background import Launch, must_stay, prepare_descriptors
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
@@ -26,7 +27,7 @@ from fastinetd.options import INETD_CONF, PLACES, parse
 from fastinetd.plan import make_plan
 from fastinetd.sockets import lifted
 from fastinetd.starts import Surroundings
-from fastinetd.supervisor import Options, Supervisor, clone_works
+from fastinetd.supervisor import Options, Supervisor
 
 
 class Refusal(Exception):
@@ -96,7 +97,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     launch = Launch(background=not foreground)
     if launch.parent:
         return launch.wait()
-    surroundings = Surroundings(clone=clone_works())
+    surroundings = Surroundings(clone=probe())
     _more_descriptors()
     messages = Messages(
         filelog=os.path.abspath(options.filelog) if options.filelog else None,

@@ -22,7 +22,7 @@ from functools import partial
 from setproctitle import setproctitle
 
 from fastinetd import __version__
-from fastinetd._accept import Keeper, probe
+from fastinetd._accept import Keeper
 from fastinetd._board import Board
 from fastinetd._program import Program
 from fastinetd.children import Children
@@ -397,8 +397,3 @@ class Supervisor:
             self.board.open_gate()
         if self.options.check_every:
             self.loop.later(self.options.check_every, self._check)
-
-
-def clone_works() -> bool:
-    """Whether servers can be started by clone here; see _spawn.h."""
-    return bool(probe())

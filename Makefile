@@ -1,0 +1,53 @@
+# The one door: make, make run, make test, make check, make bench, make docs.
+# A fresh machine needs Python 3.11 or later with venv, a C compiler and make.
+
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    := $(VENV)/bin/python
+BUILD  ?= release
+export FASTINETD_BUILD := $(BUILD)
+
+CORE := $(wildcard fastinetd/*.pyx fastinetd/*.pxd fastinetd/*.h)
+
+.PHONY: all build run test check bench docs clean distclean
+
+all: build
+
+build: $(VENV)/.built-$(BUILD)
+
+# The tools come first: the core is built by the Cython they pin, not by one in isolation.
+$(VENV)/.tools: pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q --upgrade 'pip>=25.1'
+	$(RUN) -m pip install -q --group dev
+	touch $@
+
+$(VENV)/.built-$(BUILD): $(VENV)/.tools setup.py $(CORE)
+	$(RUN) -m pip install -q --no-build-isolation -e .
+	$(RUN) setup.py -q build_ext --inplace $(if $(wildcard $(VENV)/.built-*),--force)
+	rm -f $(VENV)/.built-*
+	touch $@
+
+run: build
+	$(RUN) -m fastinetd --demo --metrics 127.0.0.1:9100
+
+test: build
+	$(RUN) -m pytest
+
+check: build
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest tests/source tests/unit
+
+bench: build
+	$(RUN) -m bench
+
+docs: build
+	$(RUN) -m fastinetd.config.manual > docs/attributes.md
+	$(RUN) -m fastinetd.metrics > docs/metrics.md
+
+clean:
+	rm -rf build bench/build *.egg-info fastinetd/*.so fastinetd/*.c $(VENV)/.built-*
+
+distclean: clean
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
