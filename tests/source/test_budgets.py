@@ -1,0 +1,96 @@
+"""Files and functions stay small. Whoever raises a budget does it here, where it is seen."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "fastinetd"
+LINES = {".py": 400, ".pyi": 250, ".pyx": 600, ".pxd": 450, ".h": 200}
+FUNCTION = 60
+
+LONGER_FILES: dict[str, int] = {}
+LONGER_FUNCTIONS: dict[str, int] = {
+    "config/interpret.py:interpret": 84,
+    "config/toml.py:_read": 74,
+    "config/xinetd.py:read_block": 66,
+}
+"""Name of file, or file and function, -> its own budget."""
+
+
+def sources(*suffixes: str) -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*") if path.suffix in suffixes)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def python_functions(path: Path) -> list[tuple[str, int]]:
+    """(name, lines) of each function and method."""
+    return [
+        (node.name, (node.end_lineno or 0) - node.lineno + 1)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def cython_functions(path: Path) -> list[tuple[str, int]]:
+    """Likewise of a .pyx or .pxd: from the line that opens it to the last one indented deeper."""
+    found = []
+    lines = path.read_text().splitlines()
+    for at, line in enumerate(lines):
+        opened = re.match(r"( *)(?:def|c(?:p)?def (?!class )[^(=]*?)\s*\*{0,2}(\w+)\(", line)
+        if opened is None:
+            continue
+        depth, last, level = len(opened[1]), at, line.count("(") - line.count(")")
+        for number in range(at + 1, len(lines)):
+            text = lines[number]
+            if text.strip() and level <= 0 and len(text) - len(text.lstrip()) <= depth:
+                break
+            level += text.count("(") - text.count(")")
+            if text.strip():
+                last = number
+        found.append((opened[2], last - at + 1))
+    return found
+
+
+@pytest.mark.parametrize("path", sources(*LINES), ids=name_of)
+def test_files(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGER_FILES.get(name_of(path), LINES[path.suffix])
+
+
+@pytest.mark.parametrize("path", sources(".py", ".pyx", ".pxd"), ids=name_of)
+def test_functions(path: Path) -> None:
+    functions = python_functions(path) if path.suffix == ".py" else cython_functions(path)
+    too_long = {
+        name: lines for name, lines in functions
+        if lines > LONGER_FUNCTIONS.get(f"{name_of(path)}:{name}", FUNCTION)
+    }  # fmt: skip
+    assert too_long == {}
+
+
+def test_no_budget_is_left_over() -> None:
+    for name, budget in LONGER_FILES.items():
+        lines = len((PACKAGE / name).read_text().splitlines())
+        assert LINES[Path(name).suffix] < lines <= budget, name
+    for entry in LONGER_FUNCTIONS:
+        file, _, function = entry.partition(":")
+        path = PACKAGE / file
+        functions = python_functions(path) if path.suffix == ".py" else cython_functions(path)
+        assert dict(functions)[function] > FUNCTION, entry
+
+
+def test_cython_functions_are_measured(tmp_path: Path) -> None:
+    path = tmp_path / "x.pyx"
+    path.write_text("cdef int a(int x,\n  int y) noexcept nogil:\n    return 1\n\n\ndef b():\n    pass\nc = 1\n")
+    assert cython_functions(path) == [("a", 3), ("b", 2)]
+
+
+@pytest.mark.parametrize("name", ["supervisor.py", "wait.py", "_board.pxd", "_admit.pyx", "_reception.pyx"])
+def test_stateful_files_open_with_theory_and_rules(name: str) -> None:
+    text = (PACKAGE / name).read_text()
+    assert "Theory." in text
+    assert "Rules of this file" in text
