@@ -29,8 +29,9 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_DUMPABLE = 4
 
-NOBODY = "nobody"
-"""Whom the roles without privileges run as."""
+USERS = ("fastinetd", "_fastinetd", "nobody")
+"""Whom the roles without privileges run as: the first of these there is. One of their own keeps servers that run as
+nobody from signalling them."""
 
 
 def prctl(option: int, argument: int) -> None:
@@ -125,6 +126,15 @@ def _become(
         os._exit(status)
 
 
+def parent_of(pid: int) -> int | None:
+    """The parent of a process, or None when it is gone (proc_pid_stat(5))."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def close_others(keep: set[int]) -> None:
     """Close every descriptor from 3 on that is not in `keep`."""
     first = 3
@@ -136,13 +146,13 @@ def close_others(keep: set[int]) -> None:
 
 
 def drop_privileges() -> None:
-    """Become nobody for good; without root, only make sure that nothing can be gained."""
+    """Become one of USERS for good; without root, only make sure that nothing can be gained."""
     if os.geteuid() == 0:
-        try:
-            entry = pwd.getpwnam(NOBODY)
-            uid, gid = entry.pw_uid, entry.pw_gid
-        except KeyError:
-            uid = gid = 65534
+        uid = gid = 65534
+        for name in reversed(USERS):
+            with suppress(KeyError):
+                entry = pwd.getpwnam(name)
+                uid, gid = entry.pw_uid, entry.pw_gid
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)

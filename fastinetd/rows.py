@@ -47,7 +47,7 @@ class Rows:
         self._board = board
         self._loop = loop
         self._by_key: dict[Key, Installed] = {}
-        self._leaving: set[int] = set()
+        self._leaving: dict[int, bool] = {}  # row -> its last server was seen to have ended
         self._clock: Timer | None = None
         self.by_row: dict[int, Installed] = {}
 
@@ -82,13 +82,20 @@ class Rows:
             self._board.row_enable(installed.row, True)
         for installed in before.values():
             self._board.row_enable(installed.row, False)
-            self._leaving.add(installed.row)
+            self._leaving[installed.row] = False
         return list(before.values())
 
     def release_ended(self, forget: Callable[[int], None]) -> None:
-        """Free the rows of removed services without servers; `forget(row)` is told of each."""
+        """Free the rows of removed services without servers; `forget(row)` is told of each.
+
+        Called after each drain. A row is freed one drain after its last server was seen to have ended, because that
+        server is counted out a moment before its EXIT record can be drained.
+        """
         for row in [row for row in self._leaving if not self._board.row_live(row)]:
-            self._leaving.remove(row)
+            if not self._leaving[row]:
+                self._leaving[row] = True
+                continue
+            del self._leaving[row]
             del self.by_row[row]
             forget(row)
             self._board.row_release(row)

@@ -38,7 +38,7 @@ from fastinetd.notify import Notifier
 from fastinetd.plan import Mode, Plan, forget_lookups, make_plan
 from fastinetd.questions import Questions
 from fastinetd.records import Records
-from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, prctl
+from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, parent_of, prctl
 from fastinetd.rows import Installed, Rows
 from fastinetd.sockets import BACKLOG, lift
 from fastinetd.starts import Surroundings
@@ -50,6 +50,7 @@ ROWS = 8192
 SECTIONS = 64
 
 TITLE_EVERY = 0.5
+RETIRING_MOST = 8  # generations that may go on with what they had in hand; with more the oldest must leave
 STOP_WITHIN = 5.0
 """Seconds that servers have after SIGTERM before the daemon leaves without them."""
 
@@ -144,6 +145,8 @@ class Supervisor:
 
     def reload(self) -> None:
         """Read the configuration again; install it if it can be used, keep everything as it is if not."""
+        if self.generation is None:
+            return
         self.messages.notice("Starting reconfiguration")
         self.notifier.reloading()
         config, plan, report = self._read()
@@ -222,9 +225,9 @@ class Supervisor:
 
         look()
 
-    @staticmethod
-    def _signal(pid: int, number: int) -> None:
-        if pid > 1:
+    def _signal(self, pid: int, number: int) -> None:
+        """Signal a server or role, and nobody else: the Board is written by processes without privileges too."""
+        if pid > 1 and (parent := parent_of(pid)) is not None and (parent == os.getpid() or self._is_role(parent)):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
@@ -282,6 +285,8 @@ class Supervisor:
         if old is not None:
             self.retiring.append(old)
             old.retire()
+            for oldest in self.retiring[:-RETIRING_MOST]:
+                oldest.abandon()
 
     def _duties(self) -> Duties:
         def programs(mode: Mode) -> list[tuple[int, Program]]:
