@@ -1,0 +1,78 @@
+"""Between clone and execve the child, which runs in its parent's memory, only makes system calls."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from support.hot import PACKAGE, disassembly
+
+PROGRAM = """
+#include "_spawn.h"
+int main(void)
+{
+    struct spawn_plan plan = {0};
+    struct spawn_call call = {.plan = &plan};
+    int32_t pid;
+    return spawn_server(&call, &pid);
+}
+"""
+ALLOWED = {"syscall", "__errno_location", "memset"}
+
+
+@pytest.fixture(scope="module", params=["-O0", "-O2"])
+def calls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Function -> what it calls, of _spawn.h compiled alone."""
+    missing = [tool for tool in ("gcc", "objdump") if shutil.which(tool) is None]
+    if missing and not os.environ.get("CI"):
+        pytest.skip(f"{' and '.join(missing)} missing")
+    folder = tmp_path_factory.mktemp("child")
+    (folder / "x.c").write_text(PROGRAM)
+    subprocess.run(
+        ["gcc", request.param, "-fno-inline", "-c", "-Wall", "-Werror", "-I", str(PACKAGE), "x.c", "-o", "x.o"],
+        cwd=folder, check=True,
+    )
+    return disassembly(folder / "x.o", "-r")
+
+
+def test_child_makes_system_calls_only(calls: dict[str, list[str]]) -> None:
+    assert "syscall" in calls["child_main"]
+    assert set(calls["child_main"]) <= ALLOWED
+
+
+def test_parent_is_seen_to_call_more(calls: dict[str, list[str]]) -> None:
+    """The search sees other calls where there are some."""
+    names = {name for function in ("spawn_clone", "spawn_posix") for name in calls[function]}
+    assert {"clone", "posix_spawn"} <= names
+
+
+def child_source() -> str:
+    text = (PACKAGE / "_spawn.h").read_text()
+    start = text.index("static int child_main(")
+    body = text[start : text.index("\n}\n", start)]
+    return re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
+
+
+def test_child_writes_nothing_of_its_parents_but_the_error() -> None:
+    stores = re.findall(r"(\w+(?:->|\.)\w+)\s*(?:=(?!=)|\+=|-=|\+\+|--)", child_source())
+    assert stores == ["call->error"]
+
+
+def test_child_never_returns() -> None:
+    text = child_source()
+    assert "return" not in re.findall(r"\w+", text)
+    assert text.rstrip().endswith("__builtin_unreachable();")
+    assert text.index("SYS_execve") < text.index("failed:") < text.index("SYS_exit")
+
+
+def test_every_header_says_why_it_is_c() -> None:
+    first = (PACKAGE / "_spawn.h").read_text().partition("*/")[0]
+    assert "Why C" in first
+
+
+def test_c_is_kept_small() -> None:
+    assert sum(len(path.read_text().splitlines()) for path in PACKAGE.glob("*.h")) <= 230
