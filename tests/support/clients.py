@@ -91,7 +91,8 @@ def read_all(s: socket.socket, timeout: float = PATIENCE) -> bytes:
                     break
                 parts.append(part)
         except TimeoutError:
-            raise AssertionError(f"no end of the answer within {timeout:g} s; so far {b''.join(parts)!r:.200}") from None
+            so_far = b"".join(parts)[:200]
+            raise AssertionError(f"no end of the answer within {timeout:g} s; so far {so_far!r}") from None
         except (ConnectionResetError, BrokenPipeError):
             pass
     return b"".join(parts)

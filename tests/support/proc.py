@@ -88,7 +88,7 @@ def title(pid: int) -> str:
 
 def program(pid: int) -> str:
     with suppress(OSError):
-        return os.readlink(f"/proc/{pid}/exe")
+        return str(Path(f"/proc/{pid}/exe").readlink())
     return ""
 
 
@@ -98,7 +98,7 @@ def descriptors(pid: int) -> dict[int, str]:
     with suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
-                found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+                found[int(name)] = str(Path(f"/proc/{pid}/fd/{name}").readlink())
     return found
 
 

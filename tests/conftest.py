@@ -1,0 +1,94 @@
+"""Fixtures for tests that start the daemon: `folder`, `launch`, `form`; `need` for programs that may be missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+pytest.register_assert_rewrite("support")
+
+from support.daemon import Daemon  # noqa: E402
+from support.proc import adopt_orphans  # noqa: E402
+from support.texts import Service, defaults  # noqa: E402
+
+PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/git-core"])
+IN_CI = bool(os.environ.get("CI"))
+
+
+class Launch(Protocol):
+    def __call__(
+        self, conf: str, *options: str, kind: str = "xinetd", metrics: bool = False,
+        env: Mapping[str, str] | None = None, prefix: Sequence[str] = (), cwd: Path | None = None,
+    ) -> Daemon: ...  # fmt: skip
+
+
+def missing(what: str) -> None:
+    """Skip, with the reason; where everything must be tested (CI is set) it is a failure."""
+    if IN_CI:
+        pytest.fail(f"{what}; see tests/debian-packages.txt")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    """The path of a program, looked for in sbin directories too."""
+
+    def find(program: str) -> str:
+        path = shutil.which(program, path=PLACES)
+        if path is None:
+            missing(f"{program} is not installed")
+        return os.path.realpath(str(path))
+
+    return find
+
+
+@pytest.fixture
+def root() -> None:
+    if os.geteuid() != 0:
+        missing("needs root")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user may read (pytest's own may not)."""
+    path = Path(tempfile.mkdtemp(prefix="fastinetd."))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def launch(folder: Path) -> Iterator[Launch]:
+    """Start daemons; at the end of the test each is stopped and looked at (Daemon.finish)."""
+    adopt_orphans()
+    started: list[Daemon] = []
+
+    def start(
+        conf: str, *options: str, kind: str = "xinetd", metrics: bool = False, env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (), cwd: Path | None = None,
+    ) -> Daemon:  # fmt: skip
+        daemon = Daemon(folder, conf, options, kind=kind, metrics=metrics, env=env, prefix=prefix, cwd=cwd)
+        started.append(daemon)
+        return daemon.await_ready()
+
+    yield start
+    problems = [(problem, daemon.said()[-2000:]) for daemon in started for problem in daemon.finish()]
+    assert not problems, problems
+
+
+@pytest.fixture(params=["xinetd", "inetd"])
+def form(request: pytest.FixtureRequest, launch: Launch) -> Callable[..., Daemon]:
+    """Start services written as xinetd entries, and as lines of an inetd.conf."""
+    kind = str(request.param)
+
+    def start(*services: Service, **options: object) -> Daemon:
+        text = "".join(service.xinetd() if kind == "xinetd" else service.inetd() for service in services)
+        return launch((defaults() if kind == "xinetd" else "") + text, kind=kind, **options)  # type: ignore[arg-type]
+
+    return start
