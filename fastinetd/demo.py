@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import socket
 from itertools import count
 
@@ -39,14 +40,21 @@ def configuration() -> Config:
 def instructions(config: Config, metrics: tuple[str, int] | None) -> str:
     """A line to paste for each service, and for the metrics."""
     lines = ["fastinetd --demo serves, until Control-C:", ""]
-    hints = {"echo": "echo 'are you there?' | nc -N", "daytime": "nc", "hello": "nc"}
     for service in config.services:
-        lines.append(f"  {service.id:8} {hints[service.id]} {HOST} {service.port}")
+        lines.append(f"  {service.id:8} {_client(service.port or 0, says='are you there?' if service.id == 'echo' else '')}")
     if metrics is not None:
         host = metrics[0] if metrics[0] not in ("", "0.0.0.0", "::") else HOST
         shown = f"[{host}]" if ":" in host else host
         lines.append(f"  {'metrics':8} curl http://{shown}:{metrics[1]}/metrics")
     return "\n".join([*lines, ""])
+
+
+def _client(port: int, says: str) -> str:
+    """A command that connects, says a line if there is one, and shows the answer: with nc, or else with bash alone."""
+    if shutil.which("nc"):
+        return f"echo '{says}' | nc -N {HOST} {port}" if says else f"nc {HOST} {port}"
+    talk = f'; echo "{says}" >&3' if says else ""
+    return f"bash -c 'exec 3<>/dev/tcp/{HOST}/{port}{talk}; head -n 1 <&3'"
 
 
 def _free_ports(wanted: int) -> list[int]:
