@@ -129,7 +129,7 @@ def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str,
         Options(
             read=reader,
             source=path,
-            acceptors=options.acceptors or len(os.sched_getaffinity(0)),
+            acceptors=options.acceptors or min(32, len(os.sched_getaffinity(0)) + 1),
             metrics=metrics,
             process_limit=options.limit,
             stay_alive=options.stay_alive or options.foreground,

@@ -33,6 +33,9 @@ from fastinetd.sockets import lifted
 LASTING = 5.0
 """Seconds after which a role's death is no longer taken for a failed start."""
 
+LONGEST = 2.0
+"""Seconds between two starts at most: without its roles a machine serves nobody."""
+
 Main = Callable[[Board, int | None, int], None]
 """What a role does, given the Board, its section and its control pipe."""
 
@@ -84,6 +87,16 @@ class Generation:
         for post in self._posts():
             self._fill(post)
 
+    @property
+    def accepts(self) -> bool:
+        """Whether a process may still accept clients for programs."""
+        return any(role.kind == "acceptor" for role, _ in self.roles.values())
+
+    @property
+    def accepting(self) -> frozenset[int]:
+        """The listeners that its acceptors have or had."""
+        return frozenset(fd for fd, _ in self._duties.programs)
+
     def _posts(self) -> list[Post]:
         duties = self._duties
         wake = self._board.wake
@@ -101,7 +114,7 @@ class Generation:
                 answering.append(ends[1].fileno())
             keep = (*(fd for fd, _ in programs), wake, *([question] if question >= 0 else []))
             main = _reception(kind, programs, question)
-            posts.append(Post(kind, number, main, keep, True, kind == "relay", BackOff()))
+            posts.append(Post(kind, number, main, keep, True, kind == "relay", BackOff(ceiling=LONGEST)))
         if duties.asks_itself:
             ends = [lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
             self._channels += ends
@@ -109,10 +122,10 @@ class Generation:
             answering.append(ends[1].fileno())
         if answering:
             main = _doorman(answering, duties.tables)
-            posts.append(Post("doorman", 0, main, tuple(answering), False, True, BackOff()))
+            posts.append(Post("doorman", 0, main, tuple(answering), False, True, BackOff(ceiling=LONGEST)))
         if duties.metrics is not None:
             keep = (duties.metrics, duties.reader)
-            posts.append(Post("monitor", 0, _monitor(duties), keep, False, True, BackOff()))
+            posts.append(Post("monitor", 0, _monitor(duties), keep, False, True, BackOff(ceiling=LONGEST)))
         return posts
 
     def _fill(self, post: Post) -> None:

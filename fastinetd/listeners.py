@@ -48,15 +48,17 @@ class Listeners:
     def want(self, wishes: Iterable[Wish]) -> set[Endpoint]:
         """Open what is not open yet, and set options. Returns the endpoints no longer wanted; see `drop`."""
         wanted = {wish[0]: wish for wish in wishes}
+        in_the_way = {(old.family == socket.AF_UNIX, old.kind, old.port) for old in self._open.keys() - wanted.keys()}
         for endpoint, wish in wanted.items():
             held = self._open.get(endpoint)
             if held is None:
                 held = self._open[endpoint] = Open(wish)
-                self._attempt(held)
+                self._attempt(held, quiet=(endpoint.family == socket.AF_UNIX, endpoint.kind, endpoint.port) in in_the_way)
                 continue
             before, held.wish = held.wish, wish
             for one in held.sockets:
-                one.setblocking(wish[2])
+                if not wish[2]:  # the other way round once no acceptor has it any more (WaitSocket)
+                    one.setblocking(False)
                 if before[1] != wish[1]:
                     apply(one, wish[1])
             if not held.sockets and held.retry is not None:  # a reload is worth another attempt
@@ -88,14 +90,20 @@ class Listeners:
         """Endpoints that could not be opened yet."""
         return sum(not held.sockets for held in self._open.values())
 
-    def _attempt(self, held: Open) -> bool:
+    def try_again(self) -> None:
+        """Attempt what waits now: a listener that was in the way may be closed."""
+        opened = [self._attempt(held) for held in self._open.values() if held.retry is not None and held.retry.cancel() is None]
+        if any(opened):
+            self._appeared()
+
+    def _attempt(self, held: Open, *, quiet: bool = False) -> bool:
         held.retry = None
         endpoint, options, blocking, service = held.wish
         try:
             held.sockets, remarks = open_endpoint(endpoint, options, blocking=blocking)
         except OSError as error:
-            first = held.back_off.pause == 0
-            pause = held.back_off.failed(0.0)
+            first = held.back_off.pause == 0 and not quiet
+            pause = FIRST_ATTEMPT if quiet else held.back_off.failed(0.0)
             held.retry = self._loop.later(pause, lambda: self._again(held))
             if first:
                 name = errno.errorcode.get(error.errno or 0, error.errno)

@@ -22,6 +22,9 @@ from fastinetd.sockets import lift
 BATCHING = 0.02
 """Seconds between two drains while records keep coming."""
 
+GLANCING = 0.2
+"""Seconds until the next wake-up when this one brought no record: only the number of servers has changed."""
+
 
 class Records:
     """Drains the Board's journal into the log."""
@@ -45,8 +48,7 @@ class Records:
     def _woken(self, _: int) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self._board.wake)
-        self.drain()
-        self._loop.later(BATCHING, self._settle)
+        self._loop.later(BATCHING if self.drain() else GLANCING, self._settle)
 
     def _settle(self) -> None:
         """Drain again while records come; once there are none, ask for a wake-up."""

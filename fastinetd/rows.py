@@ -1,7 +1,7 @@
 """Services on the Board: which row is whose, what limits and times stand there, and the Program of each.
 
 Theory. A row belongs to a service's identity (id, protocol, endpoints) and keeps its counts and its running servers
-through every reload. A removed service's row is disabled at once and freed when its last server has ended.
+through every reload. What becomes of a removed service's row is told in parting.py.
 
 Rules of this file: only the supervisor writes limits and times. Times are looked at once a minute where a service has
 any, because the clock may be set at any moment; the core compares, so the minute is never late when it is not.
@@ -47,7 +47,6 @@ class Rows:
         self._board = board
         self._loop = loop
         self._by_key: dict[Key, Installed] = {}
-        self._leaving: dict[int, bool] = {}  # row -> its last server was seen to have ended
         self._clock: Timer | None = None
         self.by_row: dict[int, Installed] = {}
 
@@ -66,7 +65,7 @@ class Rows:
         return len(self.by_row) + added <= self._board.rows
 
     def install(self, plan: Plan) -> list[Installed]:
-        """Make these the services; returns those removed, whose rows are disabled now."""
+        """Make these the services; returns those removed, whose rows stay theirs until `free`."""
         before, self._by_key = self._by_key, {}
         for planned in plan.services:
             old = before.pop(planned.key, None)
@@ -80,25 +79,12 @@ class Rows:
         self.look_at_clock()
         for installed in self._by_key.values():
             self._board.row_enable(installed.row, True)
-        for installed in before.values():
-            self._board.row_enable(installed.row, False)
-            self._leaving[installed.row] = False
         return list(before.values())
 
-    def release_ended(self, forget: Callable[[int], None]) -> None:
-        """Free the rows of removed services without servers; `forget(row)` is told of each.
-
-        Called after each drain. A row is freed one drain after its last server was seen to have ended, because that
-        server is counted out a moment before its EXIT record can be drained.
-        """
-        for row in [row for row in self._leaving if not self._board.row_live(row)]:
-            if not self._leaving[row]:
-                self._leaving[row] = True
-                continue
-            del self._leaving[row]
-            del self.by_row[row]
-            forget(row)
-            self._board.row_release(row)
+    def free(self, row: int) -> None:
+        """A removed service's row may be another's."""
+        del self.by_row[row]
+        self._board.row_release(row)
 
     def look_at_clock(self) -> None:
         """Write the window in which each service is open; again in a minute if any service has times."""
