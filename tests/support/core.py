@@ -1,0 +1,103 @@
+"""The compiled core as tests use it: rows, programs, processes that share a Board."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from fastinetd._accept import Keeper
+from fastinetd._board import Board, SlotTuple
+from fastinetd._program import Program
+
+PATIENCE = 20.0
+"""Seconds within which whatever a test waits for must have happened."""
+
+HOUR = 3600 * 10**9
+
+
+def open_row(board: Board, *, enabled: bool = True, **limits: float | None) -> int:
+    """A row that is open at all times."""
+    row = board.row_claim()
+    standard: dict[str, float | None] = {
+        "instances": None, "per_source": None, "over_rate": 0, "rate_increment": 0, "rate_tolerance": 0,
+        "rate_pause": 0, "max_load": 0.0,
+    }  # fmt: skip
+    board.row_limits(row, **(standard | limits))  # type: ignore[arg-type]
+    board.row_times(row, 0, 2**62)
+    board.row_enable(row, enabled)
+    return row
+
+
+def program(row: int, *argv: str, **values: object) -> Program:
+    """A program without an environment of its own; `argv[0]` is its path."""
+    words = [word.encode() for word in argv or ("/bin/true",)]
+    standard: dict[str, object] = {"path": words[0], "argv": words, "environ": []}
+    return Program(row, **(standard | values))  # type: ignore[arg-type]
+
+
+def await_end(pid: int) -> None:
+    """Wait until a child has ended; leaves it to be reaped."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        assert poll.poll(PATIENCE * 1000), f"process {pid} goes on"
+    finally:
+        os.close(descriptor)
+
+
+def end(keeper: Keeper, slot: SlotTuple) -> None:
+    """Wait for a server's end and account for it."""
+    await_end(slot.pid)
+    assert keeper.end(slot.slot)
+
+
+def has_children() -> bool:
+    """Whether this process has children, running or not yet reaped."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def fork(main: Callable[[], None]) -> int:
+    """Run `main` in a child, which says on standard error what it raises and ends with status 1."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    with suppress(BaseException):
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            main()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+    os._exit(status)
+
+
+def reap(pid: int) -> int:
+    """Wait for a child; its exit status, or minus the signal that ended it."""
+    await_end(pid)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@contextmanager
+def running(main: Callable[[], None]) -> Iterator[int]:
+    """A child that runs `main` while the test goes on; it is killed if it is still there in the end."""
+    pid = fork(main)
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError, ChildProcessError):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
