@@ -16,23 +16,45 @@ from collections.abc import Callable
 from fastinetd._accept import Keeper
 from fastinetd._board import Board, SlotState
 from fastinetd._program import Program
+from fastinetd.messages import Messages
 
 HEIR = 0
 """The supervisor's own section of the Board."""
 
+MANY = 500
+"""Servers looked at between two drains: they write at most two records each, and a drain takes 1,024."""
+
 Ended = Callable[[], None]
+
+
+def check_counts(board: Board, messages: Messages) -> None:
+    """Compare the counts with the slots while nobody changes them; after a difference count again."""
+    quiet = board.close_gate(set())
+    right = board.consistent()
+    if quiet and not right:
+        board.recount()
+    board.open_gate()
+    if right:
+        messages.info("Consistency check passed")
+    elif quiet:
+        messages.error("Consistency check: the counts differ from the running servers and are made anew")
+    else:
+        messages.warning("Consistency check: not possible, a process is stopped while it counts")
 
 
 class Children:
     """Which child is in which slot, and who wants to know of its end."""
 
     def __init__(self, board: Board, keeper: Keeper, program_of: Callable[[int], Program | None],
-                 is_role: Callable[[int], bool]) -> None:
-        """`program_of` gives a row's Program; `is_role` tells role processes, which are not touched here."""
+                 is_role: Callable[[int], bool], drain: Callable[[], object]) -> None:
+        """`program_of` gives a row's Program; `is_role` tells role processes, which are not touched here; `drain`
+        makes room in the journal."""
         self._board = board
         self._keeper = keeper
         self._program_of = program_of
         self._is_role = is_role
+        self._drain = drain
+        self._since_drain = 0
         self._slots: dict[int, tuple[int, Ended | None]] = {}
 
     def __len__(self) -> int:
@@ -58,10 +80,18 @@ class Children:
             program = self._program_of(self._board.slot_row(slot))
             if state == SlotState.TAKEN and program is not None:
                 self._keeper.recognise(program, slot)
-            if not self._keeper.end(slot):
+            if not self._end(slot):
                 self._slots[pid] = (slot, None)
         self.reap()
         return len(adopted)
+
+    def _end(self, slot: int) -> bool:
+        """Account for a slot's server if it has ended. Thousands may end at once: the journal is drained meanwhile."""
+        self._since_drain += 1
+        if self._since_drain >= MANY:
+            self._since_drain = 0
+            self._drain()
+        return self._keeper.end(slot)
 
     def reap(self) -> None:
         """Account for every child that has ended (on SIGCHLD)."""
@@ -75,7 +105,7 @@ class Children:
             known = self._slots.pop(seen.si_pid, None)
             if known is not None:
                 slot, ended = known
-                self._keeper.end(slot)
+                self._end(slot)
                 if ended is not None:
                     ended()
             elif self._board.slot_of_pid(seen.si_pid) >= 0:

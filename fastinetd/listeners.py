@@ -21,6 +21,9 @@ from fastinetd.messages import Messages
 from fastinetd.policy.limits import BackOff
 from fastinetd.sockets import Endpoint, SocketOptions, apply, open_endpoint
 
+FIRST_PAUSE = 1.0
+"""Seconds until the second attempt on an endpoint."""
+
 Wish = tuple[Endpoint, SocketOptions, bool, str]
 """An endpoint, its options, whether its sockets are blocking (handed over to servers), and the service's id."""
 
@@ -32,7 +35,7 @@ class Open:
     wish: Wish
     sockets: list[socket.socket] = field(default_factory=list)
     retry: Timer | None = None
-    back_off: BackOff = field(default_factory=lambda: BackOff(first=1.0, ceiling=30.0))
+    back_off: BackOff = field(default_factory=lambda: BackOff(first=FIRST_PAUSE, ceiling=30.0))
     path_inode: tuple[int, int] | None = None
 
 
@@ -48,12 +51,12 @@ class Listeners:
     def want(self, wishes: Iterable[Wish]) -> set[Endpoint]:
         """Open what is not open yet, and set options. Returns the endpoints no longer wanted; see `drop`."""
         wanted = {wish[0]: wish for wish in wishes}
-        in_the_way = {(old.family == socket.AF_UNIX, old.kind, old.port) for old in self._open.keys() - wanted.keys()}
+        in_the_way = {_place(endpoint) for endpoint in self._open.keys() - wanted.keys()}
         for endpoint, wish in wanted.items():
             held = self._open.get(endpoint)
             if held is None:
                 held = self._open[endpoint] = Open(wish)
-                self._attempt(held, quiet=(endpoint.family == socket.AF_UNIX, endpoint.kind, endpoint.port) in in_the_way)
+                self._attempt(held, quiet=_place(endpoint) in in_the_way)
                 continue
             before, held.wish = held.wish, wish
             for one in held.sockets:
@@ -92,7 +95,11 @@ class Listeners:
 
     def try_again(self) -> None:
         """Attempt what waits now: a listener that was in the way may be closed."""
-        opened = [self._attempt(held) for held in self._open.values() if held.retry is not None and held.retry.cancel() is None]
+        waiting = [held for held in self._open.values() if held.retry is not None]
+        for held in waiting:
+            if held.retry is not None:
+                held.retry.cancel()
+        opened = [self._attempt(held) for held in waiting]
         if any(opened):
             self._appeared()
 
@@ -103,7 +110,7 @@ class Listeners:
             held.sockets, remarks = open_endpoint(endpoint, options, blocking=blocking)
         except OSError as error:
             first = held.back_off.pause == 0 and not quiet
-            pause = FIRST_ATTEMPT if quiet else held.back_off.failed(0.0)
+            pause = FIRST_PAUSE if quiet else held.back_off.failed(0.0)
             held.retry = self._loop.later(pause, lambda: self._again(held))
             if first:
                 name = errno.errorcode.get(error.errno or 0, error.errno)
@@ -134,6 +141,11 @@ class Listeners:
             status = Path(endpoint.host).lstat()
             if (status.st_dev, status.st_ino) == held.path_inode:
                 Path(endpoint.host).unlink()
+
+
+def _place(endpoint: Endpoint) -> tuple[bool, int, int]:
+    """What two endpoints have in common that may be in each other's way."""
+    return endpoint.family == socket.AF_UNIX, endpoint.kind, endpoint.port
 
 
 def _remedy(error: OSError) -> str:

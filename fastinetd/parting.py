@@ -42,7 +42,7 @@ class Parting:
 
     def __init__(self, board: Board, rows: Rows, loop: Loop, *, tell: Callable[[int, int], None],
                  forget: Callable[[int], None], drain: Callable[[], object]) -> None:
-        """`tell(pid, signal)`; `forget(row)` before a row is freed; `drain()` drains the journal, and calls `drained`."""
+        """`tell(pid, signal)`; `forget(row)` before a row is freed; `drain()` drains the journal, calls `drained`."""
         self._board = board
         self._rows = rows
         self._loop = loop

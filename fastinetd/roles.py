@@ -81,7 +81,7 @@ def fork_role(
     unprivileged: bool,
 ) -> Role:
     """Fork a process that runs `main(control)` with only the descriptors in `keep`; takes nothing. Raises OSError."""
-    reader, writer = (lift(end) for end in os.pipe2(os.O_CLOEXEC))
+    reader, writer = lifted_pipe()
     gc.freeze()  # no collection in the child may touch, and so copy, what it shares with us
     try:
         pid = os.fork()
@@ -95,9 +95,26 @@ def fork_role(
     try:
         pidfd = lift(os.pidfd_open(pid))
     except OSError:
-        os.close(writer)  # its control pipe ends: it leaves, and is reaped as an orphan
+        os.close(writer)
+        os.kill(pid, signal.SIGKILL)  # before its section is another's
+        os.waitpid(pid, 0)
         raise
     return Role(kind, number, pid, pidfd, writer, section)
+
+
+def lifted_pipe() -> tuple[int, int]:
+    """A pipe's two ends, both at or above FIRST_DESCRIPTOR; the caller's. Raises OSError with nothing left open."""
+    low_reader, low_writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        reader = lift(low_reader)
+    except OSError:
+        os.close(low_writer)
+        raise
+    try:
+        return reader, lift(low_writer)
+    except OSError:
+        os.close(reader)
+        raise
 
 
 def _become(

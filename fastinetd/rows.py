@@ -10,7 +10,7 @@ any, because the clock may be set at any moment; the core compares, so the minut
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 

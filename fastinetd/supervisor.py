@@ -25,7 +25,7 @@ from fastinetd import __version__
 from fastinetd._accept import Keeper
 from fastinetd._board import Board
 from fastinetd._program import Program
-from fastinetd.children import Children
+from fastinetd.children import Children, check_counts
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config
 from fastinetd.generation import Duties, Generation
@@ -35,6 +35,7 @@ from fastinetd.loop import Loop, Timer
 from fastinetd.messages import Messages
 from fastinetd.metrics import ServiceInfo
 from fastinetd.notify import Notifier
+from fastinetd.parting import Parting
 from fastinetd.plan import Mode, Plan, forget_lookups, make_plan
 from fastinetd.questions import Questions
 from fastinetd.records import Records
@@ -84,11 +85,14 @@ class Supervisor:
         self.rows = Rows(self.board, self.loop)
         self.listeners = Listeners(self.loop, messages, self._regenerate)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
-        self.children = Children(self.board, self.keeper, self._program_of, self._is_role)
+        self.children = Children(self.board, self.keeper, self._program_of, self._is_role, lambda: self.records.drain())
         self.questions = Questions(self.loop)
         self.waiting = WaitServices(self.board, self.loop, self.keeper, self.children, self.questions)
         self.journal = Journal(messages)
         self.records = Records(self.board, self.loop, self.journal, closed=self._closed, drained=self._drained)
+        self.parting = Parting(
+            self.board, self.rows, self.loop, tell=self._signal, forget=self.journal.forget, drain=self.records.drain
+        )
         self.plan = Plan()
         self.generation: Generation | None = None
         self.retiring: list[Generation] = []
@@ -218,7 +222,8 @@ class Supervisor:
             for generation in self.retiring:
                 for pid in generation.roles:
                     self._signal(pid, signal.SIGKILL)
-            self.records.drain()
+            while self.records.drain():
+                pass
             self.messages.info("Exiting...")
             self.journal.close()
             self.loop.stop()
@@ -257,6 +262,7 @@ class Supervisor:
             for planned in plan.services
             for endpoint in planned.endpoints
         )
+        old = self.generation
         removed = self.rows.install(plan)
         self.journal.configure({
             installed.row: JournalEntry(
@@ -266,27 +272,30 @@ class Supervisor:
         })  # fmt: skip
         self._regenerate()
         self.listeners.drop(dropped)
-        if removed:
-            rows = {installed.row for installed in removed}
-            for slot in self.board.slots_in_use():
-                if slot.row in rows:
-                    self._signal(slot.pid, signal.SIGTERM)
-            self.rows.release_ended(self.journal.forget)
+        if old is not None:
+            self.parting.begin(removed, old)
 
     def _regenerate(self) -> None:
         """Fork the roles anew for the present Plan and the listeners that are open now."""
         old = self.generation
         self._generations += 1
         self.generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
-        self.waiting.install([
-            (installed, sock) for installed in self.rows.of_mode(Mode.WAIT) for sock in self._sockets(installed)
-        ])
-        self.questions.use(self.generation.questions)
         if old is not None:
             self.retiring.append(old)
+        self._hand_over()
+        self.questions.use(self.generation.questions)
+        if old is not None:
             old.retire()
             for oldest in self.retiring[:-RETIRING_MOST]:
                 oldest.abandon()
+
+    def _hand_over(self) -> None:
+        """Watch the sockets of wait services, but those that an older generation's acceptors may still accept from."""
+        taken = {fd for generation in self.retiring if generation.accepts for fd in generation.accepting}
+        self.waiting.install([
+            (installed, sock) for installed in self.rows.of_mode(Mode.WAIT) for sock in self._sockets(installed)
+            if sock.fileno() not in taken
+        ])  # fmt: skip
 
     def _duties(self) -> Duties:
         def programs(mode: Mode) -> list[tuple[int, Program]]:
@@ -332,14 +341,20 @@ class Supervisor:
     def _role_ended(self, role: Role, status: int) -> None:
         """Adopt what a role's process left behind."""
         if role.section is not None:
-            self.children.adopt(role.section, crashed=status != 0)
+            self.children.adopt(role.section, crashed=status != 0 or role.kind == "relay")  # one leaves its sessions
             self.board.section_release(role.section)
+        self.children.reap()
         self.retiring = [generation for generation in self.retiring if generation.roles]
+        if role.kind == "acceptor" and role.retired and self.generation is not None:
+            self.parting.role_ended()
+            if not any(generation.accepts for generation in self.retiring):
+                self._hand_over()
+                self.listeners.try_again()
 
     # ---- records ----
 
     def _drained(self) -> None:
-        self.rows.release_ended(self.journal.forget)
+        self.parting.drained()
         self._retitle()
 
     def _closed(self, row: int, seconds: int) -> None:
@@ -393,12 +408,6 @@ class Supervisor:
 
     def _check(self) -> None:
         """SIGABRT and -cc: compare the counts with the slots; after a difference count again."""
-        if self.board.consistent():
-            self.messages.info("Consistency check passed")
-        else:
-            self.messages.error("Consistency check: the counts differ from the running servers and are made anew")
-            if self.board.close_gate(set()):
-                self.board.recount()
-            self.board.open_gate()
+        check_counts(self.board, self.messages)
         if self.options.check_every:
             self.loop.later(self.options.check_every, self._check)

@@ -108,6 +108,7 @@ class WaitSocket:
         """Start a server for what is first in the queue, or do what the verdict says."""
         row = self.installed.row
         self._sign = self._head()
+        self.sock.setblocking(True)  # acceptors had it before, or the last server left it otherwise
         verdict, slot, pid = self._keeper.start(self.installed.program, self.sock.fileno(), *peer, vouched=vouched)
         if verdict == Verdict.ASK:
             self._loop.unwatch(self.sock.fileno())
