@@ -33,6 +33,7 @@ class Daemon:
     def __init__(
         self, folder: Path, conf: str, options: Sequence[str], *, kind: str = "xinetd", metrics: bool = False,
         env: Mapping[str, str] | None = None, prefix: Sequence[str] = (), cwd: Path | None = None,
+        exact_env: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         number = len(list(folder.glob("daemon*.out")))
         self.conf = folder / f"daemon{number}{ENDINGS[kind]}"
@@ -49,7 +50,7 @@ class Daemon:
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=cwd or folder, start_new_session=True,
-                env=environment(env),
+                env=environment(env) if exact_env is None else dict(exact_env),
             )  # fmt: skip
         self.baseline: dict[str, int] = {}
         self.may_say_anything = False
