@@ -62,6 +62,7 @@ SERVICES: dict[str, dict[str, object]] = {
     "keepalive": {"flags": "KEEPALIVE NODELAY REUSE NOLIBWRAP"},
     "no-retry": {"flags": "NORETRY"},
     "instances": {"instances": "3", "per_source": "2"},
+    "max-load": {"max_load": "100000"},
     "dual": {"bind": None, "flags": "IPv6"},
     "ipv4": {"bind": None, "flags": "IPv4"},
 }  # fmt: skip

@@ -21,6 +21,9 @@ from support.proc import PATIENCE, asleep, below, descriptors, process, reap, ti
 STARTING = 60.0
 """Seconds a start may take on a machine that has much else to do."""
 
+KEPT = ("/proc/loadavg",)
+"""What is opened by the first who asks, once, and kept."""
+
 UNHANDLED = re.compile(r"Traceback \(most recent call last\)|Fatal Python error|Segmentation fault|AssertionError")
 SAMPLE = re.compile(r'^(\w+)(?:\{(.*)\})? (\S+)$', re.MULTILINE)
 OPTIONS = {"xinetd": "-f", "toml": "-f", "inetd": "--inetd"}
@@ -53,6 +56,7 @@ class Daemon:
                 env=environment(env) if exact_env is None else dict(exact_env),
             )  # fmt: skip
         self.baseline: dict[str, int] = {}
+        self.first: dict[str, dict[int, str]] = {}
         self.may_say_anything = False
 
     # ---- starting and stopping ----
@@ -145,7 +149,13 @@ class Daemon:
         """Open descriptors of each of its own processes, without those that belong to a running server."""
         table = below(self.pid)
         servers = [each.parent for pid, each in table.items() if not title(pid).startswith("fastinetd: ")]
-        return {name: len(descriptors(pid)) - servers.count(pid) for name, pid in self.roles().items()}
+        roles = self.roles()
+        return {name: len(each) - servers.count(roles.get(name, 0)) for name, each in self.opened().items()}
+
+    def opened(self) -> dict[str, dict[int, str]]:
+        """What is open in each, but what is opened at its first use and kept."""
+        found = {name: descriptors(pid) for name, pid in self.roles().items()}
+        return {name: {fd: to for fd, to in each.items() if to not in KEPT} for name, each in found.items()}
 
     def remember_descriptors(self) -> None:
         """What is open now is what may be open at the end; after a reload that changes the services do this again."""
@@ -157,12 +167,13 @@ class Daemon:
             return at_rest and "supervisor" in settled[1] and settled[0] == settled[1]
 
         wait_for(quiet, lambda: f"at rest with the same descriptors, {settled}", STARTING)
-        self.baseline = settled[1]
+        self.baseline, self.first = settled[1], self.opened()
 
-    def grown(self) -> dict[str, tuple[int, int]]:
-        """Processes with more descriptors than at the start: (then, now)."""
-        now = self.counts()
-        return {name: (then, now[name]) for name, then in self.baseline.items() if now.get(name, 0) > then}
+    def grown(self) -> list[tuple[str, set[tuple[int, str]]]]:
+        """Processes with more descriptors than at the start, and which."""
+        now, opened = self.counts(), self.opened()
+        more = [name for name, then in self.baseline.items() if now.get(name, 0) > then]
+        return [(name, opened[name].items() - self.first[name].items()) for name in more]
 
     def zombies(self) -> list[str]:
         return [each.name for each in below(self.pid).values() if each.state == "Z"]
