@@ -68,13 +68,13 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
         try:
             made = _plan(service, surroundings, report)
             for endpoint in made.endpoints:
-                other = taken.setdefault(endpoint, service)
-                if other is not service:
+                if (other := taken.get(endpoint)) is not None:
                     report.add("same-socket", service.where("port"), service=service.id, socket=endpoint,
                                other=other.id, place=other.place)
                     raise Unplannable
         except Unplannable:
             continue
+        taken.update(dict.fromkeys(made.endpoints, service))
         planned.append(made)
     if planned:
         _warn_of_wrappers(config, report)
@@ -131,7 +131,7 @@ def forget_lookups() -> None:
 
 _WHY = {
     Reason.COMMA: ("has a comma outside braces", "separate addresses by blanks"),
-    Reason.BRACES: ("has braces that cannot be read", "write a.b.c.{{1,2,3}} with numbers up to 255 as its last part"),
+    Reason.BRACES: ("has braces that cannot be read", "write a.b.c.{1,2,3} with numbers up to 255 as its last part"),
     Reason.ADDRESS: ("is not a whole address", "write a.b.c.0 or a.b.c.0/24"),
     Reason.LENGTH: ("has no length of network after its slash", "write a.b.c.0/24"),
     Reason.MASK: ("has a mask that is not a network's", "write the length, as in a.b.c.0/24"),
