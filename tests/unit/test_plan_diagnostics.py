@@ -1,0 +1,168 @@
+"""One example for each message of the Plan: what is written, what the machine is like, where the message points."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import fastinetd.plan
+from fastinetd import endpoints, plan, starts
+from fastinetd.config import diagnostics
+from fastinetd.config.diagnostics import CATALOGUE, Diagnostic, Report
+from fastinetd.config.load import load
+from fastinetd.plan import Plan, forget_lookups, make_plan
+from fastinetd.starts import Surroundings
+
+SERVICE = (
+    "service a\n{\ntype = UNLISTED\nsocket_type = stream\nport = 7000\nwait = no\nuser = root\nserver = /bin/true\n"
+)
+LINE = 9  # of what follows SERVICE
+OWN = Surroundings(environ={}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096))
+NOBODYS = replace(OWN, root=False, uid=65534, gid=65534)
+
+
+def lines(*more: str, base: str = SERVICE) -> str:
+    return base + "".join(f"{line}\n" for line in more) + "}\n"
+
+
+def without(start: str) -> str:
+    """SERVICE with an empty line in place of the one that begins so."""
+    return re.sub(rf"^{start}.*$", "", SERVICE, flags=re.MULTILINE)
+
+
+Example = tuple[str, Surroundings, tuple[int, int]]  # text, machine, line and column of the message
+
+EXAMPLES: dict[str, Example] = {
+    "no-user": (lines("user = no-such-user", base=without("user")), OWN, (LINE, 8)),
+    "no-group": (lines("group = no-such-group"), OWN, (LINE, 9)),
+    "not-own-user": (lines(), NOBODYS, (7, 8)),
+    "not-own-group": (lines("user = 65534", "group = 1", base=without("user")), NOBODYS, (LINE + 1, 9)),
+    "user-without-entry": (lines("user = 54321", "groups = yes", base=without("user")), OWN, (LINE + 1, 10)),
+    "no-program": (lines("server = /no/such/program", base=without("server")), OWN, (LINE, 10)),
+    "no-port": (lines(base=without("port").replace("type = UNLISTED\n", "\n", 1)), OWN, (1, 1)),
+    "unlisted": (lines(base=SERVICE.replace("type = UNLISTED\n", "\n", 1)), OWN, (5, 8)),
+    "other-port": (lines(base=SERVICE.replace("type = UNLISTED\n", "\n", 1).replace("a", "ftp", 1)), OWN, (5, 8)),
+    "raw-socket": (lines(base=SERVICE.replace("stream", "raw").replace("type = UN", "protocol = icmp\ntype = UN")), OWN,
+                   (5, 15)),
+    "bad-address-entry": (lines("no_access = 10.0.0.0/8 10.0.0.{1,300}"), OWN, (LINE, 13)),
+    "only-from-nobody": (lines("only_from = 300.1.1.1"), OWN, (LINE, 13)),
+    "cannot-posix-spawn": (lines("umask = 022", "spawn_primitive = posix_spawn"), OWN, (LINE + 1, 19)),
+    "no-clone": (lines("umask = 022"), replace(OWN, clone=False), (1, 1)),
+    "same-socket": (lines() + "\n" + lines(base=SERVICE.replace("service a", "service b")), OWN, (15, 8)),
+    "wait-access": (lines("only_from = 10.0.0.0", base=SERVICE.replace("wait = no", "wait = yes")), OWN, (LINE, 13)),
+}
+
+BY_HAND = {"tcp-wrappers", "unix-without-path"}
+"""Tested below: they need files, or are written another way."""
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine whose /etc holds no rules, and where ftp is port 21."""
+    monkeypatch.setattr(plan, "WRAPPER_FILES", ())
+    forget_lookups()
+
+    def listed(name: str, protocol: str) -> int | None:
+        return 21 if (name, protocol) == ("ftp", "tcp") else None
+
+    monkeypatch.setattr(endpoints, "listed_port", listed)
+
+
+def planned(folder: Path, text: str, machine: Surroundings = OWN, kind: str = "xinetd") -> tuple[Plan, Report]:
+    path = folder / "x.conf"
+    path.write_text(text)
+    report = Report()
+    return make_plan(load(str(path), kind=kind, report=report), machine, report), report
+
+
+def said(report: Report) -> list[str]:
+    return [str(diagnostic) for diagnostic in report]
+
+
+def only(report: Report, code: str) -> Diagnostic:
+    found = [diagnostic for diagnostic in report if diagnostic.code == code]
+    assert len(found) == 1, said(report)
+    return found[0]
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_example(code: str, tmp_path: Path) -> None:
+    text, machine, (line, column) = EXAMPLES[code]
+    made, report = planned(tmp_path, text, machine)
+    found = only(report, code)
+    assert (found.place.line, found.place.column) == (line, column), said(report)
+    error = found.severity is diagnostics.Severity.ERROR
+    assert len(made.services) == text.count("service ") - error
+    assert "{" not in found.text.replace("{1,300}", "").replace("{1,2,3}", "")
+
+
+def test_unix_without_path(tmp_path: Path) -> None:
+    text = lines("protocol = unix", f"bind = {'/' + 'x' * 107}", base=without("port"))
+    made, report = planned(tmp_path, text)
+    assert only(report, "unix-without-path").place.line == LINE + 1
+    assert made.services == ()
+    text = lines("protocol = unix", f"bind = {'/' + 'x' * 106}", base=without("port"))
+    assert [*planned(tmp_path, text)[1]] == []
+
+
+def test_tcp_wrappers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = tmp_path / "hosts.deny"
+    monkeypatch.setattr(plan, "WRAPPER_FILES", (str(rules), str(tmp_path / "missing")))
+    rules.write_text("# nothing\n\n   # here\n")
+    assert [*planned(tmp_path, lines())[1]] == []
+    rules.write_text("# one rule\n\nALL: ALL\n")
+    found = only(planned(tmp_path, lines())[1], "tcp-wrappers")
+    assert (found.place.file, found.place.line) == (str(rules), 3)
+
+
+def test_every_message_has_an_example() -> None:
+    folder = Path(fastinetd.plan.__file__).parent
+    sources = "".join((folder / name).read_text() for name in ("plan.py", "starts.py", "endpoints.py"))
+    used = set(re.findall(r'report\.add\(\s*"([a-z-]+)"', sources))
+    assert used == EXAMPLES.keys() | BY_HAND
+    assert used <= CATALOGUE.keys()
+
+
+def test_a_service_left_out_takes_no_socket(tmp_path: Path) -> None:
+    """b fails for one of its two addresses, so c may have the other."""
+    text = ""
+    for name, bind in (("a", "127.0.0.1"), ("b", "127.0.0.2 127.0.0.1"), ("c", "127.0.0.2")):
+        text += "".join(f"{line}\n" for line in (f"service {name}", "{", "type = UNLISTED", "socket_type = stream"))
+        text += "".join(f"{line}\n" for line in ("port = 7000", "wait = no", "user = root", "server = /bin/true"))
+        text += f"bind = {bind}\n}}\n"
+    made, report = planned(tmp_path, text)
+    if any("bind" in each for each in said(report)):
+        pytest.skip("bind takes one address")
+    assert [service.id for service in made.services] == ["a", "c"]
+    assert only(report, "same-socket").service == "b"
+
+
+def test_braces_are_told_as_they_are_written(tmp_path: Path) -> None:
+    report = planned(tmp_path, lines("no_access = 10.0.0.{1,300}"))[1]
+    assert "a.b.c.{1,2,3}" in only(report, "bad-address-entry").text
+
+
+def test_broken_services_are_checked_for_user_and_program(tmp_path: Path) -> None:
+    text = lines("nice = many", "server = /no/such", base=without("server"))
+    report = planned(tmp_path, text)[1]
+    assert {diagnostic.code for diagnostic in report} == {"bad-value", "no-program"}
+
+
+def test_reasons_of_no_program(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    if os.geteuid() == 0:
+        plain.chmod(0o644)
+    for path, reason in ((plain, "not executable"), (tmp_path, "not a file"), (tmp_path / "x", "no such file")):
+        report = planned(tmp_path, lines(f"server = {path}", base=without("server")))[1]
+        assert reason in only(report, "no-program").text
+
+
+def test_places_of_lists_are_those_of_the_list(tmp_path: Path) -> None:
+    report = planned(tmp_path, lines("only_from = 10.0.0.0", "only_from += 300.1.1.1"))[1]
+    assert only(report, "bad-address-entry").place.line in (LINE, LINE + 1)
+    assert starts.MANAGERS
