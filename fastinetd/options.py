@@ -19,6 +19,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(1, f"{self.prog}: {message}; see {self.prog} --help\n")
 
+    def _get_option_tuples(self, option_string: str) -> list[tuple[argparse.Action, str, str | None]]:
+        """No option is the beginning of another: argparse would take -fork for -f ork, and -pid for -pidfile."""
+        return []
+
 
 def parser() -> argparse.ArgumentParser:
     """All options. Those with one dash are xinetd's."""
