@@ -30,6 +30,10 @@ from fastinetd.starts import Surroundings
 from fastinetd.supervisor import Options, Supervisor
 
 
+FEWEST = 80
+"""Descriptors without which there is nothing to begin: 64 are set aside for clients, and every listener needs one."""
+
+
 class Refusal(Exception):
     """The command cannot do what it is asked; the text says why and what to do."""
 
@@ -108,7 +112,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     messages.also_stderr(True)  # until the daemon serves, whoever started it is told
     try:
         status = _run(options, warnings, path, kind, messages, surroundings, launch, foreground)
-    except Refusal as refusal:
+    except (Refusal, OSError) as refusal:
         messages.critical(str(refusal))
         status = 1
     messages.close()
@@ -198,4 +202,6 @@ def _write_pid(path: str) -> None:
 def _more_descriptors() -> None:
     """As many descriptors as the hard limit allows: one per running server. Servers get the original limit back."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < FEWEST:
+        raise Refusal(f"no more than {hard} descriptors may be open; allow at least {FEWEST} (ulimit -n, LimitNOFILE)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
