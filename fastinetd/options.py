@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
     life.add_argument("-pidfile", "--pid-file", dest="pidfile", metavar="FILE", help="write the process id there")
     life.add_argument("-limit", "--limit", metavar="N", type=_count, help="at most so many servers at a time")
     life.add_argument("--acceptors", metavar="N", type=_positive,
-                      help="processes that accept connections (default: one more than processors, as each sleeps during exec)")
+                      help="processes that accept connections (default: one more than processors, "
+                           "as each sleeps during exec)")
     life.add_argument("-cc", "--consistency-check", dest="check_every", metavar="SECONDS", type=_count, default=0,
                       help="compare the counts with the running servers so often")
     logs = p.add_argument_group("logging and metrics")

@@ -1,0 +1,233 @@
+"""The daemon's listeners across reloads: kept, retried, dropped; a unix socket's file goes with it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fastinetd.listeners import Listeners, Wish
+from fastinetd.sockets import Endpoint, SocketOptions
+
+NONE = SocketOptions()
+
+
+class Alarm:
+    """A timer that goes off when told to."""
+
+    def __init__(self, seconds: float, callback: Callable[[], None] | None) -> None:
+        self.seconds = seconds
+        self.callback = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Clockwork:
+    """The loop's timers, as far as Listeners use them."""
+
+    def __init__(self) -> None:
+        self.alarms: list[Alarm] = []
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> Alarm:
+        self.alarms.append(Alarm(seconds, callback))
+        return self.alarms[-1]
+
+    def pending(self) -> list[float]:
+        return [alarm.seconds for alarm in self.alarms if alarm.callback is not None]
+
+    def ring(self) -> None:
+        """Let everything that is due at some time be due now."""
+        due, self.alarms = self.alarms, []
+        for alarm in due:
+            if alarm.callback is not None:
+                alarm.callback()
+
+
+class Said:
+    """Messages by level."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def __getattr__(self, level: str) -> Callable[[str], None]:
+        return lambda text: self.lines.append((level, text))
+
+    def take(self) -> list[tuple[str, str]]:
+        lines, self.lines = self.lines, []
+        return lines
+
+
+class Kit:
+    def __init__(self) -> None:
+        self.loop = Clockwork()
+        self.said = Said()
+        self.appeared = 0
+        self.listeners = Listeners(self.loop, self.said, self._appear)  # type: ignore[arg-type]
+
+    def _appear(self) -> None:
+        self.appeared += 1
+
+
+@pytest.fixture
+def kit() -> Iterator[Kit]:
+    made = Kit()
+    yield made
+    made.listeners.close()
+    assert made.loop.pending() == []
+
+
+@pytest.fixture
+def in_the_way() -> Iterator[socket.socket]:
+    """Somebody else's listener."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other
+
+
+def wish(endpoint: Endpoint, options: SocketOptions = NONE) -> Wish:
+    return endpoint, options, False, "web"
+
+
+def tcp(port: int = 0, host: str = "127.0.0.1") -> Endpoint:
+    return Endpoint(socket.AF_INET, socket.SOCK_STREAM, host, port)
+
+
+def test_opened_and_kept(kit: Kit) -> None:
+    endpoint = tcp()
+    assert kit.listeners.want([wish(endpoint)]) == set()
+    (first,) = kit.listeners.of(endpoint)
+    assert kit.listeners.want([wish(endpoint)]) == set()
+    assert kit.listeners.of(endpoint) == [first]
+    assert kit.listeners.waiting == 0
+    assert kit.said.take() == []
+    assert kit.appeared == 0
+
+
+def test_queued_clients_survive_a_reload(kit: Kit) -> None:
+    endpoint = tcp()
+    kit.listeners.want([wish(endpoint)])
+    (sock,) = kit.listeners.of(endpoint)
+    with socket.create_connection(sock.getsockname(), 10) as client:
+        kit.listeners.want([wish(endpoint, SocketOptions(nodelay=True))])
+        accepted, address = sock.accept()
+        accepted.close()
+        assert address == client.getsockname()
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_no_longer_wanted(kit: Kit) -> None:
+    """Told at once, closed when the caller says so."""
+    one, two = tcp(), tcp(host="127.0.0.2")
+    kit.listeners.want([wish(one), wish(two)])
+    (sock,) = kit.listeners.of(one)
+    assert kit.listeners.want([wish(two)]) == {one}
+    assert sock.fileno() >= 0
+    kit.listeners.drop([one])
+    assert sock.fileno() == -1
+    assert kit.listeners.of(one) == []
+    assert len(kit.listeners.of(two)) == 1
+
+
+def test_tried_again_until_it_opens(kit: Kit, in_the_way: socket.socket) -> None:
+    """One error, growing pauses up to half a minute, one notice."""
+    endpoint = tcp(in_the_way.getsockname()[1])
+    kit.listeners.want([wish(endpoint)])
+    assert kit.listeners.of(endpoint) == []
+    assert kit.listeners.waiting == 1
+    ((level, text),) = kit.said.take()
+    assert level == "error"
+    assert "EADDRINUSE" in text
+    assert "service web" in text
+    assert f":{endpoint.port}" in text
+    assert "; " in text
+    pauses = []
+    for _ in range(7):
+        pauses += kit.loop.pending()
+        kit.loop.ring()
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert kit.said.take() == []
+    in_the_way.close()
+    kit.loop.ring()
+    assert len(kit.listeners.of(endpoint)) == 1
+    assert [level for level, _ in kit.said.take()] == ["notice"]
+    assert kit.appeared == 1
+    assert kit.loop.pending() == []
+
+
+def test_a_reload_is_another_attempt(kit: Kit, in_the_way: socket.socket) -> None:
+    endpoint = tcp(in_the_way.getsockname()[1])
+    kit.listeners.want([wish(endpoint)])
+    in_the_way.close()
+    kit.listeners.want([wish(endpoint)])
+    assert len(kit.listeners.of(endpoint)) == 1
+    assert kit.loop.pending() == []
+
+
+def test_try_again(kit: Kit, in_the_way: socket.socket) -> None:
+    endpoint = tcp(in_the_way.getsockname()[1])
+    kit.listeners.want([wish(endpoint)])
+    kit.listeners.try_again()
+    assert kit.appeared == 0
+    assert len(kit.loop.pending()) == 1
+    in_the_way.close()
+    kit.listeners.try_again()
+    assert kit.appeared == 1
+    assert kit.loop.pending() == []
+
+
+def test_an_attempt_is_forgotten_with_its_endpoint(kit: Kit, in_the_way: socket.socket) -> None:
+    endpoint = tcp(in_the_way.getsockname()[1])
+    kit.listeners.want([wish(endpoint)])
+    kit.listeners.drop(kit.listeners.want([]))
+    assert kit.loop.pending() == []
+    assert kit.listeners.waiting == 0
+
+
+def test_an_address_that_is_not_there_yet(kit: Kit) -> None:
+    endpoint = tcp(host="192.0.2.200")
+    kit.listeners.want([wish(endpoint)])
+    assert len(kit.listeners.of(endpoint)) == 1
+    ((level, text),) = kit.said.take()
+    assert level == "warning"
+    assert "192.0.2.200" in text
+
+
+def test_nothing_is_left_open(in_the_way: socket.socket) -> None:
+    before = {*os.listdir("/proc/self/fd")}
+    kit = Kit()
+    kit.listeners.want([wish(tcp()), wish(tcp(in_the_way.getsockname()[1]))])
+    kit.listeners.close()
+    assert {*os.listdir("/proc/self/fd")} == before
+
+
+class TestUnix:
+    def unix(self, path: Path) -> Endpoint:
+        return Endpoint(socket.AF_UNIX, socket.SOCK_STREAM, str(path))
+
+    def test_its_file_goes_with_it(self, kit: Kit, tmp_path: Path) -> None:
+        path = tmp_path / "s"
+        kit.listeners.want([wish(self.unix(path))])
+        assert path.is_socket()
+        kit.listeners.drop([self.unix(path)])
+        assert not path.exists()
+
+    def test_what_stands_there_instead_stays(self, kit: Kit, tmp_path: Path) -> None:
+        """Somebody has put something else in its place: that is theirs."""
+        path = tmp_path / "s"
+        kit.listeners.want([wish(self.unix(path))])
+        path.rename(tmp_path / "moved")
+        path.write_text("theirs")
+        kit.listeners.drop([self.unix(path)])
+        assert path.read_text() == "theirs"
+
+    def test_a_missing_folder_may_come_later(self, kit: Kit, tmp_path: Path) -> None:
+        path = tmp_path / "later" / "s"
+        kit.listeners.want([wish(self.unix(path))])
+        assert "ENOENT" in kit.said.take()[0][1]
+        path.parent.mkdir()
+        kit.loop.ring()
+        assert path.is_socket()
+        assert kit.appeared == 1
