@@ -1,7 +1,7 @@
-"""Imports go down only: a module imports nothing but what stands after it in the table of layers.
+"""Imports go down only: a module imports nothing but what stands in a line below its own in the table of layers.
 
-The table is the block called `layers` in ARCHITECTURE.md: a line for each layer, its name first, then its modules. A
-package written as `config.*` is one place, whose modules may import each other, without going round in circles.
+The table is the block called `layers` in ARCHITECTURE.md, modules and packages. A package is one place: its modules may
+import each other, without going round in circles.
 """
 
 import ast
@@ -14,18 +14,6 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastinetd"
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 
-TABLE = """
-command     __main__ cli demo options background
-supervisor  supervisor state generation wait questions records children rows listeners
-roles       doorman monitor metrics listen_queues http roles loop
-plan        plan starts endpoints sockets
-logging     journal messages log_table log_file log_sinks dump log_lines notify
-core        _relay _accept _reception _admit _program _board _linux
-policy      policy.*
-config      config.*
-"""
-"""Used as long as ARCHITECTURE.md has no block of its own."""
-
 IMPURE = {"os", "socket", "time", "subprocess", "signal", "select", "threading", "random"}
 """What pure modules must not import: they are given what they need."""
 
@@ -33,15 +21,16 @@ READS_FILES = "config.load"
 SELF = "fastinetd."
 
 
-def table() -> str:
-    text = ARCHITECTURE.read_text() if ARCHITECTURE.exists() else ""
-    block = re.search(r"^```layers\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return block[1] if block else TABLE
+def lines() -> list[list[str]]:
+    """The table's lines from the top to the bottom."""
+    block = re.search(r"^```layers\n(.*?)^```", ARCHITECTURE.read_text(), re.MULTILINE | re.DOTALL)
+    assert block, "ARCHITECTURE.md has no block called layers"
+    return [line.split() for line in block[1].splitlines()]
 
 
-def places() -> list[str]:
-    """Modules and packages from the top to the bottom."""
-    return [name for line in table().splitlines() for name in line.split()[1:]]
+def depths() -> dict[str, int]:
+    """Module or package -> its line."""
+    return {name: number for number, line in enumerate(lines()) for name in line}
 
 
 def modules() -> dict[str, list[Path]]:
@@ -55,8 +44,7 @@ def modules() -> dict[str, list[Path]]:
 
 
 def place_of(module: str) -> str:
-    package, dot, _ = module.partition(".")
-    return f"{package}.*" if dot else module
+    return module.partition(".")[0]
 
 
 def imported(path: Path) -> set[str]:
@@ -91,16 +79,16 @@ def imports(module: str) -> set[str]:
 
 
 def test_the_table_has_every_module_once() -> None:
-    assert sorted(set(places())) == sorted(places())
-    assert set(places()) == {place_of(module) for module in modules()}
+    every = [name for line in lines() for name in line]
+    assert sorted(depths()) == sorted(every)
+    assert depths().keys() == {place_of(module) for module in modules()}
 
 
 @pytest.mark.parametrize("module", modules())
 def test_imports_go_down(module: str) -> None:
-    order = {name: position for position, name in enumerate(places())}
-    here = place_of(module)
-    assert here in order, f"{module} is not in the table of layers"
-    up = {name for name in imports(module) if place_of(name) != here and order.get(place_of(name), -1) < order[here]}
+    depth, here = depths(), place_of(module)
+    assert here in depth, f"{module} is not in the table of layers"
+    up = {name for name in imports(module) if place_of(name) != here and depth.get(place_of(name), -1) <= depth[here]}
     assert up == set()
 
 
