@@ -1,0 +1,151 @@
+"""What the tests of this folder do to a daemon, and what they count afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from support.clients import ask
+from support.daemon import Daemon, records
+from support.proc import process, wait_for
+
+T = TypeVar("T")
+Launch = Callable[..., Daemon]
+Need = Callable[[str], str]
+Keep = Callable[[T], T]
+
+HELLO = b"hello\n"
+ECHO, CAT = "/bin/echo", "/bin/cat"
+PID = re.compile(r"pid=(\d+)")
+
+
+class Load:
+    """Clients without a break from several threads, until `end`."""
+
+    def __init__(self, port: int, threads: int = 4, wanted: bytes = HELLO) -> None:
+        self.wanted = wanted
+        self.answers: list[object] = []
+        self._port = port
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.answers.append(ask(self._port))
+            except (OSError, AssertionError) as error:
+                self.answers.append(repr(error))
+
+    def more(self, count: int) -> None:
+        """Return after so many further clients."""
+        wanted = len(self.answers) + count
+        wait_for(lambda: len(self.answers) >= wanted, lambda: f"{count} more clients: {self.answers[-5:]}", 60)
+
+    def end(self) -> list[object]:
+        """The answers that were not the wanted one."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+        return [answer for answer in self.answers if answer != self.wanted]
+
+
+def kill_at(pid: int, call: str, number: int) -> None:
+    """SIGKILL a process at its `number`th system call of this name; returns when it is dead."""
+    strace = shutil.which("strace")
+    assert strace is not None
+    subprocess.run(
+        [strace, "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}",
+         "-p", str(pid)],
+        check=False, timeout=60, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: gone(pid), f"{pid} killed at {call} {number}")
+
+
+def gone(pid: int) -> bool:
+    each = process(pid)
+    return each is None or not each.alive
+
+
+def signal_all(pids: list[int], number: int) -> None:
+    for pid in pids:
+        os.kill(pid, number)
+
+
+def acceptors(daemon: Daemon) -> list[int]:
+    return [pid for name, pid in daemon.roles().items() if name.startswith("acceptor")]
+
+
+def role(daemon: Daemon, kind: str) -> int:
+    return next(pid for name, pid in daemon.roles().items() if name.startswith(kind))
+
+
+def replaced(daemon: Daemon, victim: int, count: int) -> None:
+    """Wait until there are `count` roles again, the victim not among them (the supervisor is one)."""
+    wait_for(lambda: len(daemon.roles()) >= count and victim not in daemon.roles().values(), daemon.said)
+
+
+def consistent(daemon: Daemon) -> None:
+    """The daemon's own look at its counts finds nothing."""
+    before = daemon.said().count("Consistency check")
+    daemon.send(signal.SIGABRT)
+    wait_for(lambda: daemon.said().count("Consistency check") > before, "the consistency check")
+    last = [line for line in daemon.said().splitlines() if "Consistency check" in line][-1]
+    assert "passed" in last, last
+
+
+def unbalanced(log: Path, service: str) -> dict[str, tuple[int, int]]:
+    """Pids whose numbers of START and EXIT records differ."""
+    starts, exits = (
+        Counter(found[1] for line in records(log, kind, f"{service} ") if (found := PID.search(line)))
+        for kind in ("START", "EXIT")
+    )
+    return {pid: (starts[pid], exits[pid]) for pid in starts | exits if starts[pid] != exits[pid]}
+
+
+def await_balance(log: Path, service: str, count: int) -> None:
+    """So many servers were started and ended, each recorded once."""
+    wait_for(
+        lambda: len(records(log, "START", f"{service} ")) == count == len(records(log, "EXIT", f"{service} ")),
+        lambda: f"{count} START and EXIT records: {[len(records(log, k, service)) for k in ('START', 'EXIT')]}",
+    )
+    assert not unbalanced(log, service)
+
+
+def ticks(pid: int) -> int:
+    """CPU time used by a process and those it waited for, in clock ticks (hundredths of a second)."""
+    each = process(pid)
+    assert each is not None
+    return each.ticks
+
+
+def switches(pid: int) -> int:
+    """How often a process has gone to sleep."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def builtin(name: str, port: int, dgram: bool = False, **more: object) -> str:
+    """An entry of a built-in service."""
+    attributes = {
+        "type": "INTERNAL UNLISTED", "id": f"{name}-{'dgram' if dgram else 'stream'}", "port": port,
+        "socket_type": "dgram" if dgram else "stream", "protocol": "udp" if dgram else "tcp",
+        "wait": "yes" if dgram else "no", "bind": "127.0.0.1",
+    } | more  # fmt: skip
+    return "\n".join([f"service {name}", "{", *(f"    {n} = {v}" for n, v in attributes.items()), "}", ""])
+
+
+def pause(seconds: float) -> None:
+    """Look on for a while, where the test is that nothing happens."""
+    threading.Event().wait(seconds)

@@ -1,0 +1,199 @@
+"""Reloads in storms, of configurations that change in every way, under load.
+
+What must hold: an unchanged service keeps its listener and loses no client; nothing leaks; what was removed is gone.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.clients import Held, ask, connect, datagrams, free_port, read_line
+from support.daemon import records
+from support.proc import listeners, listens, wait_for
+from support.texts import defaults, entry
+
+from adversity.harm import CAT, ECHO, HELLO, Keep, Launch, Load, await_balance, builtin, consistent, unbalanced
+
+pytestmark = pytest.mark.usefixtures("root")
+
+LISTENER = """import socket, os
+s = socket.socket(fileno=0)
+s.settimeout(1)
+try:
+    while True:
+        c, _ = s.accept()
+        c.sendall(b"waited\\n")
+        c.close()
+except TimeoutError:
+    pass
+"""
+
+
+@pytest.fixture
+def waiter(folder: Path) -> Path:
+    """A stream wait server: answers clients until none came for a second."""
+    path = folder / "waiter"
+    path.write_text(f"#!{sys.executable} -IS\n{LISTENER}")
+    path.chmod(0o755)
+    return path
+
+
+def test_storm(launch: Launch, keep: Keep[Any], folder: Path, waiter: Path) -> None:
+    """Fifty reloads, each with other services, kinds and ports, while clients hammer one that stays."""
+    port, one, two, udp, log = free_port(), free_port(), free_port(), free_port(), folder / "records"
+    base = defaults(log, instances="UNLIMITED") + entry("busy", port, ECHO, "hello")
+    faces = [
+        entry("a", one, ECHO, "one") + entry("b", two, ECHO, "two"),
+        entry("a", two, ECHO, "two") + entry("b", one, ECHO, "one"),
+        entry("a", one, waiter, wait="yes") + builtin("echo", udp, dgram=True),
+        builtin("echo", one) + builtin("chargen", udp, dgram=True),
+        entry("a", one, CAT, bind="127.0.0.1") + entry("c", two, CAT, only_from="localhost"),
+        entry("a", one, ECHO, "new arguments"),
+        "",
+    ]
+    daemon = launch(base + faces[0], metrics=True)
+    inode = listeners()[port]
+    load = Load(port, 4)
+    lasting = []
+    for i in range(50):
+        daemon.reload(base + faces[i % len(faces)])
+        if i % len(faces) == 4:
+            lasting.append(keep(Held(one)))
+    load.more(20)
+    assert load.end() == []
+    assert listeners()[port] == inode
+    daemon.reload(base + faces[0])
+    assert [ask(one), ask(two)] == [b"one\n", b"two\n"]
+    assert not listens(udp, "udp")
+    await_balance(log, "busy", len(load.answers))
+    for client in lasting:
+        client.close()
+    wait_for(lambda: not daemon.servers(), daemon.servers)
+    for service in ("a", "b", "c"):
+        wait_for(lambda name=service: not unbalanced(log, name), service)  # type: ignore[misc]
+    consistent(daemon)
+    wait_for(lambda: len(daemon.roles()) == len(daemon.baseline) + 1 or len(daemon.roles()) <= 8, daemon.roles)
+
+
+def test_records_of_removed_services(launch: Launch, folder: Path) -> None:
+    """A service that is removed and added again, each time at once after its clients: all their records are there."""
+    port, log = free_port(), folder / "records"
+    gone, there = defaults(log) + builtin("echo", free_port()), entry("brief", port, ECHO, "hello")
+    daemon = launch(gone + there)
+    for _ in range(8):
+        assert [ask(port) for _ in range(40)] == [HELLO] * 40
+        daemon.reload(gone)
+        assert not listens(port)
+        daemon.reload(gone + there)
+    await_balance(log, "brief", 320)
+    consistent(daemon)
+
+
+def test_rows_are_used_again(launch: Launch, folder: Path) -> None:
+    """9,000 services come and go, more than there are rows."""
+    ports = [free_port() for _ in range(750)]
+    port = free_port()
+    base = defaults() + entry("stays", port, ECHO, "hello")
+    daemon = launch(base, "--acceptors", "1")
+    for i in range(12):
+        daemon.reload(base + "".join(entry(f"s{i}-{n}", p, CAT) for n, p in enumerate(ports)))
+        assert "reconfiguration failed" not in daemon.said()
+    daemon.reload(base)
+    assert ask(port) == HELLO
+    consistent(daemon)
+
+
+@pytest.mark.parametrize("there_and_back", [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
+def test_other_address(launch: Launch, there_and_back: tuple[str, str]) -> None:
+    """A bind address that covers the old one: served at once, and no word about an address in use."""
+    port = free_port()
+    before, after = (defaults() + entry("hello", port, ECHO, "hello", bind=address) for address in there_and_back)
+    daemon = launch(before)
+    (old,) = listeners()[port]
+    daemon.reload(after)
+    wait_for(lambda: old not in listeners().get(port, {old}), "the new listener", 0.9)
+    assert ask(port) == HELLO
+    assert "cannot listen" not in daemon.said()
+
+
+def test_renamed_under_load(launch: Launch, folder: Path) -> None:
+    """Another id on the same port: clients are served by the old one or by the new one, never turned away."""
+    port, log = free_port(), folder / "records"
+    daemon = launch(defaults(log) + entry("name0", port, ECHO, "hello"))
+    load = Load(port, 4)
+    for i in range(1, 9):
+        daemon.reload(defaults(log) + entry(f"name{i}", port, ECHO, "hello"))
+        load.more(10)
+    lost = load.end()
+    assert records(log, "FAIL") == []
+    assert len(lost) <= 4 * 8 and set(lost) <= {b""}, lost  # servers of the old id are told to end
+
+
+def test_wait_and_nowait(launch: Launch, waiter: Path) -> None:
+    """The way a service is started changes while clients come: neither kind is left holding the socket."""
+    port = free_port()
+    nowait = defaults() + entry("x", port, ECHO, "hello")
+    wait = defaults() + entry("x", port, waiter, wait="yes")
+    daemon = launch(nowait)
+    load = Load(port, 4)
+    for _ in range(6):
+        daemon.reload(wait)
+        load.more(40)
+        daemon.reload(nowait)
+        load.more(40)
+    daemon.reload(wait)
+    load.more(1)
+    assert set(load.end()) <= {b"waited\n"}
+    wait_for(lambda: ask(port) == b"waited\n", "the wait server")
+    wait_for(lambda: not [name for name in daemon.roles() if name not in daemon.baseline], daemon.roles)
+    consistent(daemon)
+
+
+def test_sessions_of_old_relays(launch: Launch, keep: Keep[Any]) -> None:
+    """Clients who stay through a hundred reloads do not keep new roles from starting, nor are they miscounted."""
+    echo, port = free_port(), free_port()
+    base = defaults(instances="UNLIMITED") + builtin("echo", echo)
+    daemon = launch(base + entry("hello", port, ECHO, "0"), metrics=True)
+    for i in range(100):
+        client = keep(connect(echo))
+        client.sendall(b"x\n")
+        assert read_line(client) == b"x\n"
+        daemon.reload(base + entry("hello", port, ECHO, str(i)))
+    assert ask(port) == b"99\n"
+    assert "cannot start" not in daemon.said()
+    assert 1 <= daemon.metric("fastinetd_children", service="echo-stream") <= 100
+    consistent(daemon)
+
+
+def test_dgram_server_through_reloads(launch: Launch, folder: Path) -> None:
+    """A datagram server that runs keeps its socket; a datagram that comes meanwhile is answered once, by it."""
+    port = free_port()
+    server = folder / "udp"
+    server.write_text(
+        f"#!{sys.executable} -IS\nimport socket, os\ns = socket.socket(fileno=0)\ns.settimeout(1)\n"
+        "try:\n    while True:\n        d, a = s.recvfrom(100)\n        s.sendto(str(os.getpid()).encode(), a)\n"
+        "except TimeoutError:\n    pass\n"
+    )
+    server.chmod(0o755)
+    base = defaults() + entry("udp", port, server, socket_type="dgram", protocol="udp", wait="yes")
+    daemon = launch(base)
+    with datagrams() as s:
+        answers = set()
+        for i in range(10):
+            s.sendto(b"x", ("127.0.0.1", port))
+            answers.add(s.recv(100))
+            daemon.reload(base + entry(f"other{i}", free_port(), CAT))
+        s.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            s.recv(100)
+        assert len(answers) == 1
+    daemon.reload(base)
+    wait_for(lambda: not daemon.servers(), "the server leaves")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.settimeout(10)
+        again.sendto(b"x", ("127.0.0.1", port))
+        assert again.recv(100) not in answers
