@@ -1,0 +1,220 @@
+"""From a Config to a Plan: endpoints, ids, environments, limits, and what stays the same across reloads."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from fastinetd import endpoints, plan, starts
+from fastinetd._board import Field
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.model import UNLIMITED, Config, Family, OverRate, Place, Rate, Service
+from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService, forget_lookups, make_plan
+from fastinetd.sockets import Endpoint
+from fastinetd.starts import Surroundings
+
+ROOT = Surroundings(environ={"PATH": "/bin", "LANG": "C"}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096))
+USER = replace(ROOT, root=False, uid=65534, gid=65534)
+STREAM, DGRAM, UNSPEC = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.AF_UNSPEC
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+def service(**values: Any) -> Service:
+    standard: dict[str, Any] = {"types": frozenset({"UNLISTED"}), "port": 7000}
+    standard |= {"server": "/bin/true", "argv": ("true",)}
+    return Service("web", "web", Place("x.conf", 1), **(standard | values))
+
+
+def planned_all(*services: Service, machine: Surroundings = ROOT) -> tuple[Plan, Report]:
+    report = Report()
+    return make_plan(Config("x.conf", services), machine, report), report
+
+
+def planned(machine: Surroundings = ROOT, **values: Any) -> PlannedService:
+    made, report = planned_all(service(**values), machine=machine)
+    assert [str(each) for each in report] == []
+    (only,) = made.services
+    return only
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "WRAPPER_FILES", ())
+    forget_lookups()
+
+
+class TestEndpoints:
+    @pytest.mark.parametrize(
+        ("family", "bind", "wanted"),
+        [
+            (Family.AUTO, (), [Endpoint(V6, STREAM, "", 7000, fallback=True)]),
+            (Family.AUTO, ("127.0.0.1",), [Endpoint(UNSPEC, STREAM, "127.0.0.1", 7000)]),
+            (Family.IPV4, (), [Endpoint(V4, STREAM, "", 7000)]),
+            (Family.IPV6, ("::1",), [Endpoint(V6, STREAM, "::1", 7000, v6only=True)]),
+            (Family.DUAL, (), [Endpoint(V6, STREAM, "", 7000, fallback=True)]),
+            (Family.DUAL, ("host",), [Endpoint(V6, STREAM, "host", 7000)]),
+            (Family.IPV4, ("a", "b", "a"), [Endpoint(V4, STREAM, "a", 7000), Endpoint(V4, STREAM, "b", 7000)]),
+        ],
+    )
+    def test_internet(self, family: Family, bind: tuple[str, ...], wanted: list[Endpoint]) -> None:
+        assert planned(family=family, bind=bind).endpoints == tuple(wanted)
+
+    @pytest.mark.parametrize("ipv6", [True, False])
+    def test_two_sockets(self, monkeypatch: pytest.MonkeyPatch, ipv6: bool) -> None:
+        monkeypatch.setattr(endpoints, "has_ipv6", lambda: ipv6)
+        wanted = [Endpoint(V4, STREAM, "", 7000), Endpoint(V6, STREAM, "", 7000, v6only=True)]
+        assert planned(family=Family.SPLIT).endpoints == tuple(wanted[: 1 + ipv6])
+
+    def test_unix(self) -> None:
+        made = planned(family=Family.UNIX, protocol="unix", bind=("/run/x",), port=None, socket_type="dgram", wait=True)
+        assert made.endpoints == (Endpoint(socket.AF_UNIX, DGRAM, "/run/x"),)
+
+    def test_port_of_etc_services(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def listed(name: str, protocol: str) -> int | None:
+            return 70 if (name, protocol) == ("web", "tcp") else None
+
+        monkeypatch.setattr(endpoints, "listed_port", listed)
+        assert planned(types=frozenset(), port=None).endpoints[0].port == 70
+        assert planned(types=frozenset(), port=70).endpoints[0].port == 70
+
+    def test_key_is_identity(self) -> None:
+        first = planned()
+        assert first.key == planned(argv=("other",), instances=3).key
+        assert first.key != planned(port=7001).key
+        assert first.key != planned(bind=("127.0.0.1",)).key
+
+
+def test_modes() -> None:
+    assert planned().mode is Mode.NOWAIT
+    assert planned(wait=True).mode is Mode.WAIT
+    internal = Service("echo", "echo", Place("x", 1), types=frozenset({"INTERNAL", "UNLISTED"}), port=7)
+    assert planned_all(internal)[0].services[0].mode is Mode.BUILTIN
+
+
+class TestEnvironment:
+    def test_everything_is_passed(self) -> None:
+        assert planned(env=(("A", "1"), ("LANG", "de"))).start.environ == (b"PATH=/bin", b"LANG=de", b"A=1")
+
+    def test_what_is_asked_for_is_passed(self) -> None:
+        made = planned(passenv=("LANG", "MISSING", "LANG"), env=(("A", "="),))
+        assert made.start.environ == (b"LANG=C", b"A==")
+
+    def test_nothing(self) -> None:
+        assert planned(passenv=()).start.environ == ()
+
+    def test_the_connections_and_the_managers_own_are_not(self) -> None:
+        names = {"REMOTE_HOST": "x", "TCPREMOTEIP": "x", "PROTO": "x"} | dict.fromkeys(starts.MANAGERS, "x")
+        machine = replace(ROOT, environ=names | {"A": "b"})
+        assert planned(machine, env=(("REMOTE_ADDR", "forged"),)).start.environ == (b"A=b",)
+
+    def test_bytes_that_are_no_text(self) -> None:
+        machine = replace(ROOT, environ={"A": "\udcff"})
+        assert planned(machine, argv=("\udcfe",)).start.environ == (b"A=\xff",)
+        assert planned(machine, argv=("\udcfe",)).start.argv == (b"\xfe",)
+
+
+class TestIds:
+    def test_of_a_number_without_an_entry(self) -> None:
+        start = planned(user="54321").start
+        assert (start.ids, start.groups) == ((54321, 54321), ())
+
+    def test_group(self) -> None:
+        assert planned(user="54321", group="77").start.ids == (54321, 77)
+
+    def test_root_by_name(self) -> None:
+        start = planned(user="root", groups=True).start
+        assert start.ids == (0, 0)
+        assert start.groups is not None
+        assert 0 in start.groups
+
+    def test_none(self) -> None:
+        start = planned(user=None).start
+        assert (start.ids, start.groups) == (None, None)
+
+    def test_without_root_nothing_is_changed(self) -> None:
+        start = planned(USER, user="65534").start
+        assert (start.ids, start.groups) == (None, None)
+
+
+class TestLimits:
+    def test_the_original_number_of_files_is_always_set(self) -> None:
+        assert planned().start.limits == ((resource.RLIMIT_NOFILE, 1024, 4096),)
+
+    def test_each(self) -> None:
+        made = planned(rlimits=MappingProxyType({"cpu": 5, "files": 77, "stack": UNLIMITED}))
+        assert {*made.start.limits} == {
+            (resource.RLIMIT_CPU, 5, 5), (resource.RLIMIT_NOFILE, 77, 77),
+            (resource.RLIMIT_STACK, resource.RLIM_INFINITY, resource.RLIM_INFINITY),
+        }  # fmt: skip
+
+    def test_files_without_limit_are_what_the_kernel_allows(self) -> None:
+        most = int(Path("/proc/sys/fs/nr_open").read_text())
+        made = planned(rlimits=MappingProxyType({"files": UNLIMITED}))
+        assert made.start.limits == ((resource.RLIMIT_NOFILE, most, most),)
+
+    def test_without_root_not_above_what_there_is(self) -> None:
+        made = planned(USER, rlimits=MappingProxyType({"files": 100_000}))
+        assert made.start.limits == ((resource.RLIMIT_NOFILE, 4096, 4096),)
+
+    @pytest.mark.parametrize(("own", "wanted", "nice"), [(0, 5, 5), (10, 15, 19), (0, -30, -20), (-5, 0, -5)])
+    def test_nice_is_relative_and_bounded(self, own: int, wanted: int, nice: int) -> None:
+        assert planned(replace(ROOT, nice=own), nice=wanted).start.nice == nice
+
+
+class TestPrimitive:
+    def test_clone_where_it_works(self) -> None:
+        assert not planned().start.posix_spawn
+        assert not planned(spawn_primitive="clone").start.posix_spawn
+
+    def test_posix_spawn_where_it_does_not(self) -> None:
+        machine = replace(ROOT, clone=False)
+        assert planned(machine).start.posix_spawn
+        assert not planned(machine, spawn_primitive="clone").start.posix_spawn
+
+    def test_posix_spawn_as_wanted(self) -> None:
+        start = planned(spawn_primitive="posix_spawn").start
+        assert start.posix_spawn
+        assert start.limits == ((resource.RLIMIT_NOFILE, 1024, 4096),)
+
+
+def test_numbers() -> None:
+    made = planned(rate=Rate(10, 2.0), log_on_success=frozenset({"PID", "EXIT"}), log_on_failure=frozenset({"HOST"}))
+    assert made.rate == (200_000_000, 1_800_000_000)
+    assert made.log_success == Field.SHOW_PID | Field.SHOW_EXIT
+    assert made.log_failure == Field.SHOW_HOST
+    assert {each: number for number, each in enumerate(OverRate)} == OVER_RATE
+
+
+def test_socket_options() -> None:
+    made = planned(flags=frozenset({"NODELAY", "KEEPALIVE"}), receive_buffer=9, send_buffer=8, socket_mode=0o600,
+                   socket_user="7", socket_group="8")
+    options = made.options
+    assert options.nodelay
+    assert options.keepalive
+    assert (options.receive_buffer, options.send_buffer, options.mode) == (9, 8, 0o600)
+    assert (options.owner, options.group) == (7, 8)
+
+
+def test_networks_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_networks", lambda: {"lab": "10.1.0.0"})
+    table = planned(only_from=("LAB",)).access
+    assert [verdict.name for _, _, verdict in table.v4] == ["DENY", "ALLOW", "DENY"]
+
+
+def test_equal_configurations_make_equal_plans() -> None:
+    """So a reload without changes is seen to change nothing."""
+    values: dict[str, Any] = {"only_from": ("10.0.0.0", ".example.net"), "rate": Rate(3), "env": (("A", "b"),)}
+    assert planned(**values) == planned(**values)
+    assert planned(**values) != planned(**(values | {"instances": 1}))
+
+
+def test_other_services_are_planned_all_the_same() -> None:
+    made, report = planned_all(service(server="/no/such"), replace(service(port=7001), id="other"))
+    assert [each.id for each in made.services] == ["other"]
+    assert report.errors == 1
