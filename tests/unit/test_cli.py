@@ -1,0 +1,193 @@
+"""The command's own parts: --check, what it refuses to start with, the pid file, the metrics listener."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from pathlib import Path
+
+import pytest
+
+from fastinetd import cli, demo, plan
+from fastinetd.cli import Refusal, main
+from fastinetd.sockets import FIRST_DESCRIPTOR
+
+GOOD = f"""service a
+{{
+type = UNLISTED
+socket_type = stream
+port = 7000
+wait = no
+user = {os.geteuid()}
+server = /bin/true
+}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No configuration is found by itself, and no rules of tcp wrappers."""
+    monkeypatch.setattr(cli, "PLACES", ((str(tmp_path / "none.toml"), "toml"), (str(tmp_path / "none.conf"), "xinetd")))
+    monkeypatch.setattr(plan, "WRAPPER_FILES", ())
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    path = tmp_path / "x.conf"
+    path.write_text(GOOD)
+    return path
+
+
+class TestCheck:
+    def test_good(self, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--check", "-f", str(conf)]) == 0
+        assert capsys.readouterr().out == f"{conf}: 1 service can be started, 0 errors\n"
+
+    def test_bad(self, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        conf.write_text(GOOD.replace("/bin/true", "/no/such") + GOOD.replace("service a", "service b") + "}\n")
+        assert main(["--check", "-f", str(conf)]) == 1
+        *problems, last = capsys.readouterr().out.splitlines()
+        assert last == f"{conf}: 1 service can be started, 2 errors"
+        assert [problem.split(": ")[:2] for problem in problems] == [
+            [f"{conf}:8:10", "error"], [f"{conf}:19:1", "error"],
+        ]  # fmt: skip
+
+    def test_a_warning_is_no_error(self, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        conf.write_text(GOOD.replace("user", "unheard = of\nuser"))
+        assert main(["--check", "-f", str(conf), "-unheard"]) == 0
+        said = capsys.readouterr().out
+        assert "fastinetd: warning: there is no option -unheard" in said
+        assert ": warning: there is no attribute 'unheard'" in said
+
+    def test_inetd(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "inetd.conf"
+        path.write_text("7001 stream tcp nowait root /bin/true true\n7002 stream tcp nowait root\n")
+        assert main(["--check", "--inetd", str(path)]) == 1
+        assert f"{path}:2:" in capsys.readouterr().out
+
+    def test_one_that_is_not_there(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--check", "-f", str(tmp_path / "missing.conf")]) == 1
+        assert "missing.conf" in capsys.readouterr().out
+
+    def test_demo(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--check", "--demo"]) == 0
+        assert "3 services can be started" in capsys.readouterr().out
+
+
+def test_without_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line that says where it looked and what to do."""
+    for words in (["--check"], ["--foreground"]):
+        assert main(words) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "none.toml" in said
+        assert "none.conf" in said
+        assert "--demo" in said
+
+
+def test_the_first_place_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "none.conf").write_text(GOOD)
+    assert main(["--check"]) == 0
+    assert f"{tmp_path}/none.conf: 1 service" in capsys.readouterr().out
+    (tmp_path / "none.toml").write_text("")
+    assert main(["--check"]) == 0
+    assert f"{tmp_path}/none.toml: 0 services" in capsys.readouterr().out
+
+
+def test_unknown_facility(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-f", str(conf), "-dontfork", "-syslog", "nobody"]) == 1
+    said = capsys.readouterr().err
+    assert "'nobody'" in said
+    assert "daemon" in said
+
+
+class TestPidFile:
+    def test_written(self, tmp_path: Path) -> None:
+        path = tmp_path / "pid"
+        path.write_text("something longer than a process id\n")
+        cli._write_pid(str(path))
+        assert path.read_text() == f"{os.getpid()}\n"
+        assert path.stat().st_mode & 0o777 == 0o644 & ~current_umask()
+
+    def test_never_through_a_link(self, tmp_path: Path) -> None:
+        precious = tmp_path / "precious"
+        precious.write_text("x")
+        (tmp_path / "pid").symlink_to(precious)
+        cli._write_pid(str(tmp_path / "pid"))
+        assert precious.read_text() == "x"
+        assert not (tmp_path / "pid").is_symlink()
+
+    def test_impossible(self, tmp_path: Path) -> None:
+        with pytest.raises(Refusal, match="No such file or directory; choose another place"):
+            cli._write_pid(str(tmp_path / "no" / "pid"))
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+class TestMetrics:
+    @pytest.mark.parametrize("host", ["127.0.0.1", ""])
+    def test_listens(self, host: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        with cli._metrics(f"{host}:{port}") as made:
+            assert made.fileno() >= FIRST_DESCRIPTOR
+            assert not made.getblocking()
+            assert made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            socket.create_connection(("127.0.0.1", made.getsockname()[1]), 10).close()
+
+    @pytest.mark.parametrize("text", ["9100x", "x:y", "no-such-host.invalid:1", "127.0.0.1:99999", "", ":0"])
+    def test_refuses(self, text: str) -> None:
+        with pytest.raises(Refusal, match="--metrics"):
+            cli._metrics(text)
+
+    def test_taken(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            with pytest.raises(Refusal, match="EADDRINUSE"):
+                cli._metrics(f"127.0.0.1:{port}")
+
+
+def test_more_descriptors() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        cli._more_descriptors()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+class TestDemo:
+    def test_what_it_serves(self) -> None:
+        config = demo.configuration()
+        assert [service.id for service in config.services] == ["echo", "daytime", "hello"]
+        ports = [service.port for service in config.services]
+        assert len({*ports}) == 3
+        assert all(port is not None and port >= demo.FIRST_PORT for port in ports)
+        assert all(service.bind == (demo.HOST,) for service in config.services)
+
+    def test_goes_out_of_the_way(self) -> None:
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind((demo.HOST, demo.configuration().services[0].port))
+            other.listen()
+            taken = other.getsockname()[1]
+            assert taken not in [service.port for service in demo.configuration().services]
+
+    @pytest.mark.parametrize("netcat", [True, False])
+    def test_a_line_to_paste_for_each(self, monkeypatch: pytest.MonkeyPatch, netcat: bool) -> None:
+        monkeypatch.setattr(demo.shutil, "which", lambda name: "/bin/nc" if netcat else None)
+        config = demo.configuration()
+        text = demo.instructions(config, ("::", 9100))
+        for service in config.services:
+            (line,) = (line for line in text.splitlines() if line.startswith(f"  {service.id}"))
+            assert demo.HOST in line
+            assert str(service.port) in line
+            assert ("nc " in line) is netcat
+        assert f"curl http://{demo.HOST}:9100/metrics" in text
+        assert "metrics" not in demo.instructions(config, None)
+        assert "http://[::1]:9100/" in demo.instructions(config, ("::1", 9100))
