@@ -136,7 +136,7 @@ class TestMetrics:
             port = probe.getsockname()[1]
         with cli._metrics(f"{host}:{port}") as made:
             assert made.fileno() >= FIRST_DESCRIPTOR
-            assert not made.getblocking()
+            assert not os.get_blocking(made.fileno())
             assert made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
             socket.create_connection(("127.0.0.1", made.getsockname()[1]), 10).close()
 

@@ -1,0 +1,242 @@
+"""The acceptor in a process of its own: connections become servers, verdicts hold, retirement is orderly."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastinetd._accept import Acceptor
+from fastinetd._board import Board, Field, RecordKind, SlotState, Verdict
+from fastinetd._program import Program, Ranges
+from support.core import HOUR, await_end, open_row, program, reap, running
+from support.proc import wait_for
+
+PATIENCE = 20
+ALL = sum(Field)
+WAIT, REFUSE, CLOSE = range(3)
+QUESTION = struct.Struct("=QIHH16s")
+ANSWER = struct.Struct("=QI")
+
+
+class Accepting:
+    """An acceptor with one listener."""
+
+    def __init__(self) -> None:
+        self.board = Board.create(2, 64, 2)
+        self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        self.reader, self.control = os.pipe()
+        self.asked, self.questions = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.asked.settimeout(PATIENCE)
+        self.program: Program = program(0)
+        self.row = -1
+
+    def serve(self, *argv: str, ranges: Ranges | None = None, **limits: float) -> None:
+        self.row = open_row(self.board, **limits)
+        self.program = program(self.row, *argv, ranges=ranges, log_success=ALL, log_failure=ALL)
+
+    def main(self) -> None:
+        os.close(self.control)
+        self.asked.close()
+        section = self.board.section_claim(os.getpid())
+        Acceptor(self.board, section, [(self.listener.fileno(), self.program)], self.reader,
+                 self.questions.fileno()).run()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.listener.getsockname(), PATIENCE)
+
+    def rejected(self, verdict: Verdict) -> int:
+        return self.board.counters(self.row).rejected[verdict]
+
+    def retire(self) -> None:
+        os.write(self.control, b"r")
+
+    def close(self) -> None:
+        for slot in self.board.slots_in_use():
+            if slot.pid:
+                os.kill(slot.pid, signal.SIGKILL)
+        for one in (self.listener, self.asked, self.questions):
+            one.close()
+        for descriptor in (self.reader, self.control, self.board.wake, self.board.fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@pytest.fixture
+def accepting() -> Iterator[Accepting]:
+    made = Accepting()
+    yield made
+    made.close()
+
+
+def everything(client: socket.socket) -> bytes:
+    found = b""
+    while part := client.recv(65536):
+        found += part
+    client.close()
+    return found
+
+
+def test_each_connection_has_a_server(accepting: Accepting) -> None:
+    accepting.serve("/bin/cat")
+    with running(accepting.main) as pid:
+        clients = [accepting.connect() for _ in range(10)]
+        for number, client in enumerate(clients):
+            client.sendall(b"%d" % number)
+            client.shutdown(socket.SHUT_WR)
+        assert [everything(client) for client in clients] == [b"%d" % number for number in range(10)]
+        wait_for(lambda: accepting.board.live == 0, "all have ended")
+        accepting.retire()
+        assert reap(pid) == 0
+    counters = accepting.board.counters(accepting.row)
+    assert (counters.accepted, sum(counters.latency), sum(counters.session)) == (10, 10, 10)
+    records = accepting.board.drain()
+    assert sorted(record.kind for record in records) == [RecordKind.START] * 10 + [RecordKind.EXIT] * 10
+    assert accepting.board.slots_in_use() == []
+
+
+def test_a_failed_start_closes_the_connection(accepting: Accepting) -> None:
+    accepting.serve("/no/such/program")
+    with running(accepting.main) as pid:
+        for _ in range(3):
+            assert everything(accepting.connect()) == b""
+        accepting.retire()
+        assert reap(pid) == 0
+    assert sum(accepting.board.counters(accepting.row).spawn_failures) == 3
+    assert accepting.board.live == 0
+
+
+def test_instances(accepting: Accepting) -> None:
+    accepting.serve("/bin/cat", instances=2)
+    with running(accepting.main):
+        held = [accepting.connect() for _ in range(2)]
+        for client in held:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        assert everything(accepting.connect()) == b""
+        assert accepting.rejected(Verdict.INSTANCES) == 1
+        for client in held:
+            client.close()
+        wait_for(lambda: accepting.board.live == 0, "both have ended")
+        with accepting.connect() as client:
+            client.sendall(b"y")
+            assert client.recv(1) == b"y"
+
+
+class TestRates:
+    """One start an hour."""
+
+    def test_wait(self, accepting: Accepting) -> None:
+        """The second waits in the kernel's queue, neither accepted nor refused."""
+        accepting.serve("/bin/true", over_rate=WAIT, rate_increment=HOUR)
+        with running(accepting.main):
+            assert everything(accepting.connect()) == b""
+            with accepting.connect():
+                assert select.select([accepting.listener], [], [], PATIENCE)[0]
+                assert accepting.board.counters(accepting.row).accepted == 1
+                assert accepting.board.rate_wait(accepting.row) > 3500
+
+    def test_refuse(self, accepting: Accepting) -> None:
+        accepting.serve("/bin/true", over_rate=REFUSE, rate_increment=HOUR)
+        with running(accepting.main):
+            for _ in range(3):
+                assert everything(accepting.connect()) == b""
+            wait_for(lambda: accepting.rejected(Verdict.RATE) == 2, "two were refused")
+
+    def test_close(self, accepting: Accepting) -> None:
+        """The port is closed, and said to be; whoever listens again opens it."""
+        accepting.serve("/bin/true", over_rate=CLOSE, rate_increment=HOUR, rate_pause=7)
+        with running(accepting.main):
+            for _ in range(2):
+                everything(accepting.connect())
+            wait_for(lambda: accepting.board.row_closed(accepting.row), "it was closed")
+            with pytest.raises(ConnectionRefusedError):
+                accepting.connect()
+            closed = [record for record in accepting.board.drain() if record.kind == RecordKind.DEACTIVATED]
+            assert [record.value for record in closed] == [7]
+
+
+class TestNames:
+    """Whose verdict is ASK waits for the doorman."""
+
+    @pytest.fixture
+    def asking(self, accepting: Accepting) -> Accepting:
+        accepting.serve("/bin/echo", "hello", ranges=Ranges([(0, 2**32 - 1, Verdict.ASK)], []))
+        return accepting
+
+    def question(self, asking: Accepting) -> tuple[int, int, int, bytes]:
+        cookie, row, family, _, address = QUESTION.unpack(asking.asked.recv(QUESTION.size))
+        return cookie, row, family, address
+
+    def test_admitted(self, asking: Accepting) -> None:
+        with running(asking.main):
+            client = asking.connect()
+            cookie, row, family, address = self.question(asking)
+            assert (row, family, address) == (asking.row, 4, bytes([127, 0, 0, 1]) + bytes(12))
+            assert asking.board.live == 0
+            asking.asked.send(ANSWER.pack(cookie, 1))
+            assert everything(client) == b"hello\n"
+
+    def test_refused(self, asking: Accepting) -> None:
+        with running(asking.main):
+            client = asking.connect()
+            cookie = self.question(asking)[0]
+            asking.asked.send(ANSWER.pack(cookie + 256, 1))  # nobody's answer
+            asking.asked.send(ANSWER.pack(cookie, 0))
+            assert everything(client) == b""
+            assert asking.rejected(Verdict.NAME) == 1
+            asking.asked.send(ANSWER.pack(cookie, 1))  # too late
+
+    def test_a_retired_acceptor_awaits_its_answers(self, asking: Accepting) -> None:
+        with running(asking.main) as pid:
+            client = asking.connect()
+            cookie = self.question(asking)[0]
+            asking.retire()
+            asking.asked.send(ANSWER.pack(cookie, 1))
+            assert everything(client) == b"hello\n"
+            assert reap(pid) == 0
+
+
+class TestLeaving:
+    def test_retired_with_servers_running(self, accepting: Accepting) -> None:
+        """It leaves at once; its servers stay where they are, for the supervisor to adopt."""
+        accepting.serve("/bin/cat")
+        with running(accepting.main) as pid, accepting.connect() as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            accepting.retire()
+            assert reap(pid) == 0
+            (slot,) = accepting.board.slots_in_use()
+            assert slot.state == SlotState.RUNNING
+            client.sendall(b"y")
+            assert client.recv(1) == b"y"
+            ((found, server, state),) = accepting.board.adopt(slot.section, 1)
+            assert (found, server, state) == (slot.slot, slot.pid, SlotState.RUNNING)
+
+    def test_left_alone(self, accepting: Accepting) -> None:
+        accepting.serve("/bin/cat")
+        with running(accepting.main) as pid:
+            os.close(accepting.control)
+            accepting.control = -1
+            await_end(pid)
+            assert reap(pid) == 0
+
+
+def test_descriptors_of_an_acceptor_are_high(accepting: Accepting) -> None:
+    """What it keeps for long stands at 64 or above: only the ones below are copied into a child."""
+    accepting.serve("/bin/cat")
+    with running(accepting.main) as pid, accepting.connect() as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        kinds = {number: str(Path(f"/proc/{pid}/fd/{number}").readlink()) for number in os.listdir(f"/proc/{pid}/fd")}
+    kept = [int(number) for number, kind in kinds.items() if kind in ("anon_inode:[eventpoll]", "anon_inode:[pidfd]")]
+    assert len(kept) >= 2
+    assert min(kept) >= 64, kinds
