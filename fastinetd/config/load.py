@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,12 @@ from fastinetd.config.entries import Entries
 from fastinetd.config.model import Config, Place
 
 KINDS = ("auto", "xinetd", "inetd", "toml")
+
+MOST = 64 << 20
+"""Bytes of a file; no configuration is that long, and some files have no end."""
+
+PATIENCE = 3.0
+"""Seconds to wait for the writer of a pipe (`-f <(generate)`)."""
 
 DEPTH = 32
 """How deep files may include files; a cycle by another name (a link to a folder) ends here."""
@@ -118,17 +125,19 @@ class _Files:
         one, and ValueError for a path that no file can have."""
         self.seen.append(path)
         # A folder may hold anything: opening a pipe must not wait for its other end.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
             if regular and not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
-            parts = []
-            while part := os.read(descriptor, max(status.st_size, 4096) + 1):
-                parts.append(part)
+            data = bytearray()
+            while part := _read_part(descriptor, min(status.st_size, MOST)):
+                data += part
+                if len(data) > MOST:
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         finally:
             os.close(descriptor)
-        text = b"".join(parts).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         return text, (status.st_dev, status.st_ino)
 
     def sources(self, keyword: str, path: str, place: Place) -> Iterator[tuple[str, str]]:
@@ -170,11 +179,21 @@ class _Files:
             entries = [entry for entry in found if "." not in entry.name and not entry.name.endswith("~")]
         paths = []
         for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
-            if entry.is_file():  # links are followed
-                paths.append(entry.path)
-            else:
-                self._report.add("not-a-file", place, path=entry.path)
+            with suppress(OSError):  # a loop of links
+                if entry.is_file():  # links are followed
+                    paths.append(entry.path)
+                    continue
+            self._report.add("not-a-file", place, path=entry.path)
         return paths
+
+
+def _read_part(descriptor: int, expected: int) -> bytes:
+    """The next bytes of a file; b"" at its end. Raises OSError when a pipe's writer does not write in time."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    if not poll.poll(PATIENCE * 1000):
+        raise OSError(errno.ETIMEDOUT, f"nothing was written to it for {PATIENCE:g} seconds")
+    return os.read(descriptor, max(expected, 4096) + 1)
 
 
 def _resolved(path: str, including: str) -> str:
