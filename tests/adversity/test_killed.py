@@ -11,15 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adversity.harm import (
+    CAT,
+    ECHO,
+    HELLO,
+    Keep,
+    Launch,
+    Load,
+    Need,
+    acceptors,
+    await_balance,
+    builtin,
+    consistent,
+    gone,
+    kill_at,
+    pause,
+    replaced,
+    role,
+    signal_all,
+    ticks,
+    unbalanced,
+)  # fmt: skip
+
 from support.clients import Held, ask, connect, free_port, read_all
 from support.daemon import records
 from support.proc import listens, wait_for
 from support.texts import defaults, entry
-
-from adversity.harm import (
-    CAT, ECHO, HELLO, Keep, Launch, Load, Need, acceptors, await_balance, builtin, consistent, gone, kill_at, pause, replaced, role, signal_all,
-    ticks, unbalanced,
-)  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -28,7 +45,9 @@ END = ("epoll_ctl", "waitid", "close", "epoll_wait")
 
 
 @pytest.mark.parametrize("calls", [START, END], ids=["start", "end"])
-def test_acceptor_killed_between_steps(launch: Launch, keep: Keep[Any], folder: Path, need: Need, calls: tuple[str, ...]) -> None:
+def test_acceptor_killed_between_steps(
+    launch: Launch, keep: Keep[Any], folder: Path, need: Need, calls: tuple[str, ...]
+) -> None:
     """Killed at a system call of a connection's life: whatever was done so far is finished by the supervisor."""
     need("strace")
     held, port, log = free_port(), free_port(), folder / "records"

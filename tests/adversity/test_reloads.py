@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adversity.harm import CAT, ECHO, HELLO, Keep, Launch, Load, await_balance, builtin, consistent, unbalanced
+
 from support.clients import Held, ask, connect, datagrams, free_port, read_line
 from support.daemon import records
 from support.proc import listeners, listens, wait_for
 from support.texts import defaults, entry
-
-from adversity.harm import CAT, ECHO, HELLO, Keep, Launch, Load, await_balance, builtin, consistent, unbalanced
 
 pytestmark = pytest.mark.usefixtures("root")
 

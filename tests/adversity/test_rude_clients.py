@@ -14,14 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adversity.harm import (
+    CAT,
+    ECHO,
+    HELLO,
+    Keep,
+    Launch,
+    Load,
+    Need,
+    acceptors,
+    builtin,
+    consistent,
+    pause,
+    role,
+    ticks,
+    unbalanced,
+)  # fmt: skip
+
 from support.clients import ask, connect, crowd, datagrams, free_port, http, read_all
 from support.daemon import records
 from support.proc import descriptors, wait_for
 from support.texts import defaults, entry
-
-from adversity.harm import (
-    CAT, ECHO, HELLO, Keep, Launch, Load, Need, acceptors, builtin, consistent, pause, role, ticks, unbalanced,
-)  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -37,7 +50,8 @@ def test_connect_and_reset(launch: Launch, folder: Path) -> None:
     """Gone before they are accepted, or before their server starts: each START has its EXIT, limits are given back."""
     port, echo, log = free_port(), free_port(), folder / "records"
     daemon = launch(
-        defaults(log) + entry("hello", port, ECHO, "hello", instances=4, per_source=4) + builtin("echo", echo), metrics=True
+        defaults(log) + entry("hello", port, ECHO, "hello", instances=4, per_source=4) + builtin("echo", echo),
+        metrics=True,
     )
     crowd(lambda i: reset(port if i % 2 else echo), 600, 20)
     wait_for(lambda: not daemon.servers() and not unbalanced(log, "hello"), lambda: unbalanced(log, "hello"))
@@ -121,8 +135,9 @@ def test_metrics_port(launch: Launch, keep: Keep[Any]) -> None:
         client.send(b"GET /metr")
     assert http(at, "/-/healthy")[0] == 200
     garbage = [
-        b"\0" * 9000, b"GET\r\n\r\n", b"\r\n" * 5000, b"GET / HTTP/9.9\r\n\r\n", b"GET " + b"/" * 9000, b"\xff\xfe\r\n\r\n",
-        b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n", b"GET / HTTP/1.1\r\nhost:a\r\nhost:b\r\n\r\n",
+        b"\0" * 9000, b"GET\r\n\r\n", b"\r\n" * 5000, b"GET / HTTP/9.9\r\n\r\n", b"GET " + b"/" * 9000,
+        b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n", b"\xff\xfe\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost:a\r\nhost:b\r\n\r\n",
     ]  # fmt: skip
     for text in garbage:
         answer = ask(at, text)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adversity.harm import ECHO, HELLO, Keep, Launch, acceptors, await_balance, consistent, pause, ticks
+
 from support.clients import Held, ask, ask_datagram, connect, datagrams, free_port, read_line
 from support.daemon import records
 from support.proc import process, wait_for
 from support.texts import defaults, entry
-
-from adversity.harm import ECHO, HELLO, Keep, Launch, acceptors, await_balance, consistent, pause, ticks
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -188,9 +188,10 @@ def test_forks_for_each_datagram(launch: Launch, folder: Path, script: Script) -
 
 
 def test_same_datagram_again(launch: Launch, script: Script) -> None:
-    """A client that asks the same thing again and again of a server that answers one datagram each time is not slowed."""
+    """A client that asks the same again and again of a server that answers one datagram each time is not slowed."""
     port = free_port()
-    launch(defaults() + wait_entry(port, script("s = socket.socket(fileno=0)\nd, a = s.recvfrom(9)\ns.sendto(d, a)"), True))
+    server = script("s = socket.socket(fileno=0)\nd, a = s.recvfrom(9)\ns.sendto(d, a)")
+    launch(defaults() + wait_entry(port, server, True))
     with datagrams() as s:
         for _ in range(8):
             s.sendto(b"same", ("127.0.0.1", port))
