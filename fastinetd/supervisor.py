@@ -19,8 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from setproctitle import setproctitle
-
 from fastinetd import __version__
 from fastinetd._accept import Keeper
 from fastinetd._board import Board
@@ -31,7 +29,7 @@ from fastinetd.config.model import Config
 from fastinetd.generation import Duties, Generation
 from fastinetd.journal import Journal, JournalEntry
 from fastinetd.listeners import Listeners
-from fastinetd.loop import Loop, Timer
+from fastinetd.loop import Loop
 from fastinetd.messages import Messages
 from fastinetd.metrics import ServiceInfo
 from fastinetd.notify import Notifier
@@ -44,13 +42,13 @@ from fastinetd.rows import Installed, Rows
 from fastinetd.sockets import BACKLOG, lift
 from fastinetd.starts import Surroundings
 from fastinetd.state import dump_state
+from fastinetd.status import Status
 from fastinetd.wait import WaitServices
 
 SLOTS = 65536
 ROWS = 8192
 SECTIONS = 64
 
-TITLE_EVERY = 0.5
 RETIRING_MOST = 8  # generations that may go on with what they had in hand; with more the oldest must leave
 STOP_WITHIN = 5.0
 """Seconds that servers have after SIGTERM before the daemon leaves without them."""
@@ -96,11 +94,7 @@ class Supervisor:
         self.plan = Plan()
         self.generation: Generation | None = None
         self.retiring: list[Generation] = []
-        self._reload_ok = True
-        self._reload_time = 0
-        self._generations = 0
-        self._title: tuple[str, float] = ("", 0.0)
-        self._title_timer: Timer | None = None
+        self.status = Status(self.board, self.rows, self.loop)
 
     # ---- life ----
 
@@ -124,6 +118,7 @@ class Supervisor:
         for number in (signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
             signal.signal(number, signal.SIG_IGN)
         self._install(plan)
+        self.status.loaded(True)
         if self.options.check_every:
             self.loop.later(self.options.check_every, self._check)
         count = len(self.plan.services)
@@ -133,10 +128,10 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        self._publish(ready=True)
+        self.status.publish(ready=True)
         self.notifier.ready()
         self._watchdog()
-        self._retitle()
+        self.status.retitle()
         self.records.start()
         self.loop.run()
 
@@ -159,20 +154,19 @@ class Supervisor:
         if config.fatal or not self.rows.room_for(plan):
             why = "" if config.fatal else f", it has more than {self.board.rows} services"
             self.messages.error(f"reconfiguration failed{why}: the configuration in use is kept; mend {config.source}")
-            self._reload_ok = False
+            self.status.loaded(False)
         else:
             old = {planned.key for planned in self.plan.services}
             new = {planned.key for planned in plan.services}
             if plan != self.plan:
                 self._install(plan)
-            self._reload_ok = True
-            self._reload_time = int(time.time())
+            self.status.loaded(True)
             self.messages.notice(
                 f"Reconfigured: new={len(new - old)} old={len(new & old)} dropped={len(old - new)} (services)"
             )
-        self._publish(ready=True)
+        self.status.publish(ready=True)
         self.notifier.ready()
-        self._retitle()
+        self.status.retitle()
 
     def quit(self) -> None:
         """SIGQUIT: leave, and leave running servers alone."""
@@ -200,7 +194,7 @@ class Supervisor:
 
     def _stop_serving(self) -> None:
         self.notifier.stopping()
-        self._publish(ready=False)
+        self.status.publish(ready=False)
         self.questions.use(None)
         if self.generation is not None:
             self.generation.abandon()
@@ -278,7 +272,7 @@ class Supervisor:
     def _regenerate(self) -> None:
         """Fork the roles anew for the present Plan and the listeners that are open now."""
         old = self.generation
-        self._generations += 1
+        self.status.generation()
         self.generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
         if old is not None:
             self.retiring.append(old)
@@ -355,7 +349,7 @@ class Supervisor:
 
     def _drained(self) -> None:
         self.parting.drained()
-        self._retitle()
+        self.status.retitle()
 
     def _closed(self, row: int, seconds: int) -> None:
         """over_rate = close has closed a service's port: listen again when the pause is over."""
@@ -372,30 +366,6 @@ class Supervisor:
         self.messages.error(f"Activating service {installed.planned.id}")
 
     # ---- what others see ----
-
-    def _publish(self, ready: bool) -> None:
-        if not self._reload_time:
-            self._reload_time = int(time.time())
-        self.board.set_status(
-            supervisor=os.getpid(), descriptors=len(os.listdir("/proc/self/fd")), ready=ready,
-            reload_ok=self._reload_ok, reload_time=self._reload_time, generation=self._generations,
-        )  # fmt: skip
-
-    def _retitle(self) -> None:
-        """Name the process after what it does, at most twice a second."""
-        title = f"fastinetd: supervisor, {len(self.rows)} services, {self.board.live} children"
-        if title == self._title[0]:
-            return
-        now = time.monotonic()
-        if now - self._title[1] >= TITLE_EVERY:
-            setproctitle(title)
-            self._title = (title, now)
-        elif self._title_timer is None or self._title_timer.callback is None:
-            self._title_timer = self.loop.later(TITLE_EVERY, self._retitle_now)
-
-    def _retitle_now(self) -> None:
-        self._title_timer = None
-        self._retitle()
 
     def _dump(self) -> None:
         """SIGUSR1: write the state where an administrator of xinetd looks for it."""

@@ -78,7 +78,8 @@ def counted(name: str) -> bool:
     """Whether the number of `active` lines in the manifest is that of services: nothing unusual is remarked."""
     remark = REMARKS.get(name, "")
     odd = ("BROKEN", "rpc", "odd", "other", "tcpmux", "default-line", "continuation", "no-user")
-    return name.startswith("inetd/") and bool(re.match(r"active:\d+", remark)) and not any(word in remark for word in odd)
+    active = name.startswith("inetd/") and re.match(r"active:\d+", remark)
+    return bool(active) and not any(word in remark for word in odd)
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if counted(name)])

@@ -1,0 +1,63 @@
+"""What others see of the supervisor: its title, and the status that the monitor tells."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from setproctitle import setproctitle
+
+from fastinetd._board import Board
+from fastinetd.loop import Loop, Timer
+from fastinetd.rows import Rows
+
+TITLE_EVERY = 0.5
+"""Seconds between two titles at the least."""
+
+
+class Status:
+    """The supervisor's title and status, kept up to date by calls."""
+
+    def __init__(self, board: Board, rows: Rows, loop: Loop) -> None:
+        self._board = board
+        self._rows = rows
+        self._loop = loop
+        self._title = ""
+        self._titled = 0.0
+        self._timer: Timer | None = None
+        self._reload_ok = True
+        self._reload_time = 0
+        self._generations = 0
+
+    def generation(self) -> None:
+        """Another generation serves."""
+        self._generations += 1
+
+    def loaded(self, ok: bool) -> None:
+        """A configuration was installed, or refused."""
+        self._reload_ok = ok
+        if ok:
+            self._reload_time = int(time.time())
+
+    def publish(self, *, ready: bool) -> None:
+        """Write the status to the Board."""
+        self._board.set_status(
+            supervisor=os.getpid(), descriptors=len(os.listdir("/proc/self/fd")), ready=ready,
+            reload_ok=self._reload_ok, reload_time=self._reload_time, generation=self._generations,
+        )  # fmt: skip
+
+    def retitle(self) -> None:
+        """Name the process after what it does, now or, after the last time, a little later."""
+        title = f"fastinetd: supervisor, {len(self._rows)} services, {self._board.live} children"
+        if title == self._title or self._timer is not None:
+            return
+        now = time.monotonic()
+        if now - self._titled < TITLE_EVERY:
+            self._timer = self._loop.later(TITLE_EVERY, self._later)
+            return
+        setproctitle(title)
+        self._title, self._titled = title, now
+
+    def _later(self) -> None:
+        self._timer = None
+        self.retitle()
