@@ -1,0 +1,211 @@
+"""A generation's roles: forked, replaced when they die, retired in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fastinetd._board import Board, Verdict
+from fastinetd._program import Ranges
+from fastinetd.generation import Duties, Generation
+from fastinetd.loop import Loop
+from fastinetd.policy.access import compile_access
+from fastinetd.roles import Role
+from support.core import has_children, open_row, program
+
+PATIENCE = 20.0
+
+
+class Said:
+    """Error messages."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def error(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Kit:
+    """A generation with two acceptors and a relay, and a doorman if names decide."""
+
+    def __init__(self, *, names: bool = False) -> None:
+        self.board = Board.create(3, 64, 16)
+        self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.said = Said()
+        self.loop = Loop(self.said.error)
+        self.listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        for listener in self.listeners:
+            listener.setblocking(False)
+        asking = Ranges([(0, 2**32 - 1, Verdict.ASK)], []) if names else None
+        rows = [open_row(self.board) for _ in range(2)]
+        programs = [program(rows[0], "/bin/echo", "hello", ranges=asking), program(rows[1], builtin=1)]
+        self.ended: list[tuple[str, int]] = []
+        self.reader = self.board.reader()
+        self.generation = Generation(
+            self.board, self.loop, self.said,  # type: ignore[arg-type]
+            Duties(
+                acceptors=2,
+                programs=[(self.listeners[0].fileno(), programs[0])],
+                builtins=[(self.listeners[1].fileno(), programs[1])],
+                tables={rows[0]: compile_access(("localhost",), None, lambda name: None)} if names else {},
+                asks_itself=False,
+                services=[],
+                metrics=None,
+                reader=self.reader,
+                version="0",
+            ),
+            self.role_ended,
+        )  # fmt: skip
+
+    def role_ended(self, role: Role, status: int) -> None:
+        self.ended.append((role.title, os.waitstatus_to_exitcode(status)))
+        if role.section is not None:
+            self.board.adopt(role.section, 0)
+            self.board.section_release(role.section)
+
+    def titles(self) -> list[str]:
+        return sorted(role.title for role, _ in self.generation.roles.values())
+
+    def pid(self, title: str) -> int:
+        (found,) = (pid for pid, (role, _) in self.generation.roles.items() if role.title == title)
+        return found
+
+    def until(self, condition: Callable[[], object]) -> None:
+        guard = self.loop.later(PATIENCE, self.loop.stop)
+
+        def look() -> None:
+            if condition():
+                self.loop.stop()
+            else:
+                self.loop.later(0.002, look)
+
+        look()
+        if not condition():
+            self.loop.run()
+        guard.cancel()
+        assert condition(), self.said.lines
+
+    def answer(self, which: int, says: bytes = b"") -> bytes:
+        with socket.create_connection(self.listeners[which].getsockname(), PATIENCE) as client:
+            if says:
+                client.sendall(says)
+            return client.recv(100)
+
+    def close(self) -> None:
+        self.generation.abandon()
+        self.until(lambda: not self.generation.roles)
+        while has_children():  # servers of acceptors that are gone are nobody's here
+            os.waitpid(-1, 0)
+        for listener in self.listeners:
+            listener.close()
+        for descriptor in (self.reader, self.board.wake, self.board.fd):
+            os.close(descriptor)
+        signal.set_wakeup_fd(-1)
+
+
+@pytest.fixture
+def kit() -> Iterator[Kit]:
+    made = Kit()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def named() -> Iterator[Kit]:
+    made = Kit(names=True)
+    yield made
+    made.close()
+
+
+def test_roles(kit: Kit) -> None:
+    assert kit.titles() == ["acceptor 1", "acceptor 2", "relay"]
+    assert kit.generation.accepts
+    assert kit.generation.accepting == {kit.listeners[0].fileno()}
+    sections = [role.section for role, _ in kit.generation.roles.values()]
+    assert len({*sections}) == 3
+    assert kit.answer(0) == b"hello\n"
+    assert kit.answer(1, b"echo") == b"echo"
+
+
+@pytest.mark.parametrize("title", ["acceptor 1", "relay"])
+def test_another_takes_the_place_of_one_that_dies(kit: Kit, title: str) -> None:
+    old = kit.pid(title)
+    os.kill(old, signal.SIGKILL)
+    kit.until(lambda: kit.ended and title in kit.titles())
+    assert kit.ended == [(title, -signal.SIGKILL)]
+    assert kit.pid(title) != old
+    (told,) = kit.said.lines
+    assert told == f"{title} (pid {old}) ended by signal 9; another takes its place"
+    assert kit.answer(0) == b"hello\n"
+    assert kit.answer(1, b"echo") == b"echo"
+
+
+def test_one_that_keeps_dying_waits(kit: Kit) -> None:
+    """At once after the first time; then with growing pauses."""
+    for _ in range(2):
+        before = len(kit.ended)
+        kit.until(lambda: "relay" in kit.titles())
+        os.kill(kit.pid("relay"), signal.SIGKILL)
+        kit.until(lambda before=before: len(kit.ended) > before)
+    assert "relay" not in kit.titles()
+    kit.until(lambda: "relay" in kit.titles())
+
+
+def test_retired(kit: Kit) -> None:
+    """All leave with status 0 and none is replaced."""
+    kit.generation.retire()
+    kit.until(lambda: not kit.generation.roles)
+    assert sorted(kit.ended) == [("acceptor 1", 0), ("acceptor 2", 0), ("relay", 0)]
+    assert not kit.generation.accepts
+    assert kit.said.lines == []
+
+
+def test_retired_after_what_is_in_hand(kit: Kit) -> None:
+    with socket.create_connection(kit.listeners[1].getsockname(), PATIENCE) as client:
+        client.sendall(b"1")
+        assert client.recv(1) == b"1"
+        kit.generation.retire()
+        kit.until(lambda: kit.titles() == ["relay"])
+        client.sendall(b"2")
+        assert client.recv(1) == b"2"
+    kit.until(lambda: not kit.generation.roles)
+
+
+def test_a_role_that_dies_in_retirement_is_not_replaced(kit: Kit) -> None:
+    with socket.create_connection(kit.listeners[1].getsockname(), PATIENCE) as client:
+        client.sendall(b"1")
+        assert client.recv(1) == b"1"
+        kit.generation.retire()
+        kit.until(lambda: kit.titles() == ["relay"])
+        os.kill(kit.pid("relay"), signal.SIGKILL)
+        kit.until(lambda: not kit.generation.roles)
+
+
+def test_abandoned(kit: Kit) -> None:
+    """At once, whatever is in hand."""
+    with socket.create_connection(kit.listeners[1].getsockname(), PATIENCE) as client:
+        client.sendall(b"1")
+        assert client.recv(1) == b"1"
+        kit.generation.abandon()
+        kit.until(lambda: not kit.generation.roles)
+
+
+class TestDoorman:
+    def test_is_there_when_names_decide(self, named: Kit) -> None:
+        assert named.titles() == ["acceptor 1", "acceptor 2", "doorman", "relay"]
+
+    def test_dies_and_is_replaced(self, named: Kit) -> None:
+        os.kill(named.pid("doorman"), signal.SIGKILL)
+        named.until(lambda: named.ended and "doorman" in named.titles())
+        assert named.ended == [("doorman", -signal.SIGKILL)]
+
+    def test_leaves_after_the_others(self, named: Kit) -> None:
+        named.generation.retire()
+        named.until(lambda: not named.generation.roles)
+        assert named.ended[-1] == ("doorman", 0)
+        assert len(named.ended) == 4

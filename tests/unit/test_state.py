@@ -1,0 +1,93 @@
+"""The supervisor's state, gathered for a dump."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fastinetd import __version__
+from fastinetd._admit import Accounts
+from fastinetd._board import Board
+from fastinetd.config.model import Place, Rate, Service
+from fastinetd.dump import ServiceState
+from fastinetd.rows import Installed
+from fastinetd.sockets import Endpoint
+from fastinetd.state import dump_state, gather
+from support.core import HOUR, program
+
+ENDPOINT = Endpoint(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", 7000)
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Any]:
+    """As much of a supervisor as is asked."""
+    board = Board.create(2, 8, 1)
+    row = board.row_claim()
+    board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_increment=HOUR, rate_tolerance=HOUR,
+                     rate_pause=0, max_load=0.0)
+    board.row_times(row, 0, 2**62)
+    board.row_enable(row, True)
+    service = Service("web", "web-1", Place("x.conf", 1), server="/bin/true", argv=("true",), rate=Rate(2, 7200.0))
+    planned: Any = SimpleNamespace(service=service, endpoints=(ENDPOINT,), id="web-1")
+    installed = Installed(row, planned, program(row))
+
+    class Rows(list[Installed]):
+        def __init__(self) -> None:
+            super().__init__([installed])
+            self.by_row = {row: installed}
+
+    open_sockets = [socket.socket()]
+    role: Any = SimpleNamespace(title="acceptor 1")
+    yield SimpleNamespace(
+        board=board, rows=Rows(), listeners=SimpleNamespace(of=lambda endpoint: open_sockets),
+        retiring=[], generation=SimpleNamespace(roles={77: (SimpleNamespace(title="acceptor 1", pid=77), role)}),
+        options=SimpleNamespace(source="x.conf", process_limit=9), journal=SimpleNamespace(lost=3),
+        open_sockets=open_sockets, installed=installed,
+    )  # fmt: skip
+    for one in open_sockets:
+        one.close()
+    os.close(board.fd)
+
+
+def test_gathered(supervisor: Any) -> None:
+    state = gather(supervisor)
+    (service,) = state.services
+    assert (service.service.id, service.state, service.port) == ("web-1", ServiceState.ACTIVE, 7000)
+    assert service.descriptors == (supervisor.open_sockets[0].fileno(),)
+    assert state.version == __version__
+    assert state.config_file == "x.conf"
+    assert state.roles == (("acceptor 1", 77),)
+    assert (state.process_limit, state.lost_records, state.servers) == (9, 3, ())
+    assert 0 < state.descriptors_free < state.max_descriptors
+
+
+def test_servers(supervisor: Any) -> None:
+    accounts = Accounts(supervisor.board, 0)
+    slot = accounts.admit(supervisor.installed.program, bytes([10, 0, 0, 1]), 4000)[1]
+    (server,) = gather(supervisor).servers
+    assert (server.address, server.port) == ("10.0.0.1", 4000)
+    assert gather(supervisor).services[0].running == 1
+    accounts.drop(slot)
+
+
+def test_states(supervisor: Any) -> None:
+    accounts = Accounts(supervisor.board, 0)
+    for _ in range(2):  # the rate's whole count
+        accounts.admit(supervisor.installed.program, bytes([10, 0, 0, 1]))
+    assert gather(supervisor).services[0].state is ServiceState.SUSPENDED
+    supervisor.board.row_limits(supervisor.installed.row, instances=None, per_source=None, over_rate=0,
+                                rate_increment=0, rate_tolerance=0, rate_pause=0, max_load=0.0)
+    assert gather(supervisor).services[0].state is ServiceState.ACTIVE
+    supervisor.open_sockets.pop().close()
+    assert gather(supervisor).services[0].state is ServiceState.NOT_STARTED
+
+
+def test_written(supervisor: Any, tmp_path: Any) -> None:
+    path = tmp_path / "dump"
+    dump_state(supervisor, str(path))
+    assert "web-1" in path.read_text()
