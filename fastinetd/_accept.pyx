@@ -155,17 +155,13 @@ cdef class Keeper:
 
     def start(self, Program program, int fd, bytes address=b"", int port=0, bint vouched=False) -> tuple:
         """Start a wait service's server on its socket `fd` (borrowed), for a peer whose address (4 or 16 bytes) may be
-        known; `vouched`: the doorman has admitted its name. Returns (verdict, slot, pid); the slot is -1 and the pid a negative errno when the start failed."""
+        known; `vouched`: the doorman has admitted its name. Returns (verdict, slot, pid); the slot is -1 and the pid a
+        negative errno when the start failed."""
         cdef Peer peer
         cdef u32 slot = 0
         cdef View *b = &self.board.view
-        cdef int i, number
-        cdef const u8 *raw = <const u8 *> (<const char *> address)
-        memset(&peer, 0, sizeof(peer))
-        peer.family = AF_INET if len(address) == 4 else AF_INET6 if len(address) == 16 else 0
-        peer.port = port
-        for i in range(len(address)):
-            peer.address[i] = raw[i]
+        cdef int number
+        make_peer(&peer, address, port)
         cdef Verdict verdict = decide(b, &program.target, &peer)
         if verdict == ASK and vouched:
             verdict = ADMIT
@@ -182,13 +178,7 @@ cdef class Keeper:
     def refuse(self, Program program, verdict: Verdict, bytes address=b"", int port=0) -> None:
         """Count and record a refusal that `start` returned."""
         cdef Peer peer
-        cdef int i
-        cdef const u8 *raw = <const u8 *> (<const char *> address)
-        memset(&peer, 0, sizeof(peer))
-        peer.family = AF_INET if len(address) == 4 else AF_INET6 if len(address) == 16 else 0
-        peer.port = port
-        for i in range(len(address)):
-            peer.address[i] = raw[i]
+        make_peer(&peer, address, port)
         refused(&self.board.view, self.section, &program.target, &peer, verdict)
 
     def recognise(self, Program program, u32 slot) -> None:

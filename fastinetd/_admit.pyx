@@ -302,6 +302,8 @@ def address_verdict_of(Program program, bytes address, int port=0) -> Verdict:
 
 
 cdef void make_peer(Peer *peer, bytes address, int port) noexcept:
+    """A peer from 4 or 16 bytes in network order; any other length is an unknown one."""
+    cdef int i
     cdef u8 *raw = <u8 *> (<char *> address)
     peer.family = AF_INET if len(address) == 4 else AF_INET6 if len(address) == 16 else 0
     for i in range(16):

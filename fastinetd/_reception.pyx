@@ -20,10 +20,10 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastinetd._admit cimport address_verdict, decide, pool_open, refused, take_slot
+from fastinetd._admit cimport decide, pool_open, refused, take_slot
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
-from fastinetd._program cimport Peer, Program, Range4, Target, peer_of
+from fastinetd._program cimport Peer, Program, Target, peer_of
 from fastinetd._reception cimport *
 
 cdef enum:

@@ -11,12 +11,12 @@ Rules of this file
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from fastinetd._admit cimport decide, drop_slot, ended, refused, slot_free, started
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
-from fastinetd._program cimport Peer, Program, Target, peer_of
+from fastinetd._program cimport Peer, Target, peer_of
 from fastinetd._reception cimport *
 
 cdef enum:
