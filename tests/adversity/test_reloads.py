@@ -68,7 +68,7 @@ def test_storm(launch: Launch, keep: Keep[Any], folder: Path, waiter: Path) -> N
     assert listeners()[port] == inode
     daemon.reload(base + faces[0])
     assert [ask(one), ask(two)] == [b"one\n", b"two\n"]
-    assert not listens(udp, "udp")
+    wait_for(lambda: not listens(udp, "udp"), "the datagram service's socket is closed")
     await_balance(log, "busy", len(load.answers))
     for client in lasting:
         client.close()
@@ -87,7 +87,7 @@ def test_records_of_removed_services(launch: Launch, folder: Path) -> None:
     for _ in range(8):
         assert [ask(port) for _ in range(40)] == [HELLO] * 40
         daemon.reload(gone)
-        assert not listens(port)
+        wait_for(lambda: not listens(port), "its listener is closed")
         daemon.reload(gone + there)
     await_balance(log, "brief", 320)
     consistent(daemon)
