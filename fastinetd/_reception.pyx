@@ -54,6 +54,7 @@ cdef class Reception:
         """`listeners`: (descriptor, Program), descriptors borrowed. `control` and `doorman` (or -1) are borrowed too."""
         cdef Program program
         cdef u32 i
+        cdef int low
         self.board, self.section, self.control, self.doorman = board, section, control, doorman
         self.b = &board.view
         self.programs = [program for _, program in listeners]
@@ -65,9 +66,11 @@ cdef class Reception:
             self.listeners[i].fd, self.listeners[i].target = fd, &program.target
         for i in range(QUESTIONS):
             self.questions[i].fd = -1
-        self.epoll = fcntl(epoll_create1(EPOLL_CLOEXEC), F_DUPFD_CLOEXEC, 64)
+        low = epoll_create1(EPOLL_CLOEXEC)
+        self.epoll = fcntl(low, F_DUPFD_CLOEXEC, 64)
         if self.epoll < 0:
             raise OSError(errno, "epoll_create1")
+        close(low)
         for i in range(self.count):
             if self.watch(self.listeners[i].fd, ON_LISTENER, i, EPOLLIN | EPOLLEXCLUSIVE) < 0:
                 raise OSError(errno, "epoll_ctl")

@@ -117,6 +117,7 @@ cdef class Relay(Reception):
             if session.fd < 0:
                 break
         else:
+            rate_give(&self.b.rows[listener.target.row])
             drop_slot(self.b, self.section, &self.pool, slot)
             self.refuse(listener, fd, peer, SLOTS_FULL)
             return
@@ -170,7 +171,7 @@ cdef class Relay(Reception):
         if session.kind == CHARGEN and self.gone(session):
             self.finish(index)
             return
-        wanted = EPOLLOUT if session.begin < session.end else EPOLLIN
+        wanted = EPOLLOUT if session.begin < session.end or session.kind == CHARGEN else EPOLLIN
         if session.kind == CHARGEN:
             wanted |= EPOLLRDHUP
         self.look(session, index, wanted)

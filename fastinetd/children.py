@@ -24,6 +24,9 @@ HEIR = 0
 MANY = 500
 """Servers looked at between two drains: they write at most two records each, and a drain takes 1,024."""
 
+COUNT_AGAIN = 0.2
+"""Seconds until the next attempt to count when a process was stopped while it counted."""
+
 Ended = Callable[[], None]
 
 
@@ -46,14 +49,16 @@ class Children:
     """Which child is in which slot, and who wants to know of its end."""
 
     def __init__(self, board: Board, keeper: Keeper, program_of: Callable[[int], Program | None],
-                 is_role: Callable[[int], bool], drain: Callable[[], object]) -> None:
+                 is_role: Callable[[int], bool], drain: Callable[[], object],
+                 later: Callable[[float, Callable[[], None]], object]) -> None:
         """`program_of` gives a row's Program; `is_role` tells role processes, which are not touched here; `drain`
-        makes room in the journal."""
+        makes room in the journal; `later` is the loop's."""
         self._board = board
         self._keeper = keeper
         self._program_of = program_of
         self._is_role = is_role
         self._drain = drain
+        self._later = later
         self._since_drain = 0
         self._slots: dict[int, tuple[int, Ended | None]] = {}
 
@@ -76,6 +81,8 @@ class Children:
                 self._board.recount()
         finally:
             self._board.open_gate()
+        if not sure:
+            self._later(COUNT_AGAIN, self._recount)
         for slot, pid, state in adopted:
             program = self._program_of(self._board.slot_row(slot))
             if state == SlotState.TAKEN and program is not None:
@@ -84,6 +91,14 @@ class Children:
                 self._slots[pid] = (slot, None)
         self.reap()
         return len(adopted)
+
+    def _recount(self) -> None:
+        """Count again what could not be counted because another process was stopped in the midst of counting."""
+        if self._board.close_gate(set()):
+            self._board.recount()
+        else:
+            self._later(COUNT_AGAIN, self._recount)
+        self._board.open_gate()
 
     def _end(self, slot: int) -> bool:
         """Account for a slot's server if it has ended. Thousands may end at once: the journal is drained meanwhile."""

@@ -83,7 +83,9 @@ class Supervisor:
         self.rows = Rows(self.board, self.loop)
         self.listeners = Listeners(self.loop, messages, self._regenerate)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
-        self.children = Children(self.board, self.keeper, self._program_of, self._is_role, lambda: self.records.drain())
+        self.children = Children(
+            self.board, self.keeper, self._program_of, self._is_role, lambda: self.records.drain(), self.loop.later
+        )
         self.questions = Questions(self.loop)
         self.waiting = WaitServices(self.board, self.loop, self.keeper, self.children, self.questions)
         self.journal = Journal(messages)

@@ -111,7 +111,6 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "no-port": (_E, "{name}/{protocol} is not in /etc/services; write `port = NUMBER` and `type = UNLISTED`"),
     "unlisted": (_W, "{name}/{protocol} is not in /etc/services, the port as written counts; write `type = UNLISTED`"),
     "other-port": (_W, "{name}/{protocol} is port {listed} in /etc/services, the port as written counts; write `type = UNLISTED`"),
-    "no-protocol": (_E, "there is no protocol {value!r} in /etc/protocols; write tcp, udp or unix"),
     "raw-socket": (_E, "socket type {value} is not served; write stream or dgram"),
     "unix-without-path": (_E, "a unix socket needs an absolute path of at most {most} bytes; write `bind = /PATH`"),
     "bad-address-entry": (_W, "{name}: {value!r} {reason} and does not count; {remedy}"),

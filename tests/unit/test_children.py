@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -40,9 +40,10 @@ class Kit:
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         self.roles: set[int] = set()
         self.drained = 0
+        self.later: list[Callable[[], None]] = []
         self.children = Children(
             self.board, self.keeper, lambda row: self.sleeper if row == self.row else None, self.roles.__contains__,
-            self.drain,
+            self.drain, lambda seconds, callback: self.later.append(callback),
         )  # fmt: skip
         self.null = os.open(os.devnull, os.O_RDWR)
 

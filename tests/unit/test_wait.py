@@ -48,7 +48,8 @@ class Kit:
         self.troubles: list[str] = []
         self.loop = Loop(self.troubles.append)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
-        self.children = Children(self.board, self.keeper, lambda row: None, lambda pid: False, self.board.drain)
+        self.children = Children(self.board, self.keeper, lambda row: None, lambda pid: False, self.board.drain,
+                                 self.loop.later)
         self.questions = Questions()
         self.loop.on_signal(signal.SIGCHLD, self.children.reap)
         self.services = WaitServices(
