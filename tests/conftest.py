@@ -28,6 +28,10 @@ class Launch(Protocol):
     ) -> Daemon: ...  # fmt: skip
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+
+
 def missing(what: str) -> None:
     """Skip, with the reason; where everything must be tested (CI is set) it is a failure."""
     if IN_CI:

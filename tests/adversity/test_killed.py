@@ -35,7 +35,7 @@ from adversity.harm import (
 
 from support.clients import Held, ask, connect, free_port, read_all
 from support.daemon import records
-from support.proc import listens, wait_for
+from support.proc import listens, process, wait_for
 from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -101,6 +101,7 @@ def test_acceptors_stopped(launch: Launch, keep: Keep[Any], folder: Path) -> Non
     clients = [keep(Held(held)) for _ in range(4)]
     for victim in acceptors(daemon)[:2]:
         os.kill(victim, signal.SIGSTOP)
+        wait_for(lambda pid=victim: (each := process(pid)) and each.state == "T", "stopped")  # type: ignore[misc]
         assert [ask(port, timeout=10) for _ in range(20)] == [HELLO] * 20
         assert not keep(Held(held)).admitted
         consistent(daemon)
