@@ -82,7 +82,6 @@ def test_never_reading(launch: Launch, keep: Keep[Any], need: Need) -> None:
     assert ticks(relay) - before <= 10, "it spins"
 
 
-@pytest.mark.xfail(strict=False, reason="the relay watches for the client's bytes after a full turn of its own")
 def test_chargen_goes_on(launch: Launch) -> None:
     """A reader who keeps up gets as much as it wants."""
     port = free_port()
