@@ -86,7 +86,7 @@ cdef class Acceptor(Reception):
 
     def __init__(self, Board board, int section, listeners, int control, int doorman):
         super().__init__(board, section, listeners, control, doorman)
-        self.pidfds = <i32 *> malloc(board.view.header.slots * sizeof(i32))
+        self.pidfds = <i32 *> malloc(board.view.slot_count * sizeof(i32))
         if self.pidfds == NULL:
             raise MemoryError
 
@@ -114,9 +114,12 @@ cdef class Acceptor(Reception):
             return
         pidfd = self.pidfds[index]
         self.await_room()
-        if end_server(self.b, self.section, &self.pool, index):
-            epoll_ctl(self.epoll, EPOLL_CTL_DEL, pidfd, NULL)
-            close(pidfd)
+        if not end_server(self.b, self.section, &self.pool, index):
+            # It ended, but cannot be waited for yet (somebody traces it): look at it from time to time instead.
+            self.pidfds[index] = -1
+            self.unwatched += 1
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, pidfd, NULL)
+        close(pidfd)
 
     cdef void look_after(self) noexcept nogil:
         """Servers that could not be watched, for want of descriptors or memory, are looked at from time to time."""
@@ -126,7 +129,7 @@ cdef class Acceptor(Reception):
         if not self.unwatched or now < self.look_at:
             return
         self.look_at = now + 100000000
-        for i in range(load32(&self.b.header.slots_high)):
+        for i in range(slots_high(self.b)):
             s = &self.b.slots[i]
             if section_of(s) == self.section and state_of(s) == RUNNING and self.pidfds[i] < 0:
                 self.await_room()

@@ -115,7 +115,7 @@ cdef Verdict decide(View *b, Target *target, const Peer *peer) noexcept nogil:
 
 cdef int pool_open(Pool *pool, View *b) noexcept nogil:
     """Room for this process's free slots. Returns 0, or ENOMEM."""
-    pool.stack = <u32 *> malloc(b.header.slots * sizeof(u32))
+    pool.stack = <u32 *> malloc(b.slot_count * sizeof(u32))
     pool.depth = pool.cursor = 0
     return 0 if pool.stack != NULL else ENOMEM
 
@@ -123,14 +123,16 @@ cdef int pool_open(Pool *pool, View *b) noexcept nogil:
 cdef i64 slot_find(View *b, Pool *pool, u32 section) noexcept nogil:
     """Take a free slot; -1 when there is none."""
     cdef u32 slot, i, high
+    if load32(&b.header.live) >= b.slot_count:
+        return -1
     while pool.depth:
         pool.depth -= 1
         slot = pool.stack[pool.depth]
         if cas32(&b.slots[slot].word, FREE, TAKEN | section << 8):
             return slot
-    for i in range(b.header.slots):
+    for i in range(b.slot_count):
         slot = pool.cursor
-        pool.cursor = 0 if slot + 1 == b.header.slots else slot + 1
+        pool.cursor = 0 if slot + 1 == b.slot_count else slot + 1
         if load32(&b.slots[slot].word) == FREE and cas32(&b.slots[slot].word, FREE, TAKEN | section << 8):
             while True:
                 high = load32(&b.header.slots_high)
@@ -143,7 +145,7 @@ cdef void slot_free(View *b, Pool *pool, u32 slot) noexcept nogil:
     """The slot's server is reaped, or never came to be."""
     b.slots[slot].pid = 0
     set_state(&b.slots[slot], FREE, 0)
-    if pool.depth < b.header.slots:
+    if pool.depth < b.slot_count:
         pool.stack[pool.depth] = slot
         pool.depth += 1
 
@@ -200,6 +202,8 @@ cdef Verdict take_slot(View *b, u32 section, Pool *pool, Target *target, const P
 cdef void count_out(View *b, u32 slot) noexcept nogil:
     """Take back what take_slot counted. Between enter and leave."""
     cdef Slot *s = &b.slots[slot]
+    if not sound(b, s):
+        return
     give_one(&b.rows[s.row].live)
     give_one(&b.header.live)
     if s.source:
@@ -264,23 +268,23 @@ cdef void start_failed(View *b, u32 section, Pool *pool, Target *target, u32 slo
 cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:
     """The server ended: count it out and write its EXIT record. `code` is siginfo's si_code, 0 when nobody saw it end."""
     cdef Slot *s = &b.slots[slot]
-    cdef Counters *counters = counters_of(b, section, s.row)
+    cdef u32 row = s.row
+    cdef Counters *counters
     cdef Record *record
     cdef u64 lasted = now_monotonic() - s.started
     cdef Status kind = UNKNOWN
+    if row >= b.row_count:
+        return
+    counters = counters_of(b, section, row)
     if code == CLD_EXITED:
         kind = SUCCESS if status == 0 else FAILURE
     elif code == CLD_KILLED or code == CLD_DUMPED:
         kind = SIGNAL
-    counters.exits[<int> kind] += 1
-    counters.user_us += user_us
-    counters.system_us += system_us
-    count_session(counters, lasted)
     enter(b, section)
     count_out(b, slot)
     if s.log_success & (SHOW_EXIT | SHOW_DURATION):
         record = journal_next(b, section)
-        record.row, record.kind, record.pid, record.fields = s.row, EXIT, s.pid, s.log_success
+        record.row, record.kind, record.pid, record.fields = row, EXIT, s.pid, s.log_success
         record.value, record.signalled = status, kind == SIGNAL
         record.seconds = <u32> (lasted // 1000000000)
         tell_peer(record, s.address, s.family, s.port)
@@ -290,6 +294,10 @@ cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_u
         set_state(s, ENDED, section)
         wake_supervisor(b)
     leave(b, section)
+    counters.exits[<int> kind] += 1
+    counters.user_us += user_us
+    counters.system_us += system_us
+    count_session(counters, lasted)
 
 
 # ---- for tests, benchmarks and the supervisor ----

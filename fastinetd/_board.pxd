@@ -163,6 +163,13 @@ cdef struct Section:
     Record journal[RECORDS]
 
 cdef struct View:
+    # Sizes and key are copies of the header's: processes without privileges write the Board, and nobody else's pointer
+    # arithmetic may hang on what they write. For the same reason rows, pids and high-water marks are checked when read.
+    u32 row_count
+    u32 slot_count
+    u32 section_count
+    u32 bucket_mask
+    u64 key[2]
     u8 *base
     Header *header
     Row *rows
@@ -174,7 +181,7 @@ cdef struct View:
 
 
 cdef inline Counters *counters_of(View *b, u32 section, u32 row) noexcept nogil:
-    return &b.counters[<u64> section * b.header.rows + row]
+    return &b.counters[<u64> section * b.row_count + row]
 
 
 cdef inline u32 state_of(Slot *slot) noexcept nogil:
@@ -187,6 +194,21 @@ cdef inline u32 section_of(Slot *slot) noexcept nogil:
 
 cdef inline void set_state(Slot *slot, u32 state, u32 section) noexcept nogil:
     store32(&slot.word, state | section << 8)
+
+
+cdef inline u32 slots_high(View *b) noexcept nogil:
+    cdef u32 high = load32(&b.header.slots_high)
+    return high if high < b.slot_count else b.slot_count
+
+
+cdef inline u32 sections_high(View *b) noexcept nogil:
+    cdef u32 high = load32(&b.header.sections_high)
+    return high if high < b.section_count else b.section_count
+
+
+cdef inline bint sound(View *b, Slot *slot) noexcept nogil:
+    """Whether a slot's row is one there is."""
+    return slot.row < b.row_count
 
 
 # ---- the gate ----
@@ -275,10 +297,10 @@ cdef inline u64 rotated(u64 x, int bits) noexcept nogil:
 
 cdef inline u64 source_hash(View *b, u32 row, const u8 *address, u16 family) noexcept nogil:
     """A keyed hash of service and address (SipHash-1-3's round on three words); never 0."""
-    cdef u64 v0 = b.header.hash_key[0] ^ 0x736F6D6570736575ULL
-    cdef u64 v1 = b.header.hash_key[1] ^ 0x646F72616E646F6DULL
-    cdef u64 v2 = b.header.hash_key[0] ^ 0x6C7967656E657261ULL
-    cdef u64 v3 = b.header.hash_key[1] ^ 0x7465646279746573ULL
+    cdef u64 v0 = b.key[0] ^ 0x736F6D6570736575ULL
+    cdef u64 v1 = b.key[1] ^ 0x646F72616E646F6DULL
+    cdef u64 v2 = b.key[0] ^ 0x6C7967656E657261ULL
+    cdef u64 v3 = b.key[1] ^ 0x7465646279746573ULL
     cdef u64 words[4]
     cdef u64 m
     cdef int i
@@ -307,7 +329,7 @@ cdef inline u64 source_hash(View *b, u32 row, const u8 *address, u16 family) noe
 
 
 cdef inline u64 *bucket_of(View *b, u64 source) noexcept nogil:
-    return &b.sources[(source & (b.header.buckets - 1)) * WAYS]
+    return &b.sources[(source & b.bucket_mask) * WAYS]
 
 
 cdef inline bint source_give(View *b, u64 source) noexcept nogil:

@@ -192,6 +192,9 @@ cdef class Board:
     cdef void find_parts(self) noexcept:
         cdef Header *h = self.view.header
         cdef u64 at = PAGE
+        self.view.row_count, self.view.slot_count, self.view.section_count = h.rows, h.slots, h.sections
+        self.view.bucket_mask = h.buckets - 1
+        memcpy(self.view.key, h.hash_key, sizeof(self.view.key))
         self.view.rows = <Row *> (self.view.base + at)
         at += (h.rows * sizeof(Row) + PAGE - 1) // PAGE * PAGE
         self.view.slots = <Slot *> (self.view.base + at)
@@ -216,11 +219,11 @@ cdef class Board:
 
     @property
     def rows(self) -> int:
-        return self.view.header.rows
+        return self.view.row_count
 
     @property
     def slots(self) -> int:
-        return self.view.header.slots
+        return self.view.slot_count
 
     @property
     def live(self) -> int:
@@ -272,17 +275,17 @@ cdef class Board:
     def row_claim(self) -> int:
         """A free row, zeroed but for its counters. Raises LookupError when all are in use."""
         cdef u32 i
-        for i in range(self.view.header.rows):
+        for i in range(self.view.row_count):
             if not self.view.rows[i].used:
                 memset(&self.view.rows[i], 0, sizeof(Row))
                 self.view.rows[i].used = 1
                 return i
-        raise LookupError(f"more than {self.view.header.rows} services")
+        raise LookupError(f"more than {self.view.row_count} services")
 
     def row_release(self, u32 row) -> None:
         """Free a row whose service is gone and whose servers have ended; its counters start at 0 for the next."""
         cdef u32 section
-        for section in range(self.view.header.sections_high):
+        for section in range(sections_high(&self.view)):
             memset(counters_of(&self.view, section, row), 0, sizeof(Counters))
         store32(&self.view.rows[row].enabled, 0)
         store32(&self.view.rows[row].used, 0)
@@ -328,7 +331,7 @@ cdef class Board:
     def section_claim(self, int owner) -> int:
         """A free section for process `owner` (0: to be set by section_own). Raises LookupError when all are in use."""
         cdef u32 i
-        for i in range(self.view.header.sections):
+        for i in range(self.view.section_count):
             if not self.view.sections[i].owner:
                 self.view.sections[i].owner = owner if owner else 0xFFFFFFFF
                 if i >= self.view.header.sections_high:
@@ -350,7 +353,7 @@ cdef class Board:
         """Records not yet drained, over all sections."""
         cdef u32 i
         cdef u64 total = 0
-        for i in range(self.view.header.sections_high):
+        for i in range(sections_high(&self.view)):
             total += load64(&self.view.sections[i].head) - load64(&self.view.sections[i].tail)
         return total
 
@@ -361,7 +364,7 @@ cdef class Board:
         cdef Record *r
         cdef u64 tail, head
         records = []
-        for i in range(self.view.header.sections_high):
+        for i in range(sections_high(&self.view)):
             s = &self.view.sections[i]
             tail, head = s.tail, load64(&s.head)
             if head - tail > <u64> most:
@@ -383,7 +386,7 @@ cdef class Board:
         cdef Slot *s
         cdef i64 only = -1 if section is None else section
         found = []
-        for i in range(load32(&self.view.header.slots_high)):
+        for i in range(slots_high(&self.view)):
             s = &self.view.slots[i]
             if state_of(s) != FREE and (only < 0 or section_of(s) == only):
                 found.append(SlotTuple(i, state_of(s), section_of(s), s.pid, s.row, s.started / 1e9,
@@ -398,7 +401,7 @@ cdef class Board:
         """The slot of a running server, or -1."""
         cdef u32 i
         cdef Slot *s
-        for i in range(load32(&self.view.header.slots_high)):
+        for i in range(slots_high(&self.view)):
             s = &self.view.slots[i]
             if s.pid == pid and state_of(s) != FREE:
                 return i
@@ -409,11 +412,11 @@ cdef class Board:
         cdef u32 i
         cdef Slot *s
         adopted = []
-        for i in range(load32(&self.view.header.slots_high)):
+        for i in range(slots_high(&self.view)):
             s = &self.view.slots[i]
             if state_of(s) == FREE or section_of(s) != section:
                 continue
-            if s.pid == 0:
+            if s.pid == 0 and state_of(s) == TAKEN:
                 set_state(s, FREE, 0)
                 continue
             adopted.append((i, s.pid, SlotState(state_of(s))))
@@ -425,7 +428,7 @@ cdef class Board:
         cdef u32 i
         cdef u64 end = now_monotonic() + 50000000
         store32(&self.view.header.gate, 1)
-        for i in range(self.view.header.sections_high):
+        for i in range(sections_high(&self.view)):
             if i in dead:
                 continue
             while self.view.sections[i].owner and load32(&self.view.sections[i].inside):
@@ -442,12 +445,12 @@ cdef class Board:
         cdef u32 i, total = 0
         cdef Slot *s
         cdef View *b = &self.view
-        memset(b.sources, 0, <u64> b.header.buckets * WAYS * 8)
-        for i in range(b.header.rows):
+        memset(b.sources, 0, <u64> (b.bucket_mask + 1) * WAYS * 8)
+        for i in range(b.row_count):
             b.rows[i].live = 0
-        for i in range(b.header.slots_high):
+        for i in range(slots_high(b)):
             s = &b.slots[i]
-            if state_of(s) != TAKEN and state_of(s) != RUNNING:
+            if (state_of(s) != TAKEN and state_of(s) != RUNNING) or not sound(b, s):
                 continue
             b.rows[s.row].live += 1
             total += 1
@@ -460,13 +463,13 @@ cdef class Board:
         cdef u32 i, total = 0
         cdef Slot *s
         counts = {}
-        for i in range(load32(&self.view.header.slots_high)):
+        for i in range(slots_high(&self.view)):
             s = &self.view.slots[i]
-            if state_of(s) == TAKEN or state_of(s) == RUNNING:
+            if (state_of(s) == TAKEN or state_of(s) == RUNNING) and sound(&self.view, s):
                 counts[s.row] = counts.get(s.row, 0) + 1
                 total += 1
         return total == load32(&self.view.header.live) and all(
-            load32(&self.view.rows[row].live) == count for row, count in counts.items())
+            load32(&self.view.rows[i].live) == counts.get(i, 0) for i in range(self.view.row_count))
 
     # ---- counters ----
 
@@ -478,7 +481,7 @@ cdef class Board:
         cdef u64 *of
         cdef u32 section, i
         memset(&total, 0, sizeof(total))
-        for section in range(self.view.header.sections_high):
+        for section in range(sections_high(&self.view)):
             part = counters_of(&self.view, section, row)
             of = <u64 *> part
             for i in range(<u32> (sizeof(Counters) // 8)):

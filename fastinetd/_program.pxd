@@ -49,6 +49,7 @@ cdef struct Target:
     u32 log_failure
     u32 builtin  # the relay's; NOT_BUILTIN for a program
     bint unix_socket
+    bint asks  # for some clients the doorman must be asked
     u32 count4
     u32 count6
     Range4 *ranges4
@@ -62,6 +63,7 @@ cdef class Ranges:
     cdef Range6 *ranges6
     cdef u32 count4
     cdef u32 count6
+    cdef bint asks
 
 
 cdef class Program:

@@ -8,6 +8,7 @@ written into buffers of this process that the first entries of every environment
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
 
+from fastinetd._board cimport ASK
 from fastinetd._linux cimport *
 from fastinetd._program cimport *
 
@@ -126,6 +127,7 @@ cdef class Ranges:
     def __cinit__(self, ranges4, ranges6):
         """`ranges4` and `ranges6`: (first, last, verdict) with addresses as integers, sorted and disjoint."""
         cdef u32 i
+        self.asks = any(verdict == ASK for _, _, verdict in [*ranges4, *ranges6])
         self.count4, self.count6 = len(ranges4), len(ranges6)
         self.ranges4 = <Range4 *> array(self.count4, sizeof(Range4))
         self.ranges6 = <Range6 *> array(self.count6, sizeof(Range6))
@@ -165,7 +167,7 @@ cdef class Program:
         if ranges is not None:
             r = ranges
             self.kept.append(r)
-            t.ranges4, t.ranges6, t.count4, t.count6 = r.ranges4, r.ranges6, r.count4, r.count6
+            t.ranges4, t.ranges6, t.count4, t.count6, t.asks = r.ranges4, r.ranges6, r.count4, r.count6, r.asks
         self.kept.append(path)
         t.spawn.path = path
         self.argv = <char **> array(len(argv) + 1, sizeof(char *))

@@ -57,6 +57,8 @@ cdef class Reception:
         cdef int low
         self.board, self.section, self.control, self.doorman = board, section, control, doorman
         self.b = &board.view
+        # Unlike those of the process that was here before: its answers may still be on the way.
+        self.cookies = now_monotonic() & ~<u64> (QUESTIONS - 1)
         self.programs = [program for _, program in listeners]
         self.count = len(listeners)
         self.listeners = <Listener *> calloc(self.count + 1, sizeof(Listener))
@@ -141,13 +143,15 @@ cdef class Reception:
             if self.retired or listener.paused:
                 return
             self.await_room()
+            if self.retired:
+                return
             paid = False
             if row.over_rate == WAIT and row.rate_increment:
                 if not rate_take(row, now_monotonic()):
                     self.pause(listener, rate_wait(row, now_monotonic()))
                     return
                 paid = True
-            if self.asking == QUESTIONS and target.count4 + target.count6:
+            if self.asking == QUESTIONS and target.asks:
                 self.pause(listener, STARVED)
                 fd = -1
                 errno_is_again()
@@ -193,7 +197,8 @@ cdef class Reception:
             return
         if paid:
             rate_give(row)
-        if verdict == RATE and row.over_rate == CLOSE and cas32(&row.closed, 0, 1):
+        # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more.
+        if verdict == RATE and row.over_rate == CLOSE and not listener.target.unix_socket and cas32(&row.closed, 0, 1):
             shutdown(listener.fd, SHUT_RDWR)
             self.pause(listener, <u64> row.rate_pause * SECOND)
             record = journal_next(self.b, self.section)

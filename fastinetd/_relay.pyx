@@ -26,6 +26,7 @@ cdef enum:
     DAYTIME = 4
     TIME_SERVICE = 5
     SESSIONS_MOST = 1024
+    SESSIONS_LONG = 960  # of these, for services whose clients decide how long they stay
     BUFFER = 16384
     LINE = 74  # 72 characters and CRLF
     PRINTABLE = 95
@@ -112,7 +113,10 @@ cdef class Relay(Reception):
         cdef Session *session
         cdef u32 i
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)
-        for i in range(SESSIONS_MOST):
+        cdef u32 most = SESSIONS_MOST
+        if listener.target.builtin != DAYTIME and listener.target.builtin != TIME_SERVICE:
+            most = SESSIONS_LONG
+        for i in range(most):
             session = &self.sessions[i]
             if session.fd < 0:
                 break

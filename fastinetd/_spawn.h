@@ -26,10 +26,12 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "_spawn_plan.h"
 
+#define SPAWN_SECONDS 10     /* a child that has not come to exec by then is killed */
 #define SPAWN_LOW_FDS 64     /* descriptors the child may see before exec; everything long-lived is above */
 
 struct spawn_call {          /* one start */
@@ -53,7 +55,14 @@ static int child_main(void *argument)
     const struct spawn_plan *plan = call->plan;
     int fd = call->fd, signal_number, i;
     uint64_t none = 0;
+    int timer;
+    struct sigevent kill_me = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+    const struct itimerspec patience = {.it_value = {.tv_sec = SPAWN_SECONDS}};
 
+    /* Stopped by somebody, or in an exec that hangs (a dead file server): then this ends it, and frees the parent.
+     * exec itself deletes the timer. */
+    CHILD_TRY(syscall(SYS_timer_create, CLOCK_MONOTONIC, &kill_me, &timer));
+    CHILD_TRY(syscall(SYS_timer_settime, timer, 0, &patience, NULL));
     /* Our own copy of the low descriptors only: this is what keeps the price flat with 10,000 open ones. */
     CHILD_TRY(syscall(SYS_close_range, SPAWN_LOW_FDS, ~0U, CLOSE_RANGE_UNSHARE));
     CHILD_TRY(syscall(SYS_setsid));
@@ -69,16 +78,17 @@ static int child_main(void *argument)
         CHILD_TRY(syscall(SYS_setpriority, PRIO_PROCESS, 0, plan->nice));
     if (plan->group_count >= 0)
         CHILD_TRY(syscall(SYS_setgroups, plan->group_count, plan->groups));
-    if (plan->change_ids) {
-        CHILD_TRY(syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid));
-        CHILD_TRY(syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid));
-    }
     if (plan->umask >= 0)
         syscall(SYS_umask, plan->umask);
     for (i = 0; i < 3; i++)
         CHILD_TRY(syscall(SYS_dup3, fd, i, 0));     /* fd is never 0, 1 or 2: those are always open */
     if (call->reset_signals)
         CHILD_TRY(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none));
+    /* Last: from here on whoever has the same uid may stop this process, and the parent waits with it. */
+    if (plan->change_ids) {
+        CHILD_TRY(syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid));
+        CHILD_TRY(syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid));
+    }
     syscall(SYS_execve, plan->path, plan->argv, call->envp);
 failed:
     call->error = errno;
@@ -86,14 +96,17 @@ failed:
     __builtin_unreachable();
 }
 
-/* The kernel writes the pid to *pid before the child runs. Returns 0, or the errno of clone, a step, or execve;
- * after a failure past clone *pid is the child's, already reaped, and is set back to 0. */
+/* The kernel writes the pid to *pid before the child runs. Returns 0, or the errno of clone, a step, or execve, or
+ * ETIMEDOUT; after a failure past clone the child is reaped and *pid set back to 0. */
 static int spawn_clone(struct spawn_call *call, int32_t *pid)
 {
     sigset_t all, before;
+    struct timespec begun, now;
+    siginfo_t ended;
     int result;
 
     call->error = 0;
+    clock_gettime(CLOCK_MONOTONIC, &begun);
     if (call->reset_signals) {
         sigfillset(&all);
         sigprocmask(SIG_SETMASK, &all, &before);
@@ -104,6 +117,12 @@ static int spawn_clone(struct spawn_call *call, int32_t *pid)
         call->error = errno;
     if (call->reset_signals)
         sigprocmask(SIG_SETMASK, &before, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!call->error && now.tv_sec - begun.tv_sec >= SPAWN_SECONDS - 1) {
+        ended.si_pid = 0;      /* so long: was it the timer that ended it? */
+        if (waitid(P_PID, result, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid && ended.si_code == CLD_KILLED)
+            call->error = ETIMEDOUT;
+    }
     if (call->error && result > 0) {
         while (waitpid(result, NULL, 0) < 0 && errno == EINTR)
             ;

@@ -150,8 +150,13 @@ class Generation:
         self._loop.watch(role.pidfd, lambda _: self._died(role, post))
 
     def _died(self, role: Role, post: Post) -> None:
+        try:
+            pid, status = os.waitpid(role.pid, os.WNOHANG)
+        except ChildProcessError:  # somebody reaped it in the name of a server: its slots are adopted all the same
+            pid, status = role.pid, 1 << 8
+        if pid == 0:
+            return
         self._loop.unwatch(role.pidfd)
-        _, status = os.waitpid(role.pid, 0)
         del self.roles[role.pid]
         role.forget()
         self._ended(role, status)
@@ -166,6 +171,11 @@ class Generation:
         else:
             pause = post.back_off.failed(0.0)
             self._loop.later(0.0 if pause <= 0.1 else pause, lambda: None if self.retired else self._fill(post))
+
+    @property
+    def serving(self) -> bool:
+        """Whether there is somebody to accept connections, if there are any to accept."""
+        return not self._duties.programs or any(role.kind == "acceptor" for role, _ in self.roles.values())
 
     def retire(self) -> None:
         """Let every role finish what it has in hand and leave."""

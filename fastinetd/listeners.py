@@ -103,6 +103,18 @@ class Listeners:
         if any(opened):
             self._appeared()
 
+    def renew(self, sock: socket.socket) -> None:
+        """A server has spoilt a socket that was handed to it: open its endpoint anew."""
+        for held in self._open.values():
+            if sock in held.sockets:
+                for one in held.sockets:
+                    one.close()
+                held.sockets = []
+                self._messages.warning(f"{held.wish[3]}: its server shut {held.wish[0]} down, it is opened anew")
+                self._attempt(held)
+                self._appeared()
+                return
+
     def _attempt(self, held: Open, *, quiet: bool = False) -> bool:
         held.retry = None
         endpoint, options, blocking, service = held.wish
@@ -123,7 +135,7 @@ class Listeners:
         for remark in remarks:
             self._messages.warning(f"service {service}: {remark}")
         if endpoint.family == socket.AF_UNIX:
-            status = Path(endpoint.host).stat()
+            status = Path(endpoint.host).lstat()
             held.path_inode = (status.st_dev, status.st_ino)
         return True
 

@@ -149,7 +149,10 @@ def _open(
         if family == socket.AF_UNIX:
             _bind_unix(made, str(address), options)
         else:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # So that a restart need not wait for the last server of the one before. SO_REUSEADDR would let anybody bind
+            # a datagram port beside us; SO_REUSEPORT lets only the same user.
+            reuse = socket.SO_REUSEADDR if kind == socket.SOCK_STREAM else socket.SO_REUSEPORT
+            made.setsockopt(socket.SOL_SOCKET, reuse, 1)
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, endpoint.v6only)
             if device:
@@ -184,20 +187,31 @@ def _bind_unix(made: socket.socket, path: str, options: SocketOptions) -> None:
     try:
         if stat.S_ISSOCK(Path(path).lstat().st_mode):
             with socket.socket(socket.AF_UNIX, made.type) as probe:
+                probe.setblocking(False)  # a full queue must not hold us up: somebody listens
                 try:
                     probe.connect(path)
                 except (ConnectionRefusedError, FileNotFoundError):
                     Path(path).unlink(missing_ok=True)
+                except BlockingIOError:
+                    pass
     except FileNotFoundError:
         pass
-    before = os.umask(0o177)  # nobody may connect before the owner and mode are right
+    # The mode is the socket's before it has a name, and the owner is changed through a descriptor of what was bound:
+    # whoever may write the folder could put a link in its place meanwhile.
+    os.fchmod(made.fileno(), 0o666 if options.mode is None else options.mode)
+    before = os.umask(0)
     try:
         made.bind(path)
     finally:
         os.umask(before)
     if options.owner is not None or options.group is not None:
-        os.chown(path, -1 if options.owner is None else options.owner, -1 if options.group is None else options.group)
-    Path(path).chmod(0o666 if options.mode is None else options.mode)
+        bound = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if stat.S_ISSOCK(os.fstat(bound).st_mode):
+                owner = -1 if options.owner is None else options.owner
+                os.chown(f"/proc/self/fd/{bound}", owner, -1 if options.group is None else options.group)
+        finally:
+            os.close(bound)
 
 
 def apply(made: socket.socket, options: SocketOptions) -> None:

@@ -47,7 +47,6 @@ from fastinetd.wait import WaitServices
 
 SLOTS = 65536
 ROWS = 8192
-SECTIONS = 64
 
 RETIRING_MOST = 8  # generations that may go on with what they had in hand; with more the oldest must leave
 STOP_WITHIN = 5.0
@@ -77,7 +76,8 @@ class Supervisor:
         self.surroundings = surroundings
         self.notifier = Notifier()
         self.loop = Loop(messages.error)
-        self.board = Board.create(ROWS, SLOTS, SECTIONS)
+        # Sections for the supervisor, and for acceptors and relay of this generation and of those that are retiring.
+        self.board = Board.create(ROWS, SLOTS, 2 + (RETIRING_MOST + 1) * (options.acceptors + 1))
         self.board.set_process_limit(options.process_limit)
         self.reader = lift(self.board.reader())
         self.rows = Rows(self.board, self.loop)
@@ -87,7 +87,9 @@ class Supervisor:
             self.board, self.keeper, self._program_of, self._is_role, lambda: self.records.drain(), self.loop.later
         )
         self.questions = Questions(self.loop)
-        self.waiting = WaitServices(self.board, self.loop, self.keeper, self.children, self.questions)
+        self.waiting = WaitServices(
+            self.board, self.loop, self.keeper, self.children, self.questions, self.listeners.renew
+        )
         self.journal = Journal(messages)
         self.records = Records(self.board, self.loop, self.journal, closed=self._closed, drained=self._drained)
         self.parting = Parting(
@@ -113,7 +115,7 @@ class Supervisor:
             return False
         for number, callback in (
             (signal.SIGHUP, self.reload), (signal.SIGUSR2, self.reload), (signal.SIGTERM, self.terminate),
-            (signal.SIGINT, self.terminate), (signal.SIGQUIT, self.quit), (signal.SIGUSR1, self._dump),
+            (signal.SIGINT, self.terminate), (signal.SIGQUIT, self.leave), (signal.SIGUSR1, self._dump),
             (signal.SIGABRT, self._check), (signal.SIGCHLD, self.children.reap),
         ):  # fmt: skip
             self.loop.on_signal(number, callback)
@@ -123,8 +125,8 @@ class Supervisor:
         self.status.loaded(True)
         if self.options.check_every:
             self.loop.later(self.options.check_every, self._check)
-        count = len(self.plan.services)
         self.messages.info(f"fastinetd Version {__version__} started")
+        count = len(self.plan.services)
         self.messages.info(f"Started working: {count} available service{'' if count == 1 else 's'}")
         return True
 
@@ -170,27 +172,25 @@ class Supervisor:
         self.notifier.ready()
         self.status.retitle()
 
-    def quit(self) -> None:
-        """SIGQUIT: leave, and leave running servers alone."""
-        self._leave()
-
     def terminate(self) -> None:
         """SIGTERM: take no more connections, tell every server, and leave when they have ended or time is up."""
         if self.generation is None:
             return
         self._stop_serving()
-        for slot in self.board.slots_in_use():
-            self._signal(slot.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_WITHIN
+        told: set[int] = set()
 
         def look() -> None:
             left = [slot for slot in self.board.slots_in_use() if slot.pid]
+            for pid in {slot.pid for slot in left} - told:  # acceptors finish what they have in hand: more may come
+                told.add(pid)
+                self._signal(pid, signal.SIGTERM)
             if left and time.monotonic() < deadline:
                 self.loop.later(0.05, look)
                 return
             for slot in left:
                 self.messages.warning(f"server with pid {slot.pid} did not end on SIGTERM and is left running")
-            self._leave()
+            self.leave()
 
         look()
 
@@ -207,7 +207,8 @@ class Supervisor:
         if self.options.metrics is not None:
             self.options.metrics.close()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """SIGQUIT, and the end of SIGTERM: go, and leave running servers alone."""
         self._stop_serving()
         deadline = time.monotonic() + 2.0
 
@@ -227,7 +228,7 @@ class Supervisor:
         look()
 
     def _signal(self, pid: int, number: int) -> None:
-        """Signal a server or role, and nobody else: the Board is written by processes without privileges too."""
+        """Signal a server or role, and nobody else: processes without privileges write the Board too."""
         if pid > 1 and (parent := parent_of(pid)) is not None and (parent == os.getpid() or self._is_role(parent)):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
@@ -242,17 +243,13 @@ class Supervisor:
         return config, plan, report
 
     def _tell(self, report: Report) -> None:
-        say = {
-            Severity.ERROR: self.messages.error,
-            Severity.WARNING: self.messages.warning,
-            Severity.NOTE: self.messages.info,
-        }
+        to = self.messages
+        say = {Severity.ERROR: to.error, Severity.WARNING: to.warning, Severity.NOTE: to.info}
         for diagnostic in report:
             say[diagnostic.severity](f"{diagnostic.place}: {diagnostic.text}")
 
     def _install(self, plan: Plan) -> None:
-        """Make `plan` what is served."""
-        self.plan = plan
+        """Make `plan` what is served; it counts as installed once nothing can fail any more."""
         dropped = self.listeners.want(
             (endpoint, planned.options, planned.mode is Mode.WAIT, planned.id)
             for planned in plan.services
@@ -270,16 +267,24 @@ class Supervisor:
         self.listeners.drop(dropped)
         if old is not None:
             self.parting.begin(removed, old)
+        self.plan = plan
 
     def _regenerate(self) -> None:
         """Fork the roles anew for the present Plan and the listeners that are open now."""
         old = self.generation
         self.status.generation()
-        self.generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
+        generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
+        if old is not None and not generation.serving:
+            self.messages.error("no acceptor could be started: those there are go on, and it is tried again")
+            generation.abandon()
+            self.retiring.append(generation)
+            self.loop.later(1.0, self._regenerate)
+            return
+        self.generation = generation
         if old is not None:
             self.retiring.append(old)
         self._hand_over()
-        self.questions.use(self.generation.questions)
+        self.questions.use(generation.questions)
         if old is not None:
             old.retire()
             for oldest in self.retiring[:-RETIRING_MOST]:
@@ -339,6 +344,9 @@ class Supervisor:
         if role.section is not None:
             self.children.adopt(role.section, crashed=status != 0 or role.kind == "relay")  # one leaves its sessions
             self.board.section_release(role.section)
+        if status != 0:
+            for row in [row for row in self.rows.by_row if self.board.row_closed(row)]:
+                self._closed(row, 1)  # who closed it may have died before it could say so
         self.children.reap()
         self.retiring = [generation for generation in self.retiring if generation.roles]
         if role.kind == "acceptor" and role.retired and self.generation is not None:
@@ -361,9 +369,14 @@ class Supervisor:
         installed = self.rows.by_row.get(row)
         if installed is None or not self.board.row_closed(row):
             return
-        for sock in self._sockets(installed):
-            if sock.type == socket.SOCK_STREAM:
-                sock.listen(BACKLOG)
+        try:
+            for sock in self._sockets(installed):
+                if sock.type == socket.SOCK_STREAM:
+                    sock.listen(BACKLOG)
+        except OSError as error:  # somebody took the port meanwhile
+            self.messages.error(f"service {installed.planned.id}: cannot listen: {error.strerror}; it is tried again")
+            self._closed(row, 1)
+            return
         self.board.row_open(row)
         self.messages.error(f"Activating service {installed.planned.id}")
 

@@ -42,6 +42,9 @@ from fastinetd.rows import Installed
 SOON = 1.0
 """Seconds within which an exit without having read counts against the server."""
 
+IN_VAIN = 8
+"""Wake-ups without a datagram after which the socket is left alone for a moment."""
+
 PEEK = 2048  # bytes of a datagram that tell it from the next
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python has no name for it
 TIMESPEC = 16  # bytes
@@ -70,7 +73,7 @@ class WaitSocket:
     """The machine of one socket."""
 
     def __init__(self, installed: Installed, sock: socket.socket, board: Board, loop: Loop, keeper: Keeper,
-                 children: Children, questions: Questions) -> None:
+                 children: Children, questions: Questions, spoilt: Callable[[socket.socket], None]) -> None:
         self.installed = installed
         self.sock = sock
         self.state = State.IDLE
@@ -80,7 +83,10 @@ class WaitSocket:
         self._keeper = keeper
         self._children = children
         self._questions = questions
-        self._back_off = BackOff()
+        # A stream's queue may be as long as before although its server took clients, so it is not held up for long.
+        self._back_off = BackOff() if sock.type == socket.SOCK_DGRAM else BackOff(ceiling=0.2)
+        self._spoilt = spoilt
+        self._in_vain = 0  # wake-ups in a row without a datagram
         self._timer: Timer | None = None
         self._started = 0.0
         self._sign: object = None  # what was first in the queue when the server was started
@@ -99,12 +105,28 @@ class WaitSocket:
             raise AssertionError(f"wait socket: {self.state.value} -> {state.value}")
         self.state = state
 
-    def _readable(self, _: int) -> None:
+    def _readable(self, events: int) -> None:
         dgram = self.sock.type == socket.SOCK_DGRAM
         peer = self._first_sender() if dgram else (b"", 0)
-        if peer is None:
+        if peer is None or (not dgram and events & select.EPOLLHUP):
+            self._nothing_there(events)
             return
+        self._in_vain = 0
         self._try(peer, vouched=False)
+
+    def _nothing_there(self, events: int) -> None:
+        """Woken, but not by a client: an error of an earlier answer, or a server that has shut the socket down."""
+        if events & select.EPOLLHUP:
+            self._spoilt(self.sock)
+            return
+        if events & select.EPOLLERR:
+            with suppress(OSError):
+                while True:
+                    self.sock.recvmsg(1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._in_vain += 1
+        if self._in_vain > IN_VAIN:
+            self._cool(0.1)
 
     def _try(self, peer: Peer, *, vouched: bool) -> None:
         """Start a server for what is first in the queue, or do what the verdict says."""
@@ -229,9 +251,11 @@ def _packed(address: object) -> Peer:
 class WaitServices:
     """The machines of all wait services, kept across reloads by their socket."""
 
-    def __init__(self, board: Board, loop: Loop, keeper: Keeper, children: Children, questions: Questions) -> None:
+    def __init__(self, board: Board, loop: Loop, keeper: Keeper, children: Children, questions: Questions,
+                 spoilt: Callable[[socket.socket], None]) -> None:
+        """`spoilt(socket)`: its server has shut it down, so another is needed."""
         self._make: Callable[[Installed, socket.socket], WaitSocket] = lambda installed, sock: WaitSocket(
-            installed, sock, board, loop, keeper, children, questions
+            installed, sock, board, loop, keeper, children, questions, spoilt
         )
         self._machines: dict[socket.socket, WaitSocket] = {}
 

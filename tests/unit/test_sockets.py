@@ -54,7 +54,8 @@ def test_opened(kept: ExitStack, kind: int, blocking: bool) -> None:
     assert os.get_blocking(made.fileno()) is blocking
     assert made.getsockname() == ("127.0.0.1", port)
     assert made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == (kind == STREAM)
-    assert made.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
+    reuse = socket.SO_REUSEADDR if kind == socket.SOCK_STREAM else socket.SO_REUSEPORT
+    assert made.getsockopt(socket.SOL_SOCKET, reuse) == 1
 
 
 @V6

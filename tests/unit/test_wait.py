@@ -51,9 +51,11 @@ class Kit:
         self.children = Children(self.board, self.keeper, lambda row: None, lambda pid: False, self.board.drain,
                                  self.loop.later)
         self.questions = Questions()
+        self.spoilt: list[socket.socket] = []
         self.loop.on_signal(signal.SIGCHLD, self.children.reap)
         self.services = WaitServices(
-            self.board, self.loop, self.keeper, self.children, self.questions  # type: ignore[arg-type]
+            self.board, self.loop, self.keeper, self.children, self.questions,  # type: ignore[arg-type]
+            self.spoilt.append,
         )
         self.sockets: list[socket.socket] = []
 
