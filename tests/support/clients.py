@@ -131,6 +131,8 @@ class Held:
     def __init__(self, port: int | str | Path, source: str | None = None, host: str = "127.0.0.1") -> None:
         self.socket = connect(port, host, source)
         self.admitted = self.echoes(b"first\n")
+        if not self.admitted:
+            self.socket.close()
 
     def echoes(self, text: bytes = b"once more\n") -> bool:
         try:
