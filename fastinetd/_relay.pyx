@@ -25,8 +25,8 @@ cdef enum:
     CHARGEN = 3
     DAYTIME = 4
     TIME_SERVICE = 5
-    SESSIONS_MOST = 1024
-    SESSIONS_LONG = 960  # of these, for services whose clients decide how long they stay
+    SESSIONS_MOST = 4096
+    RESERVED = 64  # of these, for services that answer and close; elsewhere clients decide how long they stay
     BUFFER = 16384
     LINE = 74  # 72 characters and CRLF
     PRINTABLE = 95
@@ -49,7 +49,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SO_TYPE, SOCK_DGRAM
 
 cdef struct Session:
-    int fd  # -1: unused
+    int fd  # -1: ended
     u32 slot
     u32 kind
     u32 position  # chargen: first character of the next line
@@ -65,7 +65,8 @@ cdef class Relay(Reception):
     """Serves the built-in services."""
 
     cdef Session *sessions
-    cdef u32 in_use
+    cdef u32 *vacant  # a stack of unused sessions
+    cdef u32 vacancies
     cdef u8 *dgram  # by listener
     cdef u16 *ports  # of the datagram services, by listener; 0 for others
 
@@ -79,10 +80,12 @@ cdef class Relay(Reception):
         self.sessions = <Session *> calloc(SESSIONS_MOST, sizeof(Session))
         self.dgram = <u8 *> calloc(self.count + 1, 1)
         self.ports = <u16 *> calloc(self.count + 1, sizeof(u16))
-        if self.sessions == NULL or self.dgram == NULL or self.ports == NULL:
+        self.vacant = <u32 *> calloc(SESSIONS_MOST, sizeof(u32))
+        if self.sessions == NULL or self.dgram == NULL or self.ports == NULL or self.vacant == NULL:
             raise MemoryError
-        for i in range(SESSIONS_MOST):
-            self.sessions[i].fd = -1
+        self.vacancies = SESSIONS_MOST
+        for i in range(SESSIONS_MOST):  # the sessions themselves are not touched before they are used
+            self.vacant[i] = SESSIONS_MOST - 1 - i
         for i in range(self.count):
             length = sizeof(kind)
             getsockopt(self.listeners[i].fd, SOL_SOCKET, SO_TYPE, &kind, &length)
@@ -97,9 +100,10 @@ cdef class Relay(Reception):
         free(self.sessions)
         free(self.dgram)
         free(self.ports)
+        free(self.vacant)
 
     cdef bint busy(self) noexcept nogil:
-        return self.in_use > 0
+        return self.vacancies < SESSIONS_MOST
 
     cdef void serve(self, u32 index) noexcept nogil:
         if self.dgram[index]:
@@ -113,26 +117,22 @@ cdef class Relay(Reception):
         cdef Session *session
         cdef u32 i
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)
-        cdef u32 most = SESSIONS_MOST
-        if listener.target.builtin != DAYTIME and listener.target.builtin != TIME_SERVICE:
-            most = SESSIONS_LONG
-        for i in range(most):
-            session = &self.sessions[i]
-            if session.fd < 0:
-                break
-        else:
+        cdef bint brief = listener.target.builtin == DAYTIME or listener.target.builtin == TIME_SERVICE
+        if self.vacancies <= (0 if brief else RESERVED):
             rate_give(&self.b.rows[listener.target.row])
             drop_slot(self.b, self.section, &self.pool, slot)
             self.refuse(listener, fd, peer, SLOTS_FULL)
             return
+        self.vacancies -= 1
+        i = self.vacant[self.vacancies]
+        session = &self.sessions[i]
         session.fd, session.slot, session.target = fd, slot, listener.target
         session.kind = listener.target.builtin
         session.position = session.begin = session.end = 0
         session.finished = False
         session.watching = 0
-        self.in_use += 1
         started(self.b, self.section, listener.target, slot, False)
-        if session.kind == DAYTIME or session.kind == TIME_SERVICE:
+        if brief:
             session.end = moment(session.kind, session.buffer)
             session.finished = True
         self.go_on(i)
@@ -202,7 +202,8 @@ cdef class Relay(Reception):
         self.await_room()
         close(session.fd)
         session.fd = -1
-        self.in_use -= 1
+        self.vacant[self.vacancies] = index
+        self.vacancies += 1
         ended(self.b, self.section, session.slot, CLD_EXITED, 0, 0, 0)
         slot_free(self.b, &self.pool, session.slot)
 

@@ -76,6 +76,9 @@ class Listeners:
             if held.retry is not None:
                 held.retry.cancel()
             for one in held.sockets:
+                if one.type == socket.SOCK_STREAM and not held.wish[2]:
+                    with suppress(OSError):  # roles that are still leaving have it too: free the port at once
+                        one.shutdown(socket.SHUT_RDWR)
                 one.close()
             self._remove_path(endpoint, held)
 

@@ -134,7 +134,7 @@ def test_exits_at_once(launch: Launch, keep: Keep[Any], folder: Path, script: Sc
     else:
         keep(connect(port))
     pause(1.5)
-    assert 2 <= len(records(log, "START", "x")) <= 6
+    assert 2 <= len(records(log, "START", "x")) <= (6 if dgram else 10)  # a stream is held up 0.2 s at most
     before = ticks(daemon.pid)
     assert ask(other) == HELLO
     pause(0.5)
