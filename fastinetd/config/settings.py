@@ -153,7 +153,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         *(Setting(f"rlimit_{what}", v.memory_limit, 1, _BYTES, f"limit of its {text}") for what, text in
           (("as", "address space"), ("data", "data segment"), ("rss", "resident memory"), ("stack", "stack"))),
         Setting("rlimit_cpu", v.plain_limit, 1, "a number of seconds, or UNLIMITED", "limit of its processor time"),
-        Setting("rlimit_files", v.memory_limit, 1, "a number, or UNLIMITED", "limit of its open files", default="the daemon's hard limit"),
+        Setting("rlimit_files", v.memory_limit, 1, "a number, or UNLIMITED", "limit of its open files", default="the daemon's own"),
         _own("spawn_primitive", v.one_of("auto", "clone", "posix_spawn"), 1, "auto, clone or posix_spawn",
              "the system call that starts it", _BOTH, "auto"),
     ),
