@@ -18,7 +18,7 @@ Launch = Callable[..., Daemon]
 def asked(port: int) -> bytes:
     try:
         return ask(port, b"x")
-    except ConnectionRefusedError:
+    except ConnectionError:
         return b"refused"
 
 
@@ -36,11 +36,11 @@ def test_refuse(launch: Launch, folder: Path) -> None:
     port, log = free_port(), folder / "records"
     daemon = launch(defaults(log) + entry("cat", port, "/bin/cat", cps="5 30", over_rate="refuse"), metrics=True)
     inodes = listeners()[port]
-    answers = crowd(lambda _: asked(port), 100, 10)
+    answers = crowd(lambda _: asked(port), 100, 50)
     served, refused = answers.count(b"x"), answers.count(b"")
     assert served + refused == 100
     assert served >= 5
-    assert refused >= 50
+    assert refused >= 10
     daemon.await_metric("fastinetd_connections_rejected_total", refused, reason="rate")
     wait_for(lambda: len(records(log, "FAIL", "cat")) == refused, "every refusal is recorded")
     assert set(records(log, "FAIL")) == {"FAIL: cat connections per second from=127.0.0.1"}
@@ -51,18 +51,23 @@ def test_refuse(launch: Launch, folder: Path) -> None:
 def test_close(launch: Launch, folder: Path) -> None:
     """Nobody listens for the seconds of `cps`, other services do, and running servers are still counted afterwards."""
     port, other, log = free_port(), free_port(), folder / "records"
-    limits = {"cps": "5 1", "over_rate": "close", "instances": 2}
+    limits = {"cps": "5 3", "over_rate": "close", "instances": 2}
     daemon = launch(defaults(log) + entry("cat", port, "/bin/cat", **limits) + entry("other", other, "/bin/cat"))
     with Held(port) as first:
         assert first.admitted
-        wait_for(lambda: asked(port) == b"refused" or not listens(port), "the port is closed", 10)
-        assert not listens(port)
-        said = "Deactivating service cat due to excessive incoming connections.  Restarting in 1 seconds."
-        assert said in daemon.said()
+
+        def too_many() -> bool:
+            crowd(lambda _: asked(port), 30, 30)
+            return not listens(port)
+
+        wait_for(too_many, "the port is closed")
+        said = "Deactivating service cat due to excessive incoming connections.  Restarting in 3 seconds."
+        wait_for(lambda: said in daemon.said(), "it is said", 5)
         assert asked(other) == b"x"
         assert first.echoes()
         wait_for(lambda: listens(port), "the port is open again", 10)
         wait_for(lambda: "Activating service cat" in daemon.said(), "it is said", 5)
+        wait_for(lambda: len(daemon.servers()) == 1, "only the first server runs")
         with Held(port) as second:
             assert second.admitted
             assert not Held(port).admitted, "the server that ran through the pause is forgotten"
@@ -74,5 +79,5 @@ def test_stopped_during_a_pause(launch: Launch, over_rate: str) -> None:
     """SIGTERM while the service is paused ends the daemon like any other."""
     port = free_port()
     daemon = launch(defaults() + entry("cat", port, "/bin/cat", cps="2 600", over_rate=over_rate))
-    wait_for(lambda: asked(port) != b"x", "the rate is used up")
+    wait_for(lambda: set(crowd(lambda _: asked(port), 30, 30)) - {b"x"}, "the rate is used up")
     assert daemon.stop() == 0

@@ -87,7 +87,7 @@ def test_signals_in_a_burst(launch: Launch) -> None:
     with Visitors(first, 2) as visitors:
         for number in range(200):
             if number == 100:
-                daemon.conf.write_text(daemon.conf.read_text() + entry("second", second, "/bin/cat"))
+                daemon.rewrite(defaults() + entry("first", first, "/bin/cat") + entry("second", second, "/bin/cat"))
             daemon.send(signal.SIGHUP if number % 3 else signal.SIGUSR2)
         wait_for(lambda: second in listeners(), "the second service listens")
         visitors.await_more(10)

@@ -86,12 +86,16 @@ class Daemon:
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    def rewrite(self, conf: str) -> None:
+        """Replace the configuration as a whole: no reload finds half of it."""
+        fresh = self.conf.with_suffix(".fresh")
+        fresh.write_text(conf)
+        fresh.rename(self.conf)
+
     def reload(self, conf: str | None = None) -> None:
         """SIGHUP, with a new text if there is one; returns when it says it has taken it."""
         if conf is not None:
-            fresh = self.conf.with_suffix(".fresh")
-            fresh.write_text(conf)
-            fresh.rename(self.conf)
+            self.rewrite(conf)
         before = self.said().count("Reconfigured:")
         self.send(signal.SIGHUP)
         wait_for(lambda: self.said().count("Reconfigured:") > before, lambda: f"reloaded: {self.said()[-500:]}")

@@ -33,7 +33,7 @@ class View:
     places: str
 
     def variables(self) -> dict[str, str]:
-        return dict(entry.partition("=")[::2] for entry in self.env)  # type: ignore[misc]
+        return dict(entry.partition("=")[::2] for entry in self.env)
 
     def limit(self, name: str) -> str:
         """`soft hard`."""
