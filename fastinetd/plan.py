@@ -15,6 +15,7 @@ from fastinetd._board import Field
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, OverRate, Place, Service
 from fastinetd.endpoints import Unplannable, endpoints_of, listed_port
+from fastinetd.no_effect import check_effects
 from fastinetd.policy.access import AccessTable, compile_access
 from fastinetd.policy.addresses import Reason
 from fastinetd.policy.limits import rate_numbers
@@ -90,8 +91,10 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
 def _plan(service: Service, surroundings: Surroundings, report: Report) -> PlannedService:
     mode = Mode.BUILTIN if service.internal else Mode.WAIT if service.wait else Mode.NOWAIT
     endpoints = endpoints_of(service, report)
+    check_effects(service, report)
     start = start_of(service, surroundings, report)
-    if mode is Mode.WAIT and service.socket_type == "stream" and (service.only_from or service.no_access):
+    accepts_itself = mode is Mode.WAIT and service.socket_type == "stream" and service.protocol != "unix"
+    if accepts_itself and (service.only_from or service.no_access):
         report.add("wait-access", service.where("only_from" if service.only_from else "no_access"), service=service.id)
     options = SocketOptions(
         nodelay="NODELAY" in service.flags,

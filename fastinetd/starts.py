@@ -43,6 +43,12 @@ class Start:
     posix_spawn: bool = False
 
 
+def _settled_ids() -> tuple[int, int] | None:
+    """The daemon's (uid, gid), where a program it starts has these and no others."""
+    uids, gids = set(os.getresuid()), set(os.getresgid())
+    return (uids.pop(), gids.pop()) if len(uids) == len(gids) == 1 else None
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What the daemon was started with, as far as its servers inherit it."""
@@ -54,6 +60,8 @@ class Surroundings:
     nice: int = field(default_factory=lambda: os.getpriority(os.PRIO_PROCESS, 0))
     files: tuple[int, int] = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE))
     clone: bool = True  # the start by clone works here
+    ids: tuple[int, int] | None = field(default_factory=_settled_ids)  # None: real and effective ids differ
+    groups: frozenset[int] = field(default_factory=lambda: frozenset(os.getgroups()))  # supplementary
 
     @property
     def own_name(self) -> str:
@@ -74,7 +82,7 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
         groups=groups,
         limits=_limits(service, surroundings),
         umask=service.umask,
-        nice=None if service.nice is None else max(-20, min(19, surroundings.nice + service.nice)),
+        nice=_nice_of(service, surroundings, report),
     )
     needs = [
         what
@@ -85,13 +93,13 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
             ("umask", start.umask is not None),
             ("nice", start.nice is not None),
         )
-        if needed
+        if needed and not service.internal
     ]
     wanted = service.spawn_primitive
     if needs and wanted == "posix_spawn":
         report.add("cannot-posix-spawn", service.where("spawn_primitive"), service=service.id, what=" and ".join(needs))
         raise Unplannable
-    if needs and not surroundings.clone and not service.internal:
+    if needs and not surroundings.clone:
         report.add("no-clone", service.place, service=service.id, what=" and ".join(needs))
         raise Unplannable
     if wanted == "posix_spawn" or (wanted == "auto" and not surroundings.clone):
@@ -183,7 +191,20 @@ def ids_of(
             report.add("user-without-entry", service.where("groups"), service=service.id, value=service.user)
             raise Unplannable from None
         groups = _groups_of(entry.pw_name, entry.pw_gid)
+    if (uid, gid) == surroundings.ids and frozenset(groups) == surroundings.groups:
+        return None, None  # it is what the daemon is: any way to start it will do
     return (uid, gid), groups
+
+
+def _nice_of(service: Service, surroundings: Surroundings, report: Report) -> int | None:
+    """The server's priority; None to leave it."""
+    if service.nice is None:
+        return None
+    nice = max(-20, min(19, surroundings.nice + service.nice))
+    if nice < surroundings.nice and not surroundings.root and not service.internal:
+        report.add("not-own-nice", service.where("nice"), service=service.id, value=service.nice)
+        raise Unplannable
+    return nice
 
 
 def _environ(service: Service, environ: Mapping[str, str]) -> tuple[bytes, ...]:

@@ -117,6 +117,7 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tup
     if "interface" in places:
         places.setdefault("bind", places["interface"])
     fields["id"], fields["name"] = service_id, name
+    fields["inherited"] = frozenset(defaults.places.keys() - block.places.keys())
     return Service(place=entry.place, places=MappingProxyType(places), **fields), sound
 
 
@@ -167,4 +168,5 @@ def _with_defaults(service: Service, defaults: Block) -> Service:
     }
     rate = defaults.values.get("rate", RATE)
     places = MappingProxyType({**defaults.places, **service.places})
-    return dataclasses.replace(service, rate=rate, places=places, **changed)
+    inherited = frozenset(defaults.places.keys() - service.places.keys())
+    return dataclasses.replace(service, rate=rate, places=places, inherited=inherited, **changed)

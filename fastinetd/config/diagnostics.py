@@ -106,6 +106,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "no-group": (_E, "there is no group {value!r}; create it or name another"),
     "not-own-user": (_E, "service {service} wants to run as {value}, which only root can arrange; write `user = {own}` or start as root"),
     "not-own-group": (_E, "service {service} wants {what}, which only root can arrange; remove it or start as root"),
+    "not-own-nice": (_E, "service {service} wants nice = {value}, above the daemon's own priority, which only root can arrange; remove it or start as root"),
     "user-without-entry": (_E, "user {value} has no entry in the user database, so its groups are unknown; write `groups = no`"),
     "no-program": (_E, "{value!r} cannot be started: {reason}; install it or mend the path"),
     "no-port": (_E, "{name}/{protocol} is not in /etc/services; write `port = NUMBER` and `type = UNLISTED`"),
@@ -118,6 +119,10 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "cannot-posix-spawn": (_E, "posix_spawn cannot set {what}; write `spawn_primitive = auto`"),
     "no-clone": (_E, "this system does not allow the start that {what} needs; allow clone with CLONE_VFORK here"),
     "wait-access": (_W, "service {service} accepts its clients itself, so their addresses cannot be checked; let the server check them, or write `wait = no`"),
+    "unix-access": (_E, "service {service} is not started: clients of a unix socket have no address that {name} could be held against; use socket_mode, socket_user and socket_group in its place"),
+    "unix-access-inherited": (_W, "{name} of `defaults` does not protect service {service}: clients of a unix socket have no address; use socket_mode, socket_user and socket_group"),
+    "per-source-unused": (_W, "per_source has no effect on service {service}: {reason}; {remedy}"),
+    "no-effect-here": (_W, "{name} has no effect on service {service}: {reason}; remove it"),
     "same-socket": (_E, "service {service} wants {socket}, which service {other} at {place} already has; give it another port or address"),
     "tcp-wrappers": (_W, "{file} holds rules, but tcp wrappers are not consulted; write them as only_from and no_access"),
     # -- further modules add theirs below, each group under a heading of its own

@@ -125,6 +125,7 @@ class Service:
     socket_group: str | None = None
     socket_mode: int | None = None
     places: Mapping[str, Place] = field(default_factory=lambda: MappingProxyType({}))  # attribute name -> its value's place
+    inherited: frozenset[str] = frozenset()  # the attributes among them that are written in `defaults` alone
 
     @property
     def internal(self) -> bool:

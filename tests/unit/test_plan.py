@@ -19,7 +19,8 @@ from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService, forget_lookups
 from fastinetd.sockets import Endpoint
 from fastinetd.starts import Surroundings
 
-ROOT = Surroundings(environ={"PATH": "/bin", "LANG": "C"}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096))
+ROOT = Surroundings(environ={"PATH": "/bin", "LANG": "C"}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096),
+                    ids=(0, 0), groups=frozenset({54321}))
 USER = replace(ROOT, root=False, uid=65534, gid=65534)
 STREAM, DGRAM, UNSPEC = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.AF_UNSPEC
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -133,6 +134,21 @@ class TestIds:
         assert start.groups is not None
         assert 0 in start.groups
 
+    @pytest.mark.parametrize("more", [{}, {"group": "77"}], ids=["same", "group"])
+    @pytest.mark.parametrize("own", [(0, 0), None], ids=["settled", "unsettled"])
+    @pytest.mark.parametrize("groups", [frozenset(), frozenset({4})], ids=["none", "adm"])
+    def test_the_daemons_own_are_left(self, more: dict[str, str], own: tuple[int, int] | None,
+                                      groups: frozenset[int]) -> None:
+        """Only where nothing would be changed; `groups = no` takes the daemon's own away."""
+        start = planned(replace(ROOT, ids=own, groups=groups), user="root", **more).start
+        same = not more and own is not None and not groups
+        assert (start.ids, start.groups) == ((None, None) if same else ((0, int(more.get("group", 0))), ()))
+
+    def test_the_users_groups_are_the_daemons_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(starts, "_groups_of", lambda name, gid: (gid, 4))
+        assert planned(replace(ROOT, groups=frozenset({0, 4})), user="root", groups=True).start.ids is None
+        assert planned(replace(ROOT, groups=frozenset({0})), user="root", groups=True).start.groups == (0, 4)
+
     def test_none(self) -> None:
         start = planned(user=None).start
         assert (start.ids, start.groups) == (None, None)
@@ -176,6 +192,13 @@ class TestPrimitive:
         machine = replace(ROOT, clone=False)
         assert planned(machine).start.posix_spawn
         assert not planned(machine, spawn_primitive="clone").start.posix_spawn
+
+    @pytest.mark.parametrize("wanted", ["posix_spawn", "auto"])
+    def test_posix_spawn_of_the_daemons_own_user(self, wanted: str) -> None:
+        machine = replace(ROOT, clone=wanted == "posix_spawn", groups=frozenset())
+        start = planned(machine, user="root", spawn_primitive=wanted).start
+        assert start.posix_spawn
+        assert (start.ids, start.groups) == (None, None)
 
     def test_posix_spawn_as_wanted(self) -> None:
         start = planned(spawn_primitive="posix_spawn").start

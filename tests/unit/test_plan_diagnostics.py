@@ -21,7 +21,7 @@ SERVICE = (
     "service a\n{\ntype = UNLISTED\nsocket_type = stream\nport = 7000\nwait = no\nuser = root\nserver = /bin/true\n"
 )
 LINE = 9  # of what follows SERVICE
-OWN = Surroundings(environ={}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096))
+OWN = Surroundings(environ={}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None)
 NOBODYS = replace(OWN, root=False, uid=65534, gid=65534)
 
 
@@ -33,6 +33,8 @@ def without(start: str) -> str:
     """SERVICE with an empty line in place of the one that begins so."""
     return re.sub(rf"^{start}.*$", "", SERVICE, flags=re.MULTILINE)
 
+
+UNIX = SERVICE.replace("port = 7000", "protocol = unix\nbind = /run/x")
 
 Example = tuple[str, Surroundings, tuple[int, int]]  # text, machine, line and column of the message
 
@@ -53,6 +55,11 @@ EXAMPLES: dict[str, Example] = {
     "cannot-posix-spawn": (lines("umask = 022", "spawn_primitive = posix_spawn"), OWN, (LINE + 1, 19)),
     "no-clone": (lines("umask = 022"), replace(OWN, clone=False), (1, 1)),
     "same-socket": (lines() + "\n" + lines(base=SERVICE.replace("service a", "service b")), OWN, (15, 8)),
+    "not-own-nice": (lines("user = 65534", "nice = -1", base=without("user")), NOBODYS, (LINE + 1, 8)),
+    "unix-access": (lines("only_from = 10.0.0.1", base=UNIX), OWN, (LINE + 1, 13)),
+    "unix-access-inherited": ("defaults\n{\nno_access = 10.0.0.1\n}\n" + lines(base=UNIX), OWN, (3, 13)),
+    "per-source-unused": (lines("per_source = 3", base=SERVICE.replace("wait = no", "wait = yes")), OWN, (LINE, 14)),
+    "no-effect-here": (lines("socket_mode = 0600"), OWN, (LINE, 15)),
     "wait-access": (lines("only_from = 10.0.0.0", base=SERVICE.replace("wait = no", "wait = yes")), OWN, (LINE, 13)),
 }
 
@@ -121,7 +128,7 @@ def test_tcp_wrappers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_message_has_an_example() -> None:
     folder = Path(fastinetd.plan.__file__).parent
-    sources = "".join((folder / name).read_text() for name in ("plan.py", "starts.py", "endpoints.py"))
+    sources = "".join((folder / name).read_text() for name in ("plan.py", "starts.py", "endpoints.py", "no_effect.py"))
     used = set(re.findall(r'report\.add\(\s*"([a-z-]+)"', sources))
     assert used == EXAMPLES.keys() | BY_HAND
     assert used <= CATALOGUE.keys()
@@ -166,3 +173,56 @@ def test_places_of_lists_are_those_of_the_list(tmp_path: Path) -> None:
     report = planned(tmp_path, lines("only_from = 10.0.0.0", "only_from += 300.1.1.1"))[1]
     assert only(report, "bad-address-entry").place.line in (LINE, LINE + 1)
     assert starts.MANAGERS
+
+
+INTERNAL = "service echo\n{\ntype = INTERNAL UNLISTED\nsocket_type = stream\nport = 7000\nwait = no\nuser = root\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (lines("group = root", "instances = 3", base=INTERNAL), []),
+        (lines("server = /bin/true", "server_args = a", "nice = 3", "umask = 022", "env = A=b", "passenv = PATH",
+               "rlimit_cpu = 3", "rlimit_files = 9", "groups = yes", "spawn_primitive = posix_spawn", base=INTERNAL),
+         ["server", "server_args", "groups", "umask", "nice", "env", "passenv", "rlimit_cpu", "rlimit_files",
+          "spawn_primitive"]),
+        ("defaults\n{\numask = 022\nspawn_primitive = posix_spawn\ngroups = yes\nv6only = yes\n}\n" +
+         lines("flags = IPv4", base=INTERNAL), []),
+        (lines("socket_user = root", "socket_group = root", "socket_mode = 0600"), [
+            "socket_user", "socket_group", "socket_mode"]),
+        (lines("socket_user = root", "socket_mode = 0600", base=UNIX), []),
+        (lines("port = 7000", "v6only = yes", base=UNIX), ["port", "v6only"]),
+        (lines("flags = IPv4", "v6only = yes"), ["v6only"]),
+        (lines("flags = IPv4 IPv6", "v6only = yes"), []),
+        (lines("env = REMOTE_HOST=a A=b PROTO=c REMOTE_HOST=d"), ["REMOTE_HOST in env", "PROTO in env"]),
+    ],
+)  # fmt: skip
+def test_no_effect(text: str, named: list[str], tmp_path: Path) -> None:
+    made, report = planned(tmp_path, text)
+    assert [found.text.partition(" has no effect")[0] for found in report] == named, said(report)
+    assert len(made.services) == 1
+
+
+def test_internal_service_of_inetd(tmp_path: Path) -> None:
+    report = planned(tmp_path, "echo stream tcp nowait root internal\n", kind="inetd")[1]
+    assert "no-effect-here" not in {found.code for found in report}
+
+
+def test_access_to_a_unix_socket(tmp_path: Path) -> None:
+    """Its own lists cannot be kept, so it is left out; those of `defaults`, wherever they stand, are not meant for it
+    alone. Adding to an inherited list is a list of its own."""
+    defaults = "defaults\n{\nonly_from = 10.0.0.0/8\nper_source = 3\n}\n"
+    made, report = planned(tmp_path, lines(base=UNIX.replace("wait = no", "wait = yes")) + defaults)
+    assert [found.code for found in report] == ["per-source-unused", "unix-access-inherited"]
+    assert len(made.services) == 1
+    made, report = planned(tmp_path, lines("only_from += 192.0.2.1", "per_source = UNLIMITED", base=UNIX) + defaults)
+    assert [found.code for found in report] == ["unix-access"]
+    assert made.services == ()
+
+
+def test_nice_without_root(tmp_path: Path) -> None:
+    text = lines("user = 65534", "nice = 0", base=without("user"))
+    assert [*planned(tmp_path, text, NOBODYS)[1]] == []
+    assert [*planned(tmp_path, lines("nice = -5"))[1]] == []
+    low = replace(NOBODYS, nice=-20)
+    assert [*planned(tmp_path, text.replace("nice = 0", "nice = -5"), low)[1]] == []
