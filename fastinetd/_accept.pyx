@@ -182,6 +182,7 @@ cdef class Keeper:
         """Count and record a refusal that `start` returned."""
         cdef Peer peer
         make_peer(&peer, address, port)
+        counters_of(&self.board.view, self.section, program.target.row).accepted += 1
         refused(&self.board.view, self.section, &program.target, &peer, verdict)
 
     def recognise(self, Program program, u32 slot) -> None:

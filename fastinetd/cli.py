@@ -77,27 +77,46 @@ def _reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Repo
 def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     """--check: every problem as file:line:column: severity: message."""
     path, kind = _source(options)
+    _validate(options)
     report = Report()
     config = _reader(options, path, kind)(report)
     plan = make_plan(config, Surroundings(), report)
-    for warning in warnings:
-        print(f"fastinetd: warning: {warning}")
-    for diagnostic in sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)):
-        print(diagnostic)
-    bad = report.errors or config.fatal
+    lines = [f"fastinetd: warning: {warning}" for warning in warnings]
+    lines += map(str, sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
     count = len(plan.services)
-    print(f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
-          f"{report.errors} error{'' if report.errors == 1 else 's'}")
-    return 1 if bad else 0
+    lines.append(f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
+                 f"{report.errors} error{'' if report.errors == 1 else 's'}")
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError as error:
+        raise Refusal(f"cannot write what was found: {error.strerror}") from None
+    return 1 if report.errors or config.fatal else 0
+
+
+def _validate(options: argparse.Namespace) -> None:
+    """What can be said of the options without starting anything."""
+    if options.syslog and options.syslog not in FACILITIES:
+        raise Refusal(f"there is no syslog facility {options.syslog!r}; write one of: {', '.join(sorted(FACILITIES))}")
+    if options.metrics:
+        _metrics_address(options.metrics)
+
+
+def _metrics_address(text: str) -> tuple[str | None, int]:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise Refusal(f"--metrics {text}: {error}") from None
 
 
 def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
-    if options.syslog and options.syslog not in FACILITIES:
-        raise Refusal(f"there is no syslog facility {options.syslog!r}; write one of: {', '.join(sorted(FACILITIES))}")
+    _validate(options)
     path, kind = _source(options)
     foreground = options.foreground or options.debug or options.demo or must_stay(os.environ)
     prepare_descriptors()
-    launch = Launch(background=not foreground)
+    try:
+        launch = Launch(background=not foreground)
+    except OSError as error:
+        raise Refusal(f"cannot go into the background: {error.strerror}; use -dontfork") from None
     if launch.parent:
         return launch.wait()
     surroundings = Surroundings(clone=probe())
@@ -105,10 +124,9 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     messages = Messages(
         filelog=os.path.abspath(options.filelog) if options.filelog else None,
         syslog=options.syslog or (None if foreground or options.filelog else "daemon"),
-        stderr=foreground and (not options.filelog or options.debug) and not options.syslog,
+        stderr=True,  # until the daemon serves, whoever started it is told
         debug=options.debug,
     )
-    messages.also_stderr(True)  # until the daemon serves, whoever started it is told
     try:
         status = _run(options, warnings, path, kind, messages, surroundings, launch, foreground)
     except (Refusal, OSError) as refusal:
@@ -162,10 +180,7 @@ def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str,
 
 def _metrics(text: str) -> socket.socket:
     """The metrics listener: every address of both families, or the one that is named."""
-    try:
-        host, port = parse_address(text)
-    except ValueError as error:
-        raise Refusal(f"--metrics {text}: {error}") from None
+    host, port = _metrics_address(text)
     try:
         if host is None:
             made = _listen_everywhere(port)

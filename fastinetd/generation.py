@@ -145,6 +145,7 @@ class Generation:
             return
         if section is not None:
             self._board.section_own(section, role.pid)
+        self._messages.debug(f"{role.title} runs as pid {role.pid}")
         post.since = time.monotonic()
         self.roles[role.pid] = (role, post)
         self._loop.watch(role.pidfd, lambda _: self._died(role, post))

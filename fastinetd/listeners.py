@@ -135,6 +135,7 @@ class Listeners:
                 )
             return False
         held.back_off.succeeded()
+        self._messages.debug(f"service {service}: listening on {endpoint}")
         for remark in remarks:
             self._messages.warning(f"service {service}: {remark}")
         if endpoint.family == socket.AF_UNIX:

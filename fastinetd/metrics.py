@@ -125,7 +125,7 @@ class Entry:
 
 METRICS = (
     Entry("fastinetd_connections_accepted_total", "counter", ("service",),
-          "Connections that were admitted and for which a server was to be started.",
+          "Connections and datagrams taken off the kernel's queue, those refused afterwards included.",
           lambda r: [((), r.counters.accepted)]),
     Entry("fastinetd_connections_rejected_total", "counter", ("service", "reason"),
           "Connections that were refused, by the rule that refused them.",
@@ -137,7 +137,7 @@ METRICS = (
           "Servers started because a datagram (or a client of a service with wait = yes) was waiting.",
           lambda r: [((), r.counters.activations)]),
     Entry("fastinetd_spawn_latency_seconds", "histogram", ("service", "method"),
-          "Time from the accepted connection to the running program, by the way it was started.",
+          "Time from the accepted connection to the running program, by method (exec: clone or posix_spawn).",
           lambda r: [((method,), found) for method, found in r.latency.items()]),
     Entry("fastinetd_spawn_failures_total", "counter", ("service", "errno"),
           "Servers that could not be started, by the error; `other` is any error without a value of its own.",

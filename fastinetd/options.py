@@ -33,16 +33,17 @@ def parser() -> argparse.ArgumentParser:
         epilog="Without -f or --inetd the first of these is read: " + ", ".join(place for place, _ in PLACES) + ".",
     )
     source = p.add_argument_group("configuration")
-    source.add_argument("-f", "--file", metavar="FILE", help="configuration: xinetd.conf, or TOML by its ending .toml")
-    source.add_argument("--inetd", metavar="FILE", nargs="?", const=INETD_CONF,
-                        help=f"read an inetd.conf (default {INETD_CONF})")
+    one = source.add_mutually_exclusive_group()
+    one.add_argument("-f", "--file", metavar="FILE", help="configuration: xinetd.conf, or TOML by its ending .toml")
+    one.add_argument("--inetd", metavar="FILE", nargs="?", const=INETD_CONF,
+                     help=f"read an inetd.conf (default {INETD_CONF})")
     source.add_argument("--dialect", metavar="NAME", default="debian", choices=sorted(DIALECTS),
                         help=f"of inetd.conf: {', '.join(sorted(DIALECTS))} (default debian)")
     source.add_argument("-inetd_compat", "--inetd-compat", dest="inetd_compat", action="store_true",
                         help=f"read {INETD_CONF} after the xinetd.conf")
     source.add_argument("--check", action="store_true",
                         help="say what is wrong with the configuration, start nothing; exit status 0 or 1")
-    source.add_argument("--demo", action="store_true", help="serve three services on loopback, to try it out")
+    one.add_argument("--demo", action="store_true", help="serve three services on loopback, to try it out")
     life = p.add_argument_group("process")
     life.add_argument("-d", "--debug", action="store_true", help="stay in the foreground and say more")
     life.add_argument("-dontfork", "--foreground", dest="foreground", action="store_true",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def dump_state(supervisor: Supervisor, path: str) -> None:
-    """Append the supervisor's state to the file `path`. Raises OSError."""
+    """Write the supervisor's state to the file `path`, in place of the last dump. Raises OSError."""
     write_dump(path, render(gather(supervisor)))
 
 
@@ -28,7 +28,8 @@ def gather(supervisor: Supervisor) -> DumpState:
         service = installed.planned.service
         sockets = [sock for endpoint in installed.planned.endpoints for sock in supervisor.listeners.of(endpoint)]
         state = ServiceState.ACTIVE if sockets else ServiceState.NOT_STARTED
-        if board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
+        held = installed.row in supervisor.waiting.pids()  # its server has the socket
+        if held or board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
             state = ServiceState.SUSPENDED
         port = installed.planned.endpoints[0].port or None
         descriptors = tuple(sock.fileno() for sock in sockets)

@@ -26,6 +26,7 @@ from fastinetd._program import Program
 from fastinetd.children import Children, check_counts
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config
+from fastinetd.dump import DUMP_PATH
 from fastinetd.generation import Duties, Generation
 from fastinetd.journal import Journal, JournalEntry
 from fastinetd.listeners import Listeners
@@ -63,7 +64,7 @@ class Options:
     metrics: socket.socket | None = None
     process_limit: int | None = None
     stay_alive: bool = False
-    dump_path: str = "/run/fastinetd.dump"
+    dump_path: str = DUMP_PATH
     check_every: float = 0.0  # seconds between consistency checks; 0: only on SIGABRT
 
 
@@ -126,7 +127,7 @@ class Supervisor:
         if self.options.check_every:
             self.loop.later(self.options.check_every, self._check)
         self.messages.info(f"fastinetd Version {__version__} started")
-        count = len(self.plan.services)
+        count = sum(bool(self._sockets(installed)) for installed in self.rows)
         self.messages.info(f"Started working: {count} available service{'' if count == 1 else 's'}")
         return True
 

@@ -29,6 +29,9 @@ class Said:
     def error(self, text: str) -> None:
         self.lines.append(text)
 
+    def debug(self, text: str) -> None:
+        """Nobody asked to be told more."""
+
 
 class Kit:
     """A generation with two acceptors and a relay, and a doorman if names decide."""

@@ -54,7 +54,7 @@ class Said:
         self.lines: list[tuple[str, str]] = []
 
     def __getattr__(self, level: str) -> Callable[[str], None]:
-        return lambda text: self.lines.append((level, text))
+        return lambda text: None if level == "debug" else self.lines.append((level, text))
 
     def take(self) -> list[tuple[str, str]]:
         lines, self.lines = self.lines, []
