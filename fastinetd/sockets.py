@@ -56,10 +56,6 @@ class SocketOptions:
     mode: int | None = None
 
 
-class NotLocalYet(Warning):
-    """The address is not this machine's (yet); the socket is bound to it all the same."""
-
-
 def lift(descriptor: int) -> int:
     """Move a descriptor to FIRST_DESCRIPTOR or above; takes `descriptor`."""
     if descriptor >= FIRST_DESCRIPTOR:
