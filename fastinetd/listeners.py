@@ -91,11 +91,6 @@ class Listeners:
         held = self._open.get(endpoint)
         return held.sockets if held else []
 
-    @property
-    def waiting(self) -> int:
-        """Endpoints that could not be opened yet."""
-        return sum(not held.sockets for held in self._open.values())
-
     def try_again(self) -> None:
         """Attempt what waits now: a listener that was in the way may be closed."""
         waiting = [held for held in self._open.values() if held.retry is not None]

@@ -101,7 +101,6 @@ def test_opened_and_kept(kit: Kit) -> None:
     (first,) = kit.listeners.of(endpoint)
     assert kit.listeners.want([wish(endpoint)]) == set()
     assert kit.listeners.of(endpoint) == [first]
-    assert kit.listeners.waiting == 0
     assert kit.said.take() == []
     assert kit.appeared == 0
 
@@ -136,7 +135,6 @@ def test_tried_again_until_it_opens(kit: Kit, in_the_way: socket.socket) -> None
     endpoint = tcp(in_the_way.getsockname()[1])
     kit.listeners.want([wish(endpoint)])
     assert kit.listeners.of(endpoint) == []
-    assert kit.listeners.waiting == 1
     ((level, text),) = kit.said.take()
     assert level == "error"
     assert "EADDRINUSE" in text
@@ -183,7 +181,6 @@ def test_an_attempt_is_forgotten_with_its_endpoint(kit: Kit, in_the_way: socket.
     kit.listeners.want([wish(endpoint)])
     kit.listeners.drop(kit.listeners.want([]))
     assert kit.loop.pending() == []
-    assert kit.listeners.waiting == 0
 
 
 def test_an_address_that_is_not_there_yet(kit: Kit) -> None:
