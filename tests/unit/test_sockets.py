@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.sockets import FIRST_DESCRIPTOR, Endpoint, SocketOptions, has_ipv6, lift, lifted, open_endpoint
+from support.clients import free_port
 
 NONE = SocketOptions()
 STREAM, DGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
@@ -23,13 +24,6 @@ V6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 def kept() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def opened(
