@@ -30,6 +30,7 @@ cdef extern from "_spawn.h" nogil:
         int reset_signals
         int error
     int spawn_server(spawn_call *call, i32 *pid) noexcept
+    void default_signals_between(int first, int last) noexcept
     int pidfd_of(i32 pid) noexcept
     int wait_for_child(int which, i32 id, siginfo_t *info, rusage *usage, int options) noexcept
 
@@ -192,6 +193,12 @@ cdef class Keeper:
     def end(self, u32 slot) -> bool:
         """Account for and reap the slot's server if it has ended (or is gone without a trace); False while it runs."""
         return end_server(&self.board.view, self.section, &self.pool, slot)
+
+
+def default_signals(int first=1, int last=64) -> None:
+    """Give signals the disposition of a fresh process, those that libc hides (32 and 33) included: whoever started the
+    daemon may have ignored them, and servers would inherit that."""
+    default_signals_between(first, last)
 
 
 def spawn(Program program, int fd) -> int:

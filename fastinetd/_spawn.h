@@ -174,6 +174,15 @@ static inline int spawn_server(struct spawn_call *call, int32_t *pid)
     return call->plan->use_posix_spawn ? spawn_posix(call, pid) : spawn_clone(call, pid);
 }
 
+/* Every signal from first to last as a fresh process has it; raw, because libc keeps two of them to itself. */
+static inline void default_signals_between(int first, int last)
+{
+    struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); uint64_t mask; } standard;
+    memset(&standard, 0, sizeof standard);
+    for (; first <= last; first++)
+        syscall(SYS_rt_sigaction, first, &standard, NULL, sizeof standard.mask);
+}
+
 static inline int pidfd_of(int32_t pid)
 {
     return (int)syscall(SYS_pidfd_open, pid, 0);

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
+from fastinetd._accept import default_signals
 from fastinetd.sockets import lift
 
 PR_SET_NO_NEW_PRIVS = 38
@@ -127,6 +128,7 @@ def _become(
         signal.set_wakeup_fd(-1)
         for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(each, signal.SIG_DFL)
+        default_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.setpgid(0, 0)  # Control-C at the terminal is the supervisor's alone
         close_others(keep)

@@ -14,6 +14,7 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 
+from fastinetd._accept import default_signals  # noqa: E402
 from support.daemon import Daemon  # noqa: E402
 from support.proc import adopt_orphans  # noqa: E402
 from support.texts import Service, defaults  # noqa: E402
@@ -35,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    default_signals(32, 33)
 
 
 ORDER = ("source", "unit", "hot", "compare", "integration", "adversity")
