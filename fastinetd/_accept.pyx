@@ -35,7 +35,7 @@ cdef extern from "_spawn.h" nogil:
     int wait_for_child(int which, i32 id, siginfo_t *info, rusage *usage, int options) noexcept
 
 
-cdef int start_server(View *b, u32 section, Pool *pool, Target *target, const Peer *peer, int fd, u32 slot,
+cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
                       bint reset_signals) noexcept nogil:
     """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure."""
     cdef spawn_call call
@@ -48,13 +48,13 @@ cdef int start_server(View *b, u32 section, Pool *pool, Target *target, const Pe
     if call.fd != fd and call.fd >= 0:
         close(call.fd)
     if number:
-        start_failed(b, section, pool, target, slot, number)
+        start_failed(b, section, free_slots, target, slot, number)
     else:
         started(b, section, target, slot, True)
     return number
 
 
-cdef bint end_server(View *b, u32 section, Pool *pool, u32 slot) noexcept nogil:
+cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil:
     """If the slot's server has ended: account for it, reap it, free the slot. False while it runs."""
     cdef Slot *s = &b.slots[slot]
     cdef siginfo_t info
@@ -70,7 +70,7 @@ cdef bint end_server(View *b, u32 section, Pool *pool, u32 slot) noexcept nogil:
               microseconds(&usage.ru_utime), microseconds(&usage.ru_stime))
     if error == 0:
         wait_for_child(P_PID, s.pid, &info, NULL, WEXITED | WNOHANG)
-    slot_free(b, pool, slot)
+    slot_free(b, free_slots, slot)
     return True
 
 
@@ -96,7 +96,7 @@ cdef class Acceptor(Reception):
 
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
         cdef int low
-        if start_server(self.b, self.section, &self.pool, listener.target, peer, fd, slot, False) == 0:
+        if start_server(self.b, self.section, &self.free_slots, listener.target, peer, fd, slot, False) == 0:
             low = pidfd_of(self.b.slots[slot].pid)
             self.pidfds[slot] = fcntl(low, F_DUPFD_CLOEXEC, 64) if low >= 0 else -1
             if low >= 0:
@@ -115,7 +115,7 @@ cdef class Acceptor(Reception):
             return
         pidfd = self.pidfds[index]
         self.await_room()
-        if not end_server(self.b, self.section, &self.pool, index):
+        if not end_server(self.b, self.section, &self.free_slots, index):
             # It ended, but cannot be waited for yet (somebody traces it): look at it from time to time instead.
             self.pidfds[index] = -1
             self.unwatched += 1
@@ -134,7 +134,7 @@ cdef class Acceptor(Reception):
             s = &self.b.slots[i]
             if section_of(s) == self.section and state_of(s) == RUNNING and self.pidfds[i] < 0:
                 self.await_room()
-                if end_server(self.b, self.section, &self.pool, i):
+                if end_server(self.b, self.section, &self.free_slots, i):
                     self.unwatched -= 1
 
     cdef i64 due(self) noexcept nogil:
@@ -150,11 +150,11 @@ cdef class Keeper:
 
     cdef Board board
     cdef u32 section
-    cdef Pool pool
+    cdef FreeSlots free_slots
 
     def __init__(self, Board board, int section):
         self.board, self.section = board, section
-        if pool_open(&self.pool, &board.view):
+        if open_free_slots(&self.free_slots, &board.view):
             raise MemoryError
 
     def start(self, Program program, int fd, bytes address=b"", int port=0, bint vouched=False) -> tuple:
@@ -170,11 +170,11 @@ cdef class Keeper:
         if verdict == ASK and vouched:
             verdict = ADMIT
         if verdict == ADMIT:
-            verdict = take_slot(b, self.section, &self.pool, &program.target, &peer, False, &slot)
+            verdict = take_slot(b, self.section, &self.free_slots, &program.target, &peer, False, &slot)
         if verdict != ADMIT:
             return verdict, -1, 0
         counters_of(b, self.section, program.target.row).accepted += 1
-        number = start_server(b, self.section, &self.pool, &program.target, &peer, fd, slot, True)
+        number = start_server(b, self.section, &self.free_slots, &program.target, &peer, fd, slot, True)
         if number:
             return verdict, -1, -number
         return verdict, slot, b.slots[slot].pid
@@ -192,7 +192,7 @@ cdef class Keeper:
 
     def end(self, u32 slot) -> bool:
         """Account for and reap the slot's server if it has ended (or is gone without a trace); False while it runs."""
-        return end_server(&self.board.view, self.section, &self.pool, slot)
+        return end_server(&self.board.view, self.section, &self.free_slots, slot)
 
 
 def default_signals(int first=1, int last=64) -> None:

@@ -4,19 +4,19 @@ from fastinetd._board cimport *
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Target
 
-cdef struct Pool:
+cdef struct FreeSlots:
     u32 *stack  # slots this process gave back, likely free
     u32 depth
     u32 cursor  # where to look for others
 
 cdef void make_peer(Peer *peer, bytes address, int port) noexcept
-cdef int pool_open(Pool *pool, View *b) noexcept nogil
+cdef int open_free_slots(FreeSlots *free_slots, View *b) noexcept nogil
 cdef Verdict address_verdict(Target *target, const Peer *peer) noexcept nogil
 cdef Verdict decide(View *b, Target *target, const Peer *peer) noexcept nogil
-cdef Verdict take_slot(View *b, u32 section, Pool *pool, Target *target, const Peer *peer, bint paid, u32 *slot) noexcept nogil
-cdef void drop_slot(View *b, u32 section, Pool *pool, u32 slot) noexcept nogil
+cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, bint paid, u32 *slot) noexcept nogil
+cdef void drop_slot(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil
 cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil
 cdef void started(View *b, u32 section, Target *target, u32 slot, bint timed) noexcept nogil
-cdef void start_failed(View *b, u32 section, Pool *pool, Target *target, u32 slot, int number) noexcept nogil
+cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number) noexcept nogil
 cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil
-cdef void slot_free(View *b, Pool *pool, u32 slot) noexcept nogil
+cdef void slot_free(View *b, FreeSlots *free_slots, u32 slot) noexcept nogil

@@ -113,26 +113,26 @@ cdef Verdict decide(View *b, Target *target, const Peer *peer) noexcept nogil:
 
 # ---- slots ----
 
-cdef int pool_open(Pool *pool, View *b) noexcept nogil:
+cdef int open_free_slots(FreeSlots *free_slots, View *b) noexcept nogil:
     """Room for this process's free slots. Returns 0, or ENOMEM."""
-    pool.stack = <u32 *> malloc(b.slot_count * sizeof(u32))
-    pool.depth = pool.cursor = 0
-    return 0 if pool.stack != NULL else ENOMEM
+    free_slots.stack = <u32 *> malloc(b.slot_count * sizeof(u32))
+    free_slots.depth = free_slots.cursor = 0
+    return 0 if free_slots.stack != NULL else ENOMEM
 
 
-cdef i64 slot_find(View *b, Pool *pool, u32 section) noexcept nogil:
+cdef i64 slot_find(View *b, FreeSlots *free_slots, u32 section) noexcept nogil:
     """Take a free slot; -1 when there is none."""
     cdef u32 slot, i, high
     if load32(&b.header.live) >= b.slot_count:
         return -1
-    while pool.depth:
-        pool.depth -= 1
-        slot = pool.stack[pool.depth]
+    while free_slots.depth:
+        free_slots.depth -= 1
+        slot = free_slots.stack[free_slots.depth]
         if cas32(&b.slots[slot].word, FREE, TAKEN | section << 8):
             return slot
     for i in range(b.slot_count):
-        slot = pool.cursor
-        pool.cursor = 0 if slot + 1 == b.slot_count else slot + 1
+        slot = free_slots.cursor
+        free_slots.cursor = 0 if slot + 1 == b.slot_count else slot + 1
         if load32(&b.slots[slot].word) == FREE and cas32(&b.slots[slot].word, FREE, TAKEN | section << 8):
             while True:
                 high = load32(&b.header.slots_high)
@@ -141,16 +141,16 @@ cdef i64 slot_find(View *b, Pool *pool, u32 section) noexcept nogil:
     return -1
 
 
-cdef void slot_free(View *b, Pool *pool, u32 slot) noexcept nogil:
+cdef void slot_free(View *b, FreeSlots *free_slots, u32 slot) noexcept nogil:
     """The slot's server is reaped, or never came to be."""
     b.slots[slot].pid = 0
     set_state(&b.slots[slot], FREE, 0)
-    if pool.depth < b.slot_count:
-        pool.stack[pool.depth] = slot
-        pool.depth += 1
+    if free_slots.depth < b.slot_count:
+        free_slots.stack[free_slots.depth] = slot
+        free_slots.depth += 1
 
 
-cdef Verdict take_slot(View *b, u32 section, Pool *pool, Target *target, const Peer *peer, bint paid, u32 *slot) noexcept nogil:
+cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, bint paid, u32 *slot) noexcept nogil:
     """Count the connection in: ADMIT and its slot, or the limit that refuses it. `paid`: the rate was taken before.
 
     The slot is written before anything is counted, and in the state TAKEN counts as counted: whoever counts again
@@ -163,7 +163,7 @@ cdef Verdict take_slot(View *b, u32 section, Pool *pool, Target *target, const P
     if not paid and not rate_take(row, now_monotonic()):
         return RATE
     enter(b, section)
-    found = slot_find(b, pool, section)
+    found = slot_find(b, free_slots, section)
     if found < 0:
         verdict = SLOTS_FULL
     else:
@@ -189,7 +189,7 @@ cdef Verdict take_slot(View *b, u32 section, Pool *pool, Target *target, const P
                     give_one(&b.header.live)
                     give_one(&row.live)
         if verdict != ADMIT:
-            slot_free(b, pool, <u32> found)
+            slot_free(b, free_slots, <u32> found)
     leave(b, section)
     if verdict != ADMIT:
         if not paid:
@@ -211,11 +211,11 @@ cdef void count_out(View *b, u32 slot) noexcept nogil:
         s.source = 0
 
 
-cdef void drop_slot(View *b, u32 section, Pool *pool, u32 slot) noexcept nogil:
+cdef void drop_slot(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil:
     """Give back a slot without a server."""
     enter(b, section)
     count_out(b, slot)
-    slot_free(b, pool, slot)
+    slot_free(b, free_slots, slot)
     leave(b, section)
 
 
@@ -254,7 +254,7 @@ cdef void started(View *b, u32 section, Target *target, u32 slot, bint timed) no
         wake_supervisor(b)
 
 
-cdef void start_failed(View *b, u32 section, Pool *pool, Target *target, u32 slot, int number) noexcept nogil:
+cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number) noexcept nogil:
     """The server could not be started: count and tell it, give the slot back."""
     cdef Slot *s = &b.slots[slot]
     cdef Record *record = journal_next(b, section)
@@ -262,7 +262,7 @@ cdef void start_failed(View *b, u32 section, Pool *pool, Target *target, u32 slo
     record.row, record.kind, record.value, record.fields = target.row, SPAWN_FAILED, number, target.log_failure
     tell_peer(record, s.address, s.family, s.port)
     journal_commit(b, section)
-    drop_slot(b, section, pool, slot)
+    drop_slot(b, section, free_slots, slot)
 
 
 cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:
@@ -324,11 +324,11 @@ cdef class Accounts:
 
     cdef Board board
     cdef u32 section
-    cdef Pool pool
+    cdef FreeSlots free_slots
 
     def __init__(self, Board board, int section):
         self.board, self.section = board, section
-        if pool_open(&self.pool, &board.view):
+        if open_free_slots(&self.free_slots, &board.view):
             raise MemoryError
 
     def admit(self, Program program, bytes address, int port=0) -> tuple:
@@ -339,9 +339,9 @@ cdef class Accounts:
         make_peer(&peer, address, port)
         verdict = decide(&self.board.view, &program.target, &peer)
         if verdict == ADMIT:
-            verdict = take_slot(&self.board.view, self.section, &self.pool, &program.target, &peer, False, &slot)
+            verdict = take_slot(&self.board.view, self.section, &self.free_slots, &program.target, &peer, False, &slot)
         return verdict, (slot if verdict == ADMIT else -1)
 
     def drop(self, int slot) -> None:
         """Give back a slot without a server."""
-        drop_slot(&self.board.view, self.section, &self.pool, slot)
+        drop_slot(&self.board.view, self.section, &self.free_slots, slot)

@@ -1,6 +1,6 @@
 """What acceptor and relay have in common: listeners, admission, questions to the doorman."""
 
-from fastinetd._admit cimport Pool
+from fastinetd._admit cimport FreeSlots
 from fastinetd._board cimport Board, View, Verdict
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Target
@@ -36,7 +36,7 @@ cdef class Reception:
     cdef Board board
     cdef View *b
     cdef u32 section
-    cdef Pool pool
+    cdef FreeSlots free_slots
     cdef int epoll
     cdef int control
     cdef int doorman

@@ -20,7 +20,7 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastinetd._admit cimport decide, pool_open, refused, take_slot
+from fastinetd._admit cimport decide, open_free_slots, refused, take_slot
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Program, Target, peer_of
@@ -62,7 +62,7 @@ cdef class Reception:
         self.programs = [program for _, program in listeners]
         self.count = len(listeners)
         self.listeners = <Listener *> calloc(self.count + 1, sizeof(Listener))
-        if self.listeners == NULL or pool_open(&self.pool, self.b):
+        if self.listeners == NULL or open_free_slots(&self.free_slots, self.b):
             raise MemoryError
         for i, (fd, program) in enumerate(listeners):
             self.listeners[i].fd, self.listeners[i].target = fd, &program.target
@@ -191,7 +191,7 @@ cdef class Reception:
                 return
             verdict = ADMIT
         if verdict == ADMIT:
-            verdict = take_slot(self.b, self.section, &self.pool, listener.target, peer, paid, &slot)
+            verdict = take_slot(self.b, self.section, &self.free_slots, listener.target, peer, paid, &slot)
         if verdict == ADMIT:
             self.admitted(listener, fd, peer, slot)
             return

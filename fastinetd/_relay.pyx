@@ -120,7 +120,7 @@ cdef class Relay(Reception):
         cdef bint brief = listener.target.builtin == DAYTIME or listener.target.builtin == TIME_SERVICE
         if self.vacancies <= (0 if brief else RESERVED):
             rate_give(&self.b.rows[listener.target.row])
-            drop_slot(self.b, self.section, &self.pool, slot)
+            drop_slot(self.b, self.section, &self.free_slots, slot)
             self.refuse(listener, fd, peer, SLOTS_FULL)
             return
         self.vacancies -= 1
@@ -205,7 +205,7 @@ cdef class Relay(Reception):
         self.vacant[self.vacancies] = index
         self.vacancies += 1
         ended(self.b, self.section, session.slot, CLD_EXITED, 0, 0, 0)
-        slot_free(self.b, &self.pool, session.slot)
+        slot_free(self.b, &self.free_slots, session.slot)
 
     # ---- datagrams ----
 

@@ -27,7 +27,7 @@ LIBRARY = {
 OWN = {"atomic_cas32", "atomic_cas64", "errno_set", "pidfd_of", "spawn_server", "wait_for_child"}
 """Inline C of _linux.pxd, _reception.pyx and _spawn.h."""
 
-MALLOC_AT_START = "pool_open"
+MALLOC_AT_START = "open_free_slots"
 
 
 def emitted(built: Built, hot: Hot) -> list[tuple[str, str]]:
