@@ -1,148 +1,108 @@
-"""The acceptor: from an admitted connection to a running server, and from its end back to a free slot.
+"""The acceptor: an admitted connection goes to its service's pool or, without one, to a program started for it.
 
-Theory. Servers are started by clone with shared memory (see _spawn.h), so the acceptor sleeps until exec has
-succeeded or failed and knows at once which. It waits for each by a pidfd in its epoll set: exact, and the same price
-with one running server and with ten thousand. An ended server is looked at first, counted and recorded, and only then
-reaped: should this process die in between, the supervisor finds the zombie and does what is left.
-
-Rules of this file
- - Descriptors below 64 are short-lived: only those are copied into a child. What stays is moved up.
- - A pidfd leaves the epoll set before it is closed: a child of another process may share it.
+The supervisor's hand in starting and ending servers is here too: the Keeper.
 """
-
-from libc.stdlib cimport free, malloc
-from libc.string cimport memset
 
 from fastinetd._admit cimport *
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
+from fastinetd._pools cimport NEVER, NOBODY, milliseconds_until
 from fastinetd._program cimport Peer, Program, Target, environment
 from fastinetd._reception cimport *
+from fastinetd._servers cimport *
+from fastinetd._workers cimport Workers
+from fastinetd._zygotes cimport Zygotes
 
 import os
-
-
-cdef extern from "_spawn.h" nogil:
-    struct spawn_call:
-        const void *plan
-        char **envp
-        int fd
-        int reset_signals
-        int error
-    int spawn_server(spawn_call *call, i32 *pid) noexcept
-    void default_signals_between(int first, int last) noexcept
-    int pidfd_of(i32 pid) noexcept
-    int wait_for_child(int which, i32 id, siginfo_t *info, rusage *usage, int options) noexcept
-
-
-cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
-                      bint reset_signals) noexcept nogil:
-    """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure."""
-    cdef spawn_call call
-    cdef int number
-    call.plan = &target.spawn
-    call.envp = environment(target, peer, fd)
-    call.fd = fd if fd < 64 else fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
-    call.reset_signals = reset_signals
-    number = errno if call.fd < 0 else spawn_server(&call, &b.slots[slot].pid)
-    if call.fd != fd and call.fd >= 0:
-        close(call.fd)
-    if number:
-        start_failed(b, section, free_slots, target, slot, number)
-    else:
-        started(b, section, target, slot, True)
-    return number
-
-
-cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil:
-    """If the slot's server has ended: account for it, reap it, free the slot. False while it runs."""
-    cdef Slot *s = &b.slots[slot]
-    cdef siginfo_t info
-    cdef rusage usage
-    memset(&usage, 0, sizeof(usage))
-    cdef int error = wait_for_child(P_PID, s.pid, &info, &usage, WEXITED | WNOHANG | WNOWAIT)
-    if error == 0 and info.si_pid == 0:
-        return False
-    if error == EINTR:
-        return False
-    if state_of(s) != ENDED:
-        ended(b, section, slot, info.si_code if error == 0 else 0, info.si_status if error == 0 else 0,
-              microseconds(&usage.ru_utime), microseconds(&usage.ru_stime))
-    if error == 0:
-        wait_for_child(P_PID, s.pid, &info, NULL, WEXITED | WNOHANG)
-    slot_free(b, free_slots, slot)
-    return True
-
-
-cdef inline u64 microseconds(const timeval *t) noexcept nogil:
-    return <u64> t.tv_sec * 1000000 + <u64> t.tv_usec
+from libc.string cimport memset
 
 
 cdef class Acceptor(Reception):
-    """Starts a program for each connection."""
+    """Accepts connections for programs, and sees them served."""
 
-    cdef i32 *pidfds  # by slot; -1: not watched, looked at from time to time
-    cdef u32 unwatched
-    cdef u64 look_at
+    cdef Servers servers
+    cdef Zygotes zygotes
+    cdef Workers workers
 
-    def __init__(self, Board board, int section, listeners, int control, int doorman):
+    def __init__(self, Board board, int section, listeners, int control, int doorman, u32 share=1):
+        """`share`: how many acceptors there are; each has its part of every pool."""
         super().__init__(board, section, listeners, control, doorman)
-        self.pidfds = <i32 *> malloc(board.view.slot_count * sizeof(i32))
-        if self.pidfds == NULL:
-            raise MemoryError
+        self.servers = Servers(self)
+        self.find_pools(share)
 
-    def __dealloc__(self):
-        free(self.pidfds)
+    cdef void find_pools(self, u32 share):
+        """Number the pools: a service's listeners stand side by side and have one pool."""
+        cdef u32 zygotes = 0, workers = 0, i, n
+        cdef u64 parked = 0, hands = 0
+        cdef Target *target
+        cdef Target *last = NULL
+        for i in range(self.count):
+            target = self.listeners[i].target
+            self.listeners[i].pool = NOBODY
+            if target.pool.kind == EXEC:
+                continue
+            if target == last:
+                self.listeners[i].pool = self.listeners[i - 1].pool
+                continue
+            last = target
+            if target.pool.kind == WORKER:
+                self.listeners[i].pool = workers
+                workers += 1
+                hands += 2 * ((target.pool.workers + share - 1) // share)  # those that leave beside those that come
+            else:
+                self.listeners[i].pool = zygotes
+                zygotes += 1
+                if target.pool.kind == PREFORK:
+                    parked += 2 * ((target.pool.most + share - 1) // share) + 32
+        self.zygotes = Zygotes(self.servers, zygotes, <u32> min(parked, 0xFFFF))
+        self.workers = Workers(self.servers, workers, <u32> min(hands, 0xFFFF))
+        for i in range(self.count):
+            target, n = self.listeners[i].target, self.listeners[i].pool
+            if n == NOBODY:
+                continue
+            if target.pool.kind == WORKER:
+                self.workers.found(n, target, share, i)
+            elif i == 0 or self.listeners[i - 1].target != target:
+                self.zygotes.found(n, target, share)
 
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
-        cdef int low
-        if start_server(self.b, self.section, &self.free_slots, listener.target, peer, fd, slot, False) == 0:
-            low = pidfd_of(self.b.slots[slot].pid)
-            self.pidfds[slot] = fcntl(low, F_DUPFD_CLOEXEC, 64) if low >= 0 else -1
-            if low >= 0:
-                close(low)
-            if self.pidfds[slot] >= 0 and self.watch(self.pidfds[slot], ON_OTHER, slot, EPOLLIN) < 0:
-                close(self.pidfds[slot])
-                self.pidfds[slot] = -1
-            if self.pidfds[slot] < 0:
-                self.unwatched += 1
-        close(fd)
+        if listener.pool != NOBODY:
+            if listener.target.pool.kind == WORKER:
+                if self.workers.hand(listener.pool, listener, fd, peer, slot):
+                    return
+            elif self.zygotes.hand(listener.pool, fd, peer, slot):
+                return
+            counters_of(self.b, self.section, listener.target.row).pool_misses += 1
+        self.servers.start(listener.target, fd, peer, slot)
 
-    cdef void happened(self, u32 index, u32 events) noexcept nogil:
-        cdef int pidfd
-        if index == ITS_TIME:
-            self.look_after()
-            return
-        pidfd = self.pidfds[index]
-        self.await_room()
-        if not end_server(self.b, self.section, &self.free_slots, index):
-            # It ended, but cannot be waited for yet (somebody traces it): look at it from time to time instead.
-            self.pidfds[index] = -1
-            self.unwatched += 1
-        epoll_ctl(self.epoll, EPOLL_CTL_DEL, pidfd, NULL)
-        close(pidfd)
+    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
+        if kind == ON_OTHER:
+            self.servers.happened(index)
+        elif kind == ON_WORKER or kind == ON_WORKER_END:
+            self.workers.happened(kind, index)
+        else:
+            self.zygotes.happened(kind, index)
 
-    cdef void look_after(self) noexcept nogil:
-        """Servers that could not be watched, for want of descriptors or memory, are looked at from time to time."""
-        cdef u32 i
-        cdef Slot *s
+    cdef void its_time(self) noexcept nogil:
         cdef u64 now = now_monotonic()
-        if not self.unwatched or now < self.look_at:
-            return
-        self.look_at = now + 100000000
-        for i in range(slots_high(self.b)):
-            s = &self.b.slots[i]
-            if section_of(s) == self.section and state_of(s) == RUNNING and self.pidfds[i] < 0:
-                self.await_room()
-                if end_server(self.b, self.section, &self.free_slots, i):
-                    self.unwatched -= 1
+        self.servers.look_after()
+        if self.zygotes.due_at <= now:
+            self.zygotes.its_time()
+        if self.workers.due_at <= now:
+            self.workers.its_time()
 
     cdef i64 due(self) noexcept nogil:
-        cdef u64 now
-        if not self.unwatched:
-            return -1
-        now = now_monotonic()
-        return <i64> ((self.look_at - now) // 1000000) + 1 if now < self.look_at else 0
+        cdef i64 own = self.servers.due()
+        cdef i64 pools
+        cdef u64 first = min(self.zygotes.due_at, self.workers.due_at)
+        if first == NEVER:
+            return own
+        pools = milliseconds_until(first, now_monotonic())
+        return pools if own < 0 or pools < own else own
+
+    cdef bint busy(self) noexcept nogil:
+        """Connections are still with pools, and nobody has taken them."""
+        return self.zygotes.outstanding > 0 or self.workers.outstanding > 0
 
 
 cdef class Keeper:
@@ -210,6 +170,7 @@ def spawn(Program program, int fd) -> int:
     call.plan = &program.target.spawn
     call.envp = environment(&program.target, &peer, fd)
     call.fd = fd
+    call.further_count = 0
     call.reset_signals = True
     cdef int number = spawn_server(&call, &pid)
     if number:

@@ -168,7 +168,7 @@ cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *targ
         verdict = SLOTS_FULL
     else:
         s = &b.slots[found]
-        s.row, s.pid, s.source = target.row, 0, 0
+        s.row, s.pid, s.source, s.method = target.row, 0, 0, EXEC
         s.started = now_monotonic()
         s.family, s.port = peer.family, peer.port
         s.log_success = target.log_success
@@ -238,11 +238,11 @@ cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdic
 
 
 cdef void started(View *b, u32 section, Target *target, u32 slot, bint timed) noexcept nogil:
-    """The server runs: count its start latency if it was a start, write its START record, and say so in the slot."""
+    """The server runs: count the latency of a start that was `timed`, write the START record, and say so in the slot."""
     cdef Slot *s = &b.slots[slot]
     cdef Record *record
     if timed:
-        count_latency(counters_of(b, section, target.row), now_monotonic() - s.started)
+        count_latency(counters_of(b, section, target.row), <Method> s.method, now_monotonic() - s.started)
     if target.log_success:
         record = journal_next(b, section)
         record.row, record.kind, record.pid, record.fields = target.row, START, s.pid, target.log_success
@@ -263,6 +263,13 @@ cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *targ
     tell_peer(record, s.address, s.family, s.port)
     journal_commit(b, section)
     drop_slot(b, section, free_slots, slot)
+
+
+cdef void tell_of_pool(View *b, u32 section, u32 row, PoolNews news, i32 value) noexcept nogil:
+    """Write a POOL record."""
+    cdef Record *record = journal_next(b, section)
+    record.row, record.kind, record.reason, record.value = row, POOL, news, value
+    journal_commit(b, section)
 
 
 cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:

@@ -18,12 +18,15 @@ Rules of this file
 from fastinetd._linux cimport *
 
 cdef enum:
-    LAYOUT = 1  # raised whenever a structure below changes
+    LAYOUT = 2  # raised whenever a structure below changes
     REASONS = 16
     ERRNOS = 16
     LATENCIES = 18  # buckets, the last without an upper bound
     SESSIONS = 16
     STATUSES = 4
+    METHODS = 4
+    POOL_STATES = 4
+    RECYCLINGS = 8
     WAYS = 8  # words in a bucket of the source table
     COUNT_BITS = 20  # of a source word; the rest is the source's tag
     NO_LIMIT = 0xFFFFFFFF
@@ -60,6 +63,44 @@ cpdef enum RecordKind:
     SPAWN_FAILED = 4  # value: errno
     ACCEPT_FAILED = 5  # value: errno
     DEACTIVATED = 6  # cps with over_rate = close; value: seconds
+    POOL = 7  # reason: a PoolNews, value: what it says
+
+cpdef enum Method:
+    """How a connection comes to its server."""
+    EXEC = 0
+    ZYGOTE = 1
+    PREFORK = 2
+    WORKER = 3
+
+cpdef enum PoolState:
+    """What a process of a pool does."""
+    HOLDING = 0  # a zygote
+    STARTING = 1
+    IDLE = 2
+    BUSY = 3  # a worker with a connection
+
+cpdef enum Recycling:
+    """Why a process of a pool was given up."""
+    REQUESTS = 0
+    AGE = 1
+    RSS = 2
+    RUNTIME = 3
+    SPARE = 4  # there were more than max_spare
+    CHANGED = 5  # the program's file is another
+    DIED = 6
+    MISTRUSTED = 7  # it failed to start, hung, or said what is not understood
+
+cpdef enum PoolNews:
+    """What a POOL record tells."""
+    NO_START = 1  # value: errno
+    DIED_EARLY = 2  # before it was ready; value: exit status, or minus a signal
+    TOO_SLOW = 3  # not ready in time; value: seconds
+    THREADED = 4  # it had threads before it could be held
+    HELD_EARLY = 5  # first_io: held before its first use of the socket; value: the system call
+    HELD_AT_MAIN = 6  # first_io cannot be had here
+    UNINTELLIGIBLE = 7  # it said what is not understood
+    HUNG = 8  # it left connections unanswered; value: seconds
+    OVERTIME = 9  # a worker was killed after max_runtime; value: its pid
 
 cpdef enum Status:
     SUCCESS = 0  # exit status 0
@@ -118,14 +159,14 @@ cdef struct Slot:
     u32 word  # SlotState, and from bit 8 on the section of the process that answers for it: one word, changed at once
     i32 pid
     u32 row
-    u32 unused
+    u32 method  # a Method; while the state is TAKEN and the pid 0: of the pool that has the connection, or EXEC
     u64 source  # hash of row and address; 0: not counted
     u64 started  # CLOCK_MONOTONIC, nanoseconds
     u8 address[16]
     u16 family  # AF_INET, AF_INET6, AF_UNIX or 0
     u16 port
     u32 log_success
-    u64 reserved
+    u64 inode  # of the connection that is with a pool
 
 cdef struct Record:
     u64 when  # CLOCK_REALTIME, nanoseconds
@@ -146,13 +187,17 @@ cdef struct Counters:
     u64 activations
     u64 rejected[REASONS]
     u64 spawn_failures[ERRNOS]
-    u64 latency[LATENCIES]
-    u64 latency_ns
+    u64 latency[METHODS][LATENCIES]
+    u64 latency_ns[METHODS]
     u64 session[SESSIONS]
     u64 session_ns
     u64 exits[STATUSES]
     u64 user_us
     u64 system_us
+    u64 pool_hits
+    u64 pool_misses
+    u64 recycled[RECYCLINGS]
+    u64 pool[POOL_STATES]  # processes there are now; of a section whose process is gone they are 0
 
 cdef struct Section:
     u32 owner  # pid; 0: free
@@ -420,7 +465,7 @@ cdef inline void journal_commit(View *b, u32 section) noexcept nogil:
 
 # ---- defined in _board.pyx ----
 
-cdef void count_latency(Counters *counters, u64 nanoseconds) noexcept nogil
+cdef void count_latency(Counters *counters, Method method, u64 nanoseconds) noexcept nogil
 cdef void count_session(Counters *counters, u64 nanoseconds) noexcept nogil
 cdef void count_spawn_failure(Counters *counters, int number) noexcept nogil
 

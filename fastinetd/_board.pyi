@@ -40,6 +40,40 @@ class RecordKind(IntEnum):
     SPAWN_FAILED = 4
     ACCEPT_FAILED = 5
     DEACTIVATED = 6
+    POOL = 7
+
+class Method(IntEnum):
+    EXEC = 0
+    ZYGOTE = 1
+    PREFORK = 2
+    WORKER = 3
+
+class PoolState(IntEnum):
+    HOLDING = 0
+    STARTING = 1
+    IDLE = 2
+    BUSY = 3
+
+class Recycling(IntEnum):
+    REQUESTS = 0
+    AGE = 1
+    RSS = 2
+    RUNTIME = 3
+    SPARE = 4
+    CHANGED = 5
+    DIED = 6
+    MISTRUSTED = 7
+
+class PoolNews(IntEnum):
+    NO_START = 1
+    DIED_EARLY = 2
+    TOO_SLOW = 3
+    THREADED = 4
+    HELD_EARLY = 5
+    HELD_AT_MAIN = 6
+    UNINTELLIGIBLE = 7
+    HUNG = 8
+    OVERTIME = 9
 
 class Status(IntEnum):
     SUCCESS = 0
@@ -84,13 +118,17 @@ class CountersTuple(NamedTuple):
     activations: int
     rejected: tuple[int, ...]
     spawn_failures: tuple[int, ...]
-    latency: tuple[int, ...]
-    latency_sum: float
+    latency: tuple[tuple[int, ...], ...]
+    latency_sum: tuple[float, ...]
     session: tuple[int, ...]
     session_sum: float
     exits: tuple[int, ...]
     user_seconds: float
     system_seconds: float
+    pool_hits: int
+    pool_misses: int
+    recycled: tuple[int, ...]
+    pool: tuple[int, ...]
 
 @type_check_only
 class _Status(TypedDict):
@@ -157,6 +195,8 @@ class Board:
     def slots_in_use(self, section: int | None = None) -> list[SlotTuple]: ...
     def slot_row(self, slot: int) -> int: ...
     def slot_of_pid(self, pid: int) -> int: ...
+    def handed(self, section: int) -> list[tuple[int, int]]: ...
+    def set_pid(self, slot: int, pid: int) -> None: ...
     def adopt(self, section: int, heir: int) -> list[tuple[int, int, SlotState]]: ...
     def close_gate(self, dead: Set[int]) -> bool: ...
     def open_gate(self) -> None: ...

@@ -46,12 +46,12 @@ cdef void fill_tables() noexcept:
 fill_tables()
 
 
-cdef void count_latency(Counters *counters, u64 nanoseconds) noexcept nogil:
+cdef void count_latency(Counters *counters, Method method, u64 nanoseconds) noexcept nogil:
     cdef int i = 0
     while i < LATENCIES - 1 and nanoseconds > latency_bounds[i]:
         i += 1
-    counters.latency[i] += 1
-    counters.latency_ns += nanoseconds
+    counters.latency[<int> method][i] += 1
+    counters.latency_ns[<int> method] += nanoseconds
 
 
 cdef void count_session(Counters *counters, u64 nanoseconds) noexcept nogil:
@@ -96,19 +96,26 @@ class SlotTuple(NamedTuple):
 
 
 class CountersTuple(NamedTuple):
-    """A row's counters over all sections; times in seconds, histograms as counts per bucket."""
+    """A row's counters over all sections; times in seconds, histograms as counts per bucket.
+
+    `latency` and `latency_sum` are by Method, `recycled` by Recycling, `pool` by PoolState.
+    """
 
     accepted: int
     activations: int
     rejected: tuple
     spawn_failures: tuple
     latency: tuple
-    latency_sum: float
+    latency_sum: tuple
     session: tuple
     session_sum: float
     exits: tuple
     user_seconds: float
     system_seconds: float
+    pool_hits: int
+    pool_misses: int
+    recycled: tuple
+    pool: tuple
 
 
 cdef str address_text(const u8 *address, u16 family):
@@ -344,6 +351,10 @@ cdef class Board:
 
     def section_release(self, u32 section) -> None:
         """Free a section whose process is gone and whose slots have been given back or adopted."""
+        cdef u32 row
+        for row in range(self.view.row_count):
+            if self.view.rows[row].used:
+                memset(counters_of(&self.view, section, row).pool, 0, POOL_STATES * sizeof(u64))
         store32(&self.view.sections[section].inside, 0)
         store32(&self.view.sections[section].owner, 0)
 
@@ -406,6 +417,21 @@ cdef class Board:
             if s.pid == pid and state_of(s) != FREE:
                 return i
         return -1
+
+    def handed(self, u32 section) -> list:
+        """What a dead process had given to its pools without hearing who took it: (slot, inode of the connection)."""
+        cdef u32 i
+        cdef Slot *s
+        found = []
+        for i in range(slots_high(&self.view)):
+            s = &self.view.slots[i]
+            if state_of(s) == TAKEN and section_of(s) == section and s.pid == 0 and s.method != EXEC:
+                found.append((i, s.inode))
+        return found
+
+    def set_pid(self, u32 slot, int pid) -> None:
+        """A slot of a dead process turns out to have a server."""
+        self.view.slots[slot].pid = pid
 
     def adopt(self, u32 section, u32 heir) -> list:
         """Give the slots of a dead process to `heir` and free those without a server. Returns (slot, pid, state as it was)."""
@@ -488,9 +514,12 @@ cdef class Board:
                 into[i] += load64(&of[i])
         return CountersTuple(
             total.accepted, total.activations, tuple([total.rejected[i] for i in range(REASONS)]),
-            tuple([total.spawn_failures[i] for i in range(ERRNOS)]), tuple([total.latency[i] for i in range(LATENCIES)]),
-            total.latency_ns / 1e9, tuple([total.session[i] for i in range(SESSIONS)]), total.session_ns / 1e9,
-            tuple([total.exits[i] for i in range(STATUSES)]), total.user_us / 1e6, total.system_us / 1e6)
+            tuple([total.spawn_failures[i] for i in range(ERRNOS)]),
+            tuple([tuple([total.latency[method][i] for i in range(LATENCIES)]) for method in range(METHODS)]),
+            tuple([total.latency_ns[method] / 1e9 for method in range(METHODS)]), tuple([total.session[i] for i in range(SESSIONS)]), total.session_ns / 1e9,
+            tuple([total.exits[i] for i in range(STATUSES)]), total.user_us / 1e6, total.system_us / 1e6,
+            total.pool_hits, total.pool_misses, tuple([total.recycled[i] for i in range(len(Recycling))]),
+            tuple([total.pool[i] for i in range(POOL_STATES)]))
 
     def count_activation(self, u32 section, u32 row) -> None:
         """A datagram (or a client of a wait service) started a server."""

@@ -91,7 +91,7 @@ cdef extern from "<sys/wait.h>" nogil:
         i32 si_status
         i32 si_code
     enum:
-        P_PID, P_ALL, WEXITED, WNOHANG, WNOWAIT, CLD_EXITED, CLD_KILLED, CLD_DUMPED
+        P_PID, P_PGID, P_ALL, WEXITED, WNOHANG, WNOWAIT, CLD_EXITED, CLD_KILLED, CLD_DUMPED
 
 
 cdef extern from "<time.h>" nogil:

@@ -43,6 +43,22 @@ cdef struct Peer:
     u16 family  # AF_INET (also for IPv4-mapped), AF_INET6, AF_UNIX; 0: unknown
     u16 port
 
+cdef enum:
+    POOL_FILES = 8  # files whose change replaces a pool, at most
+
+cdef struct PoolSpec:
+    u32 kind  # a Method; EXEC: no pool
+    u32 least  # processes ready for a connection, over all acceptors
+    u32 most
+    u32 workers  # at most, over all acceptors
+    u64 requests  # connections of a worker; 0: any number
+    u64 age  # of a worker, in nanoseconds; 0: any
+    u64 rss  # of a worker, in bytes; 0: any
+    u64 runtime  # of a worker's connection, in nanoseconds; 0: any
+    u32 file_count
+    const char *files[8]
+    char **envp  # of the pool's process itself, before it has a connection
+
 cdef struct Target:
     u32 row
     u32 log_success
@@ -56,6 +72,7 @@ cdef struct Target:
     Range6 *ranges6
     char **envp  # the connection's variables first, then the constant ones
     spawn_plan spawn
+    PoolSpec pool
 
 
 cdef class Ranges:
@@ -71,7 +88,9 @@ cdef class Program:
     cdef list kept
     cdef char **argv
     cdef u32 *groups
+    cdef int set_pool(self, pool, environ) except -1
 
 
 cdef void peer_of(const sockaddr_storage *address, socklen_t length, Peer *peer) noexcept nogil
 cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil
+cdef size_t variables(Target *target, const Peer *peer, int fd, char *into) noexcept nogil

@@ -5,18 +5,46 @@ without copying anything. Only the variables that tell of the connection differ 
 written into buffers of this process that the first entries of every environment point at.
 """
 
+from typing import NamedTuple
+
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
 
-from fastinetd._board cimport ASK
+from fastinetd._board cimport ASK, WORKER
 from fastinetd._linux cimport *
 from fastinetd._program cimport *
 
+cdef extern from "_stage.h" nogil:
+    enum:
+        STAGE_PLACES
+        STAGE_ROOM
+    const char *STAGE_VARIABLE
+
 cdef enum:
-    VARIABLES = 8  # places for the connection's variables at the head of an environment
-    ROOM = 80
+    VARIABLES = 8  # places for the connection's variables at the head of an environment; STAGE_PLACES
+    ROOM = 80  # STAGE_ROOM
 
 cdef char scratch[VARIABLES][ROOM]
+
+WORKER_VARIABLE = b"FASTINETD_WORKER=3"
+"""Tells a worker its descriptor (docs/workers.md)."""
+
+
+class Pool(NamedTuple):
+    """What the core must know of a service's pool. Times in nanoseconds, sizes in bytes; 0 is no limit."""
+
+    kind: int  # a Method
+    least: int
+    most: int
+    workers: int = 0
+    requests: int = 0
+    age: int = 0
+    rss: int = 0
+    runtime: int = 0
+    files: tuple = ()
+    stage: bytes = b""  # the library that holds the program
+    point: bytes = b"main"  # or first_io
+
 
 INET_VARIABLES = (
     "TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALIP", "TCPLOCALPORT", "PROTO", "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_HOST",
@@ -113,6 +141,19 @@ cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil
     return target.envp
 
 
+cdef size_t variables(Target *target, const Peer *peer, int fd, char *into) noexcept nogil:
+    """The connection's variables one after the other, each with its NUL; at most STAGE_PLACES * STAGE_ROOM bytes.
+    Returns their length."""
+    cdef char **block = environment(target, peer, fd)
+    cdef size_t length = 0, n
+    while block != target.envp + VARIABLES:
+        n = strlen(block[0]) + 1
+        memcpy(into + length, block[0], n)
+        length += n
+        block += 1
+    return length
+
+
 cdef void *array(size_t count, size_t size) except NULL:
     """Zeroed memory, at least one element."""
     cdef void *memory = calloc(count if count else 1, size)
@@ -153,9 +194,11 @@ cdef class Program:
     def __init__(
         self, int row, *, path: bytes, argv, environ, ids=None, groups=None, limits=(), umask=None, nice=None,
         ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False, bint posix_spawn=False, int builtin=0,
+        pool=None,
     ):
         """`argv` and `environ` ("NAME=value") are bytes; `ids` is (uid, gid) or None to stay; `groups` the supplementary
-        group ids or None to leave them; `limits` are (resource, soft, hard); `nice` is absolute; `ranges` a Ranges."""
+        group ids or None to leave them; `limits` are (resource, soft, hard); `nice` is absolute; `ranges` a Ranges;
+        `pool` a Pool."""
         cdef Target *t = &self.target
         cdef Ranges r
         cdef bytes text
@@ -199,8 +242,37 @@ cdef class Program:
         if nice is not None:
             t.spawn.set_nice, t.spawn.nice = 1, nice
         t.spawn.use_posix_spawn = posix_spawn
+        if pool is not None:
+            self.set_pool(pool, environ)
+
+    cdef int set_pool(self, pool, environ) except -1:
+        """The pool's numbers, and the environment that its processes are started with (see _stage.h)."""
+        cdef PoolSpec *p = &self.target.pool
+        cdef bytes text
+        cdef int i
+        cdef list block
+        p.kind, p.least, p.most, p.workers = pool.kind, pool.least, pool.most, pool.workers
+        p.requests, p.age, p.rss, p.runtime = pool.requests, pool.age, pool.rss, pool.runtime
+        for i, text in enumerate(pool.files[:POOL_FILES]):
+            self.kept.append(text)
+            p.files[i] = text
+            p.file_count = i + 1
+        if pool.kind == WORKER:
+            block = [*environ, WORKER_VARIABLE]
+        else:
+            theirs = [text.partition(b"=")[2] for text in environ if text.startswith(b"LD_PRELOAD=")]
+            block = [text for text in environ if not text.startswith(b"LD_PRELOAD=")]
+            block.append(b"LD_PRELOAD=" + b":".join([pool.stage, *theirs]))
+            block += [b"=" * (STAGE_ROOM - 1) for _ in range(STAGE_PLACES)]
+            block.append(STAGE_VARIABLE + b"=" + pool.point)
+        p.envp = <char **> array(len(block) + 1, sizeof(char *))
+        for i, text in enumerate(block):
+            self.kept.append(text)
+            p.envp[i] = text
+        return 0
 
     def __dealloc__(self):
+        free(self.target.pool.envp)
         free(self.argv)
         free(self.groups)
         free(self.target.envp)

@@ -8,19 +8,25 @@ from fastinetd._program cimport Peer, Target
 cdef enum:
     EVENTS = 256  # taken from the kernel at once
     BATCH = 16  # connections accepted in a row from one listener
-    ITS_TIME = 0x7FFFFFFF  # `happened` without an event: what `due` asked for
     QUESTIONS = 256  # clients that may wait for the doorman at a time
 
 cdef enum EventKind:
     ON_LISTENER = 0
     ON_CONTROL = 1
     ON_DOORMAN = 2
-    ON_OTHER = 3  # the subclass's: `index` is its own
+    ON_OTHER = 3  # this and those above are the subclass's: `index` is its own
+    ON_ZYGOTE = 4  # its pidfd
+    ON_CONTROL_REPLY = 5  # the sockets to it
+    ON_HAND_REPLY = 6
+    ON_PARKED = 7  # the pidfd of a child that waits for its connection
+    ON_WORKER = 8  # its socket
+    ON_WORKER_END = 9  # its pidfd
 
 cdef struct Listener:
     int fd
     bint paused
-    bint shut  # over_rate = close has shut it down
+    u32 pool  # the subclass's
+    bint full  # paused by its pool, until there is room again
     u64 until  # CLOCK_MONOTONIC: when a paused one is watched again
     Target *target
 
@@ -53,6 +59,7 @@ cdef class Reception:
     cdef epoll_event events[256]
 
     cdef int watch(self, int fd, EventKind kind, u32 index, u32 events) noexcept nogil
+    cdef void forget(self, int fd) noexcept nogil
     cdef void pause(self, Listener *listener, u64 nanoseconds) noexcept nogil
     cdef void resume(self) noexcept nogil
     cdef void await_room(self) noexcept nogil
@@ -70,6 +77,7 @@ cdef class Reception:
     cdef void receive(self) noexcept nogil
     # the subclass's
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil
-    cdef void happened(self, u32 index, u32 events) noexcept nogil
+    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil
+    cdef void its_time(self) noexcept nogil
     cdef i64 due(self) noexcept nogil
     cdef bint busy(self) noexcept nogil

@@ -94,6 +94,12 @@ cdef class Reception:
         event.data.u64 = (<u64> kind << 32) | index
         return epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event)
 
+    cdef void forget(self, int fd) noexcept nogil:
+        """Close a descriptor that is in the epoll set; -1 is none."""
+        if fd >= 0:
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, NULL)
+            close(fd)
+
     # ---- listeners ----
 
     cdef void pause(self, Listener *listener, u64 nanoseconds) noexcept nogil:
@@ -343,8 +349,8 @@ cdef class Reception:
             # What ended first: a place given back is there for the client that comes in the same moment.
             for i in range(n):
                 kind, index = <u32> (self.events[i].data.u64 >> 32), <u32> self.events[i].data.u64
-                if kind == ON_OTHER:
-                    self.happened(index, self.events[i].events)
+                if kind >= ON_OTHER:
+                    self.happened(kind, index, self.events[i].events)
                 elif kind == ON_DOORMAN:
                     self.answers()
             for i in range(n):
@@ -364,15 +370,18 @@ cdef class Reception:
                         self.overdue(now)
                     asked_at = now
             if self.due() == 0:
-                self.happened(ITS_TIME, 0)
+                self.its_time()
 
     # ---- for the subclass ----
 
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
         """Serve a client; takes `fd` and `slot`."""
 
-    cdef void happened(self, u32 index, u32 events) noexcept nogil:
-        """Something of the subclass's own happened; index ITS_TIME: its time has come."""
+    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
+        """Something of the subclass's own happened: `kind` is ON_OTHER or above."""
+
+    cdef void its_time(self) noexcept nogil:
+        """What `due` asked for."""
 
     cdef i64 due(self) noexcept nogil:
         """Milliseconds until the subclass wants to be called; -1: never."""

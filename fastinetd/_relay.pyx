@@ -137,9 +137,8 @@ cdef class Relay(Reception):
             session.finished = True
         self.go_on(i)
 
-    cdef void happened(self, u32 index, u32 events) noexcept nogil:
-        if index != ITS_TIME:
-            self.go_on(index)
+    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
+        self.go_on(index)
 
     cdef void go_on(self, u32 index) noexcept nogil:
         """Move as many bytes as go without waiting; then watch for what is missing, or end the session."""

@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "_processes.h"
 #include "_spawn_plan.h"
 
 #define SPAWN_SECONDS 10     /* a child that has not come to exec by then is killed */
@@ -38,6 +39,9 @@ struct spawn_call {          /* one start */
     const struct spawn_plan *plan;
     char *const *envp;
     int fd;                  /* becomes 0, 1 and 2; borrowed */
+    const int *further;      /* become further_at and those after it; borrowed, none of them is one of these or `fd` */
+    int further_count;
+    int further_at;
     int reset_signals;       /* the caller has handlers or a mask of its own (the supervisor has, acceptors have not) */
     volatile int error;      /* errno of the step that failed */
 };
@@ -72,6 +76,8 @@ static int child_main(void *argument)
         for (signal_number = 1; signal_number <= 64; signal_number++)   /* KILL and STOP fail, as they should */
             syscall(SYS_rt_sigaction, signal_number, &standard, NULL, sizeof none);
     }
+    for (i = 0; i < call->further_count; i++)       /* before the limits: these may be above rlimit_files */
+        CHILD_TRY(syscall(SYS_dup3, call->further[i], call->further_at + i, 0));
     for (i = 0; i < plan->limit_count; i++)
         CHILD_TRY(syscall(SYS_prlimit64, 0, plan->resources[i], &plan->limits[i], NULL));
     if (plan->set_nice)
@@ -172,27 +178,6 @@ static int spawn_posix(struct spawn_call *call, int32_t *pid)
 static inline int spawn_server(struct spawn_call *call, int32_t *pid)
 {
     return call->plan->use_posix_spawn ? spawn_posix(call, pid) : spawn_clone(call, pid);
-}
-
-/* Every signal from first to last as a fresh process has it; raw, because libc keeps two of them to itself. */
-static inline void default_signals_between(int first, int last)
-{
-    struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); uint64_t mask; } standard;
-    memset(&standard, 0, sizeof standard);
-    for (; first <= last; first++)
-        syscall(SYS_rt_sigaction, first, &standard, NULL, sizeof standard.mask);
-}
-
-static inline int pidfd_of(int32_t pid)
-{
-    return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-/* waitid with resource use; the raw call, because libc's has no such argument. Returns 0 or an errno. */
-static inline int wait_for_child(int which, int32_t id, siginfo_t *info, struct rusage *usage, int options)
-{
-    memset(info, 0, sizeof *info);
-    return syscall(SYS_waitid, which, id, info, options, usage) < 0 ? errno : 0;
 }
 
 #endif

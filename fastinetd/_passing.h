@@ -1,0 +1,111 @@
+/* Connections and credentials over SEQPACKET sockets: what control messages (cmsg(3), unix(7)) need of C. */
+#ifndef FASTINETD_PASSING_H
+#define FASTINETD_PASSING_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+/* Send a message, with a descriptor (borrowed; -1: without one), and never wait. Returns 0 or an errno. */
+static inline int send_message(int to, const void *data, size_t size, int fd)
+{
+    union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr aligned; } control;
+    struct iovec part = {(void *)data, size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    struct cmsghdr *header;
+
+    if (fd >= 0) {
+        message.msg_control = control.space;
+        message.msg_controllen = sizeof control.space;
+        header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    }
+    return sendmsg(to, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
+}
+
+/* Receive a message from a socket with SO_PASSCRED, without waiting. Returns its whole length (which may be more than
+ * `room`), 0 at the end, or minus an errno; *pid is its sender's by the kernel's word. Descriptors in it are not taken:
+ * the kernel closes what there is no room for. */
+static inline ssize_t receive_attested(int from, void *data, size_t room, int32_t *pid)
+{
+    union { char space[CMSG_SPACE(sizeof(struct ucred))]; struct cmsghdr aligned; } control;
+    struct iovec part = {data, room};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
+                             .msg_controllen = sizeof control.space};
+    struct cmsghdr *header;
+    struct ucred sender;
+    ssize_t length = recvmsg(from, &message, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+
+    *pid = 0;
+    if (length < 0)
+        return -errno;
+    header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS) {
+        memcpy(&sender, CMSG_DATA(header), sizeof sender);
+        *pid = sender.pid;
+    }
+    return length;
+}
+
+/* Take a message with a descriptor out of a socket, without waiting. Returns the descriptor, the caller's; -1: none. */
+static inline int receive_descriptor(int from)
+{
+    union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr aligned; } control;
+    char byte;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
+                             .msg_controllen = sizeof control.space};
+    struct cmsghdr *header;
+    int fd = -1;
+
+    if (recvmsg(from, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
+        return -1;
+    header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+        memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    return fd;
+}
+
+/* A pair of connected sockets, both close-on-exec; `attested`: the first is told the senders' pids. Returns 0 or an
+ * errno. */
+static inline int make_pair(int pair[2], int attested)
+{
+    int yes = 1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return errno;
+    if (attested)
+        setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes);
+    return 0;
+}
+
+/* The inode of an open file or socket; 0 if there is none. */
+static inline uint64_t inode_of(int fd)
+{
+    struct stat about;
+    return fstat(fd, &about) < 0 ? 0 : about.st_ino;
+}
+
+/* What changes when a file is written anew or replaced; all 0 while there is none. */
+struct file_mark {
+    uint64_t device, inode;
+    int64_t size, changed_s, changed_ns;
+};
+
+static inline void mark_file(const char *path, struct file_mark *mark)
+{
+    struct stat about;
+    memset(mark, 0, sizeof *mark);
+    if (stat(path, &about) == 0)
+        *mark = (struct file_mark){about.st_dev, about.st_ino, about.st_size, about.st_ctim.tv_sec, about.st_ctim.tv_nsec};
+}
+
+#endif

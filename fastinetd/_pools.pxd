@@ -1,0 +1,48 @@
+"""What all pools of an acceptor have in common: when to start a process, how, and whether its program has changed."""
+
+from fastinetd._board cimport Counters, View
+from fastinetd._linux cimport *
+from fastinetd._program cimport Target
+
+
+cdef extern from "_passing.h" nogil:
+    struct file_mark:
+        u64 inode
+    int send_message(int to, const void *data, size_t size, int fd) noexcept
+    ssize_t receive_attested(int from_, void *data, size_t room, i32 *pid) noexcept
+    int make_pair(int *pair, bint attested) noexcept
+    u64 inode_of(int fd) noexcept
+    void mark_file(const char *path, file_mark *mark) noexcept
+
+cdef extern from "<signal.h>" nogil:
+    enum:
+        SIGKILL, SIGTERM
+    int kill(i32 pid, int number)
+
+cdef enum:
+    NOBODY = 0xFFFFFFFF
+
+cdef u64 NEVER
+cdef u64 SECOND
+cdef u64 PATIENCE  # with a process that is not ready yet
+
+
+cdef struct PoolLife:
+    Target *target
+    u32 least  # this acceptor's share of the processes ready for a connection
+    u32 most
+    u32 workers
+    u64 start_at  # CLOCK_MONOTONIC: not before
+    u64 pause
+    u64 looked_at  # when the files were compared
+    file_mark marks[8]
+
+
+cdef void begin_life(PoolLife *life, Target *target, u32 share) noexcept nogil
+cdef void failed(PoolLife *life, u64 now) noexcept nogil
+cdef void lasted(PoolLife *life) noexcept nogil
+cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
+cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
+cdef int start_process(Target *target, int fd, const int *further, int count, int at, i32 *pid) noexcept nogil
+cdef bint own_child(i32 pid) noexcept nogil
+cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil

@@ -1,0 +1,109 @@
+"""Pools: what zygotes and workers have in common.
+
+Theory. Each acceptor has its own processes for each pooled service, so that every server is its own child and nothing
+else changes. A process that fails is started again after a pause that grows from 0.1 to 30 seconds; meanwhile, as
+whenever a pool cannot serve, connections are served by exec. Each acceptor has its share of a service's numbers, at
+least one.
+"""
+
+from libc.string cimport memcmp
+
+from fastinetd._board cimport *
+from fastinetd._linux cimport *
+from fastinetd._pools cimport *
+from fastinetd._program cimport Target
+from fastinetd._servers cimport spawn_call, spawn_server, wait_for_child
+
+NEVER = 0xFFFFFFFFFFFFFFFF
+SECOND = 1000000000
+PATIENCE = 60 * SECOND
+
+cdef u64 SHORTEST = SECOND // 10
+cdef u64 LONGEST = 30 * SECOND
+
+cdef enum:
+    FIRST_LOW = 8  # where descriptors for a new process are put: above those they become, in reach of the child
+    LAST_LOW = 61
+
+
+cdef inline u32 part(u32 whole, u32 share) noexcept nogil:
+    return (whole + share - 1) // share
+
+
+cdef void begin_life(PoolLife *life, Target *target, u32 share) noexcept nogil:
+    """A pool of an acceptor that is one of `share`."""
+    life.target = target
+    life.least, life.most = part(target.pool.least, share), part(target.pool.most, share)
+    life.workers = part(target.pool.workers, share)
+    life.pause = SHORTEST
+    life.start_at = 0
+
+
+cdef void failed(PoolLife *life, u64 now) noexcept nogil:
+    """A process of the pool came to nothing: the next start waits."""
+    life.start_at = now + life.pause
+    life.pause = life.pause * 2 if life.pause * 2 < LONGEST else LONGEST
+
+
+cdef void lasted(PoolLife *life) noexcept nogil:
+    """A process of the pool has lived for a while."""
+    life.pause = SHORTEST
+
+
+cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil:
+    """Remember the program's files as they are."""
+    cdef u32 i
+    for i in range(life.target.pool.file_count):
+        mark_file(life.target.pool.files[i], &life.marks[i])
+    life.looked_at = now
+
+
+cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil:
+    """Whether the program's files are others than when the pool was started; looks once a second at most."""
+    cdef file_mark mark
+    cdef u32 i
+    if now - life.looked_at < SECOND:
+        return False
+    life.looked_at = now
+    for i in range(life.target.pool.file_count):
+        mark_file(life.target.pool.files[i], &mark)
+        if memcmp(&mark, &life.marks[i], sizeof(mark)) != 0:
+            return True
+    return False
+
+
+cdef int start_process(Target *target, int fd, const int *further, int count, int at, i32 *pid) noexcept nogil:
+    """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` from `at` on, all borrowed.
+    Returns 0, or an errno."""
+    cdef int low[3]
+    cdef spawn_call call
+    cdef int number = 0, i
+    for i in range(count + 1):
+        low[i] = fcntl(further[i] if i < count else fd, F_DUPFD_CLOEXEC, <int> FIRST_LOW)
+        if low[i] < 0:
+            number = errno
+        elif low[i] > LAST_LOW:  # too many connections just now: in a moment there is room
+            number = EMFILE
+    if number == 0:
+        call.plan = &target.spawn
+        call.envp = target.pool.envp
+        call.fd, call.further, call.further_count, call.further_at = low[count], low, count, at
+        call.reset_signals = False
+        number = spawn_server(&call, pid)
+    for i in range(count + 1):
+        if low[i] >= 0:
+            close(low[i])
+    return number
+
+
+cdef bint own_child(i32 pid) noexcept nogil:
+    """Whether `pid` is a child of this process, running or not yet reaped."""
+    cdef siginfo_t info
+    return pid > 0 and wait_for_child(P_PID, pid, &info, NULL, WEXITED | WNOHANG | WNOWAIT) == 0
+
+
+cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil:
+    """For epoll_wait: -1 for NEVER, 0 when it is due."""
+    if due == NEVER:
+        return -1
+    return 0 if due <= now else <i64> ((due - now) // 1000000) + 1

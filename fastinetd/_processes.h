@@ -1,0 +1,59 @@
+/* Looking after processes: the raw system calls that libc has no name for, or hides a part of. */
+#ifndef FASTINETD_PROCESSES_H
+#define FASTINETD_PROCESSES_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Every signal from first to last as a fresh process has it; raw, because libc keeps two of them to itself. */
+static inline void default_signals_between(int first, int last)
+{
+    struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); uint64_t mask; } standard;
+    memset(&standard, 0, sizeof standard);
+    for (; first <= last; first++)
+        syscall(SYS_rt_sigaction, first, &standard, NULL, sizeof standard.mask);
+}
+
+static inline int pidfd_of(int32_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* waitid with resource use; the raw call, because libc's has no such argument. Returns 0 or an errno. */
+static inline int wait_for_child(int which, int32_t id, siginfo_t *info, struct rusage *usage, int options)
+{
+    memset(info, 0, sizeof *info);
+    return syscall(SYS_waitid, which, id, info, options, usage) < 0 ? errno : 0;
+}
+
+/* The resident memory of a process (proc_pid_statm(5)); 0 if it cannot be read. */
+static inline uint64_t resident_bytes(int32_t pid)
+{
+    char text[128], *second;
+    ssize_t length;
+    int fd;
+
+    snprintf(text, sizeof text, "/proc/%d/statm", (int)pid);
+    fd = open(text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    length = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[length > 0 ? length : 0] = 0;
+    second = strchr(text, ' ');
+    return second ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+#endif

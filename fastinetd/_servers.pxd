@@ -1,0 +1,48 @@
+"""The servers of one acceptor: started by exec, watched, and accounted for when they end."""
+
+from fastinetd._admit cimport FreeSlots
+from fastinetd._board cimport View
+from fastinetd._linux cimport *
+from fastinetd._program cimport Peer, Target
+from fastinetd._reception cimport Reception
+
+
+cdef extern from "_spawn.h" nogil:
+    struct spawn_call:
+        const void *plan
+        char **envp
+        int fd
+        const int *further
+        int further_count
+        int further_at
+        int reset_signals
+        int error
+    int spawn_server(spawn_call *call, i32 *pid) noexcept
+
+cdef extern from "_processes.h" nogil:
+    void default_signals_between(int first, int last) noexcept
+    int pidfd_of(i32 pid) noexcept
+    int wait_for_child(int which, i32 id, siginfo_t *info, rusage *usage, int options) noexcept
+
+
+cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
+                      bint reset_signals) noexcept nogil
+cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil
+cdef int watched_pidfd(i32 pid) noexcept nogil
+cdef u64 microseconds(const timeval *t) noexcept nogil
+
+
+cdef class Servers:
+    cdef Reception at
+    cdef View *b
+    cdef u32 section
+    cdef i32 *pidfds
+    cdef u32 unwatched
+    cdef u64 look_at
+
+    cdef void start(self, Target *target, int fd, const Peer *peer, u32 slot) noexcept nogil
+    cdef void watch(self, u32 slot) noexcept nogil
+    cdef void take_over(self, u32 slot, int pidfd) noexcept nogil
+    cdef void happened(self, u32 slot) noexcept nogil
+    cdef void look_after(self) noexcept nogil
+    cdef i64 due(self) noexcept nogil

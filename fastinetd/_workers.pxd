@@ -1,0 +1,87 @@
+"""Workers: processes that live on and take one connection after another."""
+
+from fastinetd._board cimport Recycling, View
+from fastinetd._linux cimport *
+from fastinetd._pools cimport PoolLife
+from fastinetd._program cimport Peer, Target
+from fastinetd._reception cimport Listener, Reception
+from fastinetd._servers cimport Servers
+
+cdef enum WorkerState:
+    WORKER_NONE = 0
+    WORKER_STARTING = 1
+    WORKER_IDLE = 2
+    WORKER_BUSY = 3
+    WORKER_LEAVING = 4  # it has been told to end, and has no connection
+
+cdef struct Worker:
+    u32 state
+    u32 turn
+    u32 pool
+    u32 below  # the next idle one; NOBODY: it is the last
+    u32 slot  # of its connection
+    i32 pid
+    int pidfd
+    int socket
+    int other  # the worker's end: what is still in it when the worker is dead, it never had
+    u64 since
+    u64 busy_since
+    u64 told_at  # when it was told to end
+    u64 served
+    u64 requests  # this worker's own limits
+    u64 age
+    u64 rss
+    u64 weighed_at
+
+cdef struct Waiting:  # by slot: an admitted client that waits for a worker
+    int kept  # its descriptor + 1; 0: none
+    u32 next
+
+cdef struct WorkerPool:
+    PoolLife life
+    u32 first_listener
+    u32 listeners
+    u32 idle  # the one that was idle last; NOBODY: none
+    u32 idle_count
+    u32 count  # all but those that leave
+    u32 starting
+    u32 head  # slots that wait
+    u32 tail
+    u32 waiting
+    u32 surplus  # seconds in a row with more idle ones than wanted
+    u64 tended
+    bint proven  # a worker was ready once, since the program's files were as they are
+
+cdef class Workers:
+    cdef Servers servers
+    cdef Reception at
+    cdef View *b
+    cdef u32 section
+    cdef WorkerPool *pools
+    cdef u32 pool_count
+    cdef Worker *workers
+    cdef u32 worker_count
+    cdef Waiting *waits
+    cdef u32 outstanding
+    cdef int nothing
+    cdef u64 due_at
+
+    cdef void found(self, u32 index, Target *target, u32 share, u32 listener) noexcept nogil
+    cdef bint hand(self, u32 index, Listener *listener, int fd, const Peer *peer, u32 slot) noexcept nogil
+    cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil
+    cdef void next_client(self, u32 index) noexcept nogil
+    cdef bint give(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil
+    cdef void happened(self, u32 kind, u32 index) noexcept nogil
+    cdef void heard(self, u32 number) noexcept nogil
+    cdef void is_free(self, u32 number) noexcept nogil
+    cdef Recycling used_up(self, Worker *w, u64 now) noexcept nogil
+    cdef void dismiss(self, u32 number, Recycling why, bint at_once) noexcept nogil
+    cdef void dismiss_all(self, u32 index, Recycling why) noexcept nogil
+    cdef void ended(self, u32 number) noexcept nogil
+    cdef void give_back(self, Worker *w, int code, int status) noexcept nogil
+    cdef void start(self, u32 index, u64 now) noexcept nogil
+    cdef void take_from_idle(self, u32 number) noexcept nogil
+    cdef void wake_at(self, u64 moment) noexcept nogil
+    cdef void tend(self, u32 index, u64 now) noexcept nogil
+    cdef void look_at(self, u32 number, u64 now) noexcept nogil
+    cdef void its_time(self) noexcept nogil

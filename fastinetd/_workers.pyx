@@ -1,0 +1,526 @@
+"""Workers: processes that live on and take one connection after another (docs/workers.md is their side of it).
+
+Theory. A worker has a socket of its own to this process. It says when it is ready, with the status of what it served
+last; a connection is sent to one that is; the one that was busy last is taken first, so that those beyond the need get
+old and leave. While all are busy, admitted clients wait here in a queue, first come, first served; when that is full,
+the listener rests and the others wait in the kernel's.
+
+A connection that was sent and not received when its worker died is still in the socket, of which this process keeps the
+other end too: it is taken out and served anew. What the worker had received died with it.
+
+    state      event                            next
+    NONE       one is needed                    STARTING
+    STARTING   ready                            IDLE
+    IDLE       a connection                     BUSY
+    BUSY       ready                            IDLE
+    IDLE, BUSY (then once it is ready)
+               used up, too old, too large,
+               one too many, a changed file     LEAVING: end of file
+    any        its end                          NONE
+
+Rules of this file
+ - Workers run the service's code and are not trusted: a message that is none ends its worker.
+ - Nothing here waits for them.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from fastinetd._admit cimport drop_slot, ended, slot_free, started, take_slot, tell_of_pool
+from fastinetd._board cimport *
+from fastinetd._linux cimport *
+from fastinetd._pools cimport *
+from fastinetd._program cimport Peer, PoolSpec, Target, variables
+from fastinetd._reception cimport *
+from fastinetd._servers cimport Servers, microseconds, wait_for_child, watched_pidfd
+from fastinetd._workers cimport *
+
+
+cdef extern from "_passing.h" nogil:
+    int receive_descriptor(int from_) noexcept
+
+cdef extern from "_processes.h" nogil:
+    u64 resident_bytes(i32 pid) noexcept
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        MSG_TRUNC
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        O_RDWR
+
+cdef enum:
+    WORKER_SOCKET = 3  # its descriptor in the worker
+    NUMBERS = 0xFFFF
+    TURNS = 0x7FFF
+    CALM = 5  # seconds with more idle workers than wanted until some are let go
+    KEEP = 255  # used_up: no reason
+
+cdef u64 SOON = SECOND // 10
+cdef u64 LASTING = 5 * SECOND
+cdef u64 GRACE = 10 * SECOND  # between the end of file and SIGKILL
+cdef u64 random_state = 0
+cdef u64 MULTIPLIER = 6364136223846793005ULL  # Knuth's, of MMIX
+cdef u64 HALF = 1 << 31
+
+
+cdef u64 jittered(u64 limit) noexcept nogil:
+    """A limit less up to a tenth, so that workers that began together do not end together. 0 stays 0."""
+    global random_state
+    random_state = (random_state ^ now_monotonic()) * MULTIPLIER + 1
+    return limit - limit // 10 * (random_state >> 33) // HALF
+
+
+cdef bint hopeless(WorkerPool *pool) noexcept nogil:
+    """Whether nothing can be expected of the pool: no worker is ready, and none that will be as others have been."""
+    return pool.count == pool.starting and not (pool.proven and pool.starting)
+
+
+cdef class Workers:
+    """The workers of one acceptor."""
+
+    def __init__(self, Servers servers, u32 pool_count, u32 worker_count):
+        """For so many services and, over all of them, so many workers."""
+        self.servers, self.at = servers, servers.at
+        self.b, self.section = servers.b, servers.section
+        self.worker_count = min(worker_count, NUMBERS)
+        self.pools = <WorkerPool *> calloc(pool_count + 1, sizeof(WorkerPool))
+        self.workers = <Worker *> calloc(self.worker_count + 1, sizeof(Worker))
+        self.waits = <Waiting *> calloc(self.b.slot_count if pool_count else 1, sizeof(Waiting))
+        if self.pools == NULL or self.workers == NULL or self.waits == NULL:
+            raise MemoryError
+        self.nothing = open("/dev/null", O_RDWR | O_CLOEXEC) if pool_count else -1
+        self.due_at = NEVER
+
+    cdef void found(self, u32 index, Target *target, u32 share, u32 listener) noexcept nogil:
+        """Service number `index` is `target`, at this listener too; this acceptor is one of `share`."""
+        cdef WorkerPool *pool = &self.pools[index]
+        if index < self.pool_count:
+            pool.listeners += 1
+            return
+        begin_life(&pool.life, target, share)
+        pool.first_listener, pool.listeners = listener, 1
+        pool.idle = NOBODY
+        self.pool_count = index + 1
+        self.wake_at(0)
+
+    def __dealloc__(self):
+        free(self.pools)
+        free(self.workers)
+        free(self.waits)
+
+    cdef void wake_at(self, u64 moment) noexcept nogil:
+        """its_time is to be called by then."""
+        if moment < self.due_at:
+            self.due_at = moment
+
+    # ---- connections ----
+
+    cdef bint hand(self, u32 index, Listener *listener, int fd, const Peer *peer, u32 slot) noexcept nogil:
+        """Give an admitted client to the pool, which then takes `fd` and `slot`; False: it cannot serve it."""
+        cdef WorkerPool *pool = &self.pools[index]
+        cdef u64 now = self.b.slots[slot].started
+        cdef u32 number
+        if files_changed(&pool.life, now):
+            self.dismiss_all(index, CHANGED)
+        while pool.idle != NOBODY:
+            number = pool.idle
+            self.take_from_idle(number)
+            if self.give(number, fd, peer, slot):
+                counters_of(self.b, self.section, pool.life.target.row).pool_hits += 1
+                self.tend(index, now)
+                return True
+        if pool.count < pool.life.workers and pool.starting <= pool.waiting and now >= pool.life.start_at \
+                and not self.at.retired:
+            self.start(index, now)
+        if hopeless(pool):
+            return False
+        self.queue(pool, listener, fd, slot)
+        return True
+
+    cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil:
+        """Let an admitted client wait for a worker; takes both."""
+        cdef Waiting *entry = &self.waits[slot]
+        entry.kept, entry.next = fd + 1, NOBODY
+        if pool.waiting:
+            self.waits[pool.tail].next = slot
+        else:
+            pool.head = slot
+        pool.tail = slot
+        pool.waiting += 1
+        self.outstanding += 1
+        if pool.waiting >= pool.count:
+            listener.full = True
+            self.at.pause(listener, SECOND)
+
+    cdef void next_client(self, u32 index) noexcept nogil:
+        """Clients wait and workers are idle, or there will be none: bring them together, or start servers by exec."""
+        cdef WorkerPool *pool = &self.pools[index]
+        cdef Slot *s
+        cdef Peer peer
+        cdef u32 slot, number, i
+        cdef int fd
+        cdef bint given
+        while pool.waiting and (pool.idle != NOBODY or hopeless(pool)):
+            slot = pool.head
+            s = &self.b.slots[slot]
+            fd = self.waits[slot].kept - 1
+            memcpy(peer.address, s.address, 16)
+            peer.family, peer.port = s.family, s.port
+            self.at.await_room()
+            given = False
+            while pool.idle != NOBODY and not given:
+                number = pool.idle
+                self.take_from_idle(number)
+                given = self.give(number, fd, &peer, slot)
+            if not given and not hopeless(pool):
+                break
+            pool.head = self.waits[slot].next
+            self.waits[slot].kept = 0
+            pool.waiting -= 1
+            self.outstanding -= 1
+            if given:
+                counters_of(self.b, self.section, pool.life.target.row).pool_hits += 1
+            else:
+                counters_of(self.b, self.section, pool.life.target.row).pool_misses += 1
+                self.servers.start(pool.life.target, fd, &peer, slot)
+        if 2 * pool.waiting <= pool.count:
+            for i in range(pool.first_listener, pool.first_listener + pool.listeners):
+                if self.at.listeners[i].full:
+                    self.at.listeners[i].full = False
+                    self.at.listeners[i].until = 0
+
+    cdef bint give(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil:
+        """Send a connection to an idle worker; takes `fd` and `slot` if that succeeds."""
+        cdef Worker *w = &self.workers[number]
+        cdef Slot *s = &self.b.slots[slot]
+        cdef Target *target = self.pools[w.pool].life.target
+        cdef Counters *counters = counters_of(self.b, self.section, target.row)
+        cdef char message[8 * 80]
+        cdef size_t length = variables(target, peer, fd, message)
+        if send_message(w.socket, message, length, fd) != 0:
+            self.dismiss(number, MISTRUSTED, True)
+            return False
+        close(fd)
+        s.pid, s.method, s.inode = w.pid, WORKER, 0
+        started(self.b, self.section, target, slot, True)
+        counters.pool[<int> IDLE] -= 1
+        counters.pool[<int> BUSY] += 1
+        w.state, w.slot = WORKER_BUSY, slot
+        if target.pool.runtime:
+            w.busy_since = now_monotonic()
+            self.wake_at(w.busy_since + target.pool.runtime)
+        return True
+
+    cdef void take_from_idle(self, u32 number) noexcept nogil:
+        """Take a worker out of the stack of idle ones, where it is mostly on top."""
+        cdef WorkerPool *pool = &self.pools[self.workers[number].pool]
+        cdef u32 *link = &pool.idle
+        while link[0] != number and link[0] != NOBODY:
+            link = &self.workers[link[0]].below
+        if link[0] == number:
+            link[0] = self.workers[number].below
+            pool.idle_count -= 1
+
+    # ---- workers ----
+
+    cdef void happened(self, u32 kind, u32 index) noexcept nogil:
+        """An event of a worker; `index` is its number, and its turn above."""
+        cdef u32 number = index & NUMBERS
+        if self.workers[number].state == WORKER_NONE or (self.workers[number].turn & TURNS) != index >> 16:
+            return
+        if kind == ON_WORKER_END:
+            self.ended(number)
+        else:
+            self.heard(number)
+
+    cdef void heard(self, u32 number) noexcept nogil:
+        """A worker is ready: for its first connection, or for the next."""
+        cdef Worker *w = &self.workers[number]
+        cdef WorkerPool *pool = &self.pools[w.pool]
+        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef i32 status = 0
+        cdef ssize_t length = recv(w.socket, &status, sizeof(status), MSG_DONTWAIT | MSG_TRUNC)
+        if length < 0 and (errno == EAGAIN or errno == EINTR):
+            return
+        if length == 0:  # it has closed its socket: it ends, or serves nobody any more
+            if w.state != WORKER_LEAVING:
+                self.dismiss(number, DIED, w.state != WORKER_BUSY)
+            epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, w.socket, NULL)
+            return
+        self.at.await_room()
+        if length != sizeof(status) or not 0 <= status <= 255 or w.state == WORKER_IDLE:
+            tell_of_pool(self.b, self.section, pool.life.target.row, UNINTELLIGIBLE, 0)
+            failed(&pool.life, now_monotonic())
+            self.dismiss(number, MISTRUSTED, True)
+            return
+        if w.state == WORKER_STARTING:
+            pool.starting -= 1
+            counters.pool[<int> STARTING] -= 1
+        elif w.state == WORKER_BUSY:
+            ended(self.b, self.section, w.slot, CLD_EXITED, status, 0, 0)
+            slot_free(self.b, &self.at.free_slots, w.slot)
+            counters.pool[<int> BUSY] -= 1
+            w.served += 1
+        if w.state != WORKER_LEAVING:
+            self.is_free(number)
+
+    cdef void is_free(self, u32 number) noexcept nogil:
+        """A worker has nothing to do: give it the next connection, let it wait for one, or let it go."""
+        cdef Worker *w = &self.workers[number]
+        cdef WorkerPool *pool = &self.pools[w.pool]
+        cdef u64 now = now_monotonic()
+        cdef Recycling why = self.used_up(w, now)
+        if w.told_at:
+            w.state = WORKER_LEAVING
+            self.wake_at(now + GRACE)
+            return
+        pool.proven = True
+        counters_of(self.b, self.section, pool.life.target.row).pool[<int> IDLE] += 1
+        w.state = WORKER_IDLE
+        if <int> why != KEEP:
+            self.dismiss(number, why, False)
+            return
+        w.below, pool.idle = pool.idle, number
+        pool.idle_count += 1
+        if pool.waiting:
+            self.next_client(w.pool)
+        elif pool.idle_count > pool.life.most:
+            self.tend(w.pool, now)
+
+    cdef Recycling used_up(self, Worker *w, u64 now) noexcept nogil:
+        """Why this worker shall serve no more, or KEEP. Its memory is looked at once a second at most."""
+        if w.requests and w.served >= w.requests:
+            return REQUESTS
+        if w.age and now - w.since >= w.age:
+            return AGE
+        if w.rss and now - w.weighed_at >= SECOND:
+            w.weighed_at = now
+            if resident_bytes(w.pid) >= w.rss:
+                return RSS
+        return <Recycling> KEEP
+
+    cdef void dismiss(self, u32 number, Recycling why, bint at_once) noexcept nogil:
+        """Let a worker go: by end of file or, `at_once`, by SIGKILL. One that is busy finishes, unless it is at once."""
+        cdef Worker *w = &self.workers[number]
+        cdef WorkerPool *pool = &self.pools[w.pool]
+        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        if w.state == WORKER_STARTING:
+            pool.starting -= 1
+            counters.pool[<int> STARTING] -= 1
+        elif w.state == WORKER_IDLE:
+            self.take_from_idle(number)
+            counters.pool[<int> IDLE] -= 1
+        if w.told_at == 0:
+            pool.count -= 1
+            w.told_at = now_monotonic()
+            counters.recycled[<int> why] += 1
+            shutdown(w.socket, SHUT_WR)
+        if w.state != WORKER_BUSY:
+            w.state = WORKER_LEAVING
+        if at_once:
+            kill(w.pid, SIGKILL)
+        elif w.state == WORKER_LEAVING:
+            self.wake_at(w.told_at + GRACE)
+        if pool.waiting:
+            self.wake_at(0)  # others are needed
+
+    cdef void dismiss_all(self, u32 index, Recycling why) noexcept nogil:
+        """Replace all workers of a pool; those that are busy finish what they do."""
+        cdef u32 number
+        for number in range(self.worker_count):
+            if self.workers[number].state != WORKER_NONE and self.workers[number].pool == index \
+                    and self.workers[number].told_at == 0:
+                self.dismiss(number, why, False)
+        self.pools[index].proven = False
+        look_at_files(&self.pools[index].life, now_monotonic())
+        self.wake_at(0)
+
+    cdef void ended(self, u32 number) noexcept nogil:
+        """A worker's pidfd says that it has ended."""
+        cdef Worker *w = &self.workers[number]
+        cdef WorkerPool *pool = &self.pools[w.pool]
+        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef siginfo_t info
+        cdef rusage usage
+        cdef u64 now = now_monotonic()
+        cdef u32 before = w.state
+        memset(&usage, 0, sizeof(usage))
+        cdef int error = wait_for_child(P_PID, w.pid, &info, &usage, WEXITED | WNOHANG)
+        if error == EINTR or (error == 0 and info.si_pid == 0):
+            self.wake_at(now + SOON)  # somebody traces it
+            return
+        counters.user_us += microseconds(&usage.ru_utime)
+        counters.system_us += microseconds(&usage.ru_stime)
+        if w.told_at == 0:
+            self.at.await_room()
+            if before == WORKER_STARTING:
+                tell_of_pool(self.b, self.section, pool.life.target.row, DIED_EARLY,
+                             info.si_status if info.si_code == CLD_EXITED else -info.si_status)
+            if now - w.since > LASTING:
+                lasted(&pool.life)
+            failed(&pool.life, now)
+            self.dismiss(number, MISTRUSTED if before == WORKER_STARTING else DIED, False)
+        if before == WORKER_BUSY:
+            counters.pool[<int> BUSY] -= 1
+            self.at.await_room()
+            self.give_back(w, info.si_code, info.si_status)
+        self.at.forget(w.pidfd)
+        self.at.forget(w.socket)
+        close(w.other)
+        w.state = WORKER_NONE
+        self.next_client(w.pool)
+        self.wake_at(pool.life.start_at if pool.life.start_at > now else now)
+
+    cdef void give_back(self, Worker *w, int code, int status) noexcept nogil:
+        """A worker's end was the end of its connection, unless the worker had not even received it."""
+        cdef Slot *s = &self.b.slots[w.slot]
+        cdef Target *target = self.pools[w.pool].life.target
+        cdef Peer peer
+        cdef u32 slot
+        cdef int fd = receive_descriptor(w.other)
+        memcpy(peer.address, s.address, 16)
+        peer.family, peer.port = s.family, s.port
+        ended(self.b, self.section, w.slot, code, status, 0, 0)
+        slot_free(self.b, &self.at.free_slots, w.slot)
+        if fd < 0:
+            return
+        if take_slot(self.b, self.section, &self.at.free_slots, target, &peer, True, &slot) == ADMIT:
+            counters_of(self.b, self.section, target.row).pool_misses += 1
+            self.servers.start(target, fd, &peer, slot)
+        else:
+            close(fd)
+
+    cdef void start(self, u32 index, u64 now) noexcept nogil:
+        """Start a worker."""
+        cdef WorkerPool *pool = &self.pools[index]
+        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef PoolSpec *spec = &pool.life.target.pool
+        cdef Worker *w = NULL
+        cdef int pair[2]
+        cdef u32 number
+        cdef int error
+        for number in range(self.worker_count):
+            if self.workers[number].state == WORKER_NONE:
+                w = &self.workers[number]
+                break
+        if w == NULL:
+            pool.life.start_at = now + SOON
+            return
+        if pool.count == 0:
+            look_at_files(&pool.life, now)
+        pair[0] = pair[1] = -1
+        w.pid = 0
+        error = make_pair(pair, False)
+        if error == 0:
+            error = start_process(pool.life.target, self.nothing, &pair[1], 1, WORKER_SOCKET, &w.pid)
+        if error:
+            close_pair(pair)
+            self.at.await_room()
+            tell_of_pool(self.b, self.section, pool.life.target.row, NO_START, error)
+            failed(&pool.life, now)
+            self.wake_at(pool.life.start_at)
+            return
+        w.socket = fcntl(pair[0], F_DUPFD_CLOEXEC, 64)
+        w.other = fcntl(pair[1], F_DUPFD_CLOEXEC, 64)
+        close_pair(pair)
+        w.pidfd = watched_pidfd(w.pid)
+        w.turn += 1
+        w.pool, w.state, w.since, w.weighed_at, w.told_at, w.served = index, WORKER_STARTING, now, now, 0, 0
+        w.requests, w.age, w.rss = jittered(spec.requests), jittered(spec.age), jittered(spec.rss)
+        pool.count += 1
+        pool.starting += 1
+        counters.pool[<int> STARTING] += 1
+        self.wake_at(now + PATIENCE)
+        if w.age:
+            self.wake_at(now + w.age)
+        cdef u32 tag = number | (w.turn & TURNS) << 16
+        if w.socket < 0 or w.other < 0 or w.pidfd < 0 or self.at.watch(w.socket, ON_WORKER, tag, EPOLLIN) < 0 \
+                or self.at.watch(w.pidfd, ON_WORKER_END, tag, EPOLLIN) < 0:
+            failed(&pool.life, now)
+            self.dismiss(number, MISTRUSTED, True)
+
+    # ---- time ----
+
+    cdef void tend(self, u32 index, u64 now) noexcept nogil:
+        """Keep as many idle workers as are wanted: one more as soon as one is missing, fewer only after a while."""
+        cdef WorkerPool *pool = &self.pools[index]
+        cdef u32 excess
+        if pool.idle_count + pool.starting < pool.life.least and pool.count < pool.life.workers:
+            if now >= pool.life.start_at and not self.at.retired:
+                self.start(index, now)
+            else:
+                self.wake_at(pool.life.start_at)
+        if pool.idle_count <= pool.life.most:
+            pool.surplus = 0
+        elif now - pool.tended >= SECOND:
+            pool.tended = now
+            pool.surplus += 1
+            if pool.surplus > CALM:
+                excess = (pool.idle_count - pool.life.most + 1) // 2
+                while excess and pool.idle != NOBODY:
+                    excess -= 1
+                    self.dismiss(pool.idle, SPARE, False)
+            self.wake_at(now + SECOND)
+        else:
+            self.wake_at(pool.tended + SECOND)
+
+    cdef void its_time(self) noexcept nogil:
+        """Look after whatever is due; says in due_at when to come again."""
+        cdef u64 now = now_monotonic()
+        cdef u32 number, index
+        cdef bint begun = False
+        cdef WorkerPool *pool
+        self.due_at = NEVER
+        for number in range(self.worker_count):
+            if self.workers[number].state != WORKER_NONE:
+                self.look_at(number, now)
+        for index in range(self.pool_count):
+            pool = &self.pools[index]
+            self.tend(index, now)
+            self.next_client(index)
+            if pool.idle_count + pool.starting < min(pool.life.least, pool.life.workers) and pool.count < pool.life.workers \
+                    and not self.at.retired:
+                self.wake_at(pool.life.start_at if pool.life.start_at > now else now)
+
+    cdef void look_at(self, u32 number, u64 now) noexcept nogil:
+        """What becomes due of a worker: its start, its connection, its age, its leave."""
+        cdef Worker *w = &self.workers[number]
+        cdef Target *target = self.pools[w.pool].life.target
+        if w.pidfd < 0:  # it could not be watched
+            self.ended(number)
+            return
+        if w.state == WORKER_STARTING:
+            if now - w.since >= PATIENCE:
+                self.at.await_room()
+                tell_of_pool(self.b, self.section, target.row, TOO_SLOW, <i32> (PATIENCE // SECOND))
+                failed(&self.pools[w.pool].life, now)
+                self.dismiss(number, MISTRUSTED, True)
+            else:
+                self.wake_at(w.since + PATIENCE)
+        elif w.state == WORKER_BUSY and target.pool.runtime:
+            if now - w.busy_since >= target.pool.runtime:
+                self.at.await_room()
+                tell_of_pool(self.b, self.section, target.row, OVERTIME, w.pid)
+                self.dismiss(number, RUNTIME, True)
+            else:
+                self.wake_at(w.busy_since + target.pool.runtime)
+        elif w.state == WORKER_IDLE and w.age:
+            if now - w.since >= w.age:
+                self.dismiss(number, AGE, False)
+            else:
+                self.wake_at(w.since + w.age)
+        elif w.state == WORKER_LEAVING:
+            if now - w.told_at >= GRACE:
+                kill(w.pid, SIGKILL)
+                self.wake_at(now + SECOND)
+            else:
+                self.wake_at(w.told_at + GRACE)
+
+
+cdef void close_pair(int *pair) noexcept nogil:
+    cdef int i
+    for i in range(2):
+        if pair[i] >= 0:
+            close(pair[i])

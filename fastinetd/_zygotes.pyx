@@ -1,0 +1,643 @@
+"""Zygotes: programs held before main, or at their first use of the socket, and forked for each connection.
+
+Theory. A zygote is the service's program, started with the stage library ahead of it (_stage.c), and a child of this
+process. For a connection it forks, and the fork is a child of this process too. Under spawn = prefork it has forked
+already, and the parked children wait for connections on a socket that they share: the kernel wakes one of them.
+
+A connection that was sent is kept open here until somebody has said that he took it; only then is it his, and only
+then does he touch it. When a zygote or a parked child is lost, its sockets are shut: from that moment nobody can say so
+any more, and whoever cannot, ends. What nobody had taken by then is served by exec. So each connection is served once,
+whatever dies when.
+
+    state      event                              next
+    NONE       it is time                         STARTING
+    STARTING   READY                              READY
+    STARTING   REFUSED, its end, no patience left LEAVING, and another after a pause
+    READY      its end, silence, nonsense,
+               a parked child lost with something
+               on its way, a changed file         LEAVING, and another
+    LEAVING    all its processes are reaped       NONE
+
+Rules of this file
+ - Zygotes and what they fork run the service's code and are not trusted. Whose word it is the kernel says; a pid is
+   this process's own child, or the zygote is given up.
+ - Nothing here waits for them.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from fastinetd._admit cimport started, tell_of_pool
+from fastinetd._board cimport *
+from fastinetd._linux cimport *
+from fastinetd._pools cimport *
+from fastinetd._program cimport Peer, Target, variables
+from fastinetd._reception cimport *
+from fastinetd._servers cimport Servers, wait_for_child, watched_pidfd
+from fastinetd._zygotes cimport *
+
+
+cdef extern from "_stage.h" nogil:
+    enum:
+        STAGE_CONTROL
+        STAGE_PLACES, STAGE_ROOM
+        STAGE_FORK, STAGE_PARK, STAGE_TAKE, STAGE_LEAVE
+        STAGE_READY, STAGE_TOOK, STAGE_PARKED, STAGE_FAILED, STAGE_REFUSED
+        STAGE_AT_OTHER, STAGE_NOT_FURTHER
+    struct stage_request:
+        u32 kind
+        u32 seq
+    struct stage_reply:
+        u32 kind
+        u32 seq
+        i32 value
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SOCK_STREAM
+    int socketpair(int family, int kind, int protocol, int *pair)
+
+cdef enum:
+    PLACES = 0xFFFF  # slots, zygotes and parked children have numbers up to this one; what is above is their turn
+    FOR_PARKING = 0x8000  # in the turn of a PARK request: tells it from a slot's
+    TURNS = 0x7FFF
+    AT_ONCE = 64  # answers read in a row
+    BATCH_MOST = 32  # children asked for in a row
+    CALM = 5  # seconds with more children than wanted until some are let go
+
+cdef u64 HUNG_AFTER = 5 * SECOND
+cdef u64 LASTING = 5 * SECOND  # a zygote that lived so long was no failure
+cdef u64 SOON = SECOND // 10
+
+
+cdef void close_both(int *pair) noexcept nogil:
+    cdef int i
+    for i in range(2):
+        if pair[i] >= 0:
+            close(pair[i])
+
+
+cdef class Zygotes:
+    """The zygotes of one acceptor."""
+
+    def __init__(self, Servers servers, u32 pool_count, u32 parked_count):
+        """For so many services, with room for so many parked children."""
+        self.servers, self.at = servers, servers.at
+        self.b, self.section = servers.b, servers.section
+        self.zygote_count = 4 * pool_count
+        self.parked_count = min(parked_count, PLACES)
+        self.pools = <ZygotePool *> calloc(pool_count + 1, sizeof(ZygotePool))
+        self.zygotes = <Zygote *> calloc(self.zygote_count + 1, sizeof(Zygote))
+        self.parked = <Parked *> calloc(self.parked_count + 1, sizeof(Parked))
+        self.handed = <Handed *> calloc(self.b.slot_count if pool_count else 1, sizeof(Handed))
+        if self.pools == NULL or self.zygotes == NULL or self.parked == NULL or self.handed == NULL:
+            raise MemoryError
+        self.due_at = NEVER
+
+    cdef void found(self, u32 index, Target *target, u32 share) noexcept nogil:
+        """Service number `index` is `target`; this acceptor is one of `share`. Its zygote is started in a moment."""
+        begin_life(&self.pools[index].life, target, share)
+        self.pools[index].zygote = NOBODY
+        self.pool_count = index + 1
+        self.wake_at(0)
+
+    def __dealloc__(self):
+        free(self.pools)
+        free(self.zygotes)
+        free(self.parked)
+        free(self.handed)
+
+    cdef void wake_at(self, u64 moment) noexcept nogil:
+        """its_time is to be called by then."""
+        if moment < self.due_at:
+            self.due_at = moment
+
+    # ---- connections ----
+
+    cdef bint hand(self, u32 index, int fd, const Peer *peer, u32 slot) noexcept nogil:
+        """Give an admitted client to the pool, which then takes `fd` and `slot`; False: it cannot serve it."""
+        cdef ZygotePool *pool = &self.pools[index]
+        cdef Zygote *z
+        cdef u32 number = pool.zygote
+        cdef u64 now = self.b.slots[slot].started
+        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef bint hit
+        if number == NOBODY or self.zygotes[number].state != ZYGOTE_READY:
+            return False
+        if files_changed(&pool.life, now):
+            self.close_down(number, CHANGED)
+            return False
+        z = &self.zygotes[number]
+        if pool.life.target.pool.kind != PREFORK:
+            hit = self.send(pool, number, False, fd, peer, slot)
+            counters.pool_hits += hit
+            return hit
+        pool.arrivals += 1
+        if now - pool.window > SOON:
+            pool.rate = (3 * pool.rate + pool.arrivals * 1e9 / (now - pool.window)) / 4
+            pool.arrivals, pool.window = 0, now
+        hit = z.free > 0 and self.send(pool, number, True, fd, peer, slot)
+        if hit:
+            counters.pool_hits += 1
+        else:
+            pool.boost = min(2 * pool.boost + 1, <u32> BATCH_MOST)
+            hit = self.send(pool, number, False, fd, peer, slot)
+            counters.pool_misses += hit
+        self.fill_up(number)
+        return hit
+
+    cdef bint send(self, ZygotePool *pool, u32 number, bint parked, int fd, const Peer *peer, u32 slot) noexcept nogil:
+        """Send a connection to the zygote, or to whichever parked child the kernel wakes."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef Handed *h = &self.handed[slot]
+        cdef Slot *s = &self.b.slots[slot]
+        cdef char message[8 + 8 * 80]
+        cdef stage_request *request = <stage_request *> message
+        cdef size_t length = sizeof(stage_request)
+        h.turn = (h.turn + 1) & TURNS
+        request.kind, request.seq = STAGE_TAKE if parked else STAGE_FORK, slot | h.turn << 16
+        length += variables(pool.life.target, peer, fd, message + length)
+        s.inode = inode_of(fd)
+        store32(&s.method, PREFORK if parked else ZYGOTE)
+        if send_message(z.hand if parked else z.control, message, length, fd) != 0:
+            s.method = EXEC
+            return False
+        if z.asked == 0 and z.handed == 0:
+            z.heard = s.started
+            self.wake_at(z.heard + HUNG_AFTER)
+        if parked:
+            z.handed += 1
+            z.free -= 1
+        else:
+            z.asked += 1
+        h.kept, h.zygote, h.parked = fd + 1, number, parked
+        self.outstanding += 1
+        return True
+
+    cdef void by_exec(self, u32 slot) noexcept nogil:
+        """Nobody has taken the slot's connection, and nobody will: start a server for it."""
+        cdef Handed *h = &self.handed[slot]
+        cdef Slot *s = &self.b.slots[slot]
+        cdef Target *target = self.pools[self.zygotes[h.zygote].pool].life.target
+        cdef int fd = h.kept - 1
+        cdef Peer peer
+        h.kept = 0
+        self.outstanding -= 1
+        s.method = EXEC
+        memcpy(peer.address, s.address, 16)
+        peer.family, peer.port = s.family, s.port
+        self.at.await_room()
+        self.servers.start(target, fd, &peer, slot)
+
+    # ---- what they say ----
+
+    cdef void happened(self, u32 kind, u32 index) noexcept nogil:
+        """An event of a zygote or parked child; `index` is its number, and its turn above."""
+        cdef u32 number = index & PLACES
+        if kind == ON_PARKED:
+            if self.parked[number].state == PARKED_WAITS and (self.parked[number].turn & TURNS) == index >> 16:
+                self.parked_ended(number)
+        elif self.zygotes[number].state != ZYGOTE_NONE and (self.zygotes[number].turn & TURNS) == index >> 16:
+            if kind == ON_ZYGOTE:
+                self.ended(number)
+            elif self.zygotes[number].state != ZYGOTE_LEAVING:
+                self.replies(number, kind == ON_HAND_REPLY)
+
+    cdef void replies(self, u32 number, bint parked) noexcept nogil:
+        """Read what the zygote and its forks have to say."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef stage_reply reply
+        cdef ssize_t length
+        cdef i32 pid = 0
+        cdef bint draining = z.state == ZYGOTE_LEAVING
+        cdef u32 count = 0
+        while (draining or count < AT_ONCE) and draining == (z.state == ZYGOTE_LEAVING):
+            count += 1
+            length = receive_attested(z.hand if parked else z.control, &reply, sizeof(reply), &pid)
+            if length == -EAGAIN or length == -EINTR:
+                return
+            if length <= 0:
+                if not draining:  # its end is near; the pidfd would say so too
+                    self.close_down(number, DIED)
+                return
+            self.at.await_room()
+            z.heard = now_monotonic()
+            if length != sizeof(reply) or not self.understood(number, parked, reply.kind, reply.seq, reply.value, pid):
+                tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, UNINTELLIGIBLE, 0)
+                failed(&self.pools[z.pool].life, z.heard)
+                if not draining:
+                    self.close_down(number, MISTRUSTED)
+                return
+
+    cdef bint understood(self, u32 number, bint parked, u32 kind, u32 seq, i32 value, i32 pid) noexcept nogil:
+        """Do what a reply says; False if it makes no sense."""
+        cdef Zygote *z = &self.zygotes[number]
+        if kind == STAGE_TOOK:
+            return self.took(number, parked, seq, value, pid)
+        if parked:
+            return False
+        if kind == STAGE_READY:
+            return pid == z.pid and self.is_ready(number, seq, value)
+        if kind == STAGE_PARKED:
+            return self.is_parked(number, seq, pid)
+        if kind == STAGE_FAILED:
+            return pid == z.pid and self.could_not(number, seq, value)
+        if kind == STAGE_REFUSED and pid == z.pid and z.state == ZYGOTE_STARTING:
+            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, THREADED, value)
+            failed(&self.pools[z.pool].life, now_monotonic())
+            self.close_down(number, MISTRUSTED)
+            return True
+        return z.state == ZYGOTE_LEAVING
+
+    cdef bint is_ready(self, u32 number, u32 point, i32 value) noexcept nogil:
+        cdef Zygote *z = &self.zygotes[number]
+        cdef Counters *counters = counters_of(self.b, self.section, self.pools[z.pool].life.target.row)
+        if z.state != ZYGOTE_STARTING:
+            return z.state == ZYGOTE_LEAVING
+        z.state, z.since = ZYGOTE_READY, now_monotonic()
+        counters.pool[<int> STARTING] -= 1
+        counters.pool[<int> HOLDING] += 1
+        if point == STAGE_AT_OTHER:
+            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, HELD_EARLY, value)
+        elif point == STAGE_NOT_FURTHER:
+            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, HELD_AT_MAIN, 0)
+        self.fill_up(number)
+        return True
+
+    cdef bint took(self, u32 number, bint parked, u32 seq, i32 value, i32 pid) noexcept nogil:
+        """A child has taken a connection: it is the slot's server now. A parked one says its own number in `value`."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef u32 slot = seq & PLACES
+        cdef u32 place = <u32> value & PLACES
+        cdef Handed *h = &self.handed[slot]
+        cdef Parked *p = NULL
+        if slot >= self.b.slot_count or not h.kept or h.zygote != number or h.turn != seq >> 16 or h.parked != parked:
+            return False
+        if parked:
+            p = &self.parked[place]
+            if place >= self.parked_count or p.state != PARKED_WAITS or p.pid != pid or p.zygote != number:
+                return False
+            z.handed -= 1
+            z.parked -= 1
+            counters_of(self.b, self.section, self.pools[z.pool].life.target.row).pool[<int> IDLE] -= 1
+            p.state = PARKED_NONE
+        elif not own_child(pid):
+            return False
+        else:
+            z.asked -= 1
+        self.b.slots[slot].pid = pid
+        started(self.b, self.section, self.pools[z.pool].life.target, slot, True)
+        if parked:
+            self.servers.take_over(slot, p.pidfd)
+        else:
+            self.servers.watch(slot)
+        close(h.kept - 1)
+        h.kept = 0
+        self.outstanding -= 1
+        return True
+
+    cdef bint could_not(self, u32 number, u32 seq, i32 value) noexcept nogil:
+        """The zygote could not fork."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef u32 place = seq & PLACES
+        if seq >> 16 & FOR_PARKING:
+            if place >= self.parked_count or self.parked[place].state != PARKED_ASKED or self.parked[place].zygote != number:
+                return False
+            self.parked[place].state = PARKED_NONE
+            z.parking -= 1
+            self.wake_at(z.heard + SOON)  # shrink fills up again
+            return True
+        if place >= self.b.slot_count or not self.handed[place].kept or self.handed[place].zygote != number:
+            return False
+        if self.handed[place].turn != seq >> 16 or self.handed[place].parked:
+            return False
+        z.asked -= 1
+        self.by_exec(place)
+        return True
+
+    # ---- zygotes ----
+
+    cdef void start(self, u32 index, u64 now) noexcept nogil:
+        """Start a zygote for a pool that has none."""
+        cdef ZygotePool *pool = &self.pools[index]
+        cdef Zygote *z = NULL
+        cdef u32 number
+        for number in range(self.zygote_count):
+            if self.zygotes[number].state == ZYGOTE_NONE:
+                z = &self.zygotes[number]
+                break
+        if z == NULL:  # those before are not reaped yet
+            pool.life.start_at = now + SOON
+            return
+        z.turn += 1
+        z.pool = index
+        z.asked = z.handed = z.parking = z.parked = z.free = z.leaving = 0
+        look_at_files(&pool.life, now)
+        self.open_channels(number, now)
+
+    cdef void open_channels(self, u32 number, u64 now) noexcept nogil:
+        """Make the sockets to a zygote, and the zygote."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef PoolLife *life = &self.pools[z.pool].life
+        cdef Counters *counters = counters_of(self.b, self.section, life.target.row)
+        cdef int control[2]
+        cdef int hand[2]
+        cdef int standing[2]
+        cdef int further[2]
+        cdef int error
+        control[0] = control[1] = hand[0] = hand[1] = standing[0] = standing[1] = -1
+        error = make_pair(control, True)
+        if error == 0:
+            error = make_pair(hand, True)
+        if error == 0 and socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, standing) < 0:
+            error = errno
+        if error == 0:
+            # What the program has as its connection until it has one: a socket, and nobody at its other end.
+            close(standing[1])
+            standing[1] = -1
+            further[0], further[1] = control[1], hand[1]
+            error = start_process(life.target, standing[0], further, 2, STAGE_CONTROL, &z.pid)
+        z.control = fcntl(control[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
+        z.hand = fcntl(hand[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
+        z.pidfd = watched_pidfd(z.pid) if error == 0 else -1
+        close_both(control)
+        close_both(hand)
+        close_both(standing)
+        if error:
+            self.at.await_room()
+            tell_of_pool(self.b, self.section, life.target.row, NO_START, error)
+            failed(life, now)
+            self.wake_at(life.start_at)
+            return
+        z.group, z.since, z.heard = z.pid, now, now
+        z.state = ZYGOTE_STARTING
+        self.pools[z.pool].zygote = number
+        counters.pool[<int> STARTING] += 1
+        self.wake_at(now + PATIENCE)
+        cdef u32 index = number | (z.turn & TURNS) << 16
+        if z.control < 0 or z.hand < 0 or z.pidfd < 0 or self.at.watch(z.control, ON_CONTROL_REPLY, index, EPOLLIN) < 0 \
+                or self.at.watch(z.hand, ON_HAND_REPLY, index, EPOLLIN) < 0 \
+                or self.at.watch(z.pidfd, ON_ZYGOTE, index, EPOLLIN) < 0:
+            failed(life, now)
+            self.close_down(number, MISTRUSTED)
+
+    cdef void close_down(self, u32 number, Recycling why) noexcept nogil:
+        """Give a zygote and its parked children up. What nobody has taken is served by exec."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef ZygotePool *pool = &self.pools[z.pool]
+        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef u64 now = now_monotonic()
+        cdef u32 i
+        counters.pool[<int> STARTING if z.state == ZYGOTE_STARTING else <int> HOLDING] -= 1
+        counters.recycled[<int> why] += 1
+        z.state = ZYGOTE_LEAVING
+        pool.zygote = NOBODY
+        # From here on nobody can say that he took something. What was said before is still there to be read.
+        shutdown(z.control, SHUT_RDWR)
+        shutdown(z.hand, SHUT_RDWR)
+        self.replies(number, False)
+        self.replies(number, True)
+        self.at.forget(z.control)
+        self.at.forget(z.hand)
+        if z.pid:
+            kill(z.pid, SIGKILL)
+        for i in range(self.parked_count):
+            if self.parked[i].zygote == number and self.parked[i].state == PARKED_ASKED:
+                self.parked[i].state = PARKED_NONE
+            elif self.parked[i].zygote == number and self.parked[i].state == PARKED_WAITS:
+                kill(self.parked[i].pid, SIGKILL)
+        if z.asked or z.handed:
+            for i in range(slots_high(self.b)):
+                if self.handed[i].kept and self.handed[i].zygote == number:
+                    self.by_exec(i)
+        self.wake_at(now)
+
+    cdef void ended(self, u32 number) noexcept nogil:
+        """A zygote's pidfd says that it has ended."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef PoolLife *life = &self.pools[z.pool].life
+        cdef siginfo_t info
+        cdef u64 now = now_monotonic()
+        cdef int error = wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG)
+        if error == EINTR or (error == 0 and info.si_pid == 0):
+            self.wake_at(now + SOON)  # somebody traces it
+            return
+        self.at.forget(z.pidfd)
+        z.pidfd = -1
+        z.pid = 0
+        if z.state == ZYGOTE_STARTING:
+            self.replies(number, False)  # perhaps it has said why
+        if z.state == ZYGOTE_STARTING:
+            self.at.await_room()
+            tell_of_pool(self.b, self.section, life.target.row, DIED_EARLY,
+                         info.si_status if info.si_code == CLD_EXITED else -info.si_status)
+            failed(life, now)
+            self.close_down(number, MISTRUSTED)
+        elif z.state == ZYGOTE_READY:
+            if now - z.since > LASTING:
+                lasted(life)
+            failed(life, now)
+            self.close_down(number, DIED)
+        self.sweep(number)
+
+    cdef void sweep(self, u32 number) noexcept nogil:
+        """Reap what a zygote left behind; when nothing is left its place is free.
+
+        Children that never took a connection are still in its process group. Those that did have left it (setsid).
+        """
+        cdef Zygote *z = &self.zygotes[number]
+        cdef siginfo_t info
+        cdef int error
+        if z.pid and z.pidfd < 0:  # it could not be watched
+            if wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG) == 0 and info.si_pid == 0:
+                self.wake_at(now_monotonic() + SOON)
+                return
+            z.pid = 0
+        if z.pid or z.parked:
+            return  # their pidfds will say
+        while True:
+            error = wait_for_child(P_PGID, z.group, &info, NULL, WEXITED | WNOHANG)
+            if error == ECHILD:
+                z.state = ZYGOTE_NONE
+                return
+            if error == 0 and info.si_pid == 0:
+                self.wake_at(now_monotonic() + SOON)
+                return
+
+    # ---- parked children ----
+
+    cdef bint is_parked(self, u32 number, u32 seq, i32 pid) noexcept nogil:
+        cdef Zygote *z = &self.zygotes[number]
+        cdef ZygotePool *pool = &self.pools[z.pool]
+        cdef u32 place = seq & PLACES
+        cdef Parked *p = &self.parked[place]
+        cdef siginfo_t info
+        if place >= self.parked_count or p.state != PARKED_ASKED or p.zygote != number:
+            return False
+        if seq >> 16 != (FOR_PARKING | (p.turn & TURNS)) or not own_child(pid):
+            return False
+        z.parking -= 1
+        p.pidfd = watched_pidfd(pid)
+        if p.pidfd < 0 or self.at.watch(p.pidfd, ON_PARKED, place | (p.turn & TURNS) << 16, EPOLLIN) < 0:
+            if p.pidfd >= 0:
+                close(p.pidfd)
+            p.state = PARKED_NONE
+            kill(pid, SIGKILL)
+            wait_for_child(P_PID, pid, &info, NULL, WEXITED)
+            return True
+        p.state, p.pid = PARKED_WAITS, pid
+        pool.ready = (3 * pool.ready + (z.heard - p.asked_at) / 1e9) / 4
+        z.parked += 1
+        z.free += 1
+        counters_of(self.b, self.section, pool.life.target.row).pool[<int> IDLE] += 1
+        if z.state == ZYGOTE_LEAVING:
+            kill(pid, SIGKILL)
+        return True
+
+    cdef void parked_ended(self, u32 place) noexcept nogil:
+        """A parked child's pidfd says that it has ended: told to leave, killed, or with a connection in its hands."""
+        cdef Parked *p = &self.parked[place]
+        cdef u32 number = p.zygote
+        cdef Zygote *z = &self.zygotes[number]
+        cdef Counters *counters = counters_of(self.b, self.section, self.pools[z.pool].life.target.row)
+        cdef siginfo_t info
+        cdef int error
+        if z.state != ZYGOTE_LEAVING:
+            self.replies(number, True)  # it may have taken a connection, served it and ended
+        if p.state != PARKED_WAITS:
+            return
+        error = wait_for_child(P_PID, p.pid, &info, NULL, WEXITED | WNOHANG)
+        if error == EINTR or (error == 0 and info.si_pid == 0):
+            return
+        self.at.forget(p.pidfd)
+        p.state = PARKED_NONE
+        z.parked -= 1
+        counters.pool[<int> IDLE] -= 1
+        if z.state == ZYGOTE_LEAVING:
+            self.sweep(number)
+        elif z.leaving and info.si_code == CLD_EXITED and info.si_status == 0:
+            z.leaving -= 1
+        elif z.handed or z.leaving:
+            self.close_down(number, DIED)  # one of the connections on the way may have been lost with it
+        else:
+            z.free -= 1
+            counters.recycled[<int> DIED] += 1
+            self.fill_up(number)
+
+    cdef u32 wanted(self, ZygotePool *pool) noexcept nogil:
+        """How many children shall be parked: enough for those who come while one is made ready, twice over."""
+        cdef u32 count = <u32> (2 * pool.rate * pool.ready + 0.5)
+        count = max(count, pool.life.least) + pool.boost
+        return min(count, pool.life.most)
+
+    cdef void fill_up(self, u32 number) noexcept nogil:
+        """Ask for as many children as are missing."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef ZygotePool *pool = &self.pools[z.pool]
+        cdef stage_request request
+        cdef u32 target, place, tried = 0
+        cdef Parked *p
+        if pool.life.target.pool.kind != PREFORK or z.state != ZYGOTE_READY:
+            return
+        target = self.wanted(pool)
+        while z.free + z.parking < target and z.parking < BATCH_MOST and tried < self.parked_count:
+            tried += 1
+            place = self.parked_cursor
+            self.parked_cursor = 0 if place + 1 == self.parked_count else place + 1
+            p = &self.parked[place]
+            if p.state != PARKED_NONE:
+                continue
+            p.turn += 1
+            request.kind, request.seq = STAGE_PARK, place | (FOR_PARKING | (p.turn & TURNS)) << 16
+            if send_message(z.control, &request, sizeof(request), -1) != 0:
+                break
+            p.state, p.zygote, p.asked_at = PARKED_ASKED, number, now_monotonic()
+            z.parking += 1
+        if z.free > pool.life.least or pool.boost or z.free + z.parking < target:
+            self.wake_at(now_monotonic() + SECOND)
+
+    cdef void shrink(self, u32 number, u64 now) noexcept nogil:
+        """Once a second while there is something to forget: let children go that are too many for a while."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef ZygotePool *pool = &self.pools[z.pool]
+        cdef stage_request request
+        cdef u32 excess
+        if now - pool.tended < SECOND:
+            self.wake_at(pool.tended + SECOND)
+            return
+        pool.tended = now
+        if now - pool.window > SECOND:
+            pool.rate = (pool.rate + pool.arrivals * 1e9 / (now - pool.window)) / 2
+            pool.arrivals, pool.window = 0, now
+        pool.boost //= 2
+        if z.free > self.wanted(pool):
+            pool.surplus += 1
+            if pool.surplus >= CALM:
+                excess = (z.free - self.wanted(pool) + 1) // 2
+                request.kind, request.seq = STAGE_LEAVE, 0
+                while excess and send_message(z.hand, &request, sizeof(request), -1) == 0:
+                    excess -= 1
+                    z.free -= 1
+                    z.leaving += 1
+                    counters_of(self.b, self.section, pool.life.target.row).recycled[<int> SPARE] += 1
+        else:
+            pool.surplus = 0
+        self.fill_up(number)
+        if z.free > pool.life.least or pool.boost:
+            self.wake_at(now + SECOND)
+
+    # ---- time ----
+
+    cdef void its_time(self) noexcept nogil:
+        """Look after whatever is due; says in due_at when to come again."""
+        cdef u64 now = now_monotonic()
+        cdef ZygotePool *pool
+        cdef Zygote *z
+        cdef u32 index
+        cdef bint begun = False
+        self.due_at = NEVER
+        for index in range(self.zygote_count):
+            if self.zygotes[index].state == ZYGOTE_LEAVING:
+                self.sweep(index)
+        for index in range(self.pool_count):
+            pool = &self.pools[index]
+            if pool.zygote == NOBODY:
+                if self.at.retired:
+                    continue
+                if now < pool.life.start_at:
+                    self.wake_at(pool.life.start_at)
+                elif begun:  # clients come between two starts
+                    self.wake_at(now)
+                else:
+                    begun = True
+                    self.start(index, now)
+                continue
+            z = &self.zygotes[pool.zygote]
+            if z.state == ZYGOTE_STARTING:
+                self.too_slow(pool.zygote, now)
+            elif z.asked or z.handed:
+                self.hung(pool.zygote, now)
+            if pool.zygote != NOBODY and z.state == ZYGOTE_READY and pool.life.target.pool.kind == PREFORK:
+                self.shrink(pool.zygote, now)
+
+    cdef void too_slow(self, u32 number, u64 now) noexcept nogil:
+        """A zygote that is not ready in time is given up."""
+        cdef Zygote *z = &self.zygotes[number]
+        if now - z.since < PATIENCE:
+            self.wake_at(z.since + PATIENCE)
+            return
+        self.at.await_room()
+        tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, TOO_SLOW, <i32> (PATIENCE // SECOND))
+        failed(&self.pools[z.pool].life, now)
+        self.close_down(number, MISTRUSTED)
+
+    cdef void hung(self, u32 number, u64 now) noexcept nogil:
+        """So is one that leaves connections unanswered (stopped by somebody, for instance)."""
+        cdef Zygote *z = &self.zygotes[number]
+        if now - z.heard < HUNG_AFTER:
+            self.wake_at(z.heard + HUNG_AFTER)
+            return
+        self.at.await_room()
+        tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, HUNG, <i32> (HUNG_AFTER // SECOND))
+        failed(&self.pools[z.pool].life, now)
+        self.close_down(number, MISTRUSTED)
