@@ -1,5 +1,7 @@
 """The acceptor, and the supervisor's hand in starting and ending servers."""
 
+from collections.abc import Sequence
+
 from typing_extensions import disjoint_base
 
 from fastinetd._board import Board, Verdict
@@ -7,7 +9,11 @@ from fastinetd._program import Program
 from fastinetd._reception import Reception
 
 @disjoint_base
-class Acceptor(Reception): ...
+class Acceptor(Reception):
+    def __init__(
+        self, board: Board, section: int, listeners: Sequence[tuple[int, Program]], control: int, doorman: int,
+        share: int = 1,
+    ) -> None: ...
 
 @disjoint_base
 class Keeper:

@@ -95,7 +95,7 @@ cpdef enum PoolNews:
     NO_START = 1  # value: errno
     DIED_EARLY = 2  # before it was ready; value: exit status, or minus a signal
     TOO_SLOW = 3  # not ready in time; value: seconds
-    THREADED = 4  # it had threads before it could be held
+    UNHOLDABLE = 4  # value: an enum stage_refusal
     HELD_EARLY = 5  # first_io: held before its first use of the socket; value: the system call
     HELD_AT_MAIN = 6  # first_io cannot be had here
     UNINTELLIGIBLE = 7  # it said what is not understood

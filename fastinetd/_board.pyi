@@ -68,7 +68,7 @@ class PoolNews(IntEnum):
     NO_START = 1
     DIED_EARLY = 2
     TOO_SLOW = 3
-    THREADED = 4
+    UNHOLDABLE = 4
     HELD_EARLY = 5
     HELD_AT_MAIN = 6
     UNINTELLIGIBLE = 7

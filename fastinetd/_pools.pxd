@@ -45,4 +45,5 @@ cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
 cdef int start_process(Target *target, int fd, const int *further, int count, int at, i32 *pid) noexcept nogil
 cdef bint own_child(i32 pid) noexcept nogil
+cdef void end_child(i32 pid) noexcept nogil
 cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil

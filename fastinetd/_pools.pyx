@@ -23,7 +23,7 @@ cdef u64 LONGEST = 30 * SECOND
 
 cdef enum:
     FIRST_LOW = 8  # where descriptors for a new process are put: above those they become, in reach of the child
-    LAST_LOW = 61
+    LAST_LOW = 60
 
 
 cdef inline u32 part(u32 whole, u32 share) noexcept nogil:
@@ -75,7 +75,7 @@ cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil:
 cdef int start_process(Target *target, int fd, const int *further, int count, int at, i32 *pid) noexcept nogil:
     """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` from `at` on, all borrowed.
     Returns 0, or an errno."""
-    cdef int low[3]
+    cdef int low[4]
     cdef spawn_call call
     cdef int number = 0, i
     for i in range(count + 1):
@@ -100,6 +100,13 @@ cdef bint own_child(i32 pid) noexcept nogil:
     """Whether `pid` is a child of this process, running or not yet reaped."""
     cdef siginfo_t info
     return pid > 0 and wait_for_child(P_PID, pid, &info, NULL, WEXITED | WNOHANG | WNOWAIT) == 0
+
+
+cdef void end_child(i32 pid) noexcept nogil:
+    """Kill and reap a child that has no connection."""
+    cdef siginfo_t info
+    kill(pid, SIGKILL)
+    wait_for_child(P_PID, pid, &info, NULL, WEXITED)
 
 
 cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil:

@@ -55,6 +55,7 @@ cdef struct PoolSpec:
     u64 age  # of a worker, in nanoseconds; 0: any
     u64 rss  # of a worker, in bytes; 0: any
     u64 runtime  # of a worker's connection, in nanoseconds; 0: any
+    int library  # of a zygote: the descriptor it is preloaded from
     u32 file_count
     const char *files[8]
     char **envp  # of the pool's process itself, before it has a connection

@@ -1,12 +1,28 @@
 """Programs: how a service's server is started and who may start it, as C arrays."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from typing_extensions import disjoint_base
 
 INET_VARIABLES: tuple[str, ...]
 UNIX_VARIABLES: tuple[str, ...]
 CONNECTION_VARIABLES: frozenset[str]
+
+WORKER_VARIABLE: bytes
+
+class Pool(NamedTuple):
+    kind: int
+    least: int
+    most: int
+    workers: int = 0
+    requests: int = 0
+    age: int = 0
+    rss: int = 0
+    runtime: int = 0
+    files: tuple[bytes, ...] = ()
+    library: int = -1
+    point: bytes = b"main"
 
 @disjoint_base
 class Ranges:
@@ -34,6 +50,7 @@ class Program:
         unix_socket: bool = False,
         posix_spawn: bool = False,
         builtin: int = 0,
+        pool: Pool | None = None,
     ) -> None: ...
     @property
     def row(self) -> int: ...

@@ -5,8 +5,6 @@ without copying anything. Only the variables that tell of the connection differ 
 written into buffers of this process that the first entries of every environment point at.
 """
 
-from typing import NamedTuple
-
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
 
@@ -14,8 +12,11 @@ from fastinetd._board cimport ASK, WORKER
 from fastinetd._linux cimport *
 from fastinetd._program cimport *
 
+from typing import NamedTuple
+
 cdef extern from "_stage.h" nogil:
     enum:
+        STAGE_LIBRARY
         STAGE_PLACES
         STAGE_ROOM
     const char *STAGE_VARIABLE
@@ -42,7 +43,7 @@ class Pool(NamedTuple):
     rss: int = 0
     runtime: int = 0
     files: tuple = ()
-    stage: bytes = b""  # the library that holds the program
+    library: int = -1  # zygotes: descriptor of the library that holds the program (stage.py)
     point: bytes = b"main"  # or first_io
 
 
@@ -252,6 +253,7 @@ cdef class Program:
         cdef int i
         cdef list block
         p.kind, p.least, p.most, p.workers = pool.kind, pool.least, pool.most, pool.workers
+        p.library = pool.library
         p.requests, p.age, p.rss, p.runtime = pool.requests, pool.age, pool.rss, pool.runtime
         for i, text in enumerate(pool.files[:POOL_FILES]):
             self.kept.append(text)
@@ -262,7 +264,7 @@ cdef class Program:
         else:
             theirs = [text.partition(b"=")[2] for text in environ if text.startswith(b"LD_PRELOAD=")]
             block = [text for text in environ if not text.startswith(b"LD_PRELOAD=")]
-            block.append(b"LD_PRELOAD=" + b":".join([pool.stage, *theirs]))
+            block.append(b"LD_PRELOAD=" + b":".join([b"/proc/self/fd/%d" % STAGE_LIBRARY, *theirs]))
             block += [b"=" * (STAGE_ROOM - 1) for _ in range(STAGE_PLACES)]
             block.append(STAGE_VARIABLE + b"=" + pool.point)
         p.envp = <char **> array(len(block) + 1, sizeof(char *))

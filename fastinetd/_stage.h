@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#define STAGE_LIBRARY 61                  /* what the library is loaded from; it closes this */
 #define STAGE_CONTROL 62                  /* the zygote's descriptor of the first socket */
 #define STAGE_HAND 63                     /* and of the second */
 #define STAGE_VARIABLE "FASTINETD_STAGE"  /* in the zygote's environment: "main" or "first_io" */
@@ -25,8 +26,8 @@ enum stage_kind {
     STAGE_LEAVE = 4,     /* one child too many: end */
     /* from them */
     STAGE_READY = 5,     /* the zygote is held; seq: an enum stage_point, value: the system call that held it, or -1 */
-    STAGE_TOOK = 6,      /* sent by the child that serves connection seq */
-    STAGE_PARKED = 7,    /* sent by a child that waits */
+    STAGE_TOOK = 6,      /* sent by the child that serves connection seq; value: the seq it was parked with, or 0 */
+    STAGE_PARKED = 7,    /* sent by a child that waits, where it will say TOOK */
     STAGE_FAILED = 8,    /* seq could not be forked for; value: errno */
     STAGE_REFUSED = 9    /* the program cannot be held; value: an enum stage_refusal */
 };
@@ -39,7 +40,8 @@ enum stage_point {
 };
 
 enum stage_refusal {
-    STAGE_THREADS = 1        /* it has more than one thread already */
+    STAGE_THREADS = 1,       /* it has more than one thread already */
+    STAGE_FILES = 2          /* it has more files open than each child could open again */
 };
 
 /* A request is followed by the connection's variables, each "NAME=value" with its NUL (FORK and TAKE only). */

@@ -39,7 +39,7 @@ from fastinetd._zygotes cimport *
 
 cdef extern from "_stage.h" nogil:
     enum:
-        STAGE_CONTROL
+        STAGE_LIBRARY
         STAGE_PLACES, STAGE_ROOM
         STAGE_FORK, STAGE_PARK, STAGE_TAKE, STAGE_LEAVE
         STAGE_READY, STAGE_TOOK, STAGE_PARKED, STAGE_FAILED, STAGE_REFUSED
@@ -225,6 +225,8 @@ cdef class Zygotes:
             if length != sizeof(reply) or not self.understood(number, parked, reply.kind, reply.seq, reply.value, pid):
                 tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, UNINTELLIGIBLE, 0)
                 failed(&self.pools[z.pool].life, z.heard)
+                if pid != z.pid and own_child(pid):
+                    end_child(pid)
                 if not draining:
                     self.close_down(number, MISTRUSTED)
                 return
@@ -234,16 +236,16 @@ cdef class Zygotes:
         cdef Zygote *z = &self.zygotes[number]
         if kind == STAGE_TOOK:
             return self.took(number, parked, seq, value, pid)
+        if kind == STAGE_PARKED:
+            return parked and self.is_parked(number, seq, pid)
         if parked:
             return False
         if kind == STAGE_READY:
             return pid == z.pid and self.is_ready(number, seq, value)
-        if kind == STAGE_PARKED:
-            return self.is_parked(number, seq, pid)
         if kind == STAGE_FAILED:
             return pid == z.pid and self.could_not(number, seq, value)
         if kind == STAGE_REFUSED and pid == z.pid and z.state == ZYGOTE_STARTING:
-            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, THREADED, value)
+            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, UNHOLDABLE, value)
             failed(&self.pools[z.pool].life, now_monotonic())
             self.close_down(number, MISTRUSTED)
             return True
@@ -343,7 +345,7 @@ cdef class Zygotes:
         cdef int control[2]
         cdef int hand[2]
         cdef int standing[2]
-        cdef int further[2]
+        cdef int further[3]
         cdef int error
         control[0] = control[1] = hand[0] = hand[1] = standing[0] = standing[1] = -1
         error = make_pair(control, True)
@@ -355,8 +357,8 @@ cdef class Zygotes:
             # What the program has as its connection until it has one: a socket, and nobody at its other end.
             close(standing[1])
             standing[1] = -1
-            further[0], further[1] = control[1], hand[1]
-            error = start_process(life.target, standing[0], further, 2, STAGE_CONTROL, &z.pid)
+            further[0], further[1], further[2] = life.target.pool.library, control[1], hand[1]
+            error = start_process(life.target, standing[0], further, 3, STAGE_LIBRARY, &z.pid)
         z.control = fcntl(control[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
         z.hand = fcntl(hand[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
         z.pidfd = watched_pidfd(z.pid) if error == 0 else -1
@@ -471,7 +473,6 @@ cdef class Zygotes:
         cdef ZygotePool *pool = &self.pools[z.pool]
         cdef u32 place = seq & PLACES
         cdef Parked *p = &self.parked[place]
-        cdef siginfo_t info
         if place >= self.parked_count or p.state != PARKED_ASKED or p.zygote != number:
             return False
         if seq >> 16 != (FOR_PARKING | (p.turn & TURNS)) or not own_child(pid):
@@ -482,8 +483,7 @@ cdef class Zygotes:
             if p.pidfd >= 0:
                 close(p.pidfd)
             p.state = PARKED_NONE
-            kill(pid, SIGKILL)
-            wait_for_child(P_PID, pid, &info, NULL, WEXITED)
+            end_child(pid)
             return True
         p.state, p.pid = PARKED_WAITS, pid
         pool.ready = (3 * pool.ready + (z.heard - p.asked_at) / 1e9) / 4

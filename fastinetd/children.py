@@ -17,6 +17,7 @@ from fastinetd._accept import Keeper
 from fastinetd._board import Board, SlotState
 from fastinetd._program import Program
 from fastinetd.messages import Messages
+from fastinetd.takers import takers
 
 HEIR = 0
 """The supervisor's own section of the Board."""
@@ -75,6 +76,10 @@ class Children:
         After a crash the counts are made anew from the slots, because the process may have died between the two.
         """
         sure = not crashed or self._board.close_gate({section})
+        if crashed:
+            known = [slot.pid for slot in self._board.slots_in_use() if slot.pid]
+            for slot, pid in takers(self._board.handed(section), known).items():
+                self._board.set_pid(slot, pid)
         try:
             adopted = self._board.adopt(section, HEIR)
             if crashed and sure:

@@ -50,6 +50,7 @@ class Duties:
     tables: dict[int, AccessTable]  # rows whose clients' names decide
     asks_itself: bool  # the supervisor has such rows: wait services
     services: Sequence[ServiceInfo]
+    library: int  # that holds programs; -1: no service needs it
     metrics: int | None  # the metrics listener
     reader: int  # the Board, open for reading only
     version: str
@@ -112,8 +113,8 @@ class Generation:
                 self._channels += ends
                 question = ends[0].fileno()
                 answering.append(ends[1].fileno())
-            keep = (*(fd for fd, _ in programs), wake, *([question] if question >= 0 else []))
-            main = _reception(kind, programs, question)
+            keep = (*(fd for fd, _ in programs), wake, *(fd for fd in (question, duties.library) if fd >= 0))
+            main = _reception(kind, programs, question, duties.acceptors)
             posts.append(Post(kind, number, main, keep, True, kind == "relay", BackOff(ceiling=LONGEST)))
         if duties.asks_itself:
             ends = [lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
@@ -208,12 +209,13 @@ class Generation:
                 role.control = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
-def _reception(kind: str, programs: Sequence[tuple[int, Program]], question: int) -> Main:
-    taker = Relay if kind == "relay" else Acceptor
-
+def _reception(kind: str, programs: Sequence[tuple[int, Program]], question: int, acceptors: int) -> Main:
     def main(board: Board, section: int | None, control: int) -> None:
         assert section is not None
-        taker(board, section, list(programs), control, question).run()
+        if kind == "relay":
+            Relay(board, section, list(programs), control, question).run()
+        else:
+            Acceptor(board, section, list(programs), control, question, acceptors).run()
 
     return main
 

@@ -28,6 +28,7 @@ from fastinetd.log_file import FileSink
 from fastinetd.log_lines import Level, error_text, file_stamp, printable, priority, syslog_stamp
 from fastinetd.log_sinks import Sink
 from fastinetd.messages import IDENT, Messages
+from fastinetd.pool_news import news_of
 
 REPEAT = 10.0
 """Seconds in which a message about one service and cause is said once."""
@@ -39,7 +40,7 @@ _PID, _HOST = int(Field.SHOW_PID), int(Field.SHOW_HOST)
 _EXIT, _DURATION = int(Field.SHOW_EXIT), int(Field.SHOW_DURATION)
 _START, _EXITED, _FAIL = int(RecordKind.START), int(RecordKind.EXIT), int(RecordKind.FAIL)
 _SPAWN_FAILED, _ACCEPT_FAILED = int(RecordKind.SPAWN_FAILED), int(RecordKind.ACCEPT_FAILED)
-_DEACTIVATED = int(RecordKind.DEACTIVATED)
+_DEACTIVATED, _POOL = int(RecordKind.DEACTIVATED), int(RecordKind.POOL)
 
 _REASONS = {
     int(Verdict.ADDRESS): "address",
@@ -144,6 +145,7 @@ class Journal:
         self._repeats: dict[tuple[int, int, int], _Repeats] = {}
         self._second = -1
         self._file_stamp = self._syslog_stamp = ""
+        self._news: set[tuple[int, int]] = set()  # (row, reason) that was told; each is told once
         self._unknown = 0
         self._stale = False  # some sink may have lost its last row
 
@@ -153,6 +155,7 @@ class Journal:
         Files are opened now; one that cannot be is reported, and written when it can be. Files that no row
         needs any more are closed.
         """
+        self._news.clear()
         limits: dict[str, list[LogType]] = {}
         for row, entry in services.items():
             self._targets[row] = self._target(entry)
@@ -187,7 +190,9 @@ class Journal:
                         lines.append(f"{self._file_stamp}{text}\n")
                     else:
                         lines.append(f"<{target.pri}>{self._syslog_stamp}{text}")
-            if record.kind > _FAIL:
+            if record.kind == _POOL:
+                self._tell_news(record, target.id)
+            elif record.kind > _FAIL:
                 self._tell(record, target.entry)
         for sink, batch in self._batches.items():
             if batch:
@@ -264,6 +269,13 @@ class Journal:
             self._say(repeats)
         self._repeats[key] = _Repeats(text, now + REPEAT)
         self._messages.say(Level.ERROR, text)
+
+    def _tell_news(self, record: RecordTuple, name: str) -> None:
+        """What has become of a pool: once, until the configuration is read again."""
+        key = (record.row, record.reason)
+        if key not in self._news:
+            self._news.add(key)
+            self._messages.say(*news_of(record, name))
 
     def _say(self, repeats: _Repeats) -> None:
         times = "once" if repeats.more == 1 else f"{repeats.more} times"

@@ -44,6 +44,9 @@ from fastinetd._board import (
     SESSION_BOUNDS,
     Board,
     CountersTuple,
+    Method,
+    PoolState,
+    Recycling,
     Status,
     Verdict,
 )
@@ -54,6 +57,17 @@ REASONS = tuple((v.name.lower(), v.value) for v in Verdict if v not in (Verdict.
 
 STATUSES = tuple((s.name.lower(), s.value) for s in Status)
 """The label values of ends, each with its place in CountersTuple.exits."""
+
+METHODS = {m.name.lower(): m.value for m in Method}
+"""How connections come to their servers, each with its place in CountersTuple.latency."""
+
+POOL_STATES = ("zygote", "starting", "idle", "busy")
+"""The label values of a pool's processes, in the order of PoolState."""
+
+RECYCLINGS = tuple((r.name.lower(), r.value) for r in Recycling)
+"""The label values of processes that a pool gave up, each with its place in CountersTuple.recycled."""
+
+assert len(POOL_STATES) == len(PoolState)
 
 _LATENCY_LE = (*map(floatToGoString, LATENCY_BOUNDS), "+Inf")
 _SESSION_LE = (*map(floatToGoString, SESSION_BOUNDS), "+Inf")
@@ -75,9 +89,9 @@ Sample = tuple[Labels, float | Histogram]
 class ServiceInfo:
     """What the monitor knows of a service.
 
-    `row` is its place on the Board; `id` its name in metrics; `methods` the ways its servers are started, of
-    which the Board's counts belong to the first (none: nothing is started, and there is no latency); `inodes`
-    are its listening sockets'.
+    `row` is its place on the Board; `id` its name in metrics; `methods` the ways in which its connections come to
+    a server (none: nothing is started, and there is no latency), more than one where it has a pool; `inodes` are
+    its listening sockets'.
     """
 
     row: int
@@ -96,6 +110,7 @@ class Reading:
     live: int
     queue: int | None
     latency: Mapping[str, Histogram]  # by method
+    pooled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +152,8 @@ METRICS = (
           "Servers started because a datagram (or a client of a service with wait = yes) was waiting.",
           lambda r: [((), r.counters.activations)]),
     Entry("fastinetd_spawn_latency_seconds", "histogram", ("service", "method"),
-          "Time from the accepted connection to the running program, by method (exec: clone or posix_spawn).",
+          "Time from the accepted connection to the running program, by method: exec (clone or posix_spawn), zygote "
+          "(forked from the held program), prefork (forked before), worker (given to a running one).",
           lambda r: [((method,), found) for method, found in r.latency.items()]),
     Entry("fastinetd_spawn_failures_total", "counter", ("service", "errno"),
           "Servers that could not be started, by the error; `other` is any error without a value of its own.",
@@ -155,6 +171,22 @@ METRICS = (
     Entry("fastinetd_child_cpu_seconds_total", "counter", ("service", "mode"),
           "CPU time of servers that ended, with their waited-for children, in mode user or system.",
           lambda r: [(("user",), r.counters.user_seconds), (("system",), r.counters.system_seconds)]),
+    Entry("fastinetd_pool_processes", "gauge", ("service", "state"),
+          "Processes of the service's pool: zygotes, those that are starting, those that wait for a connection (parked "
+          "children and idle workers) and busy workers.",
+          lambda r: [((state,), r.counters.pool[place]) for place, state in enumerate(POOL_STATES)] if r.pooled else []),
+    Entry("fastinetd_pool_hits_total", "counter", ("service",),
+          "Connections that the service's pool served as it should: by the zygote, a parked child or a worker.",
+          lambda r: [((), r.counters.pool_hits)] if r.pooled else []),
+    Entry("fastinetd_pool_misses_total", "counter", ("service",),
+          "Connections that its pool could not serve so, and that were served by exec (or by the zygote, for want of a "
+          "parked child).",
+          lambda r: [((), r.counters.pool_misses)] if r.pooled else []),
+    Entry("fastinetd_pool_recycled_total", "counter", ("service", "reason"),
+          "Processes that its pool gave up: after so many requests, for their age, their size (rss) or a connection's "
+          "length (runtime), because they were too many (spare), because the program's file has changed, because they "
+          "died, or because they failed to start, hung or said what is not understood (mistrusted).",
+          lambda r: [((name,), r.counters.recycled[place]) for name, place in RECYCLINGS] if r.pooled else []),
     Entry("fastinetd_journal_depth", "gauge", (),
           "Log records that are not yet taken out of the shared memory.",
           of_daemon=lambda d: d.depth),
@@ -193,9 +225,12 @@ def added(parts: Sequence[CountersTuple]) -> CountersTuple:
     """Counters of several rows as one."""
     if len(parts) == 1:
         return parts[0]
-    sums: list[Any] = [
-        tuple(map(sum, zip(*field))) if isinstance(field[0], tuple) else sum(field) for field in zip(*parts)]
-    return CountersTuple(*sums)
+    return CountersTuple(*map(_sum, zip(*parts)))
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    """The sum of numbers, or of tuples of equal shape place by place."""
+    return tuple(map(_sum, zip(*values))) if isinstance(values[0], tuple) else sum(values)
 
 
 def descriptor_limit(pid: int) -> float | None:
@@ -264,21 +299,17 @@ class BoardCollector(Collector):
 
     def _read(self, group: Sequence[ServiceInfo], queues: Mapping[int, int]) -> Reading:
         counters = [self._board.counters(service.row) for service in group]
-        by_method: dict[str, list[CountersTuple]] = {}
-        for service, own in zip(group, counters):
-            for method in service.methods:
-                by_method.setdefault(method, [])
-            if service.methods:
-                by_method[service.methods[0]].append(own)
-        latency = {}
-        for method, parts in by_method.items():
-            counts = [sum(column) for column in zip(*(part.latency for part in parts))]
-            total = sum(part.latency_sum for part in parts)
-            latency[method] = histogram(_LATENCY_LE, counts or [0] * len(_LATENCY_LE), total)
+        total = added(counters)
+        latency = {
+            method: histogram(_LATENCY_LE, total.latency[place], total.latency_sum[place])
+            for method, place in METHODS.items()
+            if any(method in service.methods for service in group)
+        }
         streams = [service for service in group if service.stream]
         queued = sum(queues.get(inode, 0) for service in streams for inode in service.inodes)
         live = sum(self._board.row_live(service.row) for service in group)
-        return Reading(added(counters), live, queued if streams else None, latency)
+        pooled = any(len(service.methods) > 1 for service in group)
+        return Reading(total, live, queued if streams else None, latency, pooled)
 
     def _of_services(self, entry: Entry, samples: Callable[[Reading], Iterable[Sample]],
                      readings: Sequence[tuple[str, Reading]]) -> Metric:

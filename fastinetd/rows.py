@@ -14,14 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fastinetd._board import Board, Verdict
-from fastinetd._program import Program, Ranges
+from fastinetd._board import Board, Method, Verdict
+from fastinetd._program import Pool, Program, Ranges
 from fastinetd.loop import Loop, Timer
 from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService
 from fastinetd.policy.access import AccessTable
 from fastinetd.policy.access import Verdict as Access
 from fastinetd.policy.times import window_at
+from fastinetd.pools import PoolPlan
 from fastinetd.sockets import Endpoint
+from fastinetd.stage import library
 
 BUILTINS = ("echo", "discard", "chargen", "daytime", "time")
 """The relay's services; a Program's `builtin` is the position here, from 1."""
@@ -142,4 +144,23 @@ def _program(row: int, planned: PlannedService) -> Program:
         unix_socket=planned.service.protocol == "unix",
         posix_spawn=start.posix_spawn,
         builtin=BUILTINS.index(name) + 1 if planned.mode is Mode.BUILTIN else 0,
+        pool=None if planned.pool is None else _pool(planned.pool),
+    )
+
+
+def _pool(plan: PoolPlan) -> Pool:
+    """A pool in the core's numbers."""
+    nanoseconds = 10**9
+    return Pool(
+        kind=Method[plan.kind.upper()],
+        least=plan.min_spare,
+        most=plan.max_spare,
+        workers=plan.max_workers,
+        requests=plan.max_requests or 0,
+        age=(plan.max_age or 0) * nanoseconds,
+        rss=plan.max_rss or 0,
+        runtime=(plan.max_runtime or 0) * nanoseconds,
+        files=plan.files,
+        library=library() if plan.kind != "worker" else -1,
+        point=plan.snapshot.encode(),
     )

@@ -1,0 +1,60 @@
+"""What the daemon says about its pools: each text ends with what it means for the service or what to do."""
+
+from __future__ import annotations
+
+from fastinetd._board import PoolNews, RecordTuple
+from fastinetd.log_lines import Level, error_text
+
+BY_EXEC = "its connections are served by exec"
+
+AGAIN = f"{BY_EXEC} until another one is ready"
+
+UNHOLDABLE = {
+    1: "has threads before it can be held, and a fork would lose them",
+    2: "has more files open when it is held than each of its forks could open again",
+}
+"""Why a zygote refused to be one, by enum stage_refusal of _stage.h."""
+
+X86_64_CALLS = {
+    9: "mmap of shared memory", 26: "msync", 30: "shmat", 32: "dup", 33: "dup2", 34: "pause", 37: "alarm", 38: "setitimer",
+    56: "clone", 57: "fork", 58: "vfork", 59: "execve", 72: "fcntl", 73: "flock", 130: "rt_sigsuspend", 157: "prctl",
+    213: "epoll_create", 222: "timer_create", 253: "inotify_init", 257: "openat", 282: "signalfd", 283: "timerfd_create",
+    284: "eventfd", 289: "signalfd4", 290: "eventfd2", 291: "epoll_create1", 292: "dup3", 294: "inotify_init1",
+    317: "seccomp", 322: "execveat", 425: "io_uring_setup", 435: "clone3",
+}  # fmt: skip
+"""Names of the system calls (of x86-64, the only machine with snapshot = first_io) that hold a program early."""
+
+
+def news_of(record: RecordTuple, name: str) -> tuple[Level, str]:
+    """Level and text of a POOL record of the service `name`."""
+    level, text = _news(PoolNews(record.reason), record.value)
+    return level, f"service {name}: {text}"
+
+
+def _news(news: PoolNews, value: int) -> tuple[Level, str]:
+    match news:
+        case PoolNews.NO_START:
+            return Level.ERROR, f"its pool cannot start a process: {error_text(value)}; {AGAIN}"
+        case PoolNews.DIED_EARLY:
+            how = f"by signal {-value}" if value < 0 else f"with status {value}"
+            return Level.ERROR, (f"a process of its pool ended {how} before it was ready: the program cannot be held or is "
+                                 f"no worker; {BY_EXEC}; use spawn = exec for it, or see docs/pools.md")
+        case PoolNews.TOO_SLOW:
+            return Level.ERROR, (f"a process of its pool was not ready after {value} seconds; {BY_EXEC}; with snapshot = "
+                                 "first_io the program must come to use its connection, a worker must say that it is ready")
+        case PoolNews.UNHOLDABLE:
+            why = UNHOLDABLE.get(value, "cannot be held")
+            return Level.ERROR, f"its program {why}; {BY_EXEC}; use spawn = exec or worker for it"
+        case PoolNews.HELD_EARLY:
+            call = X86_64_CALLS.get(value, f"system call {value}")
+            return Level.INFO, (f"its program is held at {call}, before its first use of the connection: a fork would not "
+                                "copy what it does there (docs/pools.md)")
+        case PoolNews.HELD_AT_MAIN:
+            return Level.WARNING, ("snapshot = first_io cannot be had on this kernel or processor: its program is held "
+                                   "before main instead")
+        case PoolNews.UNINTELLIGIBLE:
+            return Level.ERROR, f"a process of its pool said what is not understood and was ended; {AGAIN}"
+        case PoolNews.HUNG:
+            return Level.ERROR, f"its zygote left connections unanswered for {value} seconds and was ended; {AGAIN}"
+        case PoolNews.OVERTIME:
+            return Level.WARNING, f"its worker with pid {value} was ended after max_runtime"

@@ -1,0 +1,51 @@
+"""Who has the connections that a dead acceptor had given to its pools, and of which it heard no more.
+
+Theory. Whoever takes such a connection says so to the acceptor before he touches it, and ends if he cannot. So when the
+acceptor is dead either nobody has it, or a child of the acceptor's that is the supervisor's now; which, the kernel knows
+(proc_pid_fd(5)): its inode is written in the slot.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def children() -> list[int]:
+    """The pids of this process's children (proc_tid_children(5), or a look at all processes)."""
+    try:
+        tasks = Path("/proc/self/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    except FileNotFoundError:
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _parent(name) == os.getpid()]
+
+
+def _parent(name: str) -> int | None:
+    with suppress(OSError, IndexError, ValueError):
+        return int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
+
+
+def _sockets(pid: int) -> Iterator[int]:
+    """The inodes of a process's sockets."""
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                target = os.readlink(f"/proc/{pid}/fd/{name}")
+                if target.startswith("socket:["):
+                    yield int(target[len("socket:[") : -1])
+
+
+def takers(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[int, int]:
+    """Slot -> pid of the child that has its connection. `handed` are slots and inodes; children that are `known` have
+    others."""
+    slots = {inode: slot for slot, inode in handed if inode}
+    found: dict[int, int] = {}
+    if slots:
+        for pid in set(children()) - set(known):
+            for inode in _sockets(pid):
+                if inode in slots:
+                    found[slots[inode]] = pid
+    return found
