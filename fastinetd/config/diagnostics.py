@@ -75,6 +75,8 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "dgram-nowait": (_W, "service {service} reads datagrams, so it is started with wait = yes; write `wait = yes`"),
     "no-name-in-args": (_W, "NAMEINARGS needs a first word in server_args, the program's own name is taken; write it there"),
     "socket-and-protocol": (_E, "socket_type {socket_type} does not go with protocol {protocol}; write {remedy}"),
+    "handler-needs": (_E, "service {service} has a handler, which needs {what}; write `{what}`, or a server in its place"),
+    "handler-and-server": (_E, "service {service} has both a server and a handler; remove one of the two"),
     # -- inetd.conf
     "unknown-dialect": (_E, "there is no dialect of inetd.conf called {dialect!r}; write one of: {known}"),
     "inetd-fields": (_E, "this line ends before its {field}; write SERVICE SOCKET-TYPE PROTOCOL wait|nowait USER PROGRAM ARGUMENTS"),
@@ -89,6 +91,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "inetd-per-minute": (_W, "the second number of {value!r}, connections per minute and address, has no effect; remove it"),
     "inetd-user": (_E, "{value!r} is not a user; write USER or USER:GROUP"),
     "inetd-server": (_E, "the program cannot be {value!r}; write its absolute path, or internal"),
+    "inetd-attribute": (_W, "{value!r} behind the program {reason} and is ignored; {remedy}"),
     "inetd-internal": (_E, "there is no built-in service {service} for {socket_type}; built in are: {known}"),
     "inetd-dgram-nowait": (_W, "{service} reads datagrams, so it is served as wait; write wait"),
     "inetd-rpc": (_E, "RPC services are not part of this release, so {service} is not started; run its program on its own"),

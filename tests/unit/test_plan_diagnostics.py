@@ -194,6 +194,10 @@ INTERNAL = "service echo\n{\ntype = INTERNAL UNLISTED\nsocket_type = stream\npor
         (lines("port = 7000", "v6only = yes", base=UNIX), ["port", "v6only"]),
         (lines("flags = IPv4", "v6only = yes"), ["v6only"]),
         (lines("flags = IPv4 IPv6", "v6only = yes"), []),
+        (lines("spawn = zygote", "max_age = 3", base=INTERNAL), ["spawn", "max_age"]),
+        (lines("snapshot = main", "min_spare = 1", "max_workers = 3", "max_rss = 5M", "allow_shared_layout = no"),
+         ["snapshot", "allow_shared_layout", "min_spare", "max_workers", "max_rss"]),
+        ("defaults\n{\nsnapshot = first_io\nmax_spare = 9\nmax_age = 60\n}\n" + lines(), []),
         (lines("env = REMOTE_HOST=a A=b PROTO=c REMOTE_HOST=d"), ["REMOTE_HOST in env", "PROTO in env"]),
     ],
 )  # fmt: skip
