@@ -7,13 +7,21 @@ from collections.abc import Iterator
 from fastinetd._program import CONNECTION_VARIABLES
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Family, Service
+from fastinetd.config.settings import POOL_SETTINGS
 from fastinetd.endpoints import Unplannable
 
 _OF_A_PROGRAM = (
     "server", "server_args", "groups", "umask", "nice", "env", "passenv", "rlimit_as", "rlimit_cpu", "rlimit_data",
-    "rlimit_rss", "rlimit_stack", "rlimit_files", "spawn_primitive",
+    "rlimit_rss", "rlimit_stack", "rlimit_files", "spawn_primitive", *POOL_SETTINGS,
 )  # fmt: skip
 """Nothing to a built-in service. `user` and `group` are not among them: they are usual there, and harmless."""
+
+_FORKED, _READY, _LIVING = ("zygote", "prefork"), ("prefork", "worker"), ("worker",)
+_OF_A_POOL = {
+    "snapshot": _FORKED, "allow_shared_layout": _FORKED, "min_spare": _READY, "max_spare": _READY,
+    "max_workers": _LIVING, "max_requests": _LIVING, "max_age": _LIVING, "max_rss": _LIVING, "max_runtime": _LIVING,
+}  # fmt: skip
+"""The kinds of `spawn` that an attribute is something to."""
 
 _OF_A_PATH = ("socket_user", "socket_group", "socket_mode")
 
@@ -38,6 +46,11 @@ def _idle(service: Service, unix: bool) -> Iterator[tuple[str, str, str]]:
     else:
         for name in dict.fromkeys(name for name, _ in service.env if name in CONNECTION_VARIABLES):
             yield f"{name} in env", "env", "this variable tells of the connection"
+        for name, kinds in _OF_A_POOL.items():
+            if service.spawn not in kinds:
+                yield name, name, f"it belongs to spawn = {' or '.join(kinds)}"
+        if service.handler is not None:
+            yield "server_args", "server_args", "a handler has no arguments"
     if unix:
         yield "port", "port", "a unix socket has a path"
         yield "v6only", "v6only", "a unix socket has a path"

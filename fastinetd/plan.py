@@ -19,6 +19,7 @@ from fastinetd.no_effect import check_effects
 from fastinetd.policy.access import AccessTable, compile_access
 from fastinetd.policy.addresses import Reason
 from fastinetd.policy.limits import rate_numbers
+from fastinetd.pools import PoolPlan, pool_of
 from fastinetd.sockets import Endpoint, SocketOptions
 from fastinetd.starts import Start, Surroundings, forget_users, gid_of, ids_of, program_of, start_of, uid_of
 
@@ -45,6 +46,7 @@ class PlannedService:
     rate: tuple[int, int]  # GCRA's increment and tolerance in nanoseconds
     log_success: int
     log_failure: int
+    pool: PoolPlan | None = None  # None: every connection is served by exec
 
     @property
     def id(self) -> str:
@@ -105,9 +107,11 @@ def _plan(service: Service, surroundings: Surroundings, report: Report) -> Plann
         group=gid_of(service.socket_group, service.where("socket_group"), report) if service.socket_group else None,
         mode=service.socket_mode,
     )
+    access = _access(service, report)
     return PlannedService(
-        service, mode, endpoints, options, start, _access(service, report), rate_numbers(service.rate),
+        service, mode, endpoints, options, start, access, rate_numbers(service.rate),
         _fields(service.log_on_success), _fields(service.log_on_failure),
+        pool_of(service, start, endpoints, access, surroundings, report),
     )
 
 

@@ -16,6 +16,7 @@ from fastinetd._program import CONNECTION_VARIABLES
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, Place, Service
 from fastinetd.endpoints import Unplannable
+from fastinetd.handlers import handler_start
 
 MANAGERS = frozenset({
     "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "MAINPID",
@@ -74,10 +75,14 @@ class Surroundings:
 def start_of(service: Service, surroundings: Surroundings, report: Report) -> Start:
     ids, groups = ids_of(service, surroundings, report)
     path = program_of(service, report)
+    argv = tuple(os.fsencode(word) for word in service.argv)
+    environ = _environ(service, surroundings.environ)
+    if service.handler is not None and not service.internal:
+        path, argv, environ = handler_start(service, ids, groups or (), environ, report)
     start = Start(
         path=path,
-        argv=tuple(os.fsencode(word) for word in service.argv),
-        environ=_environ(service, surroundings.environ),
+        argv=argv,
+        environ=environ,
         ids=ids,
         groups=groups,
         limits=_limits(service, surroundings),

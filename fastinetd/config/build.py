@@ -16,7 +16,7 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import Entries, Entry, place_of, shown
 from fastinetd.config.interpret import Block, interpret
 from fastinetd.config.model import Config, Family, Rate, Service
-from fastinetd.config.settings import SETTINGS
+from fastinetd.config.settings import POOL_SETTINGS, SETTINGS, Scope
 from fastinetd.config.whole import complete
 
 RATE = Rate(50, 1.0, 10)
@@ -153,6 +153,7 @@ _INHERITED = (
     "spawn_primitive",
     "receive_buffer",
     "send_buffer",
+    *(name for name, setting in POOL_SETTINGS.items() if setting.scope is Scope.BOTH),
 )
 
 
@@ -164,7 +165,7 @@ def _with_defaults(service: Service, defaults: Block) -> Service:
     changed = {
         name: defaults.values[name]
         for name in _INHERITED
-        if name in defaults.values and getattr(service, name) == _EMPTY[name]
+        if name in defaults.values and name not in service.places and getattr(service, name) == _EMPTY[name]
     }
     rate = defaults.values.get("rate", RATE)
     places = MappingProxyType({**defaults.places, **service.places})

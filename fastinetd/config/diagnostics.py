@@ -75,6 +75,8 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "dgram-nowait": (_W, "service {service} reads datagrams, so it is started with wait = yes; write `wait = yes`"),
     "no-name-in-args": (_W, "NAMEINARGS needs a first word in server_args, the program's own name is taken; write it there"),
     "socket-and-protocol": (_E, "socket_type {socket_type} does not go with protocol {protocol}; write {remedy}"),
+    "handler-needs": (_E, "service {service} has a handler, which needs {what}; write `{what}`, or a server in its place"),
+    "handler-and-server": (_E, "service {service} has both a server and a handler; remove one of the two"),
     # -- inetd.conf
     "unknown-dialect": (_E, "there is no dialect of inetd.conf called {dialect!r}; write one of: {known}"),
     "inetd-fields": (_E, "this line ends before its {field}; write SERVICE SOCKET-TYPE PROTOCOL wait|nowait USER PROGRAM ARGUMENTS"),
@@ -89,6 +91,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "inetd-per-minute": (_W, "the second number of {value!r}, connections per minute and address, has no effect; remove it"),
     "inetd-user": (_E, "{value!r} is not a user; write USER or USER:GROUP"),
     "inetd-server": (_E, "the program cannot be {value!r}; write its absolute path, or internal"),
+    "inetd-attribute": (_W, "{value!r} behind the program {reason} and is ignored; {remedy}"),
     "inetd-internal": (_E, "there is no built-in service {service} for {socket_type}; built in are: {known}"),
     "inetd-dgram-nowait": (_W, "{service} reads datagrams, so it is served as wait; write wait"),
     "inetd-rpc": (_E, "RPC services are not part of this release, so {service} is not started; run its program on its own"),
@@ -123,6 +126,10 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "unix-access-inherited": (_W, "{name} of `defaults` does not protect service {service}: clients of a unix socket have no address; use socket_mode, socket_user and socket_group"),
     "per-source-unused": (_W, "per_source has no effect on service {service}: {reason}; {remedy}"),
     "no-effect-here": (_W, "{name} has no effect on service {service}: {reason}; remove it"),
+    "spare-order": (_W, "min_spare = {low} of service {service} is above {name} = {most}, which counts; write `min_spare = {most}`, or more for {name}"),
+    "pool-refused": (_W, "service {service} is served by exec and not by {kind}: {reason}; {remedy}, or write `spawn = exec`"),
+    "no-interpreter": (_E, "the handler of service {service} cannot be started: {reason}; {remedy}"),
+    "no-handler": (_W, "there is no module {value!r} where service {service} looks for its handler; write its folder as `env = PYTHONPATH=/FOLDER`"),
     "same-socket": (_E, "service {service} wants {socket}, which service {other} at {place} already has; give it another port or address"),
     "tcp-wrappers": (_W, "{file} holds rules, but tcp wrappers are not consulted; write them as only_from and no_access"),
     # -- further modules add theirs below, each group under a heading of its own

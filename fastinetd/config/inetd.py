@@ -19,9 +19,11 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.dialects import DIALECTS, Dialect
 from fastinetd.config.entries import shown
 from fastinetd.config.inetd_lines import BadLine, Word, logical_lines
+from fastinetd.config.inetd_pool import parted, take_pool
 from fastinetd.config.model import Config, Family, Place, Rate, Service
 from fastinetd.config.settings import INTERNALS
 from fastinetd.config.values import BadValue, number, octal, size
+from fastinetd.config.whole import handler_faults
 
 SECONDS = 60.0
 """What the N of `nowait.N` is counted over."""
@@ -102,9 +104,12 @@ class _Reader:
         self._wait(wait, values)
         self._user(user, values)
         written_name = values["name"]
+        server, pool = parted(server)
+        take_pool(pool, self.file, first.text, values, places, self.report)
         self._server(first, server, values)
         if arguments:
-            values["argv"] = tuple(word.text for word in arguments)
+            if "handler" not in values:
+                values["argv"] = tuple(word.text for word in arguments)
             places["server_args"] = self._place(arguments[0])
         elif "server" in values:
             path = values["server"]
@@ -112,6 +117,8 @@ class _Reader:
         if values["socket_type"] == "dgram" and not values["wait"]:
             self.report.add("inetd-dgram-nowait", places["wait"], service=shown(first.text))
             values["wait"] = True
+        for code, what in handler_faults(values):
+            raise BadLine(code, Word("", places["handler"].line, places["handler"].column), **what)
         values["id"] = self._id(written_name, values["protocol"])
         return Service(place=self._place(first), groups=True, places=MappingProxyType(places), **values)
 
@@ -326,7 +333,9 @@ class _Reader:
                 )
             values["name"] = name
             values["types"] = values.get("types", frozenset()) | {"INTERNAL"}
-        elif word.text.startswith("/") or (self.rules.relative and "/" not in word.text):
+        elif not word.text and "handler" in values:
+            return
+        elif word.text.startswith("/") or (self.rules.relative and word.text and "/" not in word.text):
             values["server"] = word.text
         else:
             raise BadLine("inetd-server", word, value=shown(word.text))

@@ -119,6 +119,17 @@ class Service:
     rpc_version: tuple[int, int] | None = None
     rpc_number: int | None = None
     spawn_primitive: str = "auto"  # auto clone posix_spawn
+    spawn: str = "exec"  # exec zygote prefork worker
+    snapshot: str = "main"  # main first_io: where a zygote is held
+    min_spare: int = 2  # processes kept ready
+    max_spare: int = 32
+    max_workers: int = 32
+    handler: str | None = None  # module:function, in place of server
+    max_requests: int | None = None  # of a worker, as the three below
+    max_age: int | None = None  # seconds
+    max_rss: int | None = None  # bytes
+    max_runtime: int | None = None  # seconds
+    allow_shared_layout: bool = False
     receive_buffer: int | None = None  # bytes
     send_buffer: int | None = None  # bytes
     socket_user: str | None = None  # owner of a unix socket's file

@@ -85,6 +85,10 @@ _BOTH, _SETS = Scope.BOTH, ("=", "+=", "-=")
 _YES_NO = "yes or no"
 _BYTES = "a number of bytes, with K or M if wanted, or UNLIMITED"
 _INT = 2**31 - 1
+_MOST_PROCESSES = 65_536  # there are no more servers than that (the Board's slots)
+
+POOLS = "Pools"
+"""The heading of the attributes that a program of inetd.conf may be followed by."""
 
 
 def _own(name: str, parse: v.Parser, count: int, syntax: str, meaning: str, scope: Scope = Scope.SERVICE,
@@ -157,6 +161,27 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         _own("spawn_primitive", v.one_of("auto", "clone", "posix_spawn"), 1, "auto, clone or posix_spawn",
              "the system call that starts it", _BOTH, "auto"),
     ),
+    POOLS: (
+        _own("spawn", v.one_of("exec", "zygote", "prefork", "worker"), 1, "exec, zygote, prefork or worker",
+             "how a connection gets its process. exec: the program is started for it; zygote: forked from a copy of the program held before it begins; "
+             "prefork: likewise, ahead of time; worker: one that serves connection after connection", _BOTH, "exec"),
+        _own("snapshot", v.one_of("main", "first_io"), 1, "main or first_io",
+             "where zygote and prefork hold the program: before main, or at its first use of the connection", _BOTH, "main"),
+        _own("min_spare", v.whole(0, _MOST_PROCESSES), 1, f"a number from 0 to {_MOST_PROCESSES}",
+             "prefork and worker: fewest processes kept ready", _BOTH, "2"),
+        _own("max_spare", v.whole(1, _MOST_PROCESSES), 1, f"a number from 1 to {_MOST_PROCESSES}",
+             "prefork and worker: most processes kept ready", _BOTH, "32, or min_spare when that is more"),
+        _own("max_workers", v.whole(1, _MOST_PROCESSES), 1, f"a number from 1 to {_MOST_PROCESSES}",
+             "worker: most processes; what they cannot take is served by exec", _BOTH, "32, or min_spare when that is more"),
+        _own("handler", v.handler, 1, "MODULE:FUNCTION", "worker: a function in Python, in place of server; where its module is goes into PYTHONPATH by `env`"),
+        _own("max_requests", v.limit, 1, "a number from 1, or UNLIMITED", "worker: about how many connections a process serves before it is replaced", _BOTH, "UNLIMITED"),
+        _own("max_age", v.limit, 1, "a number of seconds from 1, or UNLIMITED", "worker: about how old a process becomes before it is replaced", _BOTH, "UNLIMITED"),
+        _own("max_rss", v.size_limit, 1, "a number of bytes from 1, with K or M if wanted, or UNLIMITED",
+             "worker: about how much resident memory a process may have before it is replaced", _BOTH, "UNLIMITED"),
+        _own("max_runtime", v.limit, 1, "a number of seconds from 1, or UNLIMITED", "worker: a process that is busy with one connection for longer is killed", _BOTH, "UNLIMITED"),
+        _own("allow_shared_layout", v.yes_no, 1, _YES_NO,
+             "zygote and prefork: also as root with clients from outside, though all its processes have the same address layout", _BOTH, "no"),
+    ),
     "Limits": (
         Setting("instances", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time", _BOTH, "UNLIMITED"),
         Setting("per_source", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time for one client address", _BOTH, "UNLIMITED"),
@@ -198,6 +223,9 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
 
 SETTINGS: dict[str, Setting] = {row.name: row for rows in GROUPS.values() for row in rows}
 """Attribute name, in lower case -> its row."""
+
+POOL_SETTINGS: dict[str, Setting] = {row.name: row for row in GROUPS[POOLS]}
+"""The attributes of pools."""
 
 REMEDIES = {
     "redirect": "use a program such as socat as its server",

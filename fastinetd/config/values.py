@@ -9,6 +9,7 @@ Nothing is looked up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from keyword import iskeyword
 
 from fastinetd.config.model import UNLIMITED, LogKind, LogType, Rate
 
@@ -108,6 +109,34 @@ def count(words: Sequence[str]) -> int | None:
     if value is None or value > 2**31 - 1:
         raise BadValue
     return value
+
+
+def limit(words: Sequence[str]) -> int | None:
+    """A number from 1, or UNLIMITED (None)."""
+    if words[0].upper() == "UNLIMITED":
+        return None
+    value = number(words[0])
+    if value is None or not 0 < value < 2**31:
+        raise BadValue
+    return value
+
+
+def size_limit(words: Sequence[str]) -> int | None:
+    """Bytes from 1, with K or M, or UNLIMITED (None)."""
+    if words[0].upper() == "UNLIMITED":
+        return None
+    value = size(words[0])
+    if value is None or not 0 < value < 2**63:
+        raise BadValue
+    return value
+
+
+def handler(words: Sequence[str]) -> str:
+    """MODULE:FUNCTION in Python, the module with its packages."""
+    module, _, function = words[0].partition(":")
+    if not all(part.isidentifier() and not iskeyword(part) for part in (*module.split("."), function)):
+        raise BadValue
+    return words[0]
 
 
 def rate(words: Sequence[str]) -> Rate | None:

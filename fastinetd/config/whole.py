@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastinetd.config.diagnostics import Report
@@ -22,6 +23,21 @@ def complete(entry: Entry, block: Block, values: dict[str, Any], name: str, repo
     when the service cannot be started. An attribute that has an error of its own is not also called missing.
     """
     return _Check(entry, block, values, name, report).all()
+
+
+def handler_faults(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
+    """What does not go with a handler: message and its values. What nobody wrote is looked at like its default."""
+    if values.get("handler") is None or "INTERNAL" in values.get("types", ()):
+        return
+    for name, wanted, found in (
+        ("spawn", "worker", values.get("spawn", "exec")),
+        ("wait", "no", "yes" if values.get("wait") else "no"),
+        ("socket_type", "stream", values.get("socket_type", "stream")),
+    ):
+        if found != wanted:
+            yield "handler-needs", {"what": f"{name} = {wanted}"}
+    if values.get("server") is not None:
+        yield "handler-and-server", {}
 
 
 class _Check:
@@ -47,8 +63,11 @@ class _Check:
         else:
             if values.get("user") is None:
                 self._missing("user")
-            if values.get("server") is None and "redirect" not in values:
+            others = {"redirect", "handler"}
+            if values.get("server") is None and not others & (values.keys() | self.failed):
                 self._missing("server")
+            for code, what in handler_faults(values):
+                self._bad(code, self._place("handler"), **what)
             if values.get("socket_type") == "dgram" and values.get("wait") is False:
                 self.report.add("dgram-nowait", self._place("wait"), service=self.entry.name)
                 values["wait"] = True

@@ -44,6 +44,11 @@ def test_no_arguments() -> None:
     assert only(line(rest="root /usr/sbin/ftpd"), "busybox").argv == ("/usr/sbin/ftpd",)
 
 
+def test_a_program_without_a_name() -> None:
+    for dialect in ("debian", "busybox"):
+        assert reading(line(rest="root ;spawn=worker"), dialect)[1] == ["inetd-server"]
+
+
 @pytest.mark.parametrize(
     ("protocol", "dialect", "family"),
     [

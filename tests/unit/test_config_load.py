@@ -75,6 +75,17 @@ def test_inetd_compat(tmp_path: Path) -> None:
     assert config.files == (str(tmp_path / "x.conf"), str(tmp_path / "inetd.conf"))
 
 
+def test_inetd_compat_and_pools(tmp_path: Path) -> None:
+    """A line of inetd.conf that names its way to be started keeps it, even when it is the usual one."""
+    (tmp_path / "x.conf").write_text("defaults\n{\nspawn = zygote\nmin_spare = 7\n}\n")
+    programs = ("/x", "/x;spawn=exec", "/x;spawn=prefork;min_spare=2;max_spare=3")
+    lines = (f"{port} stream tcp nowait root {program}\n" for port, program in enumerate(programs, 7000))
+    (tmp_path / "inetd.conf").write_text("".join(lines))
+    config = read(tmp_path / "x.conf", inetd_compat=str(tmp_path / "inetd.conf"))
+    found = [(service.spawn, service.min_spare, service.max_spare) for service in config.services]
+    assert found == [("zygote", 7, 32), ("exec", 7, 32), ("prefork", 2, 3)]
+
+
 def test_inetd_compat_without_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.conf").write_text(XINETD)
     assert len(read(tmp_path / "x.conf", inetd_compat=str(tmp_path / "none")).services) == 1

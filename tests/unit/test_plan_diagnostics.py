@@ -34,6 +34,7 @@ def without(start: str) -> str:
     return re.sub(rf"^{start}.*$", "", SERVICE, flags=re.MULTILINE)
 
 
+NOBODY = SERVICE.replace("user = root", "user = 65534")
 UNIX = SERVICE.replace("port = 7000", "protocol = unix\nbind = /run/x")
 
 Example = tuple[str, Surroundings, tuple[int, int]]  # text, machine, line and column of the message
@@ -60,11 +61,14 @@ EXAMPLES: dict[str, Example] = {
     "unix-access-inherited": ("defaults\n{\nno_access = 10.0.0.1\n}\n" + lines(base=UNIX), OWN, (3, 13)),
     "per-source-unused": (lines("per_source = 3", base=SERVICE.replace("wait = no", "wait = yes")), OWN, (LINE, 14)),
     "no-effect-here": (lines("socket_mode = 0600"), OWN, (LINE, 15)),
+    "spare-order": (lines("spawn = prefork", "min_spare = 9", "max_spare = 8", base=NOBODY), OWN, (LINE + 1, 13)),
+    "pool-refused": (lines("spawn = zygote"), OWN, (LINE, 9)),
+    "no-handler": (lines("spawn = worker", "handler = no_such:f", base=without("server")), OWN, (LINE + 1, 11)),
     "wait-access": (lines("only_from = 10.0.0.0", base=SERVICE.replace("wait = no", "wait = yes")), OWN, (LINE, 13)),
 }
 
-BY_HAND = {"tcp-wrappers", "unix-without-path"}
-"""Tested below: they need files, or are written another way."""
+BY_HAND = {"tcp-wrappers", "unix-without-path", "no-interpreter"}
+"""Tested below and in test_handlers: they need files, or are written another way."""
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +132,8 @@ def test_tcp_wrappers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_message_has_an_example() -> None:
     folder = Path(fastinetd.plan.__file__).parent
-    sources = "".join((folder / name).read_text() for name in ("plan.py", "starts.py", "endpoints.py", "no_effect.py"))
+    names = ("plan.py", "starts.py", "endpoints.py", "no_effect.py", "pools.py", "handlers.py")
+    sources = "".join((folder / name).read_text() for name in names)
     used = set(re.findall(r'report\.add\(\s*"([a-z-]+)"', sources))
     assert used == EXAMPLES.keys() | BY_HAND
     assert used <= CATALOGUE.keys()
@@ -194,6 +199,10 @@ INTERNAL = "service echo\n{\ntype = INTERNAL UNLISTED\nsocket_type = stream\npor
         (lines("port = 7000", "v6only = yes", base=UNIX), ["port", "v6only"]),
         (lines("flags = IPv4", "v6only = yes"), ["v6only"]),
         (lines("flags = IPv4 IPv6", "v6only = yes"), []),
+        (lines("spawn = zygote", "max_age = 3", base=INTERNAL), ["spawn", "max_age"]),
+        (lines("snapshot = main", "min_spare = 1", "max_workers = 3", "max_rss = 5M", "allow_shared_layout = no"),
+         ["snapshot", "allow_shared_layout", "min_spare", "max_workers", "max_rss"]),
+        ("defaults\n{\nsnapshot = first_io\nmax_spare = 9\nmax_age = 60\n}\n" + lines(), []),
         (lines("env = REMOTE_HOST=a A=b PROTO=c REMOTE_HOST=d"), ["REMOTE_HOST in env", "PROTO in env"]),
     ],
 )  # fmt: skip

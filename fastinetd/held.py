@@ -1,0 +1,191 @@
+"""Whether a program can be held before it begins, and who may read it: told from its files alone.
+
+What holds a program is a library that the dynamic linker loads ahead of it (LD_PRELOAD). So it has to be an ELF program
+of this machine and C library, or a script whose `#!` leads to one, that the dynamic linker loads and that the kernel
+does not run with more rights than its user has: there the linker ignores the library.
+
+Nothing here starts anything, and nothing is looked up but files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import struct
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+DEPTH = 4
+"""Scripts may be the interpreters of scripts, so deep."""
+
+_HEAD = 256  # bytes the kernel looks at (BINPRM_BUF_SIZE)
+_HEADERS_MOST = 65536  # bytes of program headers the kernel takes
+_PT_INTERP = 3
+_LAYOUTS = {1: ("IIIHHH", 28, "IIIIIIII", 1, 4), 2: ("QQIHHH", 32, "IIQQQQQQ", 2, 5)}
+"""By ELF class: the fields from e_phoff to e_phnum and where they begin; those of a program header, and which of them
+are p_offset and p_filesz."""
+
+
+class Unholdable(Exception):
+    """The program cannot be held: why, and what to do about it."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason, remedy)
+        self.reason, self.remedy = reason, remedy
+
+
+class Elf(NamedTuple):
+    """What an ELF file says of itself."""
+
+    kind: tuple[int, int, int]  # class, byte order, machine
+    linker: str | None  # the dynamic linker; None: it is linked statically
+
+
+def program_files(path: str, search: str) -> tuple[str, ...]:
+    """The program and the interpreters of its `#!` lines; the last is what is held. `search` is the PATH it gets.
+
+    Raises Unholdable.
+    """
+    *scripts, last = chain = _chain(path)
+    program = last.path
+    if os.path.basename(program) == "env":
+        raise Unholdable(f"{program} only starts another program", _without_env(scripts, last.argument, search))
+    elf = read_elf(program)
+    if elf is None:
+        raise Unholdable(f"{program} is neither an ELF program nor begins with #!", "name its interpreter after #!")
+    own = read_elf("/proc/self/exe")
+    if own is not None and elf.kind != own.kind:
+        raise Unholdable(f"{program} is of another kind of machine", "install it for this one")
+    if elf.linker is None:
+        raise Unholdable(f"{program} is linked statically", "link it dynamically")
+    # By name: a program that has a C library of its own, but of the same kind, has its linker elsewhere.
+    if own is not None and own.linker is not None and os.path.basename(elf.linker) != os.path.basename(own.linker):
+        raise Unholdable(f"{program} is linked by {elf.linker}, of another C library", "install it for this one")
+    refuse_privileged(program)
+    return tuple(file.path for file in chain)
+
+
+def interpreted_files(path: str) -> tuple[str, ...]:
+    """Likewise of a program that need not be held. Raises Unholdable where a start gives it more rights."""
+    files = tuple(file.path for file in _chain(path))
+    refuse_privileged(files[-1])
+    return files
+
+
+def refuse_privileged(path: str) -> None:
+    """Raise Unholdable for a program that the kernel runs with other ids or more capabilities than its user's."""
+    try:
+        mode = Path(path).stat().st_mode
+        capable = bool(os.getxattr(path, "security.capability"))
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise Unholdable(f"{path} cannot be looked at: {error.strerror}", "make it readable") from None
+        capable = False
+    if mode & stat.S_ISUID:
+        raise Unholdable(f"{path} is set-uid", "take the bit away and write its owner as `user`")
+    if mode & stat.S_ISGID and mode & stat.S_IXGRP:  # without the group's x this bit asks for mandatory locking
+        raise Unholdable(f"{path} is set-gid", "take the bit away and write its group as `group`")
+    if capable:
+        raise Unholdable(f"{path} has file capabilities", "take them away (setcap -r)")
+
+
+class _File(NamedTuple):
+    path: str
+    argument: str  # what the `#!` line that names it gives it
+
+
+def _chain(path: str) -> list[_File]:
+    """The program and the interpreters of its `#!` lines, in turn."""
+    files = [_File(path, "")]
+    while True:
+        here = files[-1].path
+        head = _read(here)[:_HEAD]
+        if not head.startswith(b"#!"):
+            return files
+        if len(files) > DEPTH + 1:
+            raise Unholdable(f"the #! lines of {path} lead through more than {DEPTH} scripts", "name the last program")
+        # As the kernel reads it: blanks around two parts, the second with the blanks in it.
+        line, newline, _ = head[2:].partition(b"\n")
+        name, _, argument = line.replace(b"\t", b" ").strip(b" ").partition(b" ")
+        if not name or (not newline and len(head) == _HEAD and not argument):
+            raise Unholdable(f"the #! line of {here} names no interpreter", "name one")
+        if not name.startswith(b"/"):
+            raise Unholdable(f"the interpreter of {here} is not an absolute path", "write one after #!")
+        files.append(_File(os.fsdecode(name), os.fsdecode(argument.strip())))
+
+
+def _without_env(scripts: list[_File], argument: str, search: str) -> str:
+    """What to write in place of env: what it would find."""
+    words = [word for word in argument.split() if not word.startswith("-") and "=" not in word]
+    found = shutil.which(words[0], path=search) if words else None
+    if not scripts:
+        return "write that program as `server`"
+    return f"begin {scripts[-1].path} with #!{found or '/PATH/OF/ITS/INTERPRETER'}"
+
+
+def read_elf(path: str) -> Elf | None:
+    """What an ELF file says of itself; None when it is not one. Raises Unholdable when it cannot be read."""
+    head = _read(path)
+    if head[:4] != b"\x7fELF" or len(head) < 64 or head[4] not in _LAYOUTS or head[5] not in (1, 2):
+        return None
+    order = "<" if head[5] == 1 else ">"
+    (machine,) = struct.unpack_from(order + "H", head, 18)
+    kind = (head[4], head[5], machine)
+    fields, at, header, offset, length = _LAYOUTS[head[4]]
+    first, _, _, _, size, count = struct.unpack_from(order + fields, head, at)
+    header_size = struct.calcsize(order + header)
+    if size != header_size or size * count > _HEADERS_MOST:
+        return None
+    headers = _read(path, first, size * count)
+    for entry in struct.iter_unpack(order + header, headers[: len(headers) // size * size]):
+        if entry[0] == _PT_INTERP:
+            linker = _read(path, entry[offset], min(entry[length], os.pathconf("/", "PC_PATH_MAX")))
+            return Elf(kind, os.fsdecode(linker.partition(b"\0")[0]))
+    return Elf(kind, None)
+
+
+def _read(path: str, start: int = 0, size: int = _HEAD) -> bytes:
+    """Bytes of a regular file. Raises Unholdable."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Unholdable(f"{path} is not a file", "name a program")
+            return os.pread(descriptor, size, start)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError, OverflowError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise Unholdable(f"{path} cannot be read: {reason}", "make it readable") from None
+
+
+def barred(path: str, ids: tuple[int, int], groups: Collection[int], *, execute: bool = False) -> str | None:
+    """What keeps a user from reading (or executing) a file: the file or a folder above it; None when nothing does.
+
+    Both the path as it is written and what its links lead to are looked at. An access list (acl(5)) is not read: where
+    there is one, its file is taken to be open.
+    """
+    if ids[0] == 0:
+        return None
+    target = Path(path)
+    ways = (target, Path(os.path.realpath(path)))
+    parents = dict.fromkeys(folder for way in ways for folder in reversed(way.parents))
+    for each, bits in (*((folder, 1) for folder in parents), (target, 1 if execute else 4)):
+        try:
+            status = each.stat()
+        except OSError:
+            return str(each)
+        shift = 6 if status.st_uid == ids[0] else 3 if status.st_gid == ids[1] or status.st_gid in groups else 0
+        if not status.st_mode >> shift & bits and not _has_acl(each):
+            return str(each)
+    return None
+
+
+def _has_acl(path: Path) -> bool:
+    try:
+        return bool(os.getxattr(path, "system.posix_acl_access"))
+    except OSError:
+        return False

@@ -1,0 +1,181 @@
+"""Which services get a pool of processes, of what kind and size, and which ask for one and are served by exec.
+
+A service that cannot have what it asks for is told of and works all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import NamedTuple
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.model import Service
+from fastinetd.handlers import PACKAGE, module_file
+from fastinetd.held import Unholdable, barred, interpreted_files, program_files
+from fastinetd.policy.access import AccessTable, Interval, Verdict
+from fastinetd.sockets import Endpoint
+from fastinetd.starts import Start, Surroundings
+
+LOOPBACK4 = (int(IPv4Address("127.0.0.0")), int(IPv4Address("127.255.255.255")))
+LOOPBACK6 = (1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """The pool of a service, over all acceptors."""
+
+    kind: str  # zygote, prefork or worker
+    snapshot: str  # main or first_io, where zygote and prefork hold the program
+    min_spare: int
+    max_spare: int  # at least min_spare
+    max_workers: int  # at least max_spare for a worker
+    max_requests: int | None
+    max_age: int | None  # seconds
+    max_rss: int | None  # bytes
+    max_runtime: int | None  # seconds
+    handler: str | None
+    files: tuple[bytes, ...]  # a change of one of these replaces the pool
+
+
+class _Refusal(NamedTuple):
+    reason: str
+    remedy: str
+
+
+def pool_of(
+    service: Service,
+    start: Start,
+    endpoints: tuple[Endpoint, ...],
+    access: AccessTable,
+    surroundings: Surroundings,
+    report: Report,
+) -> PoolPlan | None:
+    """The pool of a service; None: every connection is served by exec."""
+    if service.spawn == "exec" or service.internal:
+        return None
+    if "spawn" in service.inherited and service.wait:
+        return None  # what all services get by `defaults` is not meant for this one
+    refusal = _unsuited(service, start, surroundings) or _exposed(service, start, endpoints, access, surroundings)
+    files: tuple[bytes, ...] = ()
+    if refusal is None:
+        try:
+            files = _files(service, start, report)
+        except Unholdable as fault:
+            refusal = _Refusal(fault.reason, fault.remedy)
+    if refusal is not None:
+        report.add("pool-refused", service.where("spawn"), service=service.id, kind=service.spawn,
+                   reason=refusal.reason, remedy=refusal.remedy)
+        return None
+    low, high, most = _sizes(service, report)
+    return PoolPlan(
+        service.spawn, service.snapshot, low, high, most, service.max_requests, service.max_age, service.max_rss,
+        service.max_runtime, service.handler, files,
+    )  # fmt: skip
+
+
+def _unsuited(service: Service, start: Start, surroundings: Surroundings) -> _Refusal | None:
+    """Why the service is not of the kind that can have a pool."""
+    if service.socket_type != "stream":
+        return _Refusal("it reads datagrams", "give datagrams to a service of its own")
+    if service.wait:
+        return _Refusal("it accepts its clients itself", "write `wait = no`")
+    if service.spawn_primitive == "posix_spawn":
+        return _Refusal("posix_spawn starts no pools", "write `spawn_primitive = auto`")
+    if start.posix_spawn or not surroundings.clone:
+        return _Refusal("this system does not allow the start it needs", "allow clone with CLONE_VFORK here")
+    if service.spawn == "worker":
+        return None
+    # The dynamic linker parts LD_PRELOAD at these, and reads $ as the beginning of a name of its own.
+    folder = str(PACKAGE)
+    if any(sign in folder for sign in " :$"):
+        return _Refusal(f"LD_PRELOAD cannot name what is in {folder}", "install it where no blank, `:` or `$` is")
+    library = next((str(path) for path in sorted(PACKAGE.glob("_stage*.so"))), str(PACKAGE / "__init__.py"))
+    if start.ids is not None and (found := barred(library, start.ids, start.groups or ())) is not None:
+        return _Refusal(f"user {service.user} may not read {found}", "install fastinetd where every user may read it")
+    return None
+
+
+# ---- who could learn of a shared layout ----
+
+
+def _exposed(
+    service: Service, start: Start, endpoints: tuple[Endpoint, ...], access: AccessTable, surroundings: Surroundings
+) -> _Refusal | None:
+    """Forks of one zygote share their address layout and stack protector: nothing for root and clients from outside."""
+    uid = surroundings.uid if start.ids is None else start.ids[0]
+    if uid != 0 or service.spawn == "worker" or service.allow_shared_layout:
+        return None
+    if not any(_takes_outsiders(endpoint, access) for endpoint in endpoints):
+        return None
+    return _Refusal(
+        "its processes run as root, are reached from outside and would share their address layout",
+        "name another user, write `only_from = 127.0.0.0/8 ::1` or `allow_shared_layout = yes`",
+    )
+
+
+def _takes_outsiders(endpoint: Endpoint, access: AccessTable) -> bool:
+    """Whether anybody but this machine itself can be served at an endpoint."""
+    host = endpoint.host.partition("%")[0].lower()
+    if endpoint.family == socket.AF_UNIX or host in ("localhost", "lo"):
+        return False
+    try:
+        address: IPv4Address | IPv6Address | None = ip_address(host)
+    except ValueError:
+        address = None  # everywhere, a name or another interface
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if address is not None and address.is_loopback:
+        return False
+    if access.everybody:
+        return True
+    four = endpoint.family == socket.AF_INET or isinstance(address, IPv4Address)
+    six = endpoint.v6only
+    return (not six and _admits(access.v4, LOOPBACK4)) or (not four and _admits(access.v6, LOOPBACK6))
+
+
+def _admits(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -> bool:
+    """Whether a client whose address is not in `loopback` may be let in."""
+    low, high = loopback
+    return any(verdict is not Verdict.DENY and not low <= first <= last <= high for first, last, verdict in intervals)
+
+
+# ---- what it is made of ----
+
+
+def _files(service: Service, start: Start, report: Report) -> tuple[bytes, ...]:
+    """The program, what interprets it, and the files among its arguments. Raises Unholdable."""
+    program = os.fsdecode(start.path)
+    if service.handler is not None:
+        module = module_file(service.handler, start.environ)
+        if module is None:
+            report.add("no-handler", service.where("handler"), service=service.id,
+                       value=service.handler.partition(":")[0])
+        return tuple(os.fsencode(path) for path in (program, module) if path)
+    if service.spawn == "worker":
+        files = interpreted_files(program)
+    else:
+        paths = (each.removeprefix(b"PATH=") for each in start.environ if each.startswith(b"PATH="))
+        files = program_files(program, os.fsdecode(next(paths, os.defpath.encode())))
+    arguments = (word for word in start.argv[1:] if word.startswith(b"/") and Path(os.fsdecode(word)).is_file())
+    return tuple(dict.fromkeys((*map(os.fsencode, files), *arguments)))
+
+
+def _sizes(service: Service, report: Report) -> tuple[int, int, int]:
+    """min_spare, max_spare and max_workers; where they contradict each other, what nobody wrote gives way."""
+    low, high, most = service.min_spare, service.max_spare, service.max_workers
+    bounds = {"max_spare": high, "max_workers": most} if service.spawn == "worker" else {"max_spare": high}
+    ready = service.spawn in ("prefork", "worker")
+    name, bound = min(((name, bound) for name, bound in bounds.items() if name in service.places), default=("", low),
+                      key=lambda each: each[1])
+    if ready and low > bound:
+        if "min_spare" in service.places:
+            place = "min_spare" if "min_spare" not in service.inherited else name
+            report.add("spare-order", service.where(place), service=service.id, low=low, name=name, most=bound)
+        low = bound
+    high = max(high, low)
+    most = max(most, low)
+    return low, min(high, most) if service.spawn == "worker" else high, most
