@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import NamedTuple
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Service
-from fastinetd.handlers import PACKAGE, module_file
-from fastinetd.held import Unholdable, barred, interpreted_files, program_files
+from fastinetd.handlers import module_file
+from fastinetd.held import Unholdable, interpreted_files, program_files
 from fastinetd.policy.access import AccessTable, Interval, Verdict
 from fastinetd.sockets import Endpoint
+from fastinetd.stage import library
 from fastinetd.starts import Start, Surroundings
 
 LOOPBACK4 = (int(IPv4Address("127.0.0.0")), int(IPv4Address("127.255.255.255")))
@@ -39,6 +41,21 @@ class PoolPlan:
     max_runtime: int | None  # seconds
     handler: str | None
     files: tuple[bytes, ...]  # a change of one of these replaces the pool
+
+
+METHODS = {
+    "exec": ("exec",), "worker": ("exec", "worker"), "zygote": ("exec", "zygote"), "prefork": ("exec", "zygote", "prefork"),
+}  # fmt: skip
+"""How connections may come to their servers, by the kind of pool: exec is always there to fall back on."""
+
+
+def methods_of(plan: PoolPlan | None) -> tuple[str, ...]:
+    return METHODS["exec" if plan is None else plan.kind]
+
+
+def holds(plan: PoolPlan | None) -> bool:
+    """Whether the pool has zygotes."""
+    return plan is not None and plan.kind != "worker"
 
 
 class _Refusal(NamedTuple):
@@ -89,13 +106,10 @@ def _unsuited(service: Service, start: Start, surroundings: Surroundings) -> _Re
         return _Refusal("this system does not allow the start it needs", "allow clone with CLONE_VFORK here")
     if service.spawn == "worker":
         return None
-    # The dynamic linker parts LD_PRELOAD at these, and reads $ as the beginning of a name of its own.
-    folder = str(PACKAGE)
-    if any(sign in folder for sign in " :$"):
-        return _Refusal(f"LD_PRELOAD cannot name what is in {folder}", "install it where no blank, `:` or `$` is")
-    library = next((str(path) for path in sorted(PACKAGE.glob("_stage*.so"))), str(PACKAGE / "__init__.py"))
-    if start.ids is not None and (found := barred(library, start.ids, start.groups or ())) is not None:
-        return _Refusal(f"user {service.user} may not read {found}", "install fastinetd where every user may read it")
+    if library() < 0:
+        return _Refusal("this machine has no library that holds programs", "write `spawn = exec` here")
+    if not os.fstat(library()).st_mode & stat.S_IROTH:
+        return _Refusal("the library that holds programs may not be read by all", "chmod a+r the file _stage*.so of fastinetd")
     return None
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from fastinetd.roles import parent_of
+
 
 def children() -> list[int]:
     """The pids of this process's children (proc_tid_children(5), or a look at all processes)."""
@@ -19,13 +21,7 @@ def children() -> list[int]:
         tasks = Path("/proc/self/task").iterdir()
         return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
     except FileNotFoundError:
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _parent(name) == os.getpid()]
-
-
-def _parent(name: str) -> int | None:
-    with suppress(OSError, IndexError, ValueError):
-        return int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
-    return None
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and parent_of(int(name)) == os.getpid()]
 
 
 def _sockets(pid: int) -> Iterator[int]:

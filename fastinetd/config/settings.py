@@ -172,7 +172,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         _own("max_spare", v.whole(1, _MOST_PROCESSES), 1, f"a number from 1 to {_MOST_PROCESSES}",
              "prefork and worker: most processes kept ready", _BOTH, "32, or min_spare when that is more"),
         _own("max_workers", v.whole(1, _MOST_PROCESSES), 1, f"a number from 1 to {_MOST_PROCESSES}",
-             "worker: most processes; what they cannot take is served by exec", _BOTH, "32, or min_spare when that is more"),
+             "worker: most processes; while all are busy, clients wait", _BOTH, "32, or min_spare when that is more"),
         _own("handler", v.handler, 1, "MODULE:FUNCTION", "worker: a function in Python, in place of server; where its module is goes into PYTHONPATH by `env`"),
         _own("max_requests", v.limit, 1, "a number from 1, or UNLIMITED", "worker: about how many connections a process serves before it is replaced", _BOTH, "UNLIMITED"),
         _own("max_age", v.limit, 1, "a number of seconds from 1, or UNLIMITED", "worker: about how old a process becomes before it is replaced", _BOTH, "UNLIMITED"),
