@@ -48,6 +48,8 @@ def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list
             return [Endpoint(socket.AF_INET6, kind, host, port, v6only=True)]
         case Family.DUAL:
             return [six if host else Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
+        case Family.SPLIT if host:  # one socket per address, whatever families the host has
+            return [Endpoint(socket.AF_UNSPEC, kind, host, port, v6only=True)]
         case Family.SPLIT:
             both = [Endpoint(socket.AF_INET, kind, host, port)]
             if has_ipv6():

@@ -60,9 +60,11 @@ class TestEndpoints:
             (Family.IPV6, ("::1",), [Endpoint(V6, STREAM, "::1", 7000, v6only=True)]),
             (Family.DUAL, (), [Endpoint(V6, STREAM, "", 7000, fallback=True)]),
             (Family.DUAL, ("host",), [Endpoint(V6, STREAM, "host", 7000)]),
+            (Family.SPLIT, ("127.0.0.1", "::1"), [Endpoint(UNSPEC, STREAM, "127.0.0.1", 7000, v6only=True),
+                                                  Endpoint(UNSPEC, STREAM, "::1", 7000, v6only=True)]),
             (Family.IPV4, ("a", "b", "a"), [Endpoint(V4, STREAM, "a", 7000), Endpoint(V4, STREAM, "b", 7000)]),
         ],
-    )
+    )  # fmt: skip
     def test_internet(self, family: Family, bind: tuple[str, ...], wanted: list[Endpoint]) -> None:
         assert planned(family=family, bind=bind).endpoints == tuple(wanted)
 
