@@ -86,7 +86,8 @@ def test_unknown_options_are_not_taken_for_the_beginning_of_others(word: str) ->
     "words",
     [
         "--unheard", "--che", "file", "-limit", "-limit many", "-limit -1", "-cc x", "--acceptors 0", "--acceptors 33",
-        "-check", "-help", "-demo", "-debug", "-inetd /x", "-metrics :9100", "--dialect solaris", "-syslog daemon -filelog /x", "-f", "--acceptors 1.5", "--limit=",
+        "-check", "-help", "-demo", "-debug", "-inetd /x", "-metrics :9100",
+        "--dialect solaris", "-syslog daemon -filelog /x", "-f", "--acceptors 1.5", "--limit=",
     ],
 )  # fmt: skip
 def test_errors_are_one_line_and_status_1(words: str, capsys: pytest.CaptureFixture[str]) -> None:
