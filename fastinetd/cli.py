@@ -86,11 +86,18 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     count = len(plan.services)
     lines.append(f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
                  f"{report.errors} error{'' if report.errors == 1 else 's'}")
+    if not count and not _stays_alive(options):
+        lines[-1] += "; without any service fastinetd does not start, but for -stayalive"
     try:
         print(*lines, sep="\n", flush=True)
     except OSError as error:
         raise Refusal(f"cannot write what was found: {error.strerror}") from None
     return 1 if report.errors or config.fatal else 0
+
+
+def _stays_alive(options: argparse.Namespace) -> bool:
+    """Whether it goes on without any service; -dontfork means that too, as in xinetd."""
+    return bool(options.stay_alive or options.foreground)
 
 
 def _validate(options: argparse.Namespace) -> None:
@@ -153,13 +160,14 @@ def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str,
             acceptors=options.acceptors or min(32, len(os.sched_getaffinity(0)) + 1),
             metrics=metrics,
             process_limit=options.limit,
-            stay_alive=options.stay_alive or options.foreground,
+            stay_alive=_stays_alive(options),
             check_every=float(options.check_every),
         ),
         messages,
         surroundings,
     )
-    messages.info(f"reading {path}")
+    if kind != "demo":
+        messages.info(f"reading {path}")
     if not supervisor.start():
         return 1
     if pidfile:

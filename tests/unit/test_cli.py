@@ -95,6 +95,14 @@ def test_the_first_place_counts(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"{tmp_path}/none.toml: 0 services" in capsys.readouterr().out
 
 
+def test_without_services_it_says_what_that_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "none.conf").write_text("")
+    assert main(["--check"]) == 0
+    assert "-stayalive" in capsys.readouterr().out
+    assert main(["--check", "-stayalive"]) == 0
+    assert "-stayalive" not in capsys.readouterr().out
+
+
 def test_unknown_facility(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-f", str(conf), "-dontfork", "-syslog", "nobody"]) == 1
     said = capsys.readouterr().err
@@ -178,16 +186,16 @@ class TestDemo:
             taken = other.getsockname()[1]
             assert taken not in [service.port for service in demo.configuration().services]
 
-    @pytest.mark.parametrize("netcat", [True, False])
-    def test_a_line_to_paste_for_each(self, monkeypatch: pytest.MonkeyPatch, netcat: bool) -> None:
-        monkeypatch.setattr(demo.shutil, "which", lambda name: "/bin/nc" if netcat else None)
+    @pytest.mark.parametrize("netcat", ["/no/bin/nc.openbsd", "/no/bin/nc.traditional", None])
+    def test_a_line_to_paste_for_each(self, monkeypatch: pytest.MonkeyPatch, netcat: str | None) -> None:
+        monkeypatch.setattr(demo.shutil, "which", lambda name: netcat)
         config = demo.configuration()
         text = demo.instructions(config, ("::", 9100))
         for service in config.services:
             (line,) = (line for line in text.splitlines() if line.startswith(f"  {service.id}"))
             assert demo.HOST in line
             assert str(service.port) in line
-            assert ("nc " in line) is netcat
+            assert ("nc " in line) is (netcat == "/no/bin/nc.openbsd")
         assert f"curl http://{demo.HOST}:9100/metrics" in text
         assert "metrics" not in demo.instructions(config, None)
         assert "http://[::1]:9100/" in demo.instructions(config, ("::1", 9100))
