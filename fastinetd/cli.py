@@ -12,6 +12,7 @@ import resource
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fastinetd import demo
@@ -182,7 +183,7 @@ def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str,
         supervisor.run()
     finally:
         if pidfile:
-            Path(pidfile).unlink(missing_ok=True)
+            _remove_pid(pidfile)
     return 0
 
 
@@ -219,6 +220,13 @@ def _write_pid(path: str) -> None:
         raise Refusal(f"{why}; choose another place with -pidfile") from None
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{os.getpid()}\n")
+
+
+def _remove_pid(path: str) -> None:
+    """Remove our pid file; one that another daemon has written meanwhile, while this one waited for servers, is its."""
+    with suppress(OSError):
+        if Path(path).read_bytes() == b"%d\n" % os.getpid():
+            Path(path).unlink()
 
 
 def _more_descriptors() -> None:

@@ -116,6 +116,15 @@ class TestPidFile:
         path.write_text("something longer than a process id\n")
         cli._write_pid(str(path))
         assert path.read_text() == f"{os.getpid()}\n"
+        cli._remove_pid(str(path))
+        assert not path.exists()
+        cli._remove_pid(str(path))
+
+    def test_that_of_the_next_daemon_stays(self, tmp_path: Path) -> None:
+        path = tmp_path / "pid"
+        path.write_text("1\n")
+        cli._remove_pid(str(path))
+        assert path.read_text() == "1\n"
         assert path.stat().st_mode & 0o777 == 0o644 & ~current_umask()
 
     def test_never_through_a_link(self, tmp_path: Path) -> None:
