@@ -196,10 +196,11 @@ def _metrics(text: str) -> socket.socket:
         else:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             made = socket.create_server(address[:2], family=family, backlog=128)
-    except OSError as error:
-        name = errno.errorcode.get(error.errno or 0, str(error.errno))
-        why = f"cannot listen: {error.strerror} ({name})"
-        raise Refusal(f"--metrics {text}: {why}; choose another address or port") from None
+    except socket.gaierror as error:
+        raise Refusal(f"--metrics {text}: cannot listen: {error.strerror}; name an address of this machine") from None
+    except OSError as error:  # its own text has an address in it, if it is create_server's
+        why = f"{os.strerror(error.errno or 0)} ({errno.errorcode.get(error.errno or 0, error.errno)})"
+        raise Refusal(f"--metrics {text}: cannot listen: {why}; choose another address or port") from None
     made.setblocking(False)
     return lifted(made)
 

@@ -165,7 +165,7 @@ class TestMetrics:
     def test_taken(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
-            with pytest.raises(Refusal, match="EADDRINUSE"):
+            with pytest.raises(Refusal, match=r"cannot listen: Address already in use \(EADDRINUSE\); choose"):
                 cli._metrics(f"127.0.0.1:{port}")
 
 
