@@ -12,6 +12,7 @@ import resource
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fastinetd import demo
@@ -86,11 +87,18 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     count = len(plan.services)
     lines.append(f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
                  f"{report.errors} error{'' if report.errors == 1 else 's'}")
+    if not count and not _stays_alive(options):
+        lines[-1] += "; without any service fastinetd does not start, but for -stayalive"
     try:
         print(*lines, sep="\n", flush=True)
     except OSError as error:
         raise Refusal(f"cannot write what was found: {error.strerror}") from None
     return 1 if report.errors or config.fatal else 0
+
+
+def _stays_alive(options: argparse.Namespace) -> bool:
+    """Whether it goes on without any service; -dontfork means that too, as in xinetd."""
+    return bool(options.stay_alive or options.foreground)
 
 
 def _validate(options: argparse.Namespace) -> None:
@@ -153,13 +161,14 @@ def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str,
             acceptors=options.acceptors or min(32, len(os.sched_getaffinity(0)) + 1),
             metrics=metrics,
             process_limit=options.limit,
-            stay_alive=options.stay_alive or options.foreground,
+            stay_alive=_stays_alive(options),
             check_every=float(options.check_every),
         ),
         messages,
         surroundings,
     )
-    messages.info(f"reading {path}")
+    if kind != "demo":
+        messages.info(f"reading {path}")
     if not supervisor.start():
         return 1
     if pidfile:
@@ -174,7 +183,7 @@ def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str,
         supervisor.run()
     finally:
         if pidfile:
-            Path(pidfile).unlink(missing_ok=True)
+            _remove_pid(pidfile)
     return 0
 
 
@@ -187,10 +196,11 @@ def _metrics(text: str) -> socket.socket:
         else:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             made = socket.create_server(address[:2], family=family, backlog=128)
-    except OSError as error:
-        name = errno.errorcode.get(error.errno or 0, str(error.errno))
-        why = f"cannot listen: {error.strerror} ({name})"
-        raise Refusal(f"--metrics {text}: {why}; choose another address or port") from None
+    except socket.gaierror as error:
+        raise Refusal(f"--metrics {text}: cannot listen: {error.strerror}; name an address of this machine") from None
+    except OSError as error:  # its own text has an address in it, if it is create_server's
+        why = f"{os.strerror(error.errno or 0)} ({errno.errorcode.get(error.errno or 0, error.errno)})"
+        raise Refusal(f"--metrics {text}: cannot listen: {why}; choose another address or port") from None
     made.setblocking(False)
     return lifted(made)
 
@@ -211,6 +221,13 @@ def _write_pid(path: str) -> None:
         raise Refusal(f"{why}; choose another place with -pidfile") from None
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{os.getpid()}\n")
+
+
+def _remove_pid(path: str) -> None:
+    """Remove our pid file; one that another daemon has written meanwhile, while this one waited for servers, is its."""
+    with suppress(OSError):
+        if Path(path).read_bytes() == b"%d\n" % os.getpid():
+            Path(path).unlink()
 
 
 def _more_descriptors() -> None:

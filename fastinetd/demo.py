@@ -51,8 +51,9 @@ def instructions(config: Config, metrics: tuple[str, int] | None) -> str:
 
 
 def _client(port: int, says: str) -> str:
-    """A command that connects, says a line if there is one, and shows the answer: with nc, or else with bash alone."""
-    if shutil.which("nc"):
+    """A command that connects, says a line if there is one, and shows the answer: with OpenBSD's nc, or else with bash
+    alone. Other programs called nc do not know -N, or do not end without it."""
+    if "openbsd" in os.path.realpath(shutil.which("nc") or ""):
         return f"echo '{says}' | nc -N {HOST} {port}" if says else f"nc {HOST} {port}"
     talk = f'; echo "{says}" >&3' if says else ""
     return f"bash -c 'exec 3<>/dev/tcp/{HOST}/{port}{talk}; head -n 1 <&3'"

@@ -24,6 +24,9 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
         raise Unplannable
     if service.family is Family.UNIX or service.protocol == "unix":
         return tuple(_unix_endpoint(service, path, kind, report) for path in service.bind or ("",))
+    if service.protocol not in ("tcp", "udp"):
+        report.add("other-protocol", service.where("protocol"), service=service.id, value=service.protocol)
+        raise Unplannable
     port = _port(service, report)
     hosts = service.bind or ("",)
     found = []
@@ -48,6 +51,8 @@ def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list
             return [Endpoint(socket.AF_INET6, kind, host, port, v6only=True)]
         case Family.DUAL:
             return [six if host else Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
+        case Family.SPLIT if host:  # one socket per address, whatever families the host has
+            return [Endpoint(socket.AF_UNSPEC, kind, host, port, v6only=True)]
         case Family.SPLIT:
             both = [Endpoint(socket.AF_INET, kind, host, port)]
             if has_ipv6():

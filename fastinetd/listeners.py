@@ -126,7 +126,7 @@ class Listeners:
                 name = errno.errorcode.get(error.errno or 0, error.errno)
                 self._messages.error(
                     f"service {service}: cannot listen on {endpoint}: {error.strerror or error} (errno = {name}); "
-                    f"{_remedy(error)}, it is tried again"
+                    f"{_remedy(error, endpoint)}, it is tried again"
                 )
             return False
         held.back_off.succeeded()
@@ -159,7 +159,11 @@ def _place(endpoint: Endpoint) -> tuple[bool, int, int]:
     return endpoint.family == socket.AF_UNIX, endpoint.kind, endpoint.port
 
 
-def _remedy(error: OSError) -> str:
+def _remedy(error: OSError, endpoint: Endpoint) -> str:
+    if endpoint.family == socket.AF_UNIX:
+        if error.errno == errno.EADDRINUSE:
+            return "end the program that listens there or remove the file, or choose another path"
+        return "mend the path and the permissions of its folder"
     if error.errno == errno.EADDRINUSE:
         return "end the other program that listens there, or choose another port"
     if error.errno == errno.EACCES:

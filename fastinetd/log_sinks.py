@@ -189,7 +189,7 @@ class Sink(ABC):
         self._trim()
         if new:
             why = self._reason(error)
-            self._tell(Level.ERROR, f"cannot write {self.name}: {why}; keeping {ROOM} records meanwhile")
+            self._tell(Level.ERROR, f"cannot write {self.name}: {why}; up to {ROOM} records are kept meanwhile")
 
     def _reason(self, error: OSError) -> str:
         return error_text(error.errno)

@@ -23,8 +23,13 @@ class _Parser(argparse.ArgumentParser):
         """No option is the beginning of another: argparse would take -fork for -f ork, and -pid for -pidfile."""
         return []
 
+    @property
+    def option_strings(self) -> frozenset[str]:
+        """Every spelling of every option."""
+        return frozenset(self._option_string_actions)
 
-def parser() -> argparse.ArgumentParser:
+
+def parser() -> _Parser:
     """All options. Those with one dash are xinetd's."""
     p = _Parser(
         prog="fastinetd",
@@ -62,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
                       help="the daemon's own messages go there")
     logs.add_argument("-syslog", "--syslog", metavar="FACILITY", help="the daemon's own messages go to syslog")
     logs.add_argument("--metrics", metavar="[ADDR]:PORT", help="serve Prometheus metrics there")
-    logs.add_argument("-logprocs", "--log-procs", metavar="N", type=_count,
+    logs.add_argument("-logprocs", "--log-procs", "-shutdownprocs", metavar="N", type=_count,
                       help="accepted for xinetd's sake, no effect")
     logs.add_argument("-reuse", "--reuse", action="store_true", help="accepted for xinetd's sake, always on")
     p.add_argument("-version", "--version", action="version", version=f"fastinetd Version {__version__}")
@@ -70,16 +75,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options, and warnings about those with one dash that are nobody's (xinetd ignores such)."""
-    options, rest = parser().parse_known_args(arguments)
+    """The options, and warnings about those with one dash that are nobody's: xinetd ignores such, and init scripts have
+    some. One that only lacks its second dash is an error: -check is not to start a daemon."""
+    own = parser()
+    options, rest = own.parse_known_args(arguments)
     warnings = []
     for word in rest:
         if word.startswith("-") and not word.startswith("--"):
+            if f"-{word}" in own.option_strings:
+                own.error(f"there is no option {word}, write -{word}")
             warnings.append(f"there is no option {word}, it is ignored; see fastinetd --help")
         else:
-            parser().error(f"unexpected argument {word!r}")
+            own.error(f"unexpected argument {word!r}")
     if options.filelog and options.syslog:
-        parser().error("-filelog and -syslog exclude each other")
+        own.error("-filelog and -syslog exclude each other")
     return options, warnings
 
 

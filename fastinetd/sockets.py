@@ -33,7 +33,7 @@ class Endpoint:
     kind: int  # SOCK_STREAM or SOCK_DGRAM
     host: str = ""  # address, host or interface name, path; "" is the wildcard
     port: int = 0
-    v6only: bool = False
+    v6only: bool = False  # IPv4 has sockets of its own
     fallback: bool = False  # IPv4 where there is no IPv6
 
     def __str__(self) -> str:
@@ -104,8 +104,12 @@ def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str
     except ValueError:
         pass
     if host in (name for _, name in socket.if_nameindex()):
-        family = socket.AF_INET6 if endpoint.family == socket.AF_UNSPEC and has_ipv6() else endpoint.family
-        return [(family or socket.AF_INET, ("", port), host)]
+        families = [endpoint.family]
+        if endpoint.family == socket.AF_UNSPEC:
+            six = [socket.AF_INET6] if has_ipv6() else []
+            four = [] if six and not endpoint.v6only else [socket.AF_INET]
+            families = [*four, *six]
+        return [(family, ("", port), host) for family in families]
     try:
         found = socket.getaddrinfo(host, port, endpoint.family, endpoint.kind)
     except socket.gaierror as error:

@@ -7,6 +7,7 @@ import os
 import pwd
 import resource
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +51,19 @@ def _settled_ids() -> tuple[int, int] | None:
     return (uids.pop(), gids.pop()) if len(uids) == len(gids) == 1 else None
 
 
+CAP_SYS_NICE, CAP_SYS_RESOURCE = 23, 24  # capabilities(7)
+
+
+def _capable(capability: int) -> bool:
+    """Whether this process has a capability; root in a container lacks some."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "CapEff":
+                return bool(int(value, 16) >> capability & 1)
+    return os.geteuid() == 0
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What the daemon was started with, as far as its servers inherit it."""
@@ -60,6 +74,8 @@ class Surroundings:
     gid: int = field(default_factory=os.getegid)
     nice: int = field(default_factory=lambda: os.getpriority(os.PRIO_PROCESS, 0))
     files: tuple[int, int] = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE))
+    hurries: bool = field(default_factory=lambda: _capable(CAP_SYS_NICE))  # may set a priority above its own
+    raises: bool = field(default_factory=lambda: _capable(CAP_SYS_RESOURCE))  # may set limits above its own
     clone: bool = True  # the start by clone works here
     ids: tuple[int, int] | None = field(default_factory=_settled_ids)  # None: real and effective ids differ
     groups: frozenset[int] = field(default_factory=lambda: frozenset(os.getgroups()))  # supplementary
@@ -85,7 +101,7 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
         environ=environ,
         ids=ids,
         groups=groups,
-        limits=_limits(service, surroundings),
+        limits=_limits(service, surroundings, report),
         umask=service.umask,
         nice=_nice_of(service, surroundings, report),
     )
@@ -206,7 +222,7 @@ def _nice_of(service: Service, surroundings: Surroundings, report: Report) -> in
     if service.nice is None:
         return None
     nice = max(-20, min(19, surroundings.nice + service.nice))
-    if nice < surroundings.nice and not surroundings.root and not service.internal:
+    if nice < surroundings.nice and not surroundings.hurries and not service.internal:
         report.add("not-own-nice", service.where("nice"), service=service.id, value=service.nice)
         raise Unplannable
     return nice
@@ -233,17 +249,24 @@ _RESOURCES = {
 }
 
 
-def _limits(service: Service, surroundings: Surroundings) -> tuple[Limit, ...]:
-    """What is set in the child; its limit of open files is always the daemon's original one, or its own."""
+def _limits(service: Service, surroundings: Surroundings, report: Report) -> tuple[Limit, ...]:
+    """What is set in the child; its limit of open files is always the daemon's original one, or its own. Never more
+    than the kernel would let it have: that would be the end of each start."""
     if service.internal:
         return ()
     limits = {resource.RLIMIT_NOFILE: surroundings.files}
     for name, value in service.rlimits.items():
-        number = resource.RLIM_INFINITY if value == UNLIMITED else value
-        if not surroundings.root:
-            hard = resource.getrlimit(_RESOURCES[name])[1] if name != "files" else surroundings.files[1]
-            number = hard if number == resource.RLIM_INFINITY else min(number, hard) if hard >= 0 else number
-        if name == "files" and number == resource.RLIM_INFINITY:
-            number = int(Path("/proc/sys/fs/nr_open").read_text())
+        number = most = _most(name, surroundings)
+        if value != UNLIMITED:
+            number = value if most == resource.RLIM_INFINITY else min(value, most)
+            if number < value:
+                report.add("limit-cut", service.where(f"rlimit_{name}"), name=f"rlimit_{name}", value=value, most=most)
         limits[_RESOURCES[name]] = (number, number)
     return tuple((which, soft, hard) for which, (soft, hard) in limits.items())
+
+
+def _most(name: str, surroundings: Surroundings) -> int:
+    """The highest limit that can be set; RLIM_INFINITY where there is none."""
+    if not surroundings.raises:
+        return surroundings.files[1] if name == "files" else resource.getrlimit(_RESOURCES[name])[1]
+    return int(Path("/proc/sys/fs/nr_open").read_text()) if name == "files" else resource.RLIM_INFINITY

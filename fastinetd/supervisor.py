@@ -91,7 +91,8 @@ class Supervisor:
         )
         self.questions = Questions(self.loop)
         self.waiting = WaitServices(
-            self.board, self.loop, self.keeper, self.children, self.questions, self.listeners.renew
+            self.board, self.loop, self.keeper, self.children, self.questions, self.listeners.renew,
+            messages.warning,
         )
         self.journal = Journal(messages)
         self.records = Records(self.board, self.loop, self.journal, closed=self._closed, drained=self._drained)

@@ -42,6 +42,9 @@ from fastinetd.rows import Installed
 SOON = 1.0
 """Seconds within which an exit without having read counts against the server."""
 
+TOLD_FROM = 1.0
+"""Seconds of pause from which on it is said that a server does not read: once may be an accident."""
+
 IN_VAIN = 8
 """Wake-ups without a datagram after which the socket is left alone for a moment."""
 
@@ -73,7 +76,8 @@ class WaitSocket:
     """The machine of one socket."""
 
     def __init__(self, installed: Installed, sock: socket.socket, board: Board, loop: Loop, keeper: Keeper,
-                 children: Children, questions: Questions, spoilt: Callable[[socket.socket], None]) -> None:
+                 children: Children, questions: Questions, spoilt: Callable[[socket.socket], None],
+                 warn: Callable[[str], None]) -> None:
         self.installed = installed
         self.sock = sock
         self.state = State.IDLE
@@ -86,6 +90,7 @@ class WaitSocket:
         # A stream's queue may be as long as before although its server took clients, so it is not held up for long.
         self._back_off = BackOff() if sock.type == socket.SOCK_DGRAM else BackOff(ceiling=0.2)
         self._spoilt = spoilt
+        self._warn = warn
         self._in_vain = 0  # wake-ups in a row without a datagram
         self._timer: Timer | None = None
         self._started = 0.0
@@ -166,7 +171,11 @@ class WaitSocket:
         if self.state is State.GONE:
             return
         if time.monotonic() - self._started < SOON and self._sign is not None and self._head() == self._sign:
+            before = self._back_off.pause
             self._cool(self._back_off.failed(0.0))
+            if before < TOLD_FROM <= self._back_off.pause:
+                self._warn(f"service {self.installed.planned.id}: its server ends again and again without having read; "
+                           f"it is started with growing pauses, mend the program")
             return
         self._back_off.succeeded()
         self._watch_again()
@@ -252,10 +261,10 @@ class WaitServices:
     """The machines of all wait services, kept across reloads by their socket."""
 
     def __init__(self, board: Board, loop: Loop, keeper: Keeper, children: Children, questions: Questions,
-                 spoilt: Callable[[socket.socket], None]) -> None:
-        """`spoilt(socket)`: its server has shut it down, so another is needed."""
+                 spoilt: Callable[[socket.socket], None], warn: Callable[[str], None]) -> None:
+        """`spoilt(socket)`: its server has shut it down, so another is needed. `warn(text)`: the administrator's."""
         self._make: Callable[[Installed, socket.socket], WaitSocket] = lambda installed, sock: WaitSocket(
-            installed, sock, board, loop, keeper, children, questions, spoilt
+            installed, sock, board, loop, keeper, children, questions, spoilt, warn
         )
         self._machines: dict[socket.socket, WaitSocket] = {}
 

@@ -84,7 +84,7 @@ class Service:
     types: frozenset[str] = frozenset()  # RPC INTERNAL UNLISTED SPECIAL TCPMUX TCPMUXPLUS
     flags: frozenset[str] = frozenset()  # canonical spelling: NAMEINARGS NODELAY KEEPALIVE IPv4 IPv6 ...
     socket_type: str = "stream"  # stream dgram raw seqpacket
-    protocol: str = "tcp"  # a name of /etc/protocols, or "unix"
+    protocol: str = "tcp"  # tcp udp unix; others are read, and not served
     wait: bool = False
     family: Family = Family.AUTO
     bind: tuple[str, ...] = ()  # addresses, host names or interface names; a path for a unix socket; () is the wildcard

@@ -97,6 +97,10 @@ def _own(name: str, parse: v.Parser, count: int, syntax: str, meaning: str, scop
     return Setting(name, parse, count, syntax, meaning, scope, default, origin=origin, toml_only=toml_only)
 
 
+def _lower_word(words: Sequence[str]) -> str:
+    return v.word(words).lower()
+
+
 def _over_rate(words: Sequence[str]) -> OverRate:
     return OverRate(_OVER_RATE(words))
 
@@ -124,9 +128,9 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
                 operators=("=", "+="), appends=True, optional=True),
     ),
     "The socket": (
-        Setting("socket_type", v.one_of(*SOCKET_TYPES), 1, "stream, dgram, raw or seqpacket", "the kind of socket",
+        Setting("socket_type", v.one_of(*SOCKET_TYPES), 1, "stream or dgram", "the kind of socket; raw and seqpacket are known, but not served",
                 default="stream for tcp, dgram for udp"),
-        Setting("protocol", v.word, 1, "a name of /etc/protocols such as tcp or udp, or unix", "the protocol; unix is a socket in the file system",
+        Setting("protocol", _lower_word, 1, "tcp, udp or unix", "the protocol; unix is a socket in the file system",
                 default="tcp for stream, udp for dgram"),
         Setting("wait", v.yes_no, 1, _YES_NO, "yes: one server at a time is given the listening socket; no: each connection starts a server", default="required"),
         Setting("port", v.whole(0, 65535), 1, "a port from 0 to 65535", "the port", default="looked up in /etc/services"),

@@ -95,6 +95,14 @@ def test_the_first_place_counts(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"{tmp_path}/none.toml: 0 services" in capsys.readouterr().out
 
 
+def test_without_services_it_says_what_that_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "none.conf").write_text("")
+    assert main(["--check"]) == 0
+    assert "-stayalive" in capsys.readouterr().out
+    assert main(["--check", "-stayalive"]) == 0
+    assert "-stayalive" not in capsys.readouterr().out
+
+
 def test_unknown_facility(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-f", str(conf), "-dontfork", "-syslog", "nobody"]) == 1
     said = capsys.readouterr().err
@@ -108,6 +116,15 @@ class TestPidFile:
         path.write_text("something longer than a process id\n")
         cli._write_pid(str(path))
         assert path.read_text() == f"{os.getpid()}\n"
+        cli._remove_pid(str(path))
+        assert not path.exists()
+        cli._remove_pid(str(path))
+
+    def test_that_of_the_next_daemon_stays(self, tmp_path: Path) -> None:
+        path = tmp_path / "pid"
+        path.write_text("1\n")
+        cli._remove_pid(str(path))
+        assert path.read_text() == "1\n"
         assert path.stat().st_mode & 0o777 == 0o644 & ~current_umask()
 
     def test_never_through_a_link(self, tmp_path: Path) -> None:
@@ -148,7 +165,7 @@ class TestMetrics:
     def test_taken(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
-            with pytest.raises(Refusal, match="EADDRINUSE"):
+            with pytest.raises(Refusal, match=r"cannot listen: Address already in use \(EADDRINUSE\); choose"):
                 cli._metrics(f"127.0.0.1:{port}")
 
 
@@ -178,16 +195,16 @@ class TestDemo:
             taken = other.getsockname()[1]
             assert taken not in [service.port for service in demo.configuration().services]
 
-    @pytest.mark.parametrize("netcat", [True, False])
-    def test_a_line_to_paste_for_each(self, monkeypatch: pytest.MonkeyPatch, netcat: bool) -> None:
-        monkeypatch.setattr(demo.shutil, "which", lambda name: "/bin/nc" if netcat else None)
+    @pytest.mark.parametrize("netcat", ["/no/bin/nc.openbsd", "/no/bin/nc.traditional", None])
+    def test_a_line_to_paste_for_each(self, monkeypatch: pytest.MonkeyPatch, netcat: str | None) -> None:
+        monkeypatch.setattr(demo.shutil, "which", lambda name: netcat)
         config = demo.configuration()
         text = demo.instructions(config, ("::", 9100))
         for service in config.services:
             (line,) = (line for line in text.splitlines() if line.startswith(f"  {service.id}"))
             assert demo.HOST in line
             assert str(service.port) in line
-            assert ("nc " in line) is netcat
+            assert ("nc " in line) is (netcat == "/no/bin/nc.openbsd")
         assert f"curl http://{demo.HOST}:9100/metrics" in text
         assert "metrics" not in demo.instructions(config, None)
         assert "http://[::1]:9100/" in demo.instructions(config, ("::1", 9100))

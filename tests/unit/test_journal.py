@@ -176,7 +176,7 @@ def test_a_full_disk_is_said_once_and_stops_nothing(journal, heard, clock):
     journal.write([start(301)])
     assert said(heard) == [
         "ERROR: cannot write log file /dev/full: No space left on device (errno = 28); "
-        f"keeping {ROOM} records meanwhile"
+        f"up to {ROOM} records are kept meanwhile"
     ]
     assert journal.lost == 0
     assert 0 < (journal.flush() or 0) <= LONGEST_PAUSE

@@ -220,10 +220,21 @@ class TestUnix:
         kit.listeners.drop([self.unix(path)])
         assert path.read_text() == "theirs"
 
+    def test_a_path_in_use_is_not_called_a_port(self, kit: Kit, tmp_path: Path) -> None:
+        path = tmp_path / "s"
+        path.write_text("theirs")
+        kit.listeners.want([wish(self.unix(path))])
+        ((_, text),) = kit.said.take()
+        assert "EADDRINUSE" in text
+        assert "another path" in text
+        assert "another port" not in text
+
     def test_a_missing_folder_may_come_later(self, kit: Kit, tmp_path: Path) -> None:
         path = tmp_path / "later" / "s"
         kit.listeners.want([wish(self.unix(path))])
-        assert "ENOENT" in kit.said.take()[0][1]
+        ((_, text),) = kit.said.take()
+        assert "ENOENT" in text
+        assert "folder" in text
         path.parent.mkdir()
         kit.loop.ring()
         assert path.is_socket()

@@ -21,6 +21,7 @@ from fastinetd.options import parse, parser
         ("-limit 12", "limit", 12),
         ("-limit 0", "limit", 0),
         ("-logprocs 7", "log_procs", 7),
+        ("-shutdownprocs 7", "log_procs", 7),
         ("-reuse", "reuse", True),
         ("-inetd_compat", "inetd_compat", True),
         ("-cc 60", "check_every", 60),
@@ -65,7 +66,7 @@ def test_nothing() -> None:
     assert warnings == []
 
 
-@pytest.mark.parametrize("word", ["-unheard", "-inetd_ipv6", "-x", "-shutdownprocs"])
+@pytest.mark.parametrize("word", ["-unheard", "-inetd_ipv6", "-x"])
 def test_unknown_options_with_one_dash_are_told_and_ignored(word: str) -> None:
     options, warnings = parse([word, "-d"])
     assert options.debug
@@ -74,7 +75,7 @@ def test_unknown_options_with_one_dash_are_told_and_ignored(word: str) -> None:
     assert "--help" in warnings[0]
 
 
-@pytest.mark.parametrize("word", ["-foo", "-fork", "-dd", "-debug", "-limits", "-pid"])
+@pytest.mark.parametrize("word", ["-foo", "-fork", "-dd", "-limits", "-pid"])
 def test_unknown_options_are_not_taken_for_the_beginning_of_others(word: str) -> None:
     options, warnings = parse([word])
     assert (options.file, options.debug, options.limit, options.pidfile) == (None, False, None, None)
@@ -85,6 +86,7 @@ def test_unknown_options_are_not_taken_for_the_beginning_of_others(word: str) ->
     "words",
     [
         "--unheard", "--che", "file", "-limit", "-limit many", "-limit -1", "-cc x", "--acceptors 0", "--acceptors 33",
+        "-check", "-help", "-demo", "-debug", "-inetd /x", "-metrics :9100",
         "--dialect solaris", "-syslog daemon -filelog /x", "-f", "--acceptors 1.5", "--limit=",
     ],
 )  # fmt: skip

@@ -20,8 +20,9 @@ from fastinetd.sockets import Endpoint
 from fastinetd.starts import Surroundings
 
 ROOT = Surroundings(environ={"PATH": "/bin", "LANG": "C"}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096),
+                    hurries=True, raises=True,
                     ids=(0, 0), groups=frozenset({54321}))
-USER = replace(ROOT, root=False, uid=65534, gid=65534)
+USER = replace(ROOT, root=False, uid=65534, gid=65534, hurries=False, raises=False)
 STREAM, DGRAM, UNSPEC = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.AF_UNSPEC
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -60,9 +61,11 @@ class TestEndpoints:
             (Family.IPV6, ("::1",), [Endpoint(V6, STREAM, "::1", 7000, v6only=True)]),
             (Family.DUAL, (), [Endpoint(V6, STREAM, "", 7000, fallback=True)]),
             (Family.DUAL, ("host",), [Endpoint(V6, STREAM, "host", 7000)]),
+            (Family.SPLIT, ("127.0.0.1", "::1"), [Endpoint(UNSPEC, STREAM, "127.0.0.1", 7000, v6only=True),
+                                                  Endpoint(UNSPEC, STREAM, "::1", 7000, v6only=True)]),
             (Family.IPV4, ("a", "b", "a"), [Endpoint(V4, STREAM, "a", 7000), Endpoint(V4, STREAM, "b", 7000)]),
         ],
-    )
+    )  # fmt: skip
     def test_internet(self, family: Family, bind: tuple[str, ...], wanted: list[Endpoint]) -> None:
         assert planned(family=family, bind=bind).endpoints == tuple(wanted)
 
@@ -174,9 +177,18 @@ class TestLimits:
         made = planned(rlimits=MappingProxyType({"files": UNLIMITED}))
         assert made.start.limits == ((resource.RLIMIT_NOFILE, most, most),)
 
-    def test_without_root_not_above_what_there_is(self) -> None:
-        made = planned(USER, rlimits=MappingProxyType({"files": 100_000}))
-        assert made.start.limits == ((resource.RLIMIT_NOFILE, 4096, 4096),)
+    def test_not_above_what_the_kernel_allows(self) -> None:
+        most = int(Path("/proc/sys/fs/nr_open").read_text())
+        plan, report = planned_all(service(rlimits=MappingProxyType({"files": most + 1})))
+        assert plan.services[0].start.limits == ((resource.RLIMIT_NOFILE, most, most),)
+        assert [each.code for each in report] == ["limit-cut"]
+
+    @pytest.mark.parametrize("machine", [USER, replace(ROOT, raises=False)])
+    @pytest.mark.parametrize("files", [100_000, UNLIMITED])
+    def test_without_the_right_not_above_what_there_is(self, machine: Surroundings, files: int) -> None:
+        plan, report = planned_all(service(rlimits=MappingProxyType({"files": files})), machine=machine)
+        assert plan.services[0].start.limits == ((resource.RLIMIT_NOFILE, 4096, 4096),)
+        assert [each.code for each in report] == ["limit-cut"] * (files != UNLIMITED)
 
     @pytest.mark.parametrize(("own", "wanted", "nice"), [(0, 5, 5), (10, 15, 19), (0, -30, -20), (-5, 0, -5)])
     def test_nice_is_relative_and_bounded(self, own: int, wanted: int, nice: int) -> None:

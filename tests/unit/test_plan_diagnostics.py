@@ -21,8 +21,8 @@ SERVICE = (
     "service a\n{\ntype = UNLISTED\nsocket_type = stream\nport = 7000\nwait = no\nuser = root\nserver = /bin/true\n"
 )
 LINE = 9  # of what follows SERVICE
-OWN = Surroundings(environ={}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None)
-NOBODYS = replace(OWN, root=False, uid=65534, gid=65534)
+OWN = Surroundings(environ={}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None, hurries=True, raises=True)
+NOBODYS = replace(OWN, root=False, uid=65534, gid=65534, hurries=False, raises=False)
 
 
 def lines(*more: str, base: str = SERVICE) -> str:
@@ -51,12 +51,14 @@ EXAMPLES: dict[str, Example] = {
     "other-port": (lines(base=SERVICE.replace("type = UNLISTED\n", "\n", 1).replace("a", "ftp", 1)), OWN, (5, 8)),
     "raw-socket": (lines(base=SERVICE.replace("stream", "raw").replace("type = UN", "protocol = icmp\ntype = UN")), OWN,
                    (5, 15)),
+    "other-protocol": (lines("protocol = sctp"), OWN, (LINE, 12)),
     "bad-address-entry": (lines("no_access = 10.0.0.0/8 10.0.0.{1,300}"), OWN, (LINE, 13)),
     "only-from-nobody": (lines("only_from = 300.1.1.1"), OWN, (LINE, 13)),
     "cannot-posix-spawn": (lines("umask = 022", "spawn_primitive = posix_spawn"), OWN, (LINE + 1, 19)),
     "no-clone": (lines("umask = 022"), replace(OWN, clone=False), (1, 1)),
     "same-socket": (lines() + "\n" + lines(base=SERVICE.replace("service a", "service b")), OWN, (15, 8)),
     "not-own-nice": (lines("user = 65534", "nice = -1", base=without("user")), NOBODYS, (LINE + 1, 8)),
+    "limit-cut": (lines("rlimit_files = 5000"), replace(OWN, raises=False), (LINE, 16)),
     "unix-access": (lines("only_from = 10.0.0.1", base=UNIX), OWN, (LINE + 1, 13)),
     "unix-access-inherited": ("defaults\n{\nno_access = 10.0.0.1\n}\n" + lines(base=UNIX), OWN, (3, 13)),
     "per-source-unused": (lines("per_source = 3", base=SERVICE.replace("wait = no", "wait = yes")), OWN, (LINE, 14)),

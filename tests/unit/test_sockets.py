@@ -53,6 +53,18 @@ def test_opened(kept: ExitStack, kind: int, blocking: bool) -> None:
 
 
 @V6
+def test_both_families_of_an_interface(kept: ExitStack) -> None:
+    port = free_port()
+    made, remarks = open_endpoint(Endpoint(socket.AF_UNSPEC, STREAM, "lo", port, v6only=True), NONE, blocking=False)
+    for each in made:
+        kept.enter_context(each)
+    assert remarks == []
+    assert [each.family for each in made] == [socket.AF_INET, socket.AF_INET6]
+    for host in ("127.0.0.1", "::1"):
+        socket.create_connection((host, port), timeout=5).close()
+
+
+@V6
 def test_dual_stack(kept: ExitStack) -> None:
     port = free_port()
     made = opened(kept, Endpoint(socket.AF_INET6, STREAM, "", port, fallback=True))

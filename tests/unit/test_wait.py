@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fastinetd import wait
 from fastinetd._accept import Keeper
 from fastinetd._board import Board, Verdict
 from fastinetd._program import Ranges
@@ -52,10 +53,11 @@ class Kit:
                                  self.loop.later)
         self.questions = Questions()
         self.spoilt: list[socket.socket] = []
+        self.said: list[str] = []
         self.loop.on_signal(signal.SIGCHLD, self.children.reap)
         self.services = WaitServices(
             self.board, self.loop, self.keeper, self.children, self.questions,  # type: ignore[arg-type]
-            self.spoilt.append,
+            self.spoilt.append, self.said.append,
         )
         self.sockets: list[socket.socket] = []
 
@@ -180,7 +182,19 @@ def test_a_server_that_does_not_read_is_not_started_all_the_time(kit: Kit, clien
     kit.until(lambda: machine.state is State.COOLDOWN)
     assert machine._back_off.pause == 2 * first
     assert kit.board.counters(machine.installed.row).activations == 2
+    assert kit.said == []  # once or twice may be an accident
     assert machine.sock.recv(10) == b"unread"  # never thrown away
+
+
+def test_a_server_that_never_reads_is_told_once(kit: Kit, client: socket.socket) -> None:
+    machine = kit.machine("/bin/true")
+    machine._back_off.pause = wait.TOLD_FROM / 2  # of the failures before
+    client.sendto(b"unread", machine.sock.getsockname())
+    for _ in range(2):
+        kit.until(lambda: machine.state is State.COOLDOWN)
+        kit.until(lambda: machine.state is not State.COOLDOWN)
+    (text,) = kit.said
+    assert text.startswith("service x: ")
 
 
 def test_a_start_that_fails_pauses(kit: Kit, client: socket.socket) -> None:
