@@ -7,11 +7,11 @@ from fastinetd._admit cimport *
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
 from fastinetd._pools cimport NEVER, NOBODY, milliseconds_until
+from fastinetd._prefork cimport Prefork
 from fastinetd._program cimport Peer, Program, Target, environment
 from fastinetd._reception cimport *
 from fastinetd._servers cimport *
 from fastinetd._workers cimport Workers
-from fastinetd._zygotes cimport Zygotes
 
 import os
 from libc.string cimport memset
@@ -21,7 +21,7 @@ cdef class Acceptor(Reception):
     """Accepts connections for programs, and sees them served."""
 
     cdef Servers servers
-    cdef Zygotes zygotes
+    cdef Prefork zygotes
     cdef Workers workers
 
     def __init__(self, Board board, int section, listeners, int control, int doorman, u32 share=1):
@@ -54,7 +54,7 @@ cdef class Acceptor(Reception):
                 zygotes += 1
                 if target.pool.kind == PREFORK:
                     parked += 2 * ((target.pool.most + share - 1) // share) + 32
-        self.zygotes = Zygotes(self.servers, zygotes, <u32> min(parked, 0xFFFF))
+        self.zygotes = Prefork(self.servers, zygotes, <u32> min(parked, 0xFFFF))
         self.workers = Workers(self.servers, workers, <u32> min(hands, 0xFFFF))
         for i in range(self.count):
             target, n = self.listeners[i].target, self.listeners[i].pool

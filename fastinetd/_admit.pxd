@@ -18,6 +18,6 @@ cdef void drop_slot(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexc
 cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil
 cdef void started(View *b, u32 section, Target *target, u32 slot, bint timed) noexcept nogil
 cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number) noexcept nogil
-cdef void tell_of_pool(View *b, u32 section, u32 row, PoolNews news, i32 value) noexcept nogil
+cdef void tell_of_pool(View *b, u32 section, u32 row, u32 news, i32 value) noexcept nogil
 cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil
 cdef void slot_free(View *b, FreeSlots *free_slots, u32 slot) noexcept nogil

@@ -265,8 +265,8 @@ cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *targ
     drop_slot(b, section, free_slots, slot)
 
 
-cdef void tell_of_pool(View *b, u32 section, u32 row, PoolNews news, i32 value) noexcept nogil:
-    """Write a POOL record."""
+cdef void tell_of_pool(View *b, u32 section, u32 row, u32 news, i32 value) noexcept nogil:
+    """Write a POOL record; `news` is a PoolNews of _pools."""
     cdef Record *record = journal_next(b, section)
     record.row, record.kind, record.reason, record.value = row, POOL, news, value
     journal_commit(b, section)

@@ -72,36 +72,6 @@ cpdef enum Method:
     PREFORK = 2
     WORKER = 3
 
-cpdef enum PoolState:
-    """What a process of a pool does."""
-    HOLDING = 0  # a zygote
-    STARTING = 1
-    IDLE = 2
-    BUSY = 3  # a worker with a connection
-
-cpdef enum Recycling:
-    """Why a process of a pool was given up."""
-    REQUESTS = 0
-    AGE = 1
-    RSS = 2
-    RUNTIME = 3
-    SPARE = 4  # there were more than max_spare
-    CHANGED = 5  # the program's file is another
-    DIED = 6
-    MISTRUSTED = 7  # it failed to start, hung, or said what is not understood
-
-cpdef enum PoolNews:
-    """What a POOL record tells."""
-    NO_START = 1  # value: errno
-    DIED_EARLY = 2  # before it was ready; value: exit status, or minus a signal
-    TOO_SLOW = 3  # not ready in time; value: seconds
-    UNHOLDABLE = 4  # value: an enum stage_refusal
-    HELD_EARLY = 5  # first_io: held before its first use of the socket; value: the system call
-    HELD_AT_MAIN = 6  # first_io cannot be had here
-    UNINTELLIGIBLE = 7  # it said what is not understood
-    HUNG = 8  # it left connections unanswered; value: seconds
-    OVERTIME = 9  # a worker was killed after max_runtime; value: its pid
-
 cpdef enum Status:
     SUCCESS = 0  # exit status 0
     FAILURE = 1  # another exit status

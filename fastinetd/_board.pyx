@@ -98,7 +98,7 @@ class SlotTuple(NamedTuple):
 class CountersTuple(NamedTuple):
     """A row's counters over all sections; times in seconds, histograms as counts per bucket.
 
-    `latency` and `latency_sum` are by Method, `recycled` by Recycling, `pool` by PoolState.
+    `latency` and `latency_sum` are by Method, `recycled` by Recycling and `pool` by PoolState of _pools.
     """
 
     accepted: int
@@ -518,7 +518,7 @@ cdef class Board:
             tuple([tuple([total.latency[method][i] for i in range(LATENCIES)]) for method in range(METHODS)]),
             tuple([total.latency_ns[method] / 1e9 for method in range(METHODS)]), tuple([total.session[i] for i in range(SESSIONS)]), total.session_ns / 1e9,
             tuple([total.exits[i] for i in range(STATUSES)]), total.user_us / 1e6, total.system_us / 1e6,
-            total.pool_hits, total.pool_misses, tuple([total.recycled[i] for i in range(len(Recycling))]),
+            total.pool_hits, total.pool_misses, tuple([total.recycled[i] for i in range(RECYCLINGS)]),
             tuple([total.pool[i] for i in range(POOL_STATES)]))
 
     def count_activation(self, u32 section, u32 row) -> None:

@@ -1,8 +1,8 @@
 """Workers: processes that live on and take one connection after another."""
 
-from fastinetd._board cimport Recycling, View
+from fastinetd._board cimport View
 from fastinetd._linux cimport *
-from fastinetd._pools cimport PoolLife
+from fastinetd._pools cimport PoolLife, Recycling
 from fastinetd._program cimport Peer, Target
 from fastinetd._reception cimport Listener, Reception
 from fastinetd._servers cimport Servers

@@ -1,22 +1,38 @@
 """Zygotes: programs held before main, or at their first use of the socket, and forked for each connection."""
 
-from fastinetd._board cimport Recycling, View
+from fastinetd._board cimport View
 from fastinetd._linux cimport *
-from fastinetd._pools cimport PoolLife
+from fastinetd._pools cimport PoolLife, Recycling
 from fastinetd._program cimport Peer, Target
 from fastinetd._reception cimport Reception
 from fastinetd._servers cimport Servers
+
+
+cdef extern from "_stage.h" nogil:
+    enum:
+        STAGE_LIBRARY
+        STAGE_PLACES, STAGE_ROOM
+        STAGE_FORK, STAGE_PARK, STAGE_TAKE, STAGE_LEAVE
+        STAGE_READY, STAGE_TOOK, STAGE_PARKED, STAGE_FAILED, STAGE_REFUSED
+        STAGE_AT_OTHER, STAGE_NOT_FURTHER
+    struct stage_request:
+        u32 kind
+        u32 seq
+    struct stage_reply:
+        u32 kind
+        u32 seq
+        i32 value
+
+cdef enum:
+    PLACES = 0xFFFF  # slots, zygotes and parked children have numbers up to this one; what is above is their turn
+    FOR_PARKING = 0x8000  # in the turn of a PARK request: tells it from a slot's
+    TURNS = 0x7FFF
 
 cdef enum ZygoteState:
     ZYGOTE_NONE = 0
     ZYGOTE_STARTING = 1
     ZYGOTE_READY = 2
     ZYGOTE_LEAVING = 3  # its sockets are closed; its processes are still to be reaped
-
-cdef enum ParkedState:
-    PARKED_NONE = 0
-    PARKED_ASKED = 1
-    PARKED_WAITS = 2
 
 cdef struct Zygote:
     u32 state
@@ -35,14 +51,6 @@ cdef struct Zygote:
     u32 leaving  # parked children that were told to leave
     u64 since
     u64 heard  # the last answer, or when there began to be something to answer
-
-cdef struct Parked:
-    u32 state
-    u32 turn
-    u32 zygote
-    i32 pid
-    int pidfd
-    u64 asked_at
 
 cdef struct Handed:  # by slot: a connection that is with a zygote, or on the way to a parked child
     int kept  # its descriptor + 1; 0: none
@@ -70,15 +78,13 @@ cdef class Zygotes:
     cdef u32 pool_count
     cdef Zygote *zygotes
     cdef u32 zygote_count
-    cdef Parked *parked
-    cdef u32 parked_count
-    cdef u32 parked_cursor
     cdef Handed *handed
     cdef u32 outstanding
     cdef u64 due_at
 
     cdef void found(self, u32 index, Target *target, u32 share) noexcept nogil
     cdef bint hand(self, u32 index, int fd, const Peer *peer, u32 slot) noexcept nogil
+    cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef bint send(self, ZygotePool *pool, u32 number, bint parked, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef void happened(self, u32 kind, u32 index) noexcept nogil
     cdef void replies(self, u32 number, bint parked) noexcept nogil
@@ -93,8 +99,9 @@ cdef class Zygotes:
     cdef void close_down(self, u32 number, Recycling why) noexcept nogil
     cdef void ended(self, u32 number) noexcept nogil
     cdef void sweep(self, u32 number) noexcept nogil
-    cdef void parked_ended(self, u32 place) noexcept nogil
-    cdef u32 wanted(self, ZygotePool *pool) noexcept nogil
+    cdef bint not_parked(self, u32 number, u32 place) noexcept nogil
+    cdef int unpark(self, u32 number, u32 seq, i32 pid) noexcept nogil
+    cdef void let_go(self, u32 number) noexcept nogil
     cdef void fill_up(self, u32 number) noexcept nogil
     cdef void shrink(self, u32 number, u64 now) noexcept nogil
     cdef void wake_at(self, u64 moment) noexcept nogil

@@ -1,8 +1,7 @@
 """Zygotes: programs held before main, or at their first use of the socket, and forked for each connection.
 
 Theory. A zygote is the service's program, started with the stage library ahead of it (_stage.c), and a child of this
-process. For a connection it forks, and the fork is a child of this process too. Under spawn = prefork it has forked
-already, and the parked children wait for connections on a socket that they share: the kernel wakes one of them.
+process. For a connection it forks, and the fork is a child of this process too.
 
 A connection that was sent is kept open here until somebody has said that he took it; only then is it his, and only
 then does he touch it. When a zygote or a parked child is lost, its sockets are shut: from that moment nobody can say so
@@ -37,37 +36,16 @@ from fastinetd._servers cimport Servers, wait_for_child, watched_pidfd
 from fastinetd._zygotes cimport *
 
 
-cdef extern from "_stage.h" nogil:
-    enum:
-        STAGE_LIBRARY
-        STAGE_PLACES, STAGE_ROOM
-        STAGE_FORK, STAGE_PARK, STAGE_TAKE, STAGE_LEAVE
-        STAGE_READY, STAGE_TOOK, STAGE_PARKED, STAGE_FAILED, STAGE_REFUSED
-        STAGE_AT_OTHER, STAGE_NOT_FURTHER
-    struct stage_request:
-        u32 kind
-        u32 seq
-    struct stage_reply:
-        u32 kind
-        u32 seq
-        i32 value
-
 cdef extern from "<sys/socket.h>" nogil:
     enum:
         SOCK_STREAM
     int socketpair(int family, int kind, int protocol, int *pair)
 
 cdef enum:
-    PLACES = 0xFFFF  # slots, zygotes and parked children have numbers up to this one; what is above is their turn
-    FOR_PARKING = 0x8000  # in the turn of a PARK request: tells it from a slot's
-    TURNS = 0x7FFF
     AT_ONCE = 64  # answers read in a row
-    BATCH_MOST = 32  # children asked for in a row
-    CALM = 5  # seconds with more children than wanted until some are let go
 
 cdef u64 HUNG_AFTER = 5 * SECOND
 cdef u64 LASTING = 5 * SECOND  # a zygote that lived so long was no failure
-cdef u64 SOON = SECOND // 10
 
 
 cdef void close_both(int *pair) noexcept nogil:
@@ -80,17 +58,15 @@ cdef void close_both(int *pair) noexcept nogil:
 cdef class Zygotes:
     """The zygotes of one acceptor."""
 
-    def __init__(self, Servers servers, u32 pool_count, u32 parked_count):
-        """For so many services, with room for so many parked children."""
+    def __init__(self, Servers servers, u32 pool_count):
+        """For so many services."""
         self.servers, self.at = servers, servers.at
         self.b, self.section = servers.b, servers.section
         self.zygote_count = 4 * pool_count
-        self.parked_count = min(parked_count, PLACES)
         self.pools = <ZygotePool *> calloc(pool_count + 1, sizeof(ZygotePool))
         self.zygotes = <Zygote *> calloc(self.zygote_count + 1, sizeof(Zygote))
-        self.parked = <Parked *> calloc(self.parked_count + 1, sizeof(Parked))
         self.handed = <Handed *> calloc(self.b.slot_count if pool_count else 1, sizeof(Handed))
-        if self.pools == NULL or self.zygotes == NULL or self.parked == NULL or self.handed == NULL:
+        if self.pools == NULL or self.zygotes == NULL or self.handed == NULL:
             raise MemoryError
         self.due_at = NEVER
 
@@ -104,7 +80,6 @@ cdef class Zygotes:
     def __dealloc__(self):
         free(self.pools)
         free(self.zygotes)
-        free(self.parked)
         free(self.handed)
 
     cdef void wake_at(self, u64 moment) noexcept nogil:
@@ -117,33 +92,20 @@ cdef class Zygotes:
     cdef bint hand(self, u32 index, int fd, const Peer *peer, u32 slot) noexcept nogil:
         """Give an admitted client to the pool, which then takes `fd` and `slot`; False: it cannot serve it."""
         cdef ZygotePool *pool = &self.pools[index]
-        cdef Zygote *z
         cdef u32 number = pool.zygote
         cdef u64 now = self.b.slots[slot].started
-        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
-        cdef bint hit
         if number == NOBODY or self.zygotes[number].state != ZYGOTE_READY:
             return False
         if files_changed(&pool.life, now):
             self.close_down(number, CHANGED)
             return False
-        z = &self.zygotes[number]
-        if pool.life.target.pool.kind != PREFORK:
-            hit = self.send(pool, number, False, fd, peer, slot)
-            counters.pool_hits += hit
-            return hit
-        pool.arrivals += 1
-        if now - pool.window > SOON:
-            pool.rate = (3 * pool.rate + pool.arrivals * 1e9 / (now - pool.window)) / 4
-            pool.arrivals, pool.window = 0, now
-        hit = z.free > 0 and self.send(pool, number, True, fd, peer, slot)
-        if hit:
-            counters.pool_hits += 1
-        else:
-            pool.boost = min(2 * pool.boost + 1, <u32> BATCH_MOST)
-            hit = self.send(pool, number, False, fd, peer, slot)
-            counters.pool_misses += hit
-        self.fill_up(number)
+        return self.pass_on(number, fd, peer, slot)
+
+    cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil:
+        """Send a connection where it is served soonest."""
+        cdef ZygotePool *pool = &self.pools[self.zygotes[number].pool]
+        cdef bint hit = self.send(pool, number, False, fd, peer, slot)
+        counters_of(self.b, self.section, pool.life.target.row).pool_hits += hit
         return hit
 
     cdef bint send(self, ZygotePool *pool, u32 number, bint parked, int fd, const Peer *peer, u32 slot) noexcept nogil:
@@ -192,16 +154,14 @@ cdef class Zygotes:
     # ---- what they say ----
 
     cdef void happened(self, u32 kind, u32 index) noexcept nogil:
-        """An event of a zygote or parked child; `index` is its number, and its turn above."""
+        """An event of a zygote; `index` is its number, and its turn above."""
         cdef u32 number = index & PLACES
-        if kind == ON_PARKED:
-            if self.parked[number].state == PARKED_WAITS and (self.parked[number].turn & TURNS) == index >> 16:
-                self.parked_ended(number)
-        elif self.zygotes[number].state != ZYGOTE_NONE and (self.zygotes[number].turn & TURNS) == index >> 16:
-            if kind == ON_ZYGOTE:
-                self.ended(number)
-            elif self.zygotes[number].state != ZYGOTE_LEAVING:
-                self.replies(number, kind == ON_HAND_REPLY)
+        if self.zygotes[number].state == ZYGOTE_NONE or (self.zygotes[number].turn & TURNS) != index >> 16:
+            return
+        if kind == ON_ZYGOTE:
+            self.ended(number)
+        elif self.zygotes[number].state != ZYGOTE_LEAVING:
+            self.replies(number, kind == ON_HAND_REPLY)
 
     cdef void replies(self, u32 number, bint parked) noexcept nogil:
         """Read what the zygote and its forks have to say."""
@@ -267,22 +227,18 @@ cdef class Zygotes:
         return True
 
     cdef bint took(self, u32 number, bint parked, u32 seq, i32 value, i32 pid) noexcept nogil:
-        """A child has taken a connection: it is the slot's server now. A parked one says its own number in `value`."""
+        """A child has taken a connection: it is the slot's server now. `value` is what a parked one was parked as."""
         cdef Zygote *z = &self.zygotes[number]
         cdef u32 slot = seq & PLACES
-        cdef u32 place = <u32> value & PLACES
         cdef Handed *h = &self.handed[slot]
-        cdef Parked *p = NULL
+        cdef int pidfd = -1
         if slot >= self.b.slot_count or not h.kept or h.zygote != number or h.turn != seq >> 16 or h.parked != parked:
             return False
         if parked:
-            p = &self.parked[place]
-            if place >= self.parked_count or p.state != PARKED_WAITS or p.pid != pid or p.zygote != number:
+            pidfd = self.unpark(number, <u32> value, pid)
+            if pidfd < 0:
                 return False
             z.handed -= 1
-            z.parked -= 1
-            counters_of(self.b, self.section, self.pools[z.pool].life.target.row).pool[<int> IDLE] -= 1
-            p.state = PARKED_NONE
         elif not own_child(pid):
             return False
         else:
@@ -290,7 +246,7 @@ cdef class Zygotes:
         self.b.slots[slot].pid = pid
         started(self.b, self.section, self.pools[z.pool].life.target, slot, True)
         if parked:
-            self.servers.take_over(slot, p.pidfd)
+            self.servers.take_over(slot, pidfd)
         else:
             self.servers.watch(slot)
         close(h.kept - 1)
@@ -303,12 +259,7 @@ cdef class Zygotes:
         cdef Zygote *z = &self.zygotes[number]
         cdef u32 place = seq & PLACES
         if seq >> 16 & FOR_PARKING:
-            if place >= self.parked_count or self.parked[place].state != PARKED_ASKED or self.parked[place].zygote != number:
-                return False
-            self.parked[place].state = PARKED_NONE
-            z.parking -= 1
-            self.wake_at(z.heard + SOON)  # shrink fills up again
-            return True
+            return self.not_parked(number, place)
         if place >= self.b.slot_count or not self.handed[place].kept or self.handed[place].zygote != number:
             return False
         if self.handed[place].turn != seq >> 16 or self.handed[place].parked:
@@ -329,7 +280,7 @@ cdef class Zygotes:
                 z = &self.zygotes[number]
                 break
         if z == NULL:  # those before are not reaped yet
-            pool.life.start_at = now + SOON
+            pool.life.start_at = now + SECOND // 10
             return
         z.turn += 1
         z.pool = index
@@ -403,11 +354,7 @@ cdef class Zygotes:
         self.at.forget(z.hand)
         if z.pid:
             kill(z.pid, SIGKILL)
-        for i in range(self.parked_count):
-            if self.parked[i].zygote == number and self.parked[i].state == PARKED_ASKED:
-                self.parked[i].state = PARKED_NONE
-            elif self.parked[i].zygote == number and self.parked[i].state == PARKED_WAITS:
-                kill(self.parked[i].pid, SIGKILL)
+        self.let_go(number)
         if z.asked or z.handed:
             for i in range(slots_high(self.b)):
                 if self.handed[i].kept and self.handed[i].zygote == number:
@@ -422,7 +369,7 @@ cdef class Zygotes:
         cdef u64 now = now_monotonic()
         cdef int error = wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG)
         if error == EINTR or (error == 0 and info.si_pid == 0):
-            self.wake_at(now + SOON)  # somebody traces it
+            self.wake_at(now + SECOND // 10)  # somebody traces it
             return
         self.at.forget(z.pidfd)
         z.pidfd = -1
@@ -452,7 +399,7 @@ cdef class Zygotes:
         cdef int error
         if z.pid and z.pidfd < 0:  # it could not be watched
             if wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG) == 0 and info.si_pid == 0:
-                self.wake_at(now_monotonic() + SOON)
+                self.wake_at(now_monotonic() + SECOND // 10)
                 return
             z.pid = 0
         if z.pid or z.parked:
@@ -463,128 +410,31 @@ cdef class Zygotes:
                 z.state = ZYGOTE_NONE
                 return
             if error == 0 and info.si_pid == 0:
-                self.wake_at(now_monotonic() + SOON)
+                self.wake_at(now_monotonic() + SECOND // 10)
                 return
 
-    # ---- parked children ----
+    # ---- for the subclass: parked children ----
 
     cdef bint is_parked(self, u32 number, u32 seq, i32 pid) noexcept nogil:
-        cdef Zygote *z = &self.zygotes[number]
-        cdef ZygotePool *pool = &self.pools[z.pool]
-        cdef u32 place = seq & PLACES
-        cdef Parked *p = &self.parked[place]
-        if place >= self.parked_count or p.state != PARKED_ASKED or p.zygote != number:
-            return False
-        if seq >> 16 != (FOR_PARKING | (p.turn & TURNS)) or not own_child(pid):
-            return False
-        z.parking -= 1
-        p.pidfd = watched_pidfd(pid)
-        if p.pidfd < 0 or self.at.watch(p.pidfd, ON_PARKED, place | (p.turn & TURNS) << 16, EPOLLIN) < 0:
-            if p.pidfd >= 0:
-                close(p.pidfd)
-            p.state = PARKED_NONE
-            end_child(pid)
-            return True
-        p.state, p.pid = PARKED_WAITS, pid
-        pool.ready = (3 * pool.ready + (z.heard - p.asked_at) / 1e9) / 4
-        z.parked += 1
-        z.free += 1
-        counters_of(self.b, self.section, pool.life.target.row).pool[<int> IDLE] += 1
-        if z.state == ZYGOTE_LEAVING:
-            kill(pid, SIGKILL)
-        return True
+        """A child says that it waits for its connection; False if it makes no sense."""
+        return False
 
-    cdef void parked_ended(self, u32 place) noexcept nogil:
-        """A parked child's pidfd says that it has ended: told to leave, killed, or with a connection in its hands."""
-        cdef Parked *p = &self.parked[place]
-        cdef u32 number = p.zygote
-        cdef Zygote *z = &self.zygotes[number]
-        cdef Counters *counters = counters_of(self.b, self.section, self.pools[z.pool].life.target.row)
-        cdef siginfo_t info
-        cdef int error
-        if z.state != ZYGOTE_LEAVING:
-            self.replies(number, True)  # it may have taken a connection, served it and ended
-        if p.state != PARKED_WAITS:
-            return
-        error = wait_for_child(P_PID, p.pid, &info, NULL, WEXITED | WNOHANG)
-        if error == EINTR or (error == 0 and info.si_pid == 0):
-            return
-        self.at.forget(p.pidfd)
-        p.state = PARKED_NONE
-        z.parked -= 1
-        counters.pool[<int> IDLE] -= 1
-        if z.state == ZYGOTE_LEAVING:
-            self.sweep(number)
-        elif z.leaving and info.si_code == CLD_EXITED and info.si_status == 0:
-            z.leaving -= 1
-        elif z.handed or z.leaving:
-            self.close_down(number, DIED)  # one of the connections on the way may have been lost with it
-        else:
-            z.free -= 1
-            counters.recycled[<int> DIED] += 1
-            self.fill_up(number)
+    cdef bint not_parked(self, u32 number, u32 place) noexcept nogil:
+        """The zygote could not fork such a child."""
+        return False
 
-    cdef u32 wanted(self, ZygotePool *pool) noexcept nogil:
-        """How many children shall be parked: enough for those who come while one is made ready, twice over."""
-        cdef u32 count = <u32> (2 * pool.rate * pool.ready + 0.5)
-        count = max(count, pool.life.least) + pool.boost
-        return min(count, pool.life.most)
+    cdef int unpark(self, u32 number, u32 seq, i32 pid) noexcept nogil:
+        """A parked child has taken a connection: give up its pidfd, which is in the epoll set. -1: there is none such."""
+        return -1
+
+    cdef void let_go(self, u32 number) noexcept nogil:
+        """End the zygote's parked children."""
 
     cdef void fill_up(self, u32 number) noexcept nogil:
-        """Ask for as many children as are missing."""
-        cdef Zygote *z = &self.zygotes[number]
-        cdef ZygotePool *pool = &self.pools[z.pool]
-        cdef stage_request request
-        cdef u32 target, place, tried = 0
-        cdef Parked *p
-        if pool.life.target.pool.kind != PREFORK or z.state != ZYGOTE_READY:
-            return
-        target = self.wanted(pool)
-        while z.free + z.parking < target and z.parking < BATCH_MOST and tried < self.parked_count:
-            tried += 1
-            place = self.parked_cursor
-            self.parked_cursor = 0 if place + 1 == self.parked_count else place + 1
-            p = &self.parked[place]
-            if p.state != PARKED_NONE:
-                continue
-            p.turn += 1
-            request.kind, request.seq = STAGE_PARK, place | (FOR_PARKING | (p.turn & TURNS)) << 16
-            if send_message(z.control, &request, sizeof(request), -1) != 0:
-                break
-            p.state, p.zygote, p.asked_at = PARKED_ASKED, number, now_monotonic()
-            z.parking += 1
-        if z.free > pool.life.least or pool.boost or z.free + z.parking < target:
-            self.wake_at(now_monotonic() + SECOND)
+        """Have as many of them as are wanted."""
 
     cdef void shrink(self, u32 number, u64 now) noexcept nogil:
-        """Once a second while there is something to forget: let children go that are too many for a while."""
-        cdef Zygote *z = &self.zygotes[number]
-        cdef ZygotePool *pool = &self.pools[z.pool]
-        cdef stage_request request
-        cdef u32 excess
-        if now - pool.tended < SECOND:
-            self.wake_at(pool.tended + SECOND)
-            return
-        pool.tended = now
-        if now - pool.window > SECOND:
-            pool.rate = (pool.rate + pool.arrivals * 1e9 / (now - pool.window)) / 2
-            pool.arrivals, pool.window = 0, now
-        pool.boost //= 2
-        if z.free > self.wanted(pool):
-            pool.surplus += 1
-            if pool.surplus >= CALM:
-                excess = (z.free - self.wanted(pool) + 1) // 2
-                request.kind, request.seq = STAGE_LEAVE, 0
-                while excess and send_message(z.hand, &request, sizeof(request), -1) == 0:
-                    excess -= 1
-                    z.free -= 1
-                    z.leaving += 1
-                    counters_of(self.b, self.section, pool.life.target.row).recycled[<int> SPARE] += 1
-        else:
-            pool.surplus = 0
-        self.fill_up(number)
-        if z.free > pool.life.least or pool.boost:
-            self.wake_at(now + SECOND)
+        """Once a second while there is something to forget: let some of them go that have been too many for a while."""
 
     # ---- time ----
 
@@ -617,7 +467,7 @@ cdef class Zygotes:
                 self.too_slow(pool.zygote, now)
             elif z.asked or z.handed:
                 self.hung(pool.zygote, now)
-            if pool.zygote != NOBODY and z.state == ZYGOTE_READY and pool.life.target.pool.kind == PREFORK:
+            if pool.zygote != NOBODY and z.state == ZYGOTE_READY:
                 self.shrink(pool.zygote, now)
 
     cdef void too_slow(self, u32 number, u64 now) noexcept nogil:

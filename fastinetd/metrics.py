@@ -45,11 +45,10 @@ from fastinetd._board import (
     Board,
     CountersTuple,
     Method,
-    PoolState,
-    Recycling,
     Status,
     Verdict,
 )
+from fastinetd._pools import PoolState, Recycling
 from fastinetd.http import Answer, accepts_gzip
 
 REASONS = tuple((v.name.lower(), v.value) for v in Verdict if v not in (Verdict.ADMIT, Verdict.ASK))
@@ -174,7 +173,7 @@ METRICS = (
     Entry("fastinetd_pool_processes", "gauge", ("service", "state"),
           "Processes of the service's pool: zygotes, those that are starting, those that wait for a connection (parked "
           "children and idle workers) and busy workers.",
-          lambda r: [((state,), r.counters.pool[place]) for place, state in enumerate(POOL_STATES)] if r.pooled else []),
+          lambda r: [((name,), r.counters.pool[place]) for place, name in enumerate(POOL_STATES)] if r.pooled else []),
     Entry("fastinetd_pool_hits_total", "counter", ("service",),
           "Connections that the service's pool served as it should: by the zygote, a parked child or a worker.",
           lambda r: [((), r.counters.pool_hits)] if r.pooled else []),

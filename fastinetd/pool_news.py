@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastinetd._board import PoolNews, RecordTuple
+from fastinetd._board import RecordTuple
+from fastinetd._pools import PoolNews
 from fastinetd.log_lines import Level, error_text
 
 BY_EXEC = "its connections are served by exec"
@@ -16,11 +17,11 @@ UNHOLDABLE = {
 """Why a zygote refused to be one, by enum stage_refusal of _stage.h."""
 
 X86_64_CALLS = {
-    9: "mmap of shared memory", 26: "msync", 30: "shmat", 32: "dup", 33: "dup2", 34: "pause", 37: "alarm", 38: "setitimer",
-    56: "clone", 57: "fork", 58: "vfork", 59: "execve", 72: "fcntl", 73: "flock", 130: "rt_sigsuspend", 157: "prctl",
-    213: "epoll_create", 222: "timer_create", 253: "inotify_init", 257: "openat", 282: "signalfd", 283: "timerfd_create",
-    284: "eventfd", 289: "signalfd4", 290: "eventfd2", 291: "epoll_create1", 292: "dup3", 294: "inotify_init1",
-    317: "seccomp", 322: "execveat", 425: "io_uring_setup", 435: "clone3",
+    9: "mmap of shared memory", 26: "msync", 30: "shmat", 32: "dup", 33: "dup2", 34: "pause", 37: "alarm",
+    38: "setitimer", 56: "clone", 57: "fork", 58: "vfork", 59: "execve", 72: "fcntl", 73: "flock", 130: "rt_sigsuspend",
+    157: "prctl", 213: "epoll_create", 222: "timer_create", 253: "inotify_init", 257: "openat", 282: "signalfd",
+    283: "timerfd_create", 284: "eventfd", 289: "signalfd4", 290: "eventfd2", 291: "epoll_create1", 292: "dup3",
+    294: "inotify_init1", 317: "seccomp", 322: "execveat", 425: "io_uring_setup", 435: "clone3",
 }  # fmt: skip
 """Names of the system calls (of x86-64, the only machine with snapshot = first_io) that hold a program early."""
 
@@ -37,18 +38,19 @@ def _news(news: PoolNews, value: int) -> tuple[Level, str]:
             return Level.ERROR, f"its pool cannot start a process: {error_text(value)}; {AGAIN}"
         case PoolNews.DIED_EARLY:
             how = f"by signal {-value}" if value < 0 else f"with status {value}"
-            return Level.ERROR, (f"a process of its pool ended {how} before it was ready: the program cannot be held or is "
-                                 f"no worker; {BY_EXEC}; use spawn = exec for it, or see docs/pools.md")
+            return Level.ERROR, (f"a process of its pool ended {how} before it was ready: the program cannot be held or "
+                                 f"is no worker; {BY_EXEC}; use spawn = exec for it, or see docs/pools.md")
         case PoolNews.TOO_SLOW:
-            return Level.ERROR, (f"a process of its pool was not ready after {value} seconds; {BY_EXEC}; with snapshot = "
-                                 "first_io the program must come to use its connection, a worker must say that it is ready")
+            return Level.ERROR, (f"a process of its pool was not ready after {value} seconds; {BY_EXEC}; with snapshot "
+                                 "= first_io the program must come to use its connection, a worker must say that it "
+                                 "is ready")
         case PoolNews.UNHOLDABLE:
             why = UNHOLDABLE.get(value, "cannot be held")
             return Level.ERROR, f"its program {why}; {BY_EXEC}; use spawn = exec or worker for it"
         case PoolNews.HELD_EARLY:
             call = X86_64_CALLS.get(value, f"system call {value}")
-            return Level.INFO, (f"its program is held at {call}, before its first use of the connection: a fork would not "
-                                "copy what it does there (docs/pools.md)")
+            return Level.INFO, (f"its program is held at {call}, before its first use of the connection: a fork would "
+                                "not copy what it does there (docs/pools.md)")
         case PoolNews.HELD_AT_MAIN:
             return Level.WARNING, ("snapshot = first_io cannot be had on this kernel or processor: its program is held "
                                    "before main instead")

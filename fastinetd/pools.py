@@ -44,8 +44,11 @@ class PoolPlan:
 
 
 METHODS = {
-    "exec": ("exec",), "worker": ("exec", "worker"), "zygote": ("exec", "zygote"), "prefork": ("exec", "zygote", "prefork"),
-}  # fmt: skip
+    "exec": ("exec",),
+    "worker": ("exec", "worker"),
+    "zygote": ("exec", "zygote"),
+    "prefork": ("exec", "zygote", "prefork"),
+}
 """How connections may come to their servers, by the kind of pool: exec is always there to fall back on."""
 
 
@@ -109,7 +112,7 @@ def _unsuited(service: Service, start: Start, surroundings: Surroundings) -> _Re
     if library() < 0:
         return _Refusal("this machine has no library that holds programs", "write `spawn = exec` here")
     if not os.fstat(library()).st_mode & stat.S_IROTH:
-        return _Refusal("the library that holds programs may not be read by all", "chmod a+r the file _stage*.so of fastinetd")
+        return _Refusal("the library that holds programs may not be read by all", "chmod a+r fastinetd's _stage*.so")
     return None
 
 

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
+from collections.abc import Sequence
 
 from setproctitle import setproctitle
 
 from fastinetd._board import Board
 from fastinetd.loop import Loop, Timer
-from fastinetd.rows import Rows
+from fastinetd.metrics import ServiceInfo
+from fastinetd.plan import Mode
+from fastinetd.pools import methods_of
+from fastinetd.rows import Installed, Rows
 
 TITLE_EVERY = 0.5
 """Seconds between two titles at the least."""
+
+
+def info_of(installed: Installed, sockets: Sequence[socket.socket]) -> ServiceInfo:
+    """What the monitor must know of a service that listens on these sockets (borrowed)."""
+    stream = installed.planned.service.socket_type == "stream"
+    inodes = tuple(os.fstat(sock.fileno()).st_ino for sock in sockets) if stream else ()
+    methods = () if installed.planned.mode is Mode.BUILTIN else methods_of(installed.planned.pool)
+    return ServiceInfo(installed.row, installed.planned.id, stream, methods, inodes)
 
 
 class Status:

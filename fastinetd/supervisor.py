@@ -32,11 +32,10 @@ from fastinetd.journal import Journal, JournalEntry
 from fastinetd.listeners import Listeners
 from fastinetd.loop import Loop
 from fastinetd.messages import Messages
-from fastinetd.metrics import ServiceInfo
 from fastinetd.notify import Notifier
 from fastinetd.parting import Parting
 from fastinetd.plan import Mode, Plan, forget_lookups, make_plan
-from fastinetd.pools import holds, methods_of
+from fastinetd.pools import holds
 from fastinetd.questions import Questions
 from fastinetd.records import Records
 from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, parent_of, prctl
@@ -45,7 +44,7 @@ from fastinetd.sockets import BACKLOG, lift
 from fastinetd.stage import library
 from fastinetd.starts import Surroundings
 from fastinetd.state import dump_state
-from fastinetd.status import Status
+from fastinetd.status import Status, info_of
 from fastinetd.wait import WaitServices
 
 SLOTS = 65536
@@ -318,18 +317,12 @@ class Supervisor:
                 installed.row: installed.planned.access for installed in self.rows if installed.planned.access.asks
             },
             asks_itself=any(installed.planned.access.asks for installed in self.rows.of_mode(Mode.WAIT)),
-            services=[self._info(installed) for installed in self.rows],
+            services=[info_of(installed, self._sockets(installed)) for installed in self.rows],
             library=library() if any(holds(installed.planned.pool) for installed in self.rows) else -1,
             metrics=self.options.metrics.fileno() if self.options.metrics is not None else None,
             reader=self.reader,
             version=__version__,
         )
-
-    def _info(self, installed: Installed) -> ServiceInfo:
-        stream = installed.planned.service.socket_type == "stream"
-        inodes = tuple(os.fstat(sock.fileno()).st_ino for sock in self._sockets(installed)) if stream else ()
-        methods = () if installed.planned.mode is Mode.BUILTIN else methods_of(installed.planned.pool)
-        return ServiceInfo(installed.row, installed.planned.id, stream, methods, inodes)
 
     def _sockets(self, installed: Installed) -> list[socket.socket]:
         return [sock for endpoint in installed.planned.endpoints for sock in self.listeners.of(endpoint)]

@@ -1,8 +1,8 @@
 """Who has the connections that a dead acceptor had given to its pools, and of which it heard no more.
 
-Theory. Whoever takes such a connection says so to the acceptor before he touches it, and ends if he cannot. So when the
-acceptor is dead either nobody has it, or a child of the acceptor's that is the supervisor's now; which, the kernel knows
-(proc_pid_fd(5)): its inode is written in the slot.
+Theory. Whoever takes such a connection says so to the acceptor before he touches it, and ends if he cannot. So when
+the acceptor is dead either nobody has it, or a child of the acceptor's that is the supervisor's now; which, the kernel
+knows (proc_pid_fd(5)): its inode is written in the slot.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def children() -> list[int]:
 def _sockets(pid: int) -> Iterator[int]:
     """The inodes of a process's sockets."""
     with suppress(OSError):
-        for name in os.listdir(f"/proc/{pid}/fd"):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
-                target = os.readlink(f"/proc/{pid}/fd/{name}")
+                target = str(descriptor.readlink())
                 if target.startswith("socket:["):
                     yield int(target[len("socket:[") : -1])
 

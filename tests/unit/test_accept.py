@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd._accept import Acceptor
-from fastinetd._board import Board, Field, RecordKind, SlotState, Verdict
+from fastinetd._board import Board, Field, Method, RecordKind, SlotState, Verdict
 from fastinetd._program import Program, Ranges
 from support.core import HOUR, await_end, open_row, program, reap, running
 from support.proc import wait_for
@@ -97,7 +97,7 @@ def test_each_connection_has_a_server(accepting: Accepting) -> None:
         accepting.retire()
         assert reap(pid) == 0
     counters = accepting.board.counters(accepting.row)
-    assert (counters.accepted, sum(counters.latency), sum(counters.session)) == (10, 10, 10)
+    assert (counters.accepted, sum(counters.latency[Method.EXEC]), sum(counters.session)) == (10, 10, 10)
     records = accepting.board.drain()
     assert sorted(record.kind for record in records) == [RecordKind.START] * 10 + [RecordKind.EXIT] * 10
     assert accepting.board.slots_in_use() == []

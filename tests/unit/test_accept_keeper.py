@@ -13,7 +13,7 @@ import pytest
 
 from fastinetd._accept import Keeper, probe, spawn
 from fastinetd._admit import Accounts
-from fastinetd._board import ERRNO_NAMES, Board, Field, RecordKind, SlotState, SlotTuple, Status, Verdict
+from fastinetd._board import ERRNO_NAMES, Board, Field, Method, RecordKind, SlotState, SlotTuple, Status, Verdict
 from fastinetd._program import Program
 from support.core import await_end, end, fork, has_children, open_row, program, reap
 
@@ -73,8 +73,8 @@ def test_from_start_to_end(board: Board, keeper: Keeper, null: int, posix_spawn:
     assert (begin.kind, begin.pid, begin.address, begin.port) == (RecordKind.START, slot.pid, "127.0.0.1", 4000)
     assert (finish.kind, finish.pid, finish.value, finish.signalled) == (RecordKind.EXIT, slot.pid, 0, False)
     counters = board.counters(row)
-    assert (counters.accepted, sum(counters.latency), sum(counters.session)) == (1, 1, 1)
-    assert counters.latency_sum > 0
+    assert (counters.accepted, sum(counters.latency[Method.EXEC]), sum(counters.session)) == (1, 1, 1)
+    assert counters.latency_sum[Method.EXEC] > 0
     assert counters.exits[Status.SUCCESS] == 1
     reader.close()
     writer.close()
@@ -144,7 +144,7 @@ class TestFailures:
         counters = board.counters(row)
         assert counters.spawn_failures[ERRNO_NAMES.index(errno.errorcode[number])] == 3
         assert sum(counters.spawn_failures) == 3
-        assert sum(counters.latency) == sum(counters.session) == 0
+        assert sum(counters.latency[Method.EXEC]) == sum(counters.session) == 0
         records = board.drain()
         assert [(record.kind, record.value, record.address) for record in records] == [
             (RecordKind.SPAWN_FAILED, number, "127.0.0.1")

@@ -11,7 +11,17 @@ import pytest
 
 from fastinetd._accept import Keeper
 from fastinetd._admit import Accounts
-from fastinetd._board import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS, Board, Field, RecordKind, SlotState, Verdict
+from fastinetd._board import (
+    ERRNO_NAMES,
+    LATENCY_BOUNDS,
+    SESSION_BOUNDS,
+    Board,
+    Field,
+    Method,
+    RecordKind,
+    SlotState,
+    Verdict,
+)
 from support.core import fork, open_row, program, reap
 
 HERE = bytes([127, 0, 0, 1])
@@ -199,10 +209,10 @@ class TestStatus:
 
     def test_counters_begin_at_zero(self, board: Board) -> None:
         counters = board.counters(board.row_claim())
-        assert len(counters.latency) == len(LATENCY_BOUNDS) + 1
+        assert [len(each) for each in counters.latency] == [len(LATENCY_BOUNDS) + 1] * len(Method)
         assert len(counters.session) == len(SESSION_BOUNDS) + 1
         assert len(counters.spawn_failures) == len(ERRNO_NAMES)
-        assert not any(map(sum, (counters.latency, counters.session, counters.rejected, counters.exits)))
+        assert not any(map(sum, (*counters.latency, counters.session, counters.rejected, counters.exits)))
 
 
 class TestReader:

@@ -1,0 +1,219 @@
+"""Children forked ahead of time, parked until a connection comes (spawn = prefork).
+
+Theory. The zygote forks them as it does for a connection, but they wait for theirs on a socket that they share, and the
+kernel wakes one for each. As many are parked as come while one is made ready, twice over, and not fewer than min_spare;
+whenever there was none, more are wanted, twice as many each time (as Apache and PHP-FPM do it); what is too many for
+some seconds is let go by halves. A connection for which there is none goes to the zygote.
+
+When a parked child is lost while connections are on their way to it and its like, it cannot be told whether it had one.
+Then all of them are given up, with their zygote: see _zygotes.pyx for why nothing is lost by that and nothing served
+twice.
+
+Rules of this file are those of _zygotes.pyx.
+"""
+
+from libc.stdlib cimport calloc, free
+
+from fastinetd._board cimport *
+from fastinetd._linux cimport *
+from fastinetd._pools cimport *
+from fastinetd._prefork cimport *
+from fastinetd._program cimport Peer
+from fastinetd._reception cimport *
+from fastinetd._servers cimport Servers, wait_for_child, watched_pidfd
+from fastinetd._zygotes cimport *
+
+
+cdef enum:
+    BATCH_MOST = 32  # children asked for in a row
+    CALM = 5  # seconds with more children than wanted until some are let go
+
+
+cdef class Prefork(Zygotes):
+    """The zygotes of one acceptor, and their parked children."""
+
+    def __init__(self, Servers servers, u32 pool_count, u32 parked_count):
+        """For so many services, with room for so many parked children."""
+        super().__init__(servers, pool_count)
+        self.parked_count = min(parked_count, PLACES)
+        self.parked = <Parked *> calloc(self.parked_count + 1, sizeof(Parked))
+        if self.parked == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.parked)
+
+    cdef void happened(self, u32 kind, u32 index) noexcept nogil:
+        cdef u32 place = index & PLACES
+        if kind != ON_PARKED:
+            Zygotes.happened(self, kind, index)
+        elif self.parked[place].state == PARKED_WAITS and (self.parked[place].turn & TURNS) == index >> 16:
+            self.parked_ended(place)
+
+    cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil:
+        cdef Zygote *z = &self.zygotes[number]
+        cdef ZygotePool *pool = &self.pools[z.pool]
+        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef u64 now = self.b.slots[slot].started
+        cdef bint done
+        if pool.life.target.pool.kind != PREFORK:
+            return Zygotes.pass_on(self, number, fd, peer, slot)
+        pool.arrivals += 1
+        if now - pool.window > SECOND // 10:
+            pool.rate = (3 * pool.rate + pool.arrivals * 1e9 / (now - pool.window)) / 4
+            pool.arrivals, pool.window = 0, now
+        done = z.free > 0 and self.send(pool, number, True, fd, peer, slot)
+        if done:
+            counters.pool_hits += 1
+        else:
+            pool.boost = min(2 * pool.boost + 1, <u32> BATCH_MOST)
+            done = self.send(pool, number, False, fd, peer, slot)
+            counters.pool_misses += done
+        self.fill_up(number)
+        return done
+
+    cdef bint not_parked(self, u32 number, u32 place) noexcept nogil:
+        if place >= self.parked_count or self.parked[place].state != PARKED_ASKED or self.parked[place].zygote != number:
+            return False
+        self.parked[place].state = PARKED_NONE
+        self.zygotes[number].parking -= 1
+        self.wake_at(self.zygotes[number].heard + SECOND // 10)  # then it is tried again
+        return True
+
+    cdef int unpark(self, u32 number, u32 seq, i32 pid) noexcept nogil:
+        cdef u32 place = seq & PLACES
+        cdef Parked *p = &self.parked[place]
+        if place >= self.parked_count or p.state != PARKED_WAITS or p.pid != pid or p.zygote != number:
+            return -1
+        p.state = PARKED_NONE
+        self.zygotes[number].parked -= 1
+        counters_of(self.b, self.section, self.pools[self.zygotes[number].pool].life.target.row).pool[<int> IDLE] -= 1
+        return p.pidfd
+
+    cdef void let_go(self, u32 number) noexcept nogil:
+        cdef u32 i
+        for i in range(self.parked_count):
+            if self.parked[i].zygote == number and self.parked[i].state == PARKED_ASKED:
+                self.parked[i].state = PARKED_NONE
+            elif self.parked[i].zygote == number and self.parked[i].state == PARKED_WAITS:
+                kill(self.parked[i].pid, SIGKILL)
+
+    cdef bint is_parked(self, u32 number, u32 seq, i32 pid) noexcept nogil:
+        cdef Zygote *z = &self.zygotes[number]
+        cdef ZygotePool *pool = &self.pools[z.pool]
+        cdef u32 place = seq & PLACES
+        cdef Parked *p = &self.parked[place]
+        if place >= self.parked_count or p.state != PARKED_ASKED or p.zygote != number:
+            return False
+        if seq >> 16 != (FOR_PARKING | (p.turn & TURNS)) or not own_child(pid):
+            return False
+        z.parking -= 1
+        p.pidfd = watched_pidfd(pid)
+        if p.pidfd < 0 or self.at.watch(p.pidfd, ON_PARKED, place | (p.turn & TURNS) << 16, EPOLLIN) < 0:
+            if p.pidfd >= 0:
+                close(p.pidfd)
+            p.state = PARKED_NONE
+            end_child(pid)
+            return True
+        p.state, p.pid = PARKED_WAITS, pid
+        pool.ready = (3 * pool.ready + (z.heard - p.asked_at) / 1e9) / 4
+        z.parked += 1
+        z.free += 1
+        counters_of(self.b, self.section, pool.life.target.row).pool[<int> IDLE] += 1
+        if z.state == ZYGOTE_LEAVING:
+            kill(pid, SIGKILL)
+        return True
+
+    cdef void parked_ended(self, u32 place) noexcept nogil:
+        """A parked child's pidfd says that it has ended: told to leave, killed, or with a connection in its hands."""
+        cdef Parked *p = &self.parked[place]
+        cdef u32 number = p.zygote
+        cdef Zygote *z = &self.zygotes[number]
+        cdef Counters *counters = counters_of(self.b, self.section, self.pools[z.pool].life.target.row)
+        cdef siginfo_t info
+        cdef int error
+        if z.state != ZYGOTE_LEAVING:
+            self.replies(number, True)  # it may have taken a connection, served it and ended
+        if p.state != PARKED_WAITS:
+            return
+        error = wait_for_child(P_PID, p.pid, &info, NULL, WEXITED | WNOHANG)
+        if error == EINTR or (error == 0 and info.si_pid == 0):
+            return
+        self.at.forget(p.pidfd)
+        p.state = PARKED_NONE
+        z.parked -= 1
+        counters.pool[<int> IDLE] -= 1
+        if z.state == ZYGOTE_LEAVING:
+            self.sweep(number)
+        elif z.leaving and info.si_code == CLD_EXITED and info.si_status == 0:
+            z.leaving -= 1
+        elif z.handed or z.leaving:
+            self.close_down(number, DIED)  # one of the connections on the way may have been lost with it
+        else:
+            z.free -= 1
+            counters.recycled[<int> DIED] += 1
+            self.fill_up(number)
+
+    cdef u32 wanted(self, ZygotePool *pool) noexcept nogil:
+        """How many children shall be parked: enough for those who come while one is made ready, twice over."""
+        cdef u32 count = <u32> (2 * pool.rate * pool.ready + 0.5)
+        count = max(count, pool.life.least) + pool.boost
+        return min(count, pool.life.most)
+
+    cdef void fill_up(self, u32 number) noexcept nogil:
+        """Ask for as many children as are missing."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef ZygotePool *pool = &self.pools[z.pool]
+        cdef stage_request request
+        cdef u32 target, place, tried = 0
+        cdef Parked *p
+        if pool.life.target.pool.kind != PREFORK or z.state != ZYGOTE_READY:
+            return
+        target = self.wanted(pool)
+        while z.free + z.parking < target and z.parking < BATCH_MOST and tried < self.parked_count:
+            tried += 1
+            place = self.parked_cursor
+            self.parked_cursor = 0 if place + 1 == self.parked_count else place + 1
+            p = &self.parked[place]
+            if p.state != PARKED_NONE:
+                continue
+            p.turn += 1
+            request.kind, request.seq = STAGE_PARK, place | (FOR_PARKING | (p.turn & TURNS)) << 16
+            if send_message(z.control, &request, sizeof(request), -1) != 0:
+                break
+            p.state, p.zygote, p.asked_at = PARKED_ASKED, number, now_monotonic()
+            z.parking += 1
+        if z.free > pool.life.least or pool.boost or z.free + z.parking < target:
+            self.wake_at(now_monotonic() + SECOND)
+
+    cdef void shrink(self, u32 number, u64 now) noexcept nogil:
+        """Once a second while there is something to forget: let children go that are too many for a while."""
+        cdef Zygote *z = &self.zygotes[number]
+        cdef ZygotePool *pool = &self.pools[z.pool]
+        cdef stage_request request
+        cdef u32 excess
+        if pool.life.target.pool.kind != PREFORK:
+            return
+        if now - pool.tended < SECOND:
+            self.wake_at(pool.tended + SECOND)
+            return
+        pool.tended = now
+        if now - pool.window > SECOND:
+            pool.rate = (pool.rate + pool.arrivals * 1e9 / (now - pool.window)) / 2
+            pool.arrivals, pool.window = 0, now
+        pool.boost //= 2
+        if z.free > self.wanted(pool):
+            pool.surplus += 1
+            if pool.surplus >= CALM:
+                excess = (z.free - self.wanted(pool) + 1) // 2
+                request.kind, request.seq = STAGE_LEAVE, 0
+                while excess and send_message(z.hand, &request, sizeof(request), -1) == 0:
+                    excess -= 1
+                    z.free -= 1
+                    z.leaving += 1
+                    counters_of(self.b, self.section, pool.life.target.row).recycled[<int> SPARE] += 1
+        else:
+            pool.surplus = 0
+        self.fill_up(number)
+        if z.free > pool.life.least or pool.boost:
+            self.wake_at(now + SECOND)

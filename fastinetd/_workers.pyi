@@ -1,0 +1,9 @@
+"""Workers: processes that take one connection after another."""
+
+from typing_extensions import disjoint_base
+
+from fastinetd._servers import Servers
+
+@disjoint_base
+class Workers:
+    def __init__(self, servers: Servers, pool_count: int, worker_count: int) -> None: ...
