@@ -53,6 +53,13 @@ class PlannedService:
         return self.service.id
 
     @property
+    def share(self) -> int:
+        """Servers of a wait service that share one socket, at the most. One in xinetd, whatever `instances` is; so it
+        stays here for a number that the service merely has from `defaults`, which are written for all services."""
+        number = self.service.instances
+        return 1 if number is None or "instances" in self.service.inherited else max(1, number)
+
+    @property
     def key(self) -> tuple[str, str, tuple[Endpoint, ...]]:
         """Identity across reloads: what keeps its row, its counts and its running servers."""
         return (self.service.id, self.service.protocol, self.endpoints)

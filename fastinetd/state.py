@@ -28,7 +28,7 @@ def gather(supervisor: Supervisor) -> DumpState:
         service = installed.planned.service
         sockets = [sock for endpoint in installed.planned.endpoints for sock in supervisor.listeners.of(endpoint)]
         state = ServiceState.ACTIVE if sockets else ServiceState.NOT_STARTED
-        held = installed.row in supervisor.waiting.pids()  # its server has the socket
+        held = installed.row in supervisor.waiting.held()  # its servers have the socket to themselves
         if held or board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
             state = ServiceState.SUSPENDED
         port = installed.planned.endpoints[0].port or None

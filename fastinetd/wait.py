@@ -1,35 +1,53 @@
-"""Wait services: the server is given the listening or datagram socket itself and keeps it until it exits.
+"""Wait services: servers are given the listening or datagram socket itself and keep it until they exit.
 
-Theory. One machine per socket. IDLE: the socket is watched. Readable: a server is started, and the socket left alone
-(RUNNING) until it exits. Was what woke it still there when it exited soon after its start, the server did not read:
-the next start waits a growing pause (COOLDOWN). A start that failed, or a limit that time will lift, pauses too.
-Nothing in the queue is thrown away, but what a limit or an address rule refuses: that one datagram or client.
+Theory. One machine per socket. It holds up to N servers: N is `instances` where the service itself says 2 or more,
+else 1. Nobody runs and something comes: a server is started, at once. While servers run the queue is theirs; with
+fewer than N of them the machine looks on (SHARED), and what is there has a grace pause to be taken in (GRACE). A queue
+that was empty at any of the looks during that pause has servers enough. One that was not calls for one server more, and
+the next pause grows when the last server started has not helped: what was first then is first still. `called_for` is
+how many servers the queue has called for since it was empty last: when one of those ends and something waits, another
+takes its place at once, which may be one too many and then waits for the next client. With N servers the socket is left
+alone (FULL).
 
-    state      event        next       action
-    IDLE       readable     RUNNING    start a server
-    IDLE       readable     IDLE       refuse one datagram or client
-    IDLE       readable     COOLDOWN   the rate is used up, or the start failed
-    IDLE       readable     ASKING     the sender's name decides: ask the doorman
-    ASKING     answer       as IDLE with readable, or refused
-    RUNNING    server ends  IDLE       watch the socket again
-    RUNNING    server ends  COOLDOWN   it did not read
-    COOLDOWN   pause over   IDLE       watch the socket again
-    any        withdraw     GONE       leave the socket alone for good
+Was what woke a server still there when it ended soon after its start, it did not read: the next start waits a growing
+pause (COOLDOWN). A start that failed, or a limit that time will lift, pauses too. Nothing in the queue is thrown away,
+but what a limit or an address rule refuses: that one datagram or client. Nor is that while servers run, for it is
+theirs to read and may be another's by the time it is taken: then just no further server is started for it.
 
-Rules of this file: the sockets are borrowed and blocking (their mode is shared with the servers), so every call here
-says MSG_DONTWAIT or follows a readiness. A running server outlives a reload; its machine goes on with the new Program.
+    state        event          next       action
+    IDLE         readable       GRACE      start a server; FULL if one is all there may be
+    IDLE         readable       IDLE       refuse one datagram or client
+    IDLE GRACE   start          COOLDOWN   the rate is used up, the start failed, or all N run on other sockets
+    IDLE SHARED  woken in vain  COOLDOWN   again and again, and nothing was there
+    IDLE GRACE   start          ASKING     the sender's name decides: ask the doorman
+    ASKING       answer         as a start from IDLE, or refused; GRACE: no server for it; as WATCHED if it is taken
+    SHARED       readable       GRACE      see whether the servers take it
+    GRACE        look           SHARED     the queue is empty
+    GRACE        look           GRACE      not yet over; or over: start one server more
+    GRACE        look           FULL       over: start the last server
+    any but GONE server ends    GRACE      something waits, others run: another server in its place, at once
+    any but GONE server ends    WATCHED    the queue is empty, or nobody is left
+    any but GONE server ends    COOLDOWN   it did not read
+    COOLDOWN     pause over     WATCHED
+    any          N changes      WATCHED    only from SHARED, GRACE and FULL
+    any          withdraw       GONE       leave the socket alone for good
+
+    WATCHED is IDLE without servers, SHARED with fewer than N, FULL with N or, after a reload, more. Two ends change
+    nothing but the number: while ASKING, and an end without having read while in COOLDOWN.
+
+Rules of this file: the state alone says whether the socket is watched and whether a timer runs; `_go` sees to both.
+Sockets are borrowed and blocking; their mode is the servers' as well, so it is not touched while any runs. Running
+servers outlive a reload; their machine goes on with the new Program.
 """
 
 from __future__ import annotations
 
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from enum import Enum
-from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 from fastinetd._accept import Keeper
 from fastinetd._board import Board, Verdict
@@ -37,6 +55,7 @@ from fastinetd.children import Children
 from fastinetd.loop import Loop, Timer
 from fastinetd.policy.limits import BackOff
 from fastinetd.questions import Questions
+from fastinetd.queue_head import Head, Peer, clear_errors, first_sender, head, hung_up, take_one
 from fastinetd.rows import Installed
 
 SOON = 1.0
@@ -48,28 +67,43 @@ TOLD_FROM = 1.0
 IN_VAIN = 8
 """Wake-ups without a datagram after which the socket is left alone for a moment."""
 
-PEEK = 2048  # bytes of a datagram that tell it from the next
-SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python has no name for it
-TIMESPEC = 16  # bytes
+LOOKS = 4
+"""Looks at the queue in one grace pause: between them servers may have emptied it and clients filled it again."""
+
+ELSEWHERE = 0.5
+"""Seconds until the next attempt when the service's servers all run on its other sockets."""
 
 
 class State(Enum):
     IDLE = "idle"
     ASKING = "asking"
-    RUNNING = "running"
+    GRACE = "grace"
+    SHARED = "shared"
+    FULL = "full"
     COOLDOWN = "cooldown"
     GONE = "gone"
 
 
+WATCHING = frozenset({State.IDLE, State.SHARED})
+WATCHED = frozenset({State.IDLE, State.SHARED, State.FULL})
+"""Where a machine settles that has nothing to wait for but its socket and its servers."""
+
 TRANSITIONS = frozenset({
-    (State.IDLE, State.RUNNING), (State.IDLE, State.COOLDOWN), (State.IDLE, State.ASKING),
-    (State.ASKING, State.RUNNING), (State.ASKING, State.COOLDOWN), (State.ASKING, State.IDLE),
-    (State.RUNNING, State.IDLE), (State.RUNNING, State.COOLDOWN), (State.COOLDOWN, State.IDLE),
+    *((State.IDLE, state) for state in (State.ASKING, State.GRACE, State.FULL, State.COOLDOWN)),
+    *((State.ASKING, state) for state in (*WATCHED, State.GRACE, State.COOLDOWN)),
+    *((State.GRACE, state) for state in (*WATCHED, State.ASKING, State.GRACE, State.COOLDOWN)),
+    *((State.SHARED, state) for state in (State.IDLE, State.GRACE, State.FULL, State.COOLDOWN)),
+    *((State.FULL, state) for state in (State.IDLE, State.SHARED, State.GRACE, State.COOLDOWN)),
+    *((State.COOLDOWN, state) for state in (*WATCHED, State.GRACE)),
     *((state, State.GONE) for state in State),
 })  # fmt: skip
 
-Peer = tuple[bytes, int]
-"""Address of 4 or 16 bytes (b"" when unknown) and port."""
+
+class Server(NamedTuple):
+    """A running server: when it was started, and what was first in the queue then."""
+
+    started: float
+    sign: Head | None
 
 
 class WaitSocket:
@@ -81,39 +115,87 @@ class WaitSocket:
         self.installed = installed
         self.sock = sock
         self.state = State.IDLE
-        self.pid = 0
+        self.servers: dict[int, Server] = {}  # by pid
         self._board = board
         self._loop = loop
         self._keeper = keeper
         self._children = children
         self._questions = questions
         # A stream's queue may be as long as before although its server took clients, so it is not held up for long.
-        self._back_off = BackOff() if sock.type == socket.SOCK_DGRAM else BackOff(ceiling=0.2)
+        self._dgram = sock.type == socket.SOCK_DGRAM
+        ceiling = 30.0 if self._dgram else 0.2
+        self._back_off = BackOff(ceiling=ceiling)
+        self._grace = BackOff(ceiling=ceiling)
+        self._grace.failed(0.0)  # its pause is the grace pause
         self._spoilt = spoilt
         self._warn = warn
         self._in_vain = 0  # wake-ups in a row without a datagram
         self._timer: Timer | None = None
-        self._started = 0.0
-        self._sign: object = None  # what was first in the queue when the server was started
-        loop.watch(sock.fileno(), self._readable)
+        self._watched = False
+        self._sign: Head | None = None  # what was first at the last start
+        self._asked: Head | None = None  # and at the last question
+        self._standing: float | None = None  # since when the queue was not seen empty, or called for the last server
+        self._called_for = 1
+        self._prepare()
+        self._watch()
+
+    def use(self, installed: Installed) -> None:
+        """After a reload: the service as it is now. More servers may run than there may be; they are left alone."""
+        self.installed = installed
+        self._prepare()
+        if self.state in (State.SHARED, State.FULL) or (self.state is State.GRACE and self._full()):
+            self._settle()
 
     def withdraw(self) -> None:
-        """The service is gone: leave the socket alone. A running server keeps its own descriptor of it."""
-        if self.state is State.IDLE:
-            self._loop.unwatch(self.sock.fileno())
-        if self._timer is not None:
-            self._timer.cancel()
+        """The service is gone: leave the socket alone. Running servers keep their own descriptors of it."""
         self._go(State.GONE)
 
-    def _go(self, state: State) -> None:
+    # ---- the state, and what goes with it ----
+
+    def _go(self, state: State, pause: float = 0.0, then: Callable[[], None] | None = None) -> None:
+        """Take a state; `then` is called when it has lasted `pause` seconds."""
         if (self.state, state) not in TRANSITIONS:
             raise AssertionError(f"wait socket: {self.state.value} -> {state.value}")
         self.state = state
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.later(pause, then) if then is not None else None
+        self._watch()
+
+    def _watch(self) -> None:
+        wanted = self.state in WATCHING
+        if wanted and not self._watched:
+            self._loop.watch(self.sock.fileno(), self._readable)
+        elif self._watched and not wanted:
+            self._loop.unwatch(self.sock.fileno())
+        self._watched = wanted
+
+    def _full(self) -> bool:
+        return len(self.servers) >= self.installed.planned.share
+
+    def _settle(self) -> None:
+        """Wait for the socket, or for a server's end."""
+        state = State.FULL if self._full() else State.SHARED if self.servers else State.IDLE
+        if state is not self.state:
+            self._go(state)
+
+    def _cool(self, seconds: float) -> None:
+        self._enough()
+        self._go(State.COOLDOWN, seconds, self._settle)
+
+    def _linger(self, pause: float) -> None:
+        self._go(State.GRACE, pause, self._look)
+
+    # ---- what happens ----
 
     def _readable(self, events: int) -> None:
-        dgram = self.sock.type == socket.SOCK_DGRAM
-        peer = self._first_sender() if dgram else (b"", 0)
-        if peer is None or (not dgram and events & select.EPOLLHUP):
+        broken = not self._dgram and events & select.EPOLLHUP
+        if self.state is State.SHARED and events & select.EPOLLIN and not broken:
+            self._in_vain = 0
+            self._linger(self._grace.pause / LOOKS)
+            return
+        peer = first_sender(self.sock) if self._dgram else (b"", 0)
+        if peer is None or broken or self.state is State.SHARED:
             self._nothing_there(events)
             return
         self._in_vain = 0
@@ -125,22 +207,74 @@ class WaitSocket:
             self._spoilt(self.sock)
             return
         if events & select.EPOLLERR:
-            with suppress(OSError):
-                while True:
-                    self.sock.recvmsg(1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
-            self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            clear_errors(self.sock)
         self._in_vain += 1
         if self._in_vain > IN_VAIN:
             self._cool(0.1)
 
+    def _look(self) -> None:
+        """A moment of the grace pause is over."""
+        peer = first_sender(self.sock) if self._dgram else (b"", 0)
+        if peer is None or self._head() is None or hung_up(self.sock):
+            self._emptied()
+            self._settle()  # where the event tells of a socket that was shut down
+            return
+        now = time.monotonic()
+        if self._standing is None:
+            self._standing = now
+        if now - self._standing >= self._grace.pause:
+            self._called_for, self._standing = len(self.servers) + 1, now
+        if len(self.servers) < self._called_for:
+            self._try(peer, vouched=False)
+        else:
+            self._linger(self._grace.pause / LOOKS)
+
+    def _answered(self, peer: Peer, answer: bool | None) -> None:
+        """The doorman's answer about the sender of the first datagram; None: there was none."""
+        if self.state is not State.ASKING:
+            return
+        first = self._head()
+        if self._full() or first is None or not first.same(self._asked):
+            self._settle()  # N was lowered, or a server has taken it meanwhile
+        elif answer:
+            self._try(peer, vouched=True)
+        else:
+            self._refuse(Verdict.DOORMAN if answer is None else Verdict.NAME, peer)
+
+    def _ended(self, pid: int) -> None:
+        server = self.servers.pop(pid)
+        if self.state is State.GONE:
+            return
+        first = self._head()
+        if first is None:
+            self._emptied()
+        if self.state is State.ASKING:
+            return
+        if first is not None and time.monotonic() - server.started < SOON and first.same(server.sign):
+            if self.state is not State.COOLDOWN:
+                before = self._back_off.pause
+                self._cool(self._back_off.failed(0.0))
+                if before < TOLD_FROM <= self._back_off.pause:
+                    self._warn(f"service {self.installed.planned.id}: its server ends again and again without having "
+                               f"read; it is started with growing pauses, mend the program")
+            return
+        self._back_off.succeeded()
+        if first is not None and self.servers and not self._full():
+            self._linger(0.0)  # not from here: clients that come and servers that go would keep the loop from turning
+        else:
+            self._settle()
+
+    # ---- starting servers ----
+
     def _try(self, peer: Peer, *, vouched: bool) -> None:
         """Start a server for what is first in the queue, or do what the verdict says."""
         row = self.installed.row
-        self._sign = self._head()
-        self.sock.setblocking(True)  # acceptors had it before, or the last server left it otherwise
+        first = self._head()
+        if not self.servers:
+            self.sock.setblocking(True)  # acceptors had it before, or the last server left it otherwise
         verdict, slot, pid = self._keeper.start(self.installed.program, self.sock.fileno(), *peer, vouched=vouched)
         if verdict == Verdict.ASK:
-            self._loop.unwatch(self.sock.fileno())
+            self._asked = first
             self._go(State.ASKING)
             self._questions.ask(row, peer[0], lambda answer: self._answered(peer, answer))
         elif verdict == Verdict.RATE and self.installed.planned.service.over_rate.value == "wait":
@@ -150,111 +284,57 @@ class WaitSocket:
         elif slot < 0:
             self._cool(self._back_off.failed(0.0))
         else:
-            self.pid = pid
-            self._started = time.monotonic()
-            self._board.count_activation(0, row)
-            self._loop.unwatch(self.sock.fileno())
-            self._go(State.RUNNING)
-            self._children.started(pid, slot, self._ended)
+            self._started(pid, slot, first)
 
-    def _answered(self, peer: Peer, answer: bool | None) -> None:
-        """The doorman's answer about the sender of the first datagram; None: there was none."""
-        if self.state is not State.ASKING:
-            return
-        if answer:
-            self._try(peer, vouched=True)
+    def _started(self, pid: int, slot: int, first: Head | None) -> None:
+        """A server runs. If what was first at the start before this one is first still, that one did not help."""
+        if not self.servers or first is None or not first.same(self._sign):
+            self._grace.succeeded()
+        self._grace.failed(0.0)
+        now = time.monotonic()
+        if self._standing is None:
+            self._standing = now
+        self._sign = first
+        self.servers[pid] = Server(now, first)
+        self._board.count_activation(0, self.installed.row)
+        self._children.started(pid, slot, lambda: self._ended(pid))
+        if self._full():
+            self._go(State.FULL)
         else:
-            self._refuse(Verdict.DOORMAN if answer is None else Verdict.NAME, peer)
-
-    def _ended(self) -> None:
-        self.pid = 0
-        if self.state is State.GONE:
-            return
-        if time.monotonic() - self._started < SOON and self._sign is not None and self._head() == self._sign:
-            before = self._back_off.pause
-            self._cool(self._back_off.failed(0.0))
-            if before < TOLD_FROM <= self._back_off.pause:
-                self._warn(f"service {self.installed.planned.id}: its server ends again and again without having read; "
-                           f"it is started with growing pauses, mend the program")
-            return
-        self._back_off.succeeded()
-        self._watch_again()
-
-    def _cool(self, seconds: float) -> None:
-        if self.state is State.IDLE:
-            self._loop.unwatch(self.sock.fileno())
-        self._go(State.COOLDOWN)
-        self._timer = self._loop.later(seconds, self._watch_again)
-
-    def _watch_again(self) -> None:
-        self._timer = None
-        self._go(State.IDLE)
-        self._loop.watch(self.sock.fileno(), self._readable)
+            self._linger(self._grace.pause / LOOKS)
 
     def _refuse(self, verdict: Verdict, peer: Peer) -> None:
-        """Take one datagram or client off the queue; nobody is started for it."""
-        if self.state is State.ASKING:
-            self._watch_again()
-        if self.sock.type == socket.SOCK_DGRAM:
-            with suppress(OSError):
-                self.sock.recv(1, socket.MSG_DONTWAIT)
+        """Nobody is started for what is first in the queue: take it off, if it is nobody else's."""
+        if self.servers:
+            self._enough()
+            self._grace.failed(0.0)
+            self._linger(self._grace.pause / LOOKS)
+        elif verdict == Verdict.INSTANCES and self.installed.planned.share > 1:
+            self._cool(ELSEWHERE)
         else:
-            with suppress(OSError):
-                accepted, address = _accept_now(self.sock)
-                peer = _packed(address)
-                accepted.close()
-        self._keeper.refuse(self.installed.program, verdict, *peer)
+            self._settle()
+            self._keeper.refuse(self.installed.program, verdict, *take_one(self.sock, peer))
 
-    def _first_sender(self) -> Peer | None:
-        """The sender of the first datagram, or None when there is none after all (a bad checksum)."""
-        try:
-            _, address = self.sock.recvfrom(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        return _packed(address)
+    # ---- the queue ----
 
-    def _first_datagram(self) -> object:
-        """The datagram that is first, with the time the kernel gives it when it is first looked at.
+    def _prepare(self) -> None:
+        """Where servers will share the queue, have the kernel keep the time of each datagram from now on: a first look
+        does it. One that came before has none while servers read, and equal ones without a time count as the same."""
+        if self.installed.planned.share > 1 and not self.servers:
+            self._head()
 
-        A client may send the same again and again, so contents alone do not tell one from the next. The time is asked
-        for only here: servers shall not find it among what recvmsg(2) gives them.
-        """
-        self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, True)
-        try:
-            space = socket.CMSG_SPACE(TIMESPEC)
-            return self.sock.recvmsg(PEEK, space, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        finally:
-            self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, False)
+    def _head(self) -> Head | None:
+        return head(self.sock, shared=bool(self.servers))
 
-    def _head(self) -> object:
-        """Something that stays the same while what is first in the queue stays there; None for an empty queue."""
-        try:
-            if self.sock.type == socket.SOCK_DGRAM:
-                return self._first_datagram()
-            if not select.select([self.sock], [], [], 0)[0]:
-                return None
-            if self.sock.family == socket.AF_UNIX:
-                return True
-            return struct.unpack_from("=I", self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)
-        except OSError:
-            return None
+    def _emptied(self) -> None:
+        """The queue was empty: the servers are doing well."""
+        self._enough()
+        self._grace.succeeded()
+        self._grace.failed(0.0)
 
-
-def _accept_now(sock: socket.socket) -> tuple[socket.socket, object]:
-    """accept() on a blocking socket that was readable; the client may be gone, so it is made sure not to block."""
-    if not select.select([sock], [], [], 0)[0]:
-        raise BlockingIOError
-    return sock.accept()
-
-
-def _packed(address: object) -> Peer:
-    """A socket address as the Board keeps it: IPv4 inside IPv6 as IPv4; b"" for anything but an Internet address."""
-    if not isinstance(address, tuple):
-        return b"", 0
-    found = ip_address(str(address[0]).partition("%")[0])
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return found.packed, int(address[1])
+    def _enough(self) -> None:
+        """No further server is called for; a new pause begins with the next look."""
+        self._called_for, self._standing = max(1, len(self.servers)), None
 
 
 class WaitServices:
@@ -281,8 +361,8 @@ class WaitServices:
             if machine is None:
                 self._machines[sock] = self._make(installed, sock)
             else:
-                machine.installed = installed
+                machine.use(installed)
 
-    def pids(self) -> dict[int, int]:
-        """Row -> pid of the running servers."""
-        return {machine.installed.row: machine.pid for machine in self._machines.values() if machine.pid}
+    def held(self) -> set[int]:
+        """Rows of which a socket is left to its servers alone."""
+        return {machine.installed.row for machine in self._machines.values() if machine.state is State.FULL}

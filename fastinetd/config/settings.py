@@ -132,7 +132,8 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
                 default="stream for tcp, dgram for udp"),
         Setting("protocol", _lower_word, 1, "tcp, udp or unix", "the protocol; unix is a socket in the file system",
                 default="tcp for stream, udp for dgram"),
-        Setting("wait", v.yes_no, 1, _YES_NO, "yes: one server at a time is given the listening socket; no: each connection starts a server", default="required"),
+        Setting("wait", v.yes_no, 1, _YES_NO, "yes: the server is given the listening socket, one at a time or, with `instances` of 2 or more, so many; "
+                "no: each connection starts a server", default="required"),
         Setting("port", v.whole(0, 65535), 1, "a port from 0 to 65535", "the port", default="looked up in /etc/services"),
         Setting("bind", v.binds, GROWS, "addresses, host names or interface names, or the path of a unix socket",
                 "where to listen; a repeated line adds", default="everywhere", operators=("=", "+="), appends=True, field="bind"),
@@ -187,7 +188,8 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
              "zygote and prefork: also as root with clients from outside, though all its processes have the same address layout", _BOTH, "no"),
     ),
     "Limits": (
-        Setting("instances", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time", _BOTH, "UNLIMITED"),
+        Setting("instances", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time; with `wait = yes` servers that share the listening socket, where the service itself says 2 or more",
+                _BOTH, "UNLIMITED"),
         Setting("per_source", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time for one client address", _BOTH, "UNLIMITED"),
         Setting("cps", v.rate, 2, "two numbers: connections per second, and seconds to pause", "most starts per second; a first number of 0 is no limit",
                 _BOTH, "50 10", field="rate"),

@@ -101,6 +101,15 @@ def test_modes() -> None:
     assert planned_all(internal)[0].services[0].mode is Mode.BUILTIN
 
 
+@pytest.mark.parametrize(
+    ("number", "inherited", "share"), [(None, False, 1), (0, False, 1), (1, False, 1), (7, False, 7), (7, True, 1)]
+)
+def test_servers_that_share_a_socket(number: int | None, inherited: bool, share: int) -> None:
+    """A number in `defaults` is meant for all services, and means nothing to a wait service of xinetd."""
+    own = frozenset({"instances"}) if inherited else frozenset()
+    assert planned(wait=True, instances=number, inherited=own).share == share
+
+
 class TestEnvironment:
     def test_everything_is_passed(self) -> None:
         assert planned(env=(("A", "1"), ("LANG", "de"))).start.environ == (b"PATH=/bin", b"LANG=de", b"A=1")

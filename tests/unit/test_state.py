@@ -47,7 +47,7 @@ def supervisor() -> Iterator[Any]:
         board=board, rows=Rows(), listeners=SimpleNamespace(of=lambda endpoint: open_sockets),
         retiring=[], generation=SimpleNamespace(roles={77: (SimpleNamespace(title="acceptor 1", pid=77), role)}),
         options=SimpleNamespace(source="x.conf", process_limit=9), journal=SimpleNamespace(lost=3),
-        open_sockets=open_sockets, installed=installed, waiting=SimpleNamespace(pids=dict),
+        open_sockets=open_sockets, installed=installed, waiting=SimpleNamespace(held=set),
     )  # fmt: skip
     for one in open_sockets:
         one.close()
@@ -83,6 +83,9 @@ def test_states(supervisor: Any) -> None:
     supervisor.board.row_limits(supervisor.installed.row, instances=None, per_source=None, over_rate=0,
                                 rate_increment=0, rate_tolerance=0, rate_pause=0, max_load=0.0)
     assert gather(supervisor).services[0].state is ServiceState.ACTIVE
+    supervisor.waiting.held = lambda: {supervisor.installed.row}
+    assert gather(supervisor).services[0].state is ServiceState.SUSPENDED
+    supervisor.waiting.held = set
     supervisor.open_sockets.pop().close()
     assert gather(supervisor).services[0].state is ServiceState.NOT_STARTED
 

@@ -1,0 +1,101 @@
+"""A supervisor's parts, as far as the machines of wait services need them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+from fastinetd._accept import Keeper
+from fastinetd._board import Board
+from fastinetd._program import Ranges
+from fastinetd.children import Children
+from fastinetd.config.model import Place, Service
+from fastinetd.loop import Loop
+from fastinetd.plan import Mode, PlannedService
+from fastinetd.policy.access import AccessTable
+from fastinetd.rows import Installed
+from fastinetd.sockets import SocketOptions
+from fastinetd.starts import Start
+from fastinetd.wait import WaitServices, WaitSocket
+from support.core import PATIENCE, has_children, open_row, program
+
+
+def planned(share: int) -> PlannedService:
+    service = Service("x", "x", Place("x.conf", 1), socket_type="dgram", wait=True, instances=share)
+    return PlannedService(service, Mode.WAIT, (), SocketOptions(), Start(b"", (), ()), AccessTable(), (0, 0), 0, 0)
+
+
+class Questions:
+    """Answers when told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, bytes, Callable[[bool | None], None]]] = []
+
+    def ask(self, row: int, address: bytes, callback: Callable[[bool | None], None]) -> None:
+        self.asked.append((row, address, callback))
+
+
+class Kit:
+    """The parts, and what was asked of whom."""
+
+    def __init__(self) -> None:
+        self.board = Board.create(4, 16, 2)
+        self.troubles: list[str] = []
+        self.loop = Loop(self.troubles.append)
+        self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
+        self.children = Children(self.board, self.keeper, lambda row: None, lambda pid: False, self.board.drain,
+                                 self.loop.later)
+        self.questions = Questions()
+        self.spoilt: list[socket.socket] = []
+        self.loop.on_signal(signal.SIGCHLD, self.children.reap)
+        self.services = WaitServices(
+            self.board, self.loop, self.keeper, self.children, self.questions,  # type: ignore[arg-type]
+            self.spoilt.append,
+        )
+        self.sockets: list[socket.socket] = []
+
+    def machine(
+        self, *argv: str, kind: int = socket.SOCK_DGRAM, ranges: Ranges | None = None, share: int = 1,
+        **limits: int
+    ) -> WaitSocket:
+        sock = socket.socket(socket.AF_INET, kind)
+        sock.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            sock.listen()
+        self.sockets.append(sock)
+        row = open_row(self.board, **limits)
+        installed = Installed(row, planned(share), program(row, *argv, ranges=ranges))
+        self.services.install([*((m.installed, m.sock) for m in self.services), (installed, sock)])
+        return next(machine for machine in self.services if machine.sock is sock)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Let the loop run until something holds; it is looked at after each callback."""
+        guard = self.loop.later(PATIENCE, self.loop.stop)
+
+        def look() -> None:
+            if condition():
+                self.loop.stop()
+            else:
+                self.loop.later(0.001, look)
+
+        look()
+        if not condition():
+            self.loop.run()
+        guard.cancel()
+        assert condition(), self.troubles
+
+    def close(self) -> None:
+        self.services.install([])
+        for slot in self.board.slots_in_use():
+            os.kill(slot.pid, signal.SIGKILL)
+        self.until(lambda: not self.board.slots_in_use())
+        assert self.troubles == []
+        assert not has_children()
+        assert self.board.live == 0
+        for sock in self.sockets:
+            sock.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(self.board.fd)

@@ -1,0 +1,362 @@
+"""The machine of a wait service's socket with several servers: when it starts one more, and when it does not."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fastinetd._board import Verdict
+from fastinetd._program import Ranges
+from fastinetd.policy.limits import BackOff
+from fastinetd.rows import Installed
+from fastinetd.wait import LOOKS, WATCHING, State, WaitSocket
+from support.core import HOUR, PATIENCE, program
+from support.waiting import Kit, planned
+
+Send = Callable[..., None]
+IGNORES = ("/bin/sleep", "1000")
+TAKES_ONE = "import socket, signal; socket.socket(fileno=0).recv(9); signal.pause()"
+TAKES_ONE_AND_ENDS = "import socket, time; socket.socket(fileno=0).recv(9); time.sleep(0.05)"
+TAKES_ALL = """
+import socket
+s = socket.socket(fileno=0)
+while True:
+    d, a = s.recvfrom(9)
+    s.sendto(d, a)
+"""
+ACCEPTS_ONE = "import socket, signal; c, _ = socket.socket(fileno=0).accept(); c.sendall(b'x'); signal.pause()"
+
+
+def python(text: str) -> tuple[str, str, str, str]:
+    return (sys.executable, "-IS", "-c", text)
+
+
+@pytest.fixture
+def kit() -> Iterator[Kit]:
+    made = Kit()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("127.0.0.1", 0))
+        made.settimeout(PATIENCE)
+        yield made
+
+
+@pytest.fixture
+def send(client: socket.socket) -> Send:
+    def sent(machine: WaitSocket, *texts: bytes) -> None:
+        for text in texts:
+            client.sendto(text, machine.sock.getsockname())
+
+    return sent
+
+
+def for_a_while(kit: Kit, seconds: float) -> None:
+    """Look on, where the test is that nothing happens."""
+    kit.loop.later(seconds, kit.loop.stop)
+    kit.loop.run()
+
+
+def activations(kit: Kit, machine: WaitSocket) -> int:
+    return kit.board.counters(machine.installed.row).activations
+
+
+def counting(machine: WaitSocket) -> list[int]:
+    """Grows by one with each look at the queue."""
+    looks: list[int] = []
+    look = machine._head
+    machine._head = lambda: (looks.append(1), look())[1]  # type: ignore[method-assign]
+    return looks
+
+
+def test_servers_that_ignore_the_socket(kit: Kit, send: Send) -> None:
+    """As many as there may be, after growing pauses, and then nothing: no look at the queue, nothing thrown away."""
+    machine = kit.machine(*IGNORES, share=3)
+    send(machine, b"unread")
+    pauses = []
+    for count in (1, 2):
+        kit.until(lambda count=count: len(machine.servers) == count)
+        assert machine.state is State.GRACE
+        pauses.append(machine._grace.pause)
+    assert pauses == [0.1, 0.2]
+    kit.until(lambda: machine.state is State.FULL)
+    looks = counting(machine)
+    for_a_while(kit, 0.5)
+    assert (len(machine.servers), kit.board.live, activations(kit, machine), looks) == (3, 3, 3, [])
+    assert machine.sock.recv(10) == b"unread"
+
+
+def test_looks_are_few(kit: Kit, send: Send) -> None:
+    """However long something waits: as many as the pauses have, not more."""
+    machine = kit.machine(*IGNORES, share=9)
+    looks = counting(machine)
+    send(machine, b"unread")
+    kit.until(lambda: len(machine.servers) == 4)
+    assert len(looks) <= 4 * (LOOKS + 3)
+
+
+def test_what_is_taken_calls_for_nobody(kit: Kit, client: socket.socket, send: Send) -> None:
+    machine = kit.machine(*python(TAKES_ALL), share=3)
+    for text in (b"1", b"2", b"3"):
+        send(machine, text)
+        kit.until(lambda: machine.state is State.SHARED)
+        assert client.recv(9) == text
+        send(machine, text + b"!")
+        kit.until(lambda: machine.state is State.GRACE)
+        kit.until(lambda: machine.state is State.SHARED)
+        assert client.recv(9) == text + b"!"
+    assert activations(kit, machine) <= 2  # one, if it takes less than a grace pause to be ready
+
+
+def test_what_is_left_is_anothers(kit: Kit, send: Send) -> None:
+    """Each takes one datagram and goes on: the next calls for the next server, up to as many as there may be."""
+    machine = kit.machine(*python(TAKES_ONE), share=2)
+    send(machine, b"1")
+    kit.until(lambda: machine.state is State.SHARED or len(machine.servers) == 2)
+    send(machine, b"2", b"3")
+    kit.until(lambda: machine.state is State.FULL)
+    kit.until(lambda: machine.sock.recv(9, socket.MSG_PEEK) == b"3")
+    for_a_while(kit, 0.3)
+    assert activations(kit, machine) == 2
+    victim = next(iter(machine.servers))
+    os.kill(victim, signal.SIGKILL)
+    kit.until(lambda: victim not in machine.servers and len(machine.servers) == 2)
+    kit.until(lambda: machine._head() is None)
+    assert activations(kit, machine) == 3
+
+
+def test_short_lived_servers_run_beside_each_other(kit: Kit, send: Send) -> None:
+    """They end before a pause is over, yet a queue that stands calls for more, up to as many as there may be."""
+    machine = kit.machine(*python(TAKES_ONE_AND_ENDS), share=4)
+    send(machine, *(b"%d" % i for i in range(40)))
+    most = 0
+
+    def done() -> bool:
+        nonlocal most
+        most = max(most, len(machine.servers))
+        return machine.state in WATCHING and machine._head() is None  # one too many may wait for another datagram
+
+    kit.until(done)
+    assert 2 <= most <= 4
+    assert 40 <= activations(kit, machine) <= 60
+
+
+def test_a_stream(kit: Kit) -> None:
+    machine = kit.machine(*python(ACCEPTS_ONE), kind=socket.SOCK_STREAM, share=2)
+    clients = [socket.create_connection(machine.sock.getsockname(), PATIENCE) for _ in range(3)]
+    for one in clients[:2]:
+        one.setblocking(False)
+    kit.until(lambda: machine.state is State.FULL)
+    kit.until(lambda: not kit_readable(machine, 2))
+    assert activations(kit, machine) == 2
+    victim = next(iter(machine.servers))
+    os.kill(victim, signal.SIGKILL)
+    kit.until(lambda: activations(kit, machine) == 3)
+    kit.until(lambda: machine._head() is None)
+    for one in clients:
+        one.close()
+
+
+def kit_readable(machine: WaitSocket, most: int) -> bool:
+    """Whether so many clients or more wait in a stream's queue."""
+    first: Any = machine._head()
+    return first is not None and first.what[0] >= most
+
+
+def test_a_shut_down_stream_is_told(kit: Kit) -> None:
+    """By one of several servers; the others run."""
+    machine = kit.machine(*IGNORES, kind=socket.SOCK_STREAM, share=9)
+    with socket.create_connection(machine.sock.getsockname(), PATIENCE):
+        kit.until(lambda: len(machine.servers) == 2)
+        machine.sock.shutdown(socket.SHUT_RDWR)
+        kit.until(lambda: kit.spoilt)
+    assert kit.spoilt[0] is machine.sock
+    kit.services.install([])
+
+
+def test_one_that_does_not_read_pauses_beside_others(kit: Kit, send: Send) -> None:
+    machine = kit.machine(*IGNORES, share=3)
+    send(machine, b"unread")
+    kit.until(lambda: len(machine.servers) == 2)
+    first, second = machine.servers
+    os.kill(second, signal.SIGKILL)
+    kit.until(lambda: machine.state is State.COOLDOWN)
+    os.kill(first, signal.SIGKILL)  # another one that has not read: the pause goes on
+    kit.until(lambda: not machine.servers)
+    assert machine.state is State.COOLDOWN
+    kit.until(lambda: machine.servers)
+    assert machine.sock.recv(10) == b"unread"
+
+
+def test_the_pause_ends_with_a_server_that_has_read(kit: Kit, send: Send) -> None:
+    machine = kit.machine(*python(TAKES_ONE), share=2)
+    send(machine, b"1")
+    kit.until(lambda: machine.servers and machine._head() is None)
+    kit.until(lambda: machine.state is State.SHARED)
+    send(machine, b"2")
+    kit.until(lambda: machine.state is State.GRACE)
+    machine._cool(HOUR)
+    os.kill(next(iter(machine.servers)), signal.SIGKILL)
+    kit.until(lambda: activations(kit, machine) >= 2)
+
+
+def test_what_a_limit_refuses_is_left_to_the_others(kit: Kit, send: Send) -> None:
+    """While servers run nothing is thrown away and nobody counted as refused; the look at it grows rare."""
+    machine = kit.machine(*IGNORES, share=3)
+    kit.board.set_process_limit(1)
+    send(machine, b"unread")
+    kit.until(lambda: machine._grace.pause > 0.2)
+    assert machine.state is State.GRACE
+    assert not any(kit.board.counters(machine.installed.row).rejected)
+    assert machine.sock.recv(10) == b"unread"
+    kit.until(lambda: machine.state is State.SHARED)
+    assert machine._grace.pause == 0.1
+
+
+def test_above_the_rate_it_waits(kit: Kit, send: Send) -> None:
+    machine = kit.machine(*IGNORES, share=3, rate_increment=HOUR, rate_tolerance=0)
+    send(machine, b"unread")
+    kit.until(lambda: machine.state is State.COOLDOWN)
+    assert len(machine.servers) == 1
+    assert machine.sock.recv(10) == b"unread"
+
+
+def test_the_servers_run_on_another_socket_of_the_service(kit: Kit, send: Send) -> None:
+    machine = kit.machine(*IGNORES, share=2, instances=0)
+    send(machine, b"unread")
+    kit.until(lambda: machine.state is State.COOLDOWN)
+    assert machine.sock.recv(10) == b"unread"
+    assert kit.board.counters(machine.installed.row).rejected[Verdict.INSTANCES] == 0
+
+
+class TestNames:
+    """The doorman is asked about the sender of what a further server would be started for."""
+
+    @pytest.fixture
+    def machine(self, kit: Kit, send: Send) -> WaitSocket:
+        asking = Ranges([(0, 2**32 - 1, Verdict.ASK)], [])
+        made = kit.machine(*IGNORES, ranges=asking, share=3)
+        send(made, b"1", b"2")
+        kit.until(lambda: made.state is State.ASKING)
+        kit.questions.asked.pop()[2](True)
+        kit.until(lambda: made.state is State.ASKING)
+        assert len(made.servers) == 1
+        return made
+
+    def test_admitted(self, kit: Kit, machine: WaitSocket) -> None:
+        kit.questions.asked.pop()[2](True)
+        assert len(machine.servers) == 2
+
+    @pytest.mark.parametrize("said", [False, None])
+    def test_refused_but_not_thrown_away(self, kit: Kit, machine: WaitSocket, said: bool | None) -> None:
+        kit.questions.asked.pop()[2](said)
+        assert machine.state is State.GRACE
+        assert machine.sock.recv(9) == b"1"
+
+    @pytest.mark.parametrize("said", [False, True])
+    def test_taken_meanwhile(self, kit: Kit, machine: WaitSocket, said: bool) -> None:
+        """The answer is about nobody any more: what is first now is neither served nor refused by it."""
+        assert machine.sock.recv(9) == b"1"
+        kit.questions.asked.pop()[2](said)
+        assert machine.state is State.SHARED
+        kit.until(lambda: machine.state is State.ASKING)
+        assert (len(machine.servers), machine.sock.recv(9)) == (1, b"2")
+
+    def test_the_last_server_ends_meanwhile(self, kit: Kit, machine: WaitSocket) -> None:
+        (pid,) = machine.servers
+        os.kill(pid, signal.SIGKILL)
+        kit.until(lambda: not machine.servers)
+        assert machine.state is State.ASKING
+        kit.questions.asked.pop()[2](False)  # nobody else reads: as if it were the first
+        assert (machine.state, machine.sock.recv(9)) == (State.IDLE, b"2")
+
+
+class TestReload:
+    def change(self, kit: Kit, machine: WaitSocket, share: int) -> None:
+        fresh = Installed(machine.installed.row, planned(share), program(machine.installed.row, *IGNORES))
+        kit.services.install([(fresh, machine.sock)])
+        assert [*kit.services] == [machine]
+
+    def test_more(self, kit: Kit, send: Send) -> None:
+        machine = kit.machine(*IGNORES, share=1)
+        send(machine, b"unread")
+        kit.until(lambda: machine.state is State.FULL)
+        self.change(kit, machine, 2)
+        assert machine.state is State.SHARED
+        kit.until(lambda: machine.state is State.FULL)
+        assert len(machine.servers) == 2
+
+    def test_fewer(self, kit: Kit, send: Send) -> None:
+        """Those above the new number go on; nobody is started in the place of one that ends."""
+        machine = kit.machine(*IGNORES, share=3)
+        send(machine, b"unread")
+        kit.until(lambda: machine.state is State.FULL)
+        self.change(kit, machine, 1)
+        assert machine.state is State.FULL
+        for pid in [*machine.servers][1:]:
+            os.kill(pid, signal.SIGKILL)
+        kit.until(lambda: len(machine.servers) == 1)
+        kit.until(lambda: machine.state is State.FULL)
+        for_a_while(kit, 0.3)
+        assert (machine.state, activations(kit, machine)) == (State.FULL, 3)
+
+    @pytest.mark.parametrize("state", [State.GRACE, State.SHARED])
+    def test_fewer_while_it_looks_on(self, kit: Kit, send: Send, state: State) -> None:
+        machine = kit.machine(*IGNORES, share=9)
+        send(machine, b"unread")
+        kit.until(lambda: len(machine.servers) == 2)
+        if state is State.SHARED:
+            machine.sock.recv(9)
+            kit.until(lambda: machine.state is state)
+        assert machine.state is state
+        self.change(kit, machine, 2)
+        assert machine.state is State.FULL
+
+    @pytest.mark.parametrize("state", [State.GRACE, State.SHARED, State.FULL])
+    def test_withdrawn(self, kit: Kit, send: Send, state: State) -> None:
+        machine = kit.machine(*IGNORES, share=2 if state is State.FULL else 9)
+        send(machine, b"unread")
+        kit.until(lambda: len(machine.servers) == 2)
+        if state is State.SHARED:
+            machine.sock.recv(9)
+        kit.until(lambda: machine.state is state)
+        kit.services.install([])
+        assert machine.state is State.GONE
+        for pid in machine.servers:
+            os.kill(pid, signal.SIGKILL)
+        kit.until(lambda: not machine.servers)
+        assert (machine.state, kit.board.live) == (State.GONE, 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_anything_in_any_order(kit: Kit, send: Send, seed: int) -> None:
+    """Datagrams, killed servers and changed numbers: never too many servers, and all that was sent is served."""
+    chance = random.Random(seed)
+    machine = kit.machine(*python(TAKES_ONE_AND_ENDS), share=3)
+    machine._back_off = BackOff(ceiling=0.2)  # those killed before they read make the pauses grow
+    for i in range(60):
+        match chance.randrange(5):
+            case 0 | 1:
+                send(machine, *(b"%d.%d" % (i, j) for j in range(chance.randrange(1, 4))))
+            case 2 if machine.servers:
+                os.kill(chance.choice([*machine.servers]), signal.SIGKILL)
+            case 3:
+                share = max(chance.randrange(1, 5), len(machine.servers))
+                kit.services.install([(Installed(machine.installed.row, planned(share), machine.installed.program),
+                                       machine.sock)])
+        for_a_while(kit, chance.random() / 50)
+        assert len(machine.servers) <= machine.installed.planned.share
+        assert len(machine.servers) == kit.board.live
+        assert (machine.state in WATCHING) == machine._watched
+    kit.until(lambda: machine.state in WATCHING and machine._head() is None)
