@@ -1,93 +1,18 @@
-"""python -m bench: every scenario, every server that is installed, one table each."""
+"""python -m bench [run] measures; plot, history and compare look at what was measured."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import resource
-import signal
+import importlib
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
-from bench import facts, report, runner
-from bench.build import BuildError, build, install
-from bench.peers import PEERS
-from bench.scenario import Bench
-from bench.scenarios import SCENARIOS
-
-DESCRIPTORS = 65_536  # what servers and clients may open; not more: xinetd closes them all one by one
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="does it all work? 1 s, 2 rounds, nothing filed")
-    parser.add_argument("--seconds", type=float, help="length of one measurement (default 5)")
-    parser.add_argument("--rounds", type=int, help="measurements of each case (default 5)")
-    parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="SCENARIO", help="only these")
-    parser.add_argument("--list", action="store_true", help="name the scenarios and end")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all records to FILE as well")
-    options = parser.parse_args()
-    options.seconds = options.seconds or (1.0 if options.quick else 5.0)
-    options.rounds = options.rounds or (2 if options.quick else 5)
-    return options
-
-
-def raise_limits() -> None:
-    """As many open files as thousands of connections take, as far as we are allowed."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-        return
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, DESCRIPTORS), min(hard, DESCRIPTORS)))
-
-
-@contextlib.contextmanager
-def workplace() -> Iterator[Path]:
-    """A directory for configurations and programs that every user may read."""
-    with tempfile.TemporaryDirectory(prefix="fastinetd-bench-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+COMMANDS = ("run", "plot", "history", "compare")
 
 
 def main() -> int:
-    options = arguments()
-    if options.list:
-        for name, scenario in SCENARIOS.items():
-            print(f"{name:10} {scenario.SUMMARY}")
-        return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended on the way out
-    raise_limits()
-    try:
-        build()
-    except BuildError as error:
-        say(f"bench: {error}")
-        return 1
-    for peer in PEERS:
-        if not peer.find():
-            say(peer.missing())
-    machine = facts.machine()
-    records, problems = [], 0
-    with workplace() as directory:
-        bench = Bench(options.seconds, directory, install(directory))
-        for name in options.only or SCENARIOS:
-            if not SCENARIOS[name].cases(bench):
-                say(f"{name}: nothing to measure here")
-                continue
-            result = runner.run(name, SCENARIOS[name], bench, options.rounds, say)
-            print(report.table(result), end="\n\n", flush=True)
-            records.append(report.record(result, machine, options.seconds))
-            problems += len(result.problems)
-            if not options.quick:
-                say(f"filed as bench/results/{report.keep(records[-1]).name}")
-    if options.json:
-        report.write(options.json, records)
-    return 1 if problems else 0
+    words = sys.argv[1:]
+    command = words.pop(0) if words and words[0] in COMMANDS else COMMANDS[0]
+    status: int = importlib.import_module(f"bench.{command}").main(words)  # plot alone needs matplotlib
+    return status
 
 
 if __name__ == "__main__":

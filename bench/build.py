@@ -1,4 +1,4 @@
-"""Compiles the four C programs into bench/build/ and puts copies where any user may run them."""
+"""Compiles the C programs into bench/build/ and puts what servers start where any user may run it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ HERE = Path(__file__).resolve().parent
 BUILD = HERE / "build"
 FLAGS = ("-O2", "-Wall", "-Wextra")
 # idle is static because thousands of them are alive at once; hello is dynamic as real servers are.
-PROGRAMS: dict[str, tuple[str, ...]] = {"ceiling": (), "load": (), "hello": (), "idle": ("-static",)}
+PROGRAMS: dict[str, tuple[str, ...]] = {
+    "ceiling": (),
+    "inprocess": (),
+    "load": (),
+    "hello": (),
+    "worker": (),
+    "idle": ("-static",),
+}
+SCRIPTS = {"hello.sh": "bash", "hello.pl": "perl", "hello.py": "python3"}  # and who reads them
+HANDLER = "bench_handler"  # the module that bench/handler.py is installed as: a name nothing else has
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"  # an interpreter elsewhere may be one that user nobody cannot reach
 
 
 class BuildError(Exception):
@@ -34,13 +44,23 @@ def build() -> None:
 
 
 def install(directory: Path) -> dict[str, str]:
-    """Copy the programs servers start into *directory*, readable by everybody; name -> path.
+    """Copy what servers start into *directory*, readable by everybody; name -> path. A script whose
+    interpreter is missing is missing too.
 
     A checkout may lie below a directory that user nobody cannot enter.
     """
     paths = {}
-    for name in ("hello", "idle"):
+    for name in ("hello", "idle", "worker"):
         paths[name] = str(shutil.copy(BUILD / name, directory / name))
         Path(paths[name]).chmod(0o755)
+    for name, reader in SCRIPTS.items():
+        if interpreter := shutil.which(reader, path=SYSTEM_PATH):
+            paths[name] = str(directory / name)
+            _, _, body = (HERE / "scripts" / name).read_text().partition("\n")
+            Path(paths[name]).write_text(f"#!{interpreter}\n{body}")
+            Path(paths[name]).chmod(0o755)
+    module = directory / f"{HANDLER}.py"
+    shutil.copy(HERE / "handler.py", module)
+    module.chmod(0o644)
     paths["cat"] = shutil.which("cat") or "/bin/cat"
     return paths

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import subprocess
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "gcc": gcc,
         "autogroup": autogroup(),
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "load_before": round(os.getloadavg()[0], 2),
         "versions": {peer.name: version(peer) for peer in PEERS if peer.find()},
     }

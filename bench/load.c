@@ -11,7 +11,8 @@
  *
  * What is counted. A connection is right when it reaches end of file (or, with -x, a reset) having
  * received what was expected. Latencies run from connect() (in open loop: from the moment it was
- * due, so that a late start counts) to the first byte and to the end. The rate is of connections
+ * due, so that a late start counts) to the first byte and to the end; answer_us is from connect() to
+ * the first byte in open loop too: the server's part without this program's own waking up. The rate is of connections
  * that ended before the deadline; those still open then are waited for and checked, and counted in
  * "ok" only.
  *
@@ -52,7 +53,7 @@ static const char *const kind_names[KINDS] = {"connect", "reset", "empty", "wron
 
 struct connection {
     int fd, listening, next_free;
-    uint64_t start, first, received, sent; /* times in ns of CLOCK_MONOTONIC */
+    uint64_t start, opened, first, received, sent; /* times in ns of CLOCK_MONOTONIC */
 };
 
 /* Log-linear histogram: 64 steps per power of two, so a value is known to 1.6 %. */
@@ -61,7 +62,7 @@ struct histogram {
     uint64_t count, max, cells[64 * STEPS];
 };
 
-static struct histogram to_first, to_end;
+static struct histogram to_first, to_answer, to_end;
 static uint64_t started, ok, in_time, bytes, errors[KINDS], lost;
 static struct connection *slots;
 static int free_slot, in_flight, poller;
@@ -139,8 +140,10 @@ static void ended(struct connection *c, uint64_t deadline)
     in_time += t <= deadline;
     bytes += c->received;
     record(&to_end, t - c->start);
-    if (c->first)
+    if (c->first) {
         record(&to_first, c->first - c->start);
+        record(&to_answer, c->first - c->opened);
+    }
     finish(c);
 }
 
@@ -220,7 +223,8 @@ static void begin(uint64_t due)
     free_slot = c->next_free;
     in_flight++;
     *c = (struct connection){.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
-                             .listening = !talks, .start = due ? due : now()};
+                             .listening = !talks, .opened = now()};
+    c->start = due ? due : c->opened;
     if (c->fd < 0)
         fatal("socket");
     if (opt.sources > 1) {
@@ -269,6 +273,7 @@ static void report(double seconds)
     printf("}, \"seconds\": %.6f, \"rate\": %.2f, \"bytes\": %llu, \"cpu_seconds\": %.6f", seconds,
            seconds > 0 ? (double)in_time / seconds : 0, (unsigned long long)bytes, cpu);
     print_latency("first_us", &to_first);
+    print_latency("answer_us", &to_answer);
     print_latency("end_us", &to_end);
     puts("}");
     fflush(stdout);

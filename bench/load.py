@@ -52,9 +52,11 @@ def _run(command: list[str]) -> dict[str, Any]:
 def measure(server: Server, port: int, seconds: float, drive: Drive) -> Sample:
     """Warm up, load the server for *seconds*, and read what it cost.
 
-    rate: connections per second; first_*, end_*: microseconds from connect to the first byte and to
-    the end; cpu_us, client_us: processor microseconds per connection of the server's tree and of the
-    load generator; errors: connections not answered as expected; mb_s: 10^6 bytes per second received.
+    rate: connections per second; first_*, end_*: microseconds from connect (paced: from when it was due)
+    to the first byte and to the end; answer_*: from connect to the first byte, paced or not; cpu_us,
+    client_us: processor microseconds per connection of the server's tree and of the load generator;
+    client_cores: processors the generator kept busy; errors: connections not answered as expected;
+    mb_s: 10^6 bytes per second received.
     """
     _run(drive.command(port, WARM_UP))
     before = procs.cpu_seconds(server.pid)
@@ -74,10 +76,12 @@ def measure(server: Server, port: int, seconds: float, drive: Drive) -> Sample:
         "end_p99": end["p99"],
         "cpu_us": used / ok * 1e6,
         "client_us": report["cpu_seconds"] / ok * 1e6,
+        "client_cores": report["cpu_seconds"] / report["seconds"],
         "mb_s": report["bytes"] / report["seconds"] / 1e6,
     }
     if first["max"]:  # a refused client never sees a first byte
         sample |= {f"first_{key}": first[key] for key in ("p50", "p99", "max")}
+        sample |= {f"answer_{key}": report["answer_us"][key] for key in ("p50", "p99")}
     return sample
 
 

@@ -62,7 +62,7 @@ class Peer:
         """The path of its binary, or None when it is not installed."""
         if self.name == "fastinetd":
             return sys.executable if fastinetd_built() else None
-        if self.name == "reference":
+        if Path(self.binary).is_absolute():
             return self.binary
         where = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
         where += [str(UNPACKED / part) for part in ("usr/sbin", "usr/bin")]
@@ -87,7 +87,7 @@ def fastinetd_built() -> bool:
 
 
 def xinetd_service(service: Service, user: User) -> str:
-    """One service block; fastinetd and xinetd read the same text."""
+    """One service block; fastinetd and xinetd read the same text, unless the service has attributes of its own."""
     lines = {
         "type": "UNLISTED",
         "socket_type": "stream",
@@ -103,6 +103,7 @@ def xinetd_service(service: Service, user: User) -> str:
         "cps": "1000000 1",
         "only_from": service.only_from or "",
         "disable": "no",
+        **service.attributes,
     }
     body = "".join(f"    {key} = {value}\n" for key, value in lines.items() if value)
     return f"service {service.name}\n{{\n{body}}}\n"
@@ -162,6 +163,13 @@ def reference(binary: str, directory: Path, services: Sequence[Service], user: U
     return [*command, service.program, *service.args]
 
 
+def in_process(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
+    """It has one answer, and starts no program."""
+    (service,) = services
+    switch = ["-u", str(user.uid), "-g", str(user.gid)] if user.switched else []
+    return [binary, "-l", str(service.port), *switch]
+
+
 def inetd(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
     """-R 0 is not "no limit" there (it stops at 256 a minute), a huge number is."""
     return [binary, "-i", "-q", "4096", "-R", "1000000000", str(directory / "inetd.conf")]
@@ -209,6 +217,9 @@ PEERS: tuple[Peer, ...] = (
         env={"SYSTEMD_LOG_LEVEL": "err"},
     ),
 )
+
+# What no server that starts programs can reach; it is no super-server, so scenarios ask for it by name.
+IN_PROCESS = Peer("in-process", "", str(BUILD / "inprocess"), in_process, write_nothing)
 
 
 # --- versions ---------------------------------------------------------------------------------------

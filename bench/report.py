@@ -1,15 +1,12 @@
-"""The table people read and the JSON that is kept."""
+"""The table people read and the record that is kept."""
 
 from __future__ import annotations
 
-import datetime
-import json
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
+from bench.columns import aligned
 from bench.runner import Result
-
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def table(result: Result) -> str:
@@ -22,22 +19,20 @@ def table(result: Result) -> str:
         for column in columns:
             value = result.median(case, column.key)
             row.append("-" if value is None else f"{value * column.scale:,.{column.digits}f}")
-        ratio = result.ratio(case, base, columns[0].key)
+        ratio = result.ratio(case, result.base(case), columns[0].key)
         rows.append([*row[:2], "-" if ratio is None else f"{ratio:.2f}", *row[2:]])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [f"{result.name}: {scenario.SUMMARY} (medians of {result.rounds})"]
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
-        lines.append("  " + "  ".join(cells))
+    lines = [f"{result.name}: {scenario.SUMMARY} (medians of {result.rounds})", *aligned(rows)]
     for verdict in result.verdicts():
         shown = "" if verdict.value is None else f": {verdict.value:.3g}"
         lines.append(f"  {verdict.word}  {verdict.target}{shown}")
+    lines.extend(f"  NOTE  {note}" for note in result.notes)
     lines.extend(f"  ERROR  {problem}" for problem in result.problems)
     return "\n".join(lines)
 
 
-def record(result: Result, facts: dict[str, object], seconds: float) -> dict[str, Any]:
-    """Everything measured, as plain data. *seconds* is the length of one measurement."""
+def record(result: Result, facts: dict[str, object], seconds: float, time: str) -> dict[str, Any]:
+    """Everything measured, as plain data. *seconds* is the length of one measurement, *time* when the run
+    began (ISO 8601, UTC)."""
     scenario = result.scenario
     key = scenario.COLUMNS[0].key
     cases = {}
@@ -45,29 +40,20 @@ def record(result: Result, facts: dict[str, object], seconds: float) -> dict[str
         metrics = sorted({metric for sample in samples if sample for metric in sample})
         cases[case] = {
             "median": {metric: result.median(case, metric) for metric in metrics},
-            f"{key}_over_{scenario.BASELINE}": result.ratio(case, scenario.BASELINE, key),
+            f"{key}_over_{result.base(case)}": result.ratio(case, result.base(case), key),
             "samples": samples,
         }
     return {
         "scenario": result.name,
         "summary": scenario.SUMMARY,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": time[:10],
+        "time": time,
         "seconds": seconds,
         "rounds": result.rounds,
         "facts": facts,
+        "notes": result.notes,
+        "columns": [asdict(column) for column in scenario.COLUMNS],
         "cases": cases,
         "targets": [{"target": str(v.target), "value": v.value, "verdict": v.word} for v in result.verdicts()],
         "problems": result.problems,
     }
-
-
-def write(path: Path, data: object) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n")
-
-
-def keep(data: dict[str, Any]) -> Path:
-    """File a record as results/DATE-SCENARIO.json; a later run of the same day replaces it."""
-    path = RESULTS / f"{data['date']}-{data['scenario']}.json"
-    write(path, data)
-    return path

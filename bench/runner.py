@@ -34,6 +34,12 @@ class Result:
     rounds: int
     samples: dict[str, list[Sample | None]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def base(self, case: str) -> str:
+        """The case that this one's ratio is taken against."""
+        chosen: Callable[[str], str] | None = getattr(self.scenario, "base", None)
+        return chosen(case) if chosen else self.scenario.BASELINE
 
     def median(self, case: str, metric: str) -> float | None:
         values = [s[metric] for s in self.samples.get(case, ()) if s and metric in s]
@@ -58,6 +64,7 @@ def run(name: str, scenario: Scenario, bench: Bench, rounds: int, say: Callable[
     rounds = min(rounds, getattr(scenario, "MAX_ROUNDS", rounds))
     cases = list(scenario.cases(bench).items())
     result = Result(name, scenario, rounds, {case: [None] * rounds for case, _ in cases})
+    result.notes += getattr(scenario, "notes", lambda bench: [])(bench)
     for number in range(rounds):
         shift = number % len(cases)
         for case, measure in cases[shift:] + cases[:shift]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from bench.load import Drive, Sample, measure
-from bench.peers import PEERS, Peer, User
+from bench.peers import IN_PROCESS, PEERS, Peer, User
 from bench.servers import Server, Service, free_ports, running
 
 Case = Callable[[], Sample]
@@ -62,12 +63,23 @@ class Target:
         bound = f">= {self.at_least}" if self.at_least is not None else f"<= {self.at_most}"
         return f"{what} {bound}"
 
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """The target that is written so, as records have them. Raises ValueError."""
+        found = re.fullmatch(r"(\w+) of (.+?)(?: / (.+))? ([<>])= (\S+)", text)
+        if not found:
+            raise ValueError(f"not a target: {text}")
+        metric, case, over, sign, bound = found.groups()
+        return cls(case, metric, **{"at_least" if sign == ">" else "at_most": float(bound)}, over=over)
+
     def met(self, value: float) -> bool:
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 
 class Scenario(Protocol):
-    """The module. It may also have MAX_ROUNDS, where more rounds would tell nothing new."""
+    """The module. It may also have MAX_ROUNDS, where more rounds would tell nothing new; base(case), the case
+    that ratios of *case* are taken against where that is not always BASELINE; and notes(bench), lines for the
+    record about what this machine made different."""
 
     SUMMARY: str
     COLUMNS: tuple[Column, ...]
@@ -92,22 +104,34 @@ class Bench:
         """Those that are installed, by name."""
         return {peer.name: peer for peer in PEERS if peer.find()}
 
-    def services(self, count: int, program: str = "hello", only_from: str | None = None) -> list[Service]:
-        """*count* services on free consecutive ports, all starting *program*."""
-        path = self.programs[program]
-        return [Service(f"bench-{port}", port, path, only_from=only_from) for port in free_ports(count)]
+    def services(
+        self,
+        count: int,
+        program: str = "hello",
+        only_from: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> list[Service]:
+        """*count* services on free consecutive ports, all starting *program* ("": an attribute says what serves)."""
+        path = self.programs[program] if program else ""
+        own = attributes or {}
+        return [Service(f"bench-{port}", port, path, (), only_from, own) for port in free_ports(count)]
 
     @contextlib.contextmanager
     def server(
-        self, name: str, services: Sequence[Service], module: str = "", env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        services: Sequence[Service],
+        module: str = "",
+        env: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> Iterator[Server]:
         """The named peer, serving *services* until the block ends. *module* is run instead of
-        fastinetd's own, with the same arguments; *env* is added to the environment."""
-        peer = self.peers[name]
+        fastinetd's own, with the same arguments and *options* after them; *env* is added to the environment."""
+        peer = IN_PROCESS if name == IN_PROCESS.name else self.peers[name]
         directory = self.directory / f"{next(self.numbers)}-{name}"
         directory.mkdir()
         peer.write(directory, services, self.user)
-        command = peer.command(peer.find() or "", directory, services, self.user)
+        command = [*peer.command(peer.find() or "", directory, services, self.user), *options]
         if module:
             command[command.index("fastinetd")] = module
         with running(name, command, [s.port for s in services], directory, {**peer.env, **(env or {})}) as it:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import procs
@@ -26,13 +26,15 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Service:
-    """One TCP service on 127.0.0.1: what every super-server is asked to offer."""
+    """One TCP service on 127.0.0.1: what every super-server is asked to offer, and in *attributes* what
+    only fastinetd has; they stand above the ones every service gets. No *program*: a `handler` serves."""
 
     name: str
     port: int
     program: str
     args: tuple[str, ...] = ()
     only_from: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

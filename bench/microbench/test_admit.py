@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from fastinetd._admit import Accounts
 from fastinetd._board import Board, Verdict
@@ -12,20 +13,20 @@ from fastinetd._program import Program, Ranges
 
 TIMES = 1000  # per measured call, each with the call from Python
 HERE = socket.inet_aton("127.0.0.1")
-LIMITS = {"over_rate": 0, "rate_increment": 0, "rate_tolerance": 0, "rate_pause": 0, "max_load": 0.0}
 
 
-def open_row(board: Board, **limits: int | None) -> int:
+def open_row(board: Board, per_source: int | None = None, instances: int | None = None) -> int:
     """A row that is enabled at all times."""
     row: int = board.row_claim()
-    board.row_limits(row, **(LIMITS | {"instances": None, "per_source": None} | limits))
+    rates = {"over_rate": 0, "rate_increment": 0, "rate_tolerance": 0, "rate_pause": 0}
+    board.row_limits(row, instances=instances, per_source=per_source, max_load=0.0, **rates)
     board.row_times(row, 0, 2**62)
     board.row_enable(row, True)
     return row
 
 
 @pytest.mark.parametrize("per_source", [None, 10], ids=["unlimited", "per_source"])
-def test_1000_admissions(benchmark, per_source: int | None) -> None:
+def test_1000_admissions(benchmark: BenchmarkFixture, per_source: int | None) -> None:
     board = Board.create(16, 1024, 2)
     accounts = Accounts(board, board.section_claim(1))
     row = open_row(board, per_source=per_source, instances=100 if per_source else None)
@@ -41,7 +42,7 @@ def test_1000_admissions(benchmark, per_source: int | None) -> None:
     assert board.live == 0
 
 
-def test_1000_refusals_by_address(benchmark) -> None:
+def test_1000_refusals_by_address(benchmark: BenchmarkFixture) -> None:
     board = Board.create(16, 1024, 2)
     accounts = Accounts(board, board.section_claim(1))
     only_from = Ranges([(0x0A000000, 0x0AFFFFFF, Verdict.ADMIT)], ())
