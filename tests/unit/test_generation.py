@@ -59,6 +59,7 @@ class Kit:
                 asks_itself=False,
                 services=[],
                 metrics=None,
+                library=-1,
                 reader=self.reader,
                 version="0",
             ),

@@ -15,18 +15,30 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from fastinetd._board import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS, Board, Verdict
-from fastinetd.metrics import METRICS, REASONS, STATUSES, BoardCollector, ServiceInfo, document, page
+from fastinetd._board import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS, Board, Method, Verdict
+from fastinetd.metrics import (
+    METRICS,
+    POOL_STATES,
+    REASONS,
+    RECYCLINGS,
+    STATUSES,
+    BoardCollector,
+    ServiceInfo,
+    document,
+    page,
+)
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 ROWS, SLOTS, SECTIONS = 16, 64, 4
 
 # Where struct Counters and struct Row of _board.pxd hold what, in units of their words.
 COUNTERS = {
-    "accepted": 0, "activations": 1, "rejected": 2, "spawn_failures": 18, "latency": 34, "latency_ns": 52,
-    "session": 53, "session_ns": 69, "exits": 70, "user_us": 74, "system_us": 75,
+    "accepted": 0, "activations": 1, "rejected": 2, "spawn_failures": 18, "latency": 34, "latency_ns": 106,
+    "session": 110, "session_ns": 126, "exits": 127, "user_us": 131, "system_us": 132, "pool_hits": 133,
+    "pool_misses": 134, "recycled": 135, "pool": 143,
 }  # fmt: skip
-COUNTERS_SIZE = 76 * 8
+COUNTERS_SIZE = 147 * 8
+LATENCIES = len(LATENCY_BOUNDS) + 1
 ROW_SIZE, ROW_LIVE = 80, 16
 
 
@@ -238,12 +250,44 @@ def test_accept_queues_of_all_sockets_of_a_service(board: Board) -> None:
     assert lengths == {"both": 5, "one": 1, "gone": 0}
 
 
-def test_a_start_is_counted_under_the_services_own_method(board: Board, writer: Writer) -> None:
+def test_starts_are_counted_by_method(board: Board, writer: Writer) -> None:
     writer.count("latency", 3, row=1, place=2)
-    writer.count("latency", 4, row=2, place=2)
-    seen = Page(collector(board, service(1, "pool", methods=("pool", "exec")), service(2, "pool")))
-    assert seen.value("fastinetd_spawn_latency_seconds_count", service="pool", method="pool") == 3
-    assert seen.value("fastinetd_spawn_latency_seconds_count", service="pool", method="exec") == 4
+    writer.count("latency", 4, row=1, place=Method.PREFORK * LATENCIES + 2)
+    writer.count("latency_ns", 5_000_000_000, row=1, place=Method.PREFORK)
+    writer.count("latency", 6, row=2, place=2)
+    seen = Page(collector(board, service(1, "pool", methods=("exec", "zygote", "prefork")), service(2, "plain")))
+    found = seen.of("fastinetd_spawn_latency_seconds_count")
+    assert {tuple(sorted(dict(key).values())): value for key, value in found.items()} == {
+        ("exec", "pool"): 3, ("pool", "zygote"): 0, ("pool", "prefork"): 4, ("exec", "plain"): 6,
+    }  # fmt: skip
+    assert seen.value("fastinetd_spawn_latency_seconds_sum", service="pool", method="prefork") == 5
+
+
+def test_pools(board: Board, writer: Writer) -> None:
+    for place, amount in enumerate((1, 2, 3, 4)):
+        writer.count("pool", amount, place=place, section=place % 2)
+    writer.count("pool_hits", 70)
+    writer.count("pool_misses", 8)
+    for place in range(len(RECYCLINGS)):
+        writer.count("recycled", place + 1, place=place)
+    seen = Page(collector(board, service(0, "pool", methods=("exec", "worker")), service(1, "plain")))
+    assert {name: seen.value("fastinetd_pool_processes", service="pool", state=name) for name in POOL_STATES} == {
+        "zygote": 1, "starting": 2, "idle": 3, "busy": 4,
+    }  # fmt: skip
+    assert seen.value("fastinetd_pool_hits_total", service="pool") == 70
+    assert seen.value("fastinetd_pool_misses_total", service="pool") == 8
+    recycled = [seen.value("fastinetd_pool_recycled_total", service="pool", reason=name) for name, _ in RECYCLINGS]
+    assert recycled == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert not seen.of("fastinetd_pool_processes", service="plain")
+
+
+def test_a_section_that_is_released_has_no_pool(board: Board, writer: Writer) -> None:
+    writer.count("pool", 3, section=1, place=2)
+    writer.count("pool_hits", 9, section=1)
+    board.section_release(1)
+    seen = Page(collector(board, service(0, "pool", methods=("exec", "zygote"))))
+    assert seen.value("fastinetd_pool_processes", service="pool", state="idle") == 0
+    assert seen.value("fastinetd_pool_hits_total", service="pool") == 9
 
 
 def test_a_service_that_starts_nothing_has_no_latency(board: Board) -> None:
@@ -266,7 +310,7 @@ def test_no_label_set_is_new_after_traffic(board: Board, writer: Writer) -> None
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
 def test_the_page_holds_the_table_and_nothing_else(accept: str, board: Board) -> None:
-    seen = Page(collector(board, service(0, "web")), accept)
+    seen = Page(collector(board, service(0, "web", methods=("exec", "zygote"))), accept)
     for entry in METRICS:
         name = entry.name
         if accept:
