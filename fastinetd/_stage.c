@@ -42,7 +42,7 @@ struct descriptor_message {         /* struct cmsghdr with one descriptor */
     int descriptor;
 } __attribute__((aligned(8)));
 
-#define DESCRIPTOR_CAME (offsetof(struct descriptor_message, descriptor) + sizeof(int))
+#define ONE_DESCRIPTOR (offsetof(struct descriptor_message, descriptor) + sizeof(int))
 
 static void __attribute__((noreturn)) leave(int status)
 {
@@ -69,14 +69,14 @@ static size_t receive(int socket, struct stage_request *request, int *descriptor
     struct message_header header;
     long size;
     do {
-        header = (struct message_header){NULL, 0, pieces, 2, &control, sizeof control, 0};
+        header = (struct message_header){NULL, 0, pieces, 2, &control, ONE_DESCRIPTOR, 0};
         size = CALL(__NR_recvmsg, socket, &header, 0);
     } while (size == -EINTR);
     if (size == 0)
         leave(0);
     if (size < (long)sizeof *request || header.flags & TOO_LONG)
         leave(1);
-    *descriptor = header.control_size >= DESCRIPTOR_CAME ? control.descriptor : -1;
+    *descriptor = header.control_size >= ONE_DESCRIPTOR ? control.descriptor : -1;
     return size - sizeof *request;
 }
 

@@ -88,6 +88,8 @@ static enum verdict judge_fcntl(struct trapped_call *call)
         return answer(call, -EBADF);
     if (command == F_GETFD || command == F_GETFL)
         return PASS;
+    if (command == F_SETFD && is_client(call->arguments[0]) && !(call->arguments[2] & FD_CLOEXEC))
+        return PASS;                /* perl makes sure that they survive an execve; they do */
     if (is_client(call->arguments[0]))
         return HOLD_IO;
     return command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_SETFD || command == F_SETFL ? PASS
