@@ -1,7 +1,7 @@
 /* The program's environment: our variables out of it before anybody looks, a connection's variables into it.
  *
  * Theory. execve put all strings side by side at the top of the stack, where /proc/PID/environ shows them, and ours are
- * the last: LD_PRELOAD, the places, FASTINETD_STAGE. What they leave is one block of bytes, `room`; messages are received
+ * the last: LD_PRELOAD, LD_BIND_NOW, the places, FASTINETD_STAGE. What they leave is one block of bytes, `room`; messages are received
  * right into it. The array of pointers keeps the free entries that ours leave at its end.
  *
  * Rules of this file:
@@ -56,6 +56,12 @@ static int restore_preload(char *variable, size_t size)
     return 1;
 }
 
+static int is_ours_alone(const char *variable, size_t size)
+{
+    return starts_with(variable, STAGE_VARIABLE "=") || (*variable == '=' && size == STAGE_ROOM) ||
+           (starts_with(variable, STAGE_BIND) && size == sizeof STAGE_BIND);
+}
+
 /* Take ours out. Returns the value of FASTINETD_STAGE's first letter: 'm', 'f', or 0 if this is not ours to hold. */
 static char take_environment(void)
 {
@@ -71,7 +77,7 @@ static char take_environment(void)
         if (starts_with(*from, "LD_PRELOAD=")) {
             if (!restore_preload(*from, size))
                 continue;
-        } else if (starts_with(*from, STAGE_VARIABLE "=") || (**from == '=' && size == STAGE_ROOM)) {
+        } else if (is_ours_alone(*from, size)) {
             add_room(*from, size);
             continue;
         }

@@ -246,6 +246,13 @@ def test_the_users_own_preload_is_restored(compile_c: Callable[..., str], folder
     assert f"LD_PRELOAD={library}".encode() in expected
 
 
+def test_the_users_own_binding_is_kept(compile_c: Callable[..., str]) -> None:
+    argv, environment = [compile_c(PROBE)], ["LD_BIND_NOW=1", "B=c"]
+    with held(argv, environment) as zygote:
+        zygote.ready()
+        assert zygote.serve()[0] == executed(argv, environment)
+
+
 def test_the_probe_sees_a_program_of_musl(compile_c: Callable[..., str]) -> None:
     """The tests above mean what they say."""
     interpreter = subprocess.run(

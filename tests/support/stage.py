@@ -15,6 +15,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
 LIBRARY = PACKAGE / f"_stage{sysconfig.get_config_var('EXT_SUFFIX')}"
+BIND = "LD_BIND_NOW=fastinetd"
 CONTROL, HAND, PLACES, ROOM = 62, 63, 8, 80
 FORK, PARK, TAKE, LEAVE, READY, TOOK, PARKED, FAILED, REFUSED = range(1, 10)
 AT_MAIN, AT_IO, AT_OTHER, NOT_FURTHER = range(4)
@@ -128,7 +129,7 @@ class Held:
             other.close()
             fds = {0: place, 1: place, 2: place, CONTROL: control, HAND: hand}
             self.pid = started(
-                argv, [*environment, library, *places, f"FASTINETD_STAGE={snapshot}"],
+                argv, [*environment, library, BIND, *places, f"FASTINETD_STAGE={snapshot}"],
                 {number: end.fileno() for number, end in fds.items()}, before,
             )  # fmt: skip
         self.seq = 0
