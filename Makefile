@@ -7,7 +7,7 @@ RUN    := $(VENV)/bin/python
 BUILD  ?= release
 export FASTINETD_BUILD := $(BUILD)
 
-CORE := $(wildcard fastinetd/*.pyx fastinetd/*.pxd fastinetd/*.h)
+CORE := $(wildcard fastinetd/*.pyx fastinetd/*.pxd fastinetd/*.h) fastinetd/_stage.c
 
 .PHONY: all build run test check bench docs clean distclean
 
@@ -47,7 +47,7 @@ docs: build
 	$(RUN) -m fastinetd.metrics > docs/metrics.md
 
 clean:
-	rm -rf build bench/build *.egg-info fastinetd/*.so fastinetd/*.c $(VENV)/.built-*
+	rm -rf build bench/build *.egg-info fastinetd/*.so $(patsubst %.pyx,%.c,$(wildcard fastinetd/*.pyx)) $(VENV)/.built-*
 
 distclean: clean
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

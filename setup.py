@@ -5,6 +5,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 MODULES = ["_board", "_program", "_admit", "_reception", "_servers", "_pools", "_zygotes", "_prefork", "_workers",
            "_accept", "_relay"]  # fmt: skip
@@ -23,29 +24,33 @@ if build not in FLAGS:
     raise SystemExit(f"setup.py: FASTINETD_BUILD={build}: expected one of {', '.join(FLAGS)}")
 checks = build == "debug"
 
+core = [
+    Extension(f"fastinetd.{name}", [f"fastinetd/{name}.pyx"], depends=HEADERS,
+              extra_compile_args=[*FLAGS[build], *WARNINGS, "-fstack-protector-strong"],
+              extra_link_args=LINK.get(build, []))
+    for name in MODULES
+    if Path(f"fastinetd/{name}.pyx").exists()
+]  # fmt: skip
+directives = {"language_level": 3, "binding": True, "embedsignature": False, "boundscheck": checks, "wraparound": False,
+              "initializedcheck": checks, "cdivision": True, "auto_pickle": False, "autotestdict": False}  # fmt: skip
+
+# No module for Python: it is loaded into other programs, whatever C library they have, so it is never instrumented.
+stage = Extension(
+    "fastinetd._stage", ["fastinetd/_stage.c"], depends=HEADERS,
+    extra_compile_args=["-O2", *WARNINGS, "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-lto",
+                        "-fno-sanitize=all", "-fno-tree-loop-distribute-patterns", "-mgeneral-regs-only",
+                        "-fvisibility=hidden"],
+    extra_link_args=["-nostdlib", "-Wl,--no-undefined", "-Wl,-z,now"],
+)  # fmt: skip
+known = os.uname().machine in ("x86_64", "aarch64")
+
+
+class Build(build_ext):
+    def get_libraries(self, ext: Extension) -> list[str]:
+        return [] if ext is stage else super().get_libraries(ext)
+
+
 setup(
-    ext_modules=cythonize(
-        [
-            Extension(
-                f"fastinetd.{name}",
-                [f"fastinetd/{name}.pyx"],
-                depends=HEADERS,
-                extra_compile_args=[*FLAGS[build], *WARNINGS, "-fstack-protector-strong"],
-                extra_link_args=LINK.get(build, []),
-            )
-            for name in MODULES
-            if Path(f"fastinetd/{name}.pyx").exists()
-        ],
-        compiler_directives={
-            "language_level": 3,
-            "binding": True,
-            "embedsignature": False,
-            "boundscheck": checks,
-            "wraparound": False,
-            "initializedcheck": checks,
-            "cdivision": True,
-            "auto_pickle": False,
-            "autotestdict": False,
-        },
-    )
+    ext_modules=[*cythonize(core, compiler_directives=directives), *([stage] if known else [])],
+    cmdclass={"build_ext": Build},
 )

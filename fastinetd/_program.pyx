@@ -20,6 +20,7 @@ cdef extern from "_stage.h" nogil:
         STAGE_PLACES
         STAGE_ROOM
     const char *STAGE_VARIABLE
+    const char *STAGE_BIND
 
 cdef enum:
     VARIABLES = 8  # places for the connection's variables at the head of an environment; STAGE_PLACES
@@ -265,6 +266,8 @@ cdef class Program:
             theirs = [text.partition(b"=")[2] for text in environ if text.startswith(b"LD_PRELOAD=")]
             block = [text for text in environ if not text.startswith(b"LD_PRELOAD=")]
             block.append(b"LD_PRELOAD=" + b":".join([b"/proc/self/fd/%d" % STAGE_LIBRARY, *theirs]))
+            if not any(text.startswith(b"LD_BIND_NOW=") for text in environ):
+                block.append(STAGE_BIND)
             block += [b"=" * (STAGE_ROOM - 1) for _ in range(STAGE_PLACES)]
             block.append(STAGE_VARIABLE + b"=" + pool.point)
         p.envp = <char **> array(len(block) + 1, sizeof(char *))

@@ -14,6 +14,7 @@
 #define STAGE_CONTROL 62                  /* the zygote's descriptor of the first socket */
 #define STAGE_HAND 63                     /* and of the second */
 #define STAGE_VARIABLE "FASTINETD_STAGE"  /* in the zygote's environment: "main" or "first_io" */
+#define STAGE_BIND "LD_BIND_NOW=fastinetd"  /* there as well: symbols are looked up in the zygote, not in each child */
 #define STAGE_PLACES 8                    /* variables that tell of a connection, at most */
 #define STAGE_ROOM 80                     /* bytes of each, NAME=value with its NUL, at most */
 

@@ -77,7 +77,8 @@ def build_into(folder: Path) -> Built:
     for name in ("setup.py", "pyproject.toml", "README.md"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, folder)
-    for path in [*PACKAGE.glob("_*.py[x]"), *PACKAGE.glob("*.pxd"), *PACKAGE.glob("*.h"), PACKAGE / "__init__.py"]:
+    for path in [*PACKAGE.glob("_*.py[x]"), *PACKAGE.glob("*.pxd"), *PACKAGE.glob("*.h"), *PACKAGE.glob("_stage.c"),
+                 PACKAGE / "__init__.py"]:
         shutil.copy(path, folder / "fastinetd")
     done = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--build-lib", "lib", "--build-temp", "temp"],

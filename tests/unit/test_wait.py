@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fastinetd import wait
 from fastinetd._board import Verdict
 from fastinetd._program import Ranges
 from fastinetd.rows import Installed

@@ -1,0 +1,73 @@
+"""The library that holds programs is small, alone, and makes all its system calls in one place."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.stage import LIBRARY, PACKAGE
+
+SOURCES = sorted(PACKAGE.glob("_stage*.[ch]"))
+
+
+def output(*command: str) -> str:
+    if shutil.which(command[0]) is None and not os.environ.get("CI"):
+        pytest.skip(f"{command[0]} missing")
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_it_needs_no_other_library() -> None:
+    dynamic = output("readelf", "-dW", str(LIBRARY))
+    assert "(INIT_ARRAY)" in dynamic
+    assert "(NEEDED)" not in dynamic
+
+
+def test_it_takes_nothing_from_the_program_but_the_environment() -> None:
+    undefined = [line.split()[-1] for line in output("nm", "-uD", str(LIBRARY)).splitlines()]
+    assert sorted(undefined) == ["__environ", "environ"]
+
+
+def test_it_offers_nothing() -> None:
+    defined = [line for line in output("nm", "-D", "--defined-only", str(LIBRARY)).splitlines() if line.strip()]
+    assert defined == []
+
+
+def test_all_system_calls_are_in_the_range_that_dispatch_leaves_alone() -> None:
+    symbols = {line.split()[-1]: int(line.split()[0], 16) for line in output("nm", str(LIBRARY)).splitlines()
+               if len(line.split()) == 3}  # fmt: skip
+    begin, end = symbols["stage_calls_begin"], symbols["stage_calls_end"]
+    text = output("objdump", "-d", "--no-show-raw-insn", str(LIBRARY))
+    calls = [int(place, 16) for place in re.findall(r"^ *([0-9a-f]+):\s+(?:syscall|svc|int|sysenter)\b", text, re.M)]
+    assert 1 <= len(calls) <= 2
+    assert all(begin <= place < end for place in calls)
+    assert end - begin < 128
+
+
+def test_it_leaves_vectors_to_the_program() -> None:
+    text = output("objdump", "-d", "--no-show-raw-insn", str(LIBRARY))
+    assert not re.search(r"%[xyz]mm\d", text)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_sources_say_what_they_are_about(path: Path) -> None:
+    first = path.read_text().partition("*/")[0]
+    if path.name != "_stage.h":
+        assert "Theory." in first
+        assert "Rules of this file" in first
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_sources_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_sources_include_only_what_every_c_library_has_in_common(path: Path) -> None:
+    """The kernel's headers and the compiler's own."""
+    for name in re.findall(r"^#include <(.*)>", path.read_text(), re.M):
+        assert name.startswith(("asm/", "linux/")) or name in ("stddef.h", "stdint.h")
