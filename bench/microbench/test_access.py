@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from fastinetd._admit import address_verdict_of
 from fastinetd._board import Verdict
@@ -15,7 +16,7 @@ LOOKUPS = 1000  # per measured call
 
 
 @pytest.mark.parametrize("networks", [1, 1000])
-def test_compile(benchmark, networks: int) -> None:
+def test_compile(benchmark: BenchmarkFixture, networks: int) -> None:
     """only_from with so many networks of 256 addresses, one address of them in no_access."""
     allowed = tuple(f"10.{n // 128}.{n % 128 * 2}.0/24" for n in range(networks))
 
@@ -27,7 +28,7 @@ def test_compile(benchmark, networks: int) -> None:
 
 
 @pytest.mark.parametrize("ranges", [1, 100, 100_000])
-def test_1000_look_ups(benchmark, ranges: int) -> None:
+def test_1000_look_ups(benchmark: BenchmarkFixture, ranges: int) -> None:
     """Each includes the call from Python (some 100 ns), which a real connection does not make."""
     networks = [(n << 8, (n << 8) + 127, Verdict.ADMIT) for n in range(ranges)]
     program = Program(0, path=b"/bin/true", argv=[b"true"], environ=[], ranges=Ranges(networks, ()))

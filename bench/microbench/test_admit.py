@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from fastinetd._admit import Accounts
 from fastinetd._board import Board, Verdict
@@ -12,7 +14,7 @@ from fastinetd._program import Program, Ranges
 
 TIMES = 1000  # per measured call, each with the call from Python
 HERE = socket.inet_aton("127.0.0.1")
-LIMITS = {"over_rate": 0, "rate_increment": 0, "rate_tolerance": 0, "rate_pause": 0, "max_load": 0.0}
+LIMITS: dict[str, Any] = {"over_rate": 0, "rate_increment": 0, "rate_tolerance": 0, "rate_pause": 0, "max_load": 0.0}
 
 
 def open_row(board: Board, **limits: int | None) -> int:
@@ -25,7 +27,7 @@ def open_row(board: Board, **limits: int | None) -> int:
 
 
 @pytest.mark.parametrize("per_source", [None, 10], ids=["unlimited", "per_source"])
-def test_1000_admissions(benchmark, per_source: int | None) -> None:
+def test_1000_admissions(benchmark: BenchmarkFixture, per_source: int | None) -> None:
     board = Board.create(16, 1024, 2)
     accounts = Accounts(board, board.section_claim(1))
     row = open_row(board, per_source=per_source, instances=100 if per_source else None)
@@ -41,7 +43,7 @@ def test_1000_admissions(benchmark, per_source: int | None) -> None:
     assert board.live == 0
 
 
-def test_1000_refusals_by_address(benchmark) -> None:
+def test_1000_refusals_by_address(benchmark: BenchmarkFixture) -> None:
     board = Board.create(16, 1024, 2)
     accounts = Accounts(board, board.section_claim(1))
     only_from = Ranges([(0x0A000000, 0x0AFFFFFF, Verdict.ADMIT)], ())

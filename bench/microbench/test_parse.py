@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.peers import User, write_inetd, write_xinetd
 from bench.servers import Service
@@ -15,7 +16,7 @@ SERVICES = [Service(f"bench-{port}", port, "/bin/true", ("-a", "b"), "10.0.0.0/8
 
 
 @pytest.mark.parametrize("kind", ["xinetd", "inetd"])
-def test_parse_1000_services(benchmark, tmp_path: Path, kind: str) -> None:
+def test_parse_1000_services(benchmark: BenchmarkFixture, tmp_path: Path, kind: str) -> None:
     """From the file's name to the records, reading the files included."""
     write = {"xinetd": write_xinetd, "inetd": write_inetd}[kind]
     write(tmp_path, SERVICES, User("nobody", 65534, 65534, True))

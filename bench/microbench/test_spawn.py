@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.build import BUILD, build
 from fastinetd._accept import spawn
@@ -44,7 +45,7 @@ def parent(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("parent")
 @pytest.mark.parametrize("posix_spawn", [False, True], ids=["clone", "posix_spawn"])
-def test_spawn(benchmark, null: int, posix_spawn: bool) -> None:
+def test_spawn(benchmark: BenchmarkFixture, null: int, posix_spawn: bool) -> None:
     path = os.fsencode(HELLO)
     program = Program(0, path=path, argv=[path], environ=[], posix_spawn=posix_spawn)
 
@@ -56,11 +57,11 @@ def test_spawn(benchmark, null: int, posix_spawn: bool) -> None:
 
 
 @pytest.mark.usefixtures("parent")
-def test_os_posix_spawn(benchmark, null: int) -> None:
+def test_os_posix_spawn(benchmark: BenchmarkFixture, null: int) -> None:
     actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in range(3)]
 
     def once() -> None:
-        pid = os.posix_spawn(HELLO, [HELLO], {}, file_actions=actions)
+        pid = os.posix_spawn(HELLO, [str(HELLO)], {}, file_actions=actions)
         assert os.waitpid(pid, 0)[1] == 0
 
     benchmark(once)
@@ -68,7 +69,7 @@ def test_os_posix_spawn(benchmark, null: int) -> None:
 
 @pytest.mark.usefixtures("parent")
 @pytest.mark.parametrize("session", [False, True], ids=["vfork", "setsid"])
-def test_subprocess(benchmark, null: int, session: bool) -> None:
+def test_subprocess(benchmark: BenchmarkFixture, null: int, session: bool) -> None:
     def once() -> None:
         done = subprocess.run([HELLO], stdin=null, stdout=null, stderr=null, env={}, start_new_session=session)
         assert done.returncode == 0

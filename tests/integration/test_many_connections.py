@@ -7,6 +7,7 @@ import collections
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,8 @@ class Crowd:
 @pytest.mark.slow
 def test_ten_thousand(launch: Callable[..., Daemon], folder: Path) -> None:
     port, log = free_port(), folder / "records"
-    limits = {"instances": INSTANCES, "per_source": PER_SOURCE, "user": "nobody" if os.geteuid() == 0 else os.geteuid()}
+    user = "nobody" if os.geteuid() == 0 else os.geteuid()
+    limits: dict[str, Any] = {"instances": INSTANCES, "per_source": PER_SOURCE, "user": user}
     daemon = launch(defaults(log) + entry("many", port, "/bin/cat", **limits), metrics=True)
     crowd = Crowd(port)
     asyncio.run(crowd.come())

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from fastinetd._accept import Keeper
 from fastinetd._board import Board, SlotTuple
@@ -21,14 +22,14 @@ PATIENCE = 20.0
 HOUR = 3600 * 10**9
 
 
-def open_row(board: Board, *, enabled: bool = True, **limits: float | None) -> int:
+def open_row(board: Board, *, enabled: bool = True, **limits: Any) -> int:
     """A row that is open at all times."""
     row = board.row_claim()
-    standard: dict[str, float | None] = {
+    standard: dict[str, Any] = {
         "instances": None, "per_source": None, "over_rate": 0, "rate_increment": 0, "rate_tolerance": 0,
         "rate_pause": 0, "max_load": 0.0,
     }  # fmt: skip
-    board.row_limits(row, **(standard | limits))  # type: ignore[arg-type]
+    board.row_limits(row, **(standard | limits))
     board.row_times(row, 0, 2**62)
     board.row_enable(row, enabled)
     return row

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ class Accepting:
         self.program: Program = program(0)
         self.row = -1
 
-    def serve(self, *argv: str, ranges: Ranges | None = None, **limits: float) -> None:
+    def serve(self, *argv: str, ranges: Ranges | None = None, **limits: Any) -> None:
         self.row = open_row(self.board, **limits)
         self.program = program(self.row, *argv, ranges=ranges, log_success=ALL, log_failure=ALL)
 

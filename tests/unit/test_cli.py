@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import socket
 from pathlib import Path
 
@@ -180,7 +181,7 @@ class TestDemo:
 
     @pytest.mark.parametrize("netcat", [True, False])
     def test_a_line_to_paste_for_each(self, monkeypatch: pytest.MonkeyPatch, netcat: bool) -> None:
-        monkeypatch.setattr(demo.shutil, "which", lambda name: "/bin/nc" if netcat else None)
+        monkeypatch.setattr(shutil, "which", lambda name: "/bin/nc" if netcat else None)
         config = demo.configuration()
         text = demo.instructions(config, ("::", 9100))
         for service in config.services:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -48,7 +50,7 @@ STATE = DumpState(
 )
 
 
-def test_layout():
+def test_layout() -> None:
     text = render(STATE)
     lines = text.splitlines()
     assert lines[0] == "INTERNAL STATE DUMP: fastinetd 1.0"
@@ -76,7 +78,7 @@ def test_layout():
     ]
 
 
-def test_a_service():
+def test_a_service() -> None:
     lines = [line.strip() for line in render(replace(STATE, services=STATE.services[:1])).splitlines()]
     assert lines[lines.index("Service = web") + 1 : lines.index("Server table dump:")] == [
         "State = Active",
@@ -109,7 +111,7 @@ def test_a_service():
     ]
 
 
-def test_a_built_in_service():
+def test_a_built_in_service() -> None:
     text = render(replace(STATE, services=STATE.services[1:]))
     for part in (
         "State = Suspended",
@@ -122,32 +124,32 @@ def test_a_built_in_service():
         assert f"\t{part}\n" in text
 
 
-def test_a_list_that_refuses_everybody_is_not_all_sites():
+def test_a_list_that_refuses_everybody_is_not_all_sites() -> None:
     assert "Only from: (empty list)" in render(
         DumpState("1", 0, "x", services=(ServiceLine(replace(WEB, only_from=()), ServiceState.ACTIVE),))
     )
 
 
-def test_running_servers():
+def test_running_servers() -> None:
     text = render(STATE)
     assert "\tpid = 4711\n\tstart_time = " in text
     assert "\tremote_address = 192.0.2.7,40000\n" in text
     assert text.count("No remote address") == 1
 
 
-def test_no_secrets(monkeypatch):
+def test_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALSO_SECRET", "hunter3")
     text = render(STATE)
     assert "hunter2" not in text and "hunter3" not in text and "ALSO_SECRET" not in text
 
 
-def test_values_cannot_forge_lines():
+def test_values_cannot_forge_lines() -> None:
     odd = replace(WEB, name="a\nEND OF DUMP", argv=("x\ny",))
     text = render(replace(STATE, services=(ServiceLine(odd, ServiceState.ACTIVE),)))
     assert text.splitlines().count("END OF DUMP") == 1
 
 
-def test_the_file(tmp_path):
+def test_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x.dump"
     write_dump(str(path), "one\n")
     write_dump(str(path), "two\udcff\n")
@@ -158,7 +160,7 @@ def test_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_links_are_replaced_not_followed(tmp_path, link):
+def test_links_are_replaced_not_followed(tmp_path: Path, link: Callable[[Path, Path], None]) -> None:
     victim, path = tmp_path / "shadow", tmp_path / "x.dump"
     victim.write_text("precious")
     link(victim, path)
@@ -167,7 +169,7 @@ def test_links_are_replaced_not_followed(tmp_path, link):
     assert path.read_text() == "text" and not path.is_symlink()
 
 
-def test_a_trap_under_the_temporary_name(tmp_path):
+def test_a_trap_under_the_temporary_name(tmp_path: Path) -> None:
     victim = tmp_path / "shadow"
     victim.write_text("precious")
     (tmp_path / f".x.dump.{os.getpid()}").symlink_to(victim)
@@ -175,7 +177,7 @@ def test_a_trap_under_the_temporary_name(tmp_path):
     assert victim.read_text() == "precious"
 
 
-def test_failures_leave_nothing_behind(tmp_path):
+def test_failures_leave_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "x.dump").mkdir()
     with pytest.raises(IsADirectoryError):
         write_dump(str(tmp_path / "x.dump"), "text")

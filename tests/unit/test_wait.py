@@ -60,7 +60,7 @@ class Kit:
         self.sockets: list[socket.socket] = []
 
     def machine(
-        self, *argv: str, kind: int = socket.SOCK_DGRAM, ranges: Ranges | None = None, **limits: int
+        self, *argv: str, kind: int = socket.SOCK_DGRAM, ranges: Ranges | None = None, **limits: Any
     ) -> WaitSocket:
         sock = socket.socket(socket.AF_INET, kind)
         sock.bind(("127.0.0.1", 0))
@@ -210,7 +210,7 @@ def test_what_an_address_rule_refuses_is_taken_off_the_queue(kit: Kit, client: s
     row = machine.installed.row
     for count in (1, 2):
         client.sendto(b"x", machine.sock.getsockname())
-        kit.until(lambda count=count: kit.board.counters(row).rejected[Verdict.ADDRESS] == count)
+        kit.until(lambda count=count: kit.board.counters(row).rejected[Verdict.ADDRESS] == count)  # type: ignore[misc]
         assert machine.state is State.IDLE
     assert kit.board.counters(row).activations == 0
 
