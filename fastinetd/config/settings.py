@@ -122,7 +122,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     "The socket": (
         Setting("socket_type", v.one_of(*SOCKET_TYPES), 1, "stream, dgram, raw or seqpacket", "the kind of socket",
                 default="stream for tcp, dgram for udp"),
-        Setting("protocol", v.word, 1, "a name of /etc/protocols such as tcp or udp, or unix", "the protocol; unix is a socket in the file system",
+        Setting("protocol", v.protocol, 1, "tcp, udp or unix", "the protocol; unix is a socket in the file system",
                 default="tcp for stream, udp for dgram"),
         Setting("wait", v.yes_no, 1, _YES_NO, "yes: one server at a time is given the listening socket; no: each connection starts a server", default="required"),
         Setting("port", v.whole(0, 65535), 1, "a port from 0 to 65535", "the port", default="looked up in /etc/services"),
