@@ -15,6 +15,7 @@ from typing import Any
 from fastinetd._accept import Keeper
 from fastinetd._board import Board, SlotTuple
 from fastinetd._program import Program
+from fastinetd.loop import Loop
 
 PATIENCE = 20.0
 """Seconds within which whatever a test waits for must have happened."""
@@ -89,6 +90,23 @@ def reap(pid: int) -> int:
     """Wait for a child; its exit status, or minus the signal that ended it."""
     await_end(pid)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def until(loop: Loop, condition: Callable[[], object], what: object) -> None:
+    """Let a loop run until something holds; it is looked at after each callback. `what` is shown if it never does."""
+    guard = loop.later(PATIENCE, loop.stop)
+
+    def look() -> None:
+        if condition():
+            loop.stop()
+        else:
+            loop.later(0.001, look)
+
+    look()
+    if not condition():
+        loop.run()
+    guard.cancel()
+    assert condition(), what
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from fastinetd.rows import Installed
 from fastinetd.sockets import SocketOptions
 from fastinetd.starts import Start
 from fastinetd.wait import TRANSITIONS, State, WaitServices, WaitSocket
-from support.core import HOUR, has_children, open_row, program
+from support.core import HOUR, has_children, open_row, program, until
 
 PATIENCE = 20.0
 ANSWER = "import socket; s = socket.socket(fileno=0); d, a = s.recvfrom(999); s.sendto(b'got ' + d, a)"
@@ -77,20 +77,7 @@ class Kit:
         return next(machine for machine in self.services if machine.sock is sock)
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Let the loop run until something holds; it is looked at after each callback."""
-        guard = self.loop.later(PATIENCE, self.loop.stop)
-
-        def look() -> None:
-            if condition():
-                self.loop.stop()
-            else:
-                self.loop.later(0.001, look)
-
-        look()
-        if not condition():
-            self.loop.run()
-        guard.cancel()
-        assert condition(), self.troubles
+        until(self.loop, condition, self.troubles)
 
     def close(self) -> None:
         self.services.install([])
