@@ -2,16 +2,15 @@
 
 from typing_extensions import disjoint_base
 
-from fastinetd._board import Board, Verdict
+from fastinetd._admit import Accounts
+from fastinetd._board import Verdict
 from fastinetd._program import Program
 from fastinetd._reception import Reception
 
 @disjoint_base
 class Acceptor(Reception): ...
 
-@disjoint_base
-class Keeper:
-    def __init__(self, board: Board, section: int) -> None: ...
+class Keeper(Accounts):
     def start(
         self, program: Program, fd: int, address: bytes = b"", port: int = 0, vouched: bool = False
     ) -> tuple[Verdict, int, int]: ...

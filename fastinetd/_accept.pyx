@@ -145,17 +145,8 @@ cdef class Acceptor(Reception):
         return <i64> ((self.look_at - now) // 1000000) + 1 if now < self.look_at else 0
 
 
-cdef class Keeper:
+cdef class Keeper(Accounts):
     """The supervisor's hand: starts the servers of wait services, and ends what it started or adopted."""
-
-    cdef Board board
-    cdef u32 section
-    cdef Pool pool
-
-    def __init__(self, Board board, int section):
-        self.board, self.section = board, section
-        if pool_open(&self.pool, &board.view):
-            raise MemoryError
 
     def start(self, Program program, int fd, bytes address=b"", int port=0, bint vouched=False) -> tuple:
         """Start a wait service's server on its socket `fd` (borrowed), for a peer whose address (4 or 16 bytes) may be

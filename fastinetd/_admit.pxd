@@ -9,6 +9,11 @@ cdef struct Pool:
     u32 depth
     u32 cursor  # where to look for others
 
+cdef class Accounts:
+    cdef Board board
+    cdef u32 section
+    cdef Pool pool
+
 cdef void make_peer(Peer *peer, bytes address, int port) noexcept
 cdef int pool_open(Pool *pool, View *b) noexcept nogil
 cdef Verdict address_verdict(Target *target, const Peer *peer) noexcept nogil

@@ -11,7 +11,7 @@ Rules of this file
  - Callers have made sure of journal room: one record for each of refused, started, start_failed and ended.
 """
 
-from libc.stdlib cimport atof, malloc
+from libc.stdlib cimport atof, free, malloc
 from libc.string cimport memcpy
 
 from fastinetd._admit cimport *
@@ -322,14 +322,13 @@ cdef void make_peer(Peer *peer, bytes address, int port) noexcept:
 cdef class Accounts:
     """One process's hand in the accounting, for Python: take slots for programs and give them back."""
 
-    cdef Board board
-    cdef u32 section
-    cdef Pool pool
-
     def __init__(self, Board board, int section):
         self.board, self.section = board, section
         if pool_open(&self.pool, &board.view):
             raise MemoryError
+
+    def __dealloc__(self):
+        free(self.pool.stack)
 
     def admit(self, Program program, bytes address, int port=0) -> tuple:
         """(verdict, slot): decide and take_slot for a peer; slot is -1 when refused."""
