@@ -36,8 +36,9 @@ cdef extern from "_spawn.h" nogil:
 
 
 cdef int start_server(View *b, u32 section, Pool *pool, Target *target, const Peer *peer, int fd, u32 slot,
-                      bint reset_signals) noexcept nogil:
-    """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure."""
+                      i64 waited, bint reset_signals) noexcept nogil:
+    """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure.
+    `waited`: see `started`."""
     cdef spawn_call call
     cdef int number
     call.plan = &target.spawn
@@ -50,7 +51,7 @@ cdef int start_server(View *b, u32 section, Pool *pool, Target *target, const Pe
     if number:
         start_failed(b, section, pool, target, slot, number)
     else:
-        started(b, section, target, slot, True)
+        started(b, section, target, slot, waited)
     return number
 
 
@@ -96,7 +97,7 @@ cdef class Acceptor(Reception):
 
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
         cdef int low
-        if start_server(self.b, self.section, &self.pool, listener.target, peer, fd, slot, False) == 0:
+        if start_server(self.b, self.section, &self.pool, listener.target, peer, fd, slot, self.waited, False) == 0:
             low = pidfd_of(self.b.slots[slot].pid)
             self.pidfds[slot] = fcntl(low, F_DUPFD_CLOEXEC, 64) if low >= 0 else -1
             if low >= 0:
@@ -165,7 +166,7 @@ cdef class Keeper(Accounts):
         if verdict != ADMIT:
             return verdict, -1, 0
         counters_of(b, self.section, program.target.row).accepted += 1
-        number = start_server(b, self.section, &self.pool, &program.target, &peer, fd, slot, True)
+        number = start_server(b, self.section, &self.pool, &program.target, &peer, fd, slot, 0, True)
         if number:
             return verdict, -1, -number
         return verdict, slot, b.slots[slot].pid
@@ -179,7 +180,7 @@ cdef class Keeper(Accounts):
 
     def recognise(self, Program program, u32 slot) -> None:
         """An adopted server whose start its dead acceptor had not recorded."""
-        started(&self.board.view, self.section, &program.target, slot, False)
+        started(&self.board.view, self.section, &program.target, slot, -1)
 
     def end(self, u32 slot) -> bool:
         """Account for and reap the slot's server if it has ended (or is gone without a trace); False while it runs."""

@@ -21,7 +21,7 @@ cdef Verdict decide(View *b, Target *target, const Peer *peer) noexcept nogil
 cdef Verdict take_slot(View *b, u32 section, Pool *pool, Target *target, const Peer *peer, bint paid, u32 *slot) noexcept nogil
 cdef void drop_slot(View *b, u32 section, Pool *pool, u32 slot) noexcept nogil
 cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil
-cdef void started(View *b, u32 section, Target *target, u32 slot, bint timed) noexcept nogil
+cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil
 cdef void start_failed(View *b, u32 section, Pool *pool, Target *target, u32 slot, int number) noexcept nogil
 cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil
 cdef void slot_free(View *b, Pool *pool, u32 slot) noexcept nogil

@@ -237,12 +237,15 @@ cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdic
         journal_commit(b, section)
 
 
-cdef void started(View *b, u32 section, Target *target, u32 slot, bint timed) noexcept nogil:
-    """The server runs: count its start latency if it was a start, write its START record, and say so in the slot."""
+cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil:
+    """The server runs: count its start latency, write its START record, and say so in the slot.
+
+    `waited`: nanoseconds from accept until the slot was taken; -1: there is no latency to count.
+    """
     cdef Slot *s = &b.slots[slot]
     cdef Record *record
-    if timed:
-        count_latency(counters_of(b, section, target.row), now_monotonic() - s.started)
+    if waited >= 0:
+        count_latency(counters_of(b, section, target.row), now_monotonic() - s.started + <u64> waited)
     if target.log_success:
         record = journal_next(b, section)
         record.row, record.kind, record.pid, record.fields = target.row, START, s.pid, target.log_success

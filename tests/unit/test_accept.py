@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,14 @@ class TestNames:
             cookie, row, family, address = self.question(asking)
             assert (row, family, address) == (asking.row, 4, bytes([127, 0, 0, 1]) + bytes(12))
             assert asking.board.live == 0
+            asked = time.monotonic()
+            wait_for(lambda: time.monotonic() - asked > 0.1, "a slow answer")
             asking.asked.send(ANSWER.pack(cookie, 1))
             assert everything(client) == b"hello\n"
+            wait_for(lambda: asking.board.live == 0, "it has ended")
+        counters = asking.board.counters(asking.row)
+        assert counters.latency_sum > 0.1, "the client's wait is part of what its start took"
+        assert counters.session_sum < counters.latency_sum
 
     def test_refused(self, asking: Accepting) -> None:
         with running(asking.main):
