@@ -102,7 +102,8 @@ def test_latencies_are_those_of_the_server() -> None:
     with answering(slow) as port:
         report = load(port, "-n", "5", "-c", "1", "-e", "x")
     for what, own in zip(("first_us", "end_us"), zip(*took)):
-        assert min(own) <= report[what]["p50"] / 1e6 < max(own) + 0.5, what
+        shortest = min(own) * 0.95  # the report's figures are in classes, a few per cent wide
+        assert shortest <= report[what]["p50"] / 1e6 < max(own) + 0.5, what
 
 
 def test_open_loop_counts_from_when_a_connection_was_due() -> None:
