@@ -13,6 +13,7 @@ import pytest
 from fastinetd import cli, demo, plan
 from fastinetd.cli import Refusal, main
 from fastinetd.sockets import FIRST_DESCRIPTOR
+from support.clients import free_port
 
 GOOD = f"""service a
 {{
@@ -133,9 +134,7 @@ def current_umask() -> int:
 class TestMetrics:
     @pytest.mark.parametrize("host", ["127.0.0.1", ""])
     def test_listens(self, host: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        with cli._metrics(f"{host}:{port}") as made:
+        with cli._metrics(f"{host}:{free_port()}") as made:
             assert made.fileno() >= FIRST_DESCRIPTOR
             assert not os.get_blocking(made.fileno())
             assert made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
