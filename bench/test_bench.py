@@ -88,15 +88,22 @@ def test_nobody_listening_is_an_error() -> None:
 
 
 def test_latencies_are_those_of_the_server() -> None:
+    """Never shorter than what the server took by its own clock; longer only by what the machine takes to tell."""
+    took: list[tuple[float, float]] = []
+
     def slow(connection: socket.socket) -> None:
+        begun = time.monotonic()
         time.sleep(0.03)
+        first = time.monotonic() - begun
         connection.sendall(b"x")
         time.sleep(0.02)
+        took.append((first, time.monotonic() - begun))
 
     with answering(slow) as port:
         report = load(port, "-n", "5", "-c", "1", "-e", "x")
-    assert 30_000 <= report["first_us"]["p50"] < 45_000
-    assert 50_000 <= report["end_us"]["p50"] < 70_000
+    for what, own in zip(("first_us", "end_us"), zip(*took)):
+        shortest = min(own) * 0.95  # the report's figures are in classes, a few per cent wide
+        assert shortest <= report[what]["p50"] / 1e6 < max(own) + 0.5, what
 
 
 def test_open_loop_counts_from_when_a_connection_was_due() -> None:

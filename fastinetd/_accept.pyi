@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from typing_extensions import disjoint_base
 
+from fastinetd._admit import Accounts
 from fastinetd._board import Board, Verdict
 from fastinetd._program import Program
 from fastinetd._reception import Reception
@@ -15,9 +16,7 @@ class Acceptor(Reception):
         share: int = 1,
     ) -> None: ...
 
-@disjoint_base
-class Keeper:
-    def __init__(self, board: Board, section: int) -> None: ...
+class Keeper(Accounts):
     def start(
         self, program: Program, fd: int, address: bytes = b"", port: int = 0, vouched: bool = False
     ) -> tuple[Verdict, int, int]: ...

@@ -73,7 +73,7 @@ cdef class Acceptor(Reception):
             elif self.zygotes.hand(listener.pool, fd, peer, slot):
                 return
             counters_of(self.b, self.section, listener.target.row).pool_misses += 1
-        self.servers.start(listener.target, fd, peer, slot)
+        self.servers.start(listener.target, fd, peer, slot, self.waited)
 
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
         if kind == ON_OTHER:
@@ -105,17 +105,8 @@ cdef class Acceptor(Reception):
         return self.zygotes.outstanding > 0 or self.workers.outstanding > 0
 
 
-cdef class Keeper:
+cdef class Keeper(Accounts):
     """The supervisor's hand: starts the servers of wait services, and ends what it started or adopted."""
-
-    cdef Board board
-    cdef u32 section
-    cdef FreeSlots free_slots
-
-    def __init__(self, Board board, int section):
-        self.board, self.section = board, section
-        if open_free_slots(&self.free_slots, &board.view):
-            raise MemoryError
 
     def start(self, Program program, int fd, bytes address=b"", int port=0, bint vouched=False) -> tuple:
         """Start a wait service's server on its socket `fd` (borrowed), for a peer whose address (4 or 16 bytes) may be
@@ -134,7 +125,7 @@ cdef class Keeper:
         if verdict != ADMIT:
             return verdict, -1, 0
         counters_of(b, self.section, program.target.row).accepted += 1
-        number = start_server(b, self.section, &self.free_slots, &program.target, &peer, fd, slot, True)
+        number = start_server(b, self.section, &self.free_slots, &program.target, &peer, fd, slot, 0, True)
         if number:
             return verdict, -1, -number
         return verdict, slot, b.slots[slot].pid
@@ -148,7 +139,7 @@ cdef class Keeper:
 
     def recognise(self, Program program, u32 slot) -> None:
         """An adopted server whose start its dead acceptor had not recorded."""
-        started(&self.board.view, self.section, &program.target, slot, False)
+        started(&self.board.view, self.section, &program.target, slot, -1)
 
     def end(self, u32 slot) -> bool:
         """Account for and reap the slot's server if it has ended (or is gone without a trace); False while it runs."""

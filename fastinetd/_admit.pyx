@@ -11,7 +11,7 @@ Rules of this file
  - Callers have made sure of journal room: one record for each of refused, started, start_failed and ended.
 """
 
-from libc.stdlib cimport atof, malloc
+from libc.stdlib cimport atof, free, malloc
 from libc.string cimport memcpy
 
 from fastinetd._admit cimport *
@@ -150,7 +150,8 @@ cdef void slot_free(View *b, FreeSlots *free_slots, u32 slot) noexcept nogil:
         free_slots.depth += 1
 
 
-cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, bint paid, u32 *slot) noexcept nogil:
+cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, bint paid,
+                       u32 *slot) noexcept nogil:
     """Count the connection in: ADMIT and its slot, or the limit that refuses it. `paid`: the rate was taken before.
 
     The slot is written before anything is counted, and in the state TAKEN counts as counted: whoever counts again
@@ -237,12 +238,15 @@ cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdic
         journal_commit(b, section)
 
 
-cdef void started(View *b, u32 section, Target *target, u32 slot, bint timed) noexcept nogil:
-    """The server runs: count the latency of a start that was `timed`, write the START record, and say so in the slot."""
+cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil:
+    """The server runs: count its start latency, write its START record, and say so in the slot.
+
+    `waited`: nanoseconds from accept until the slot was taken; -1: there is no latency to count.
+    """
     cdef Slot *s = &b.slots[slot]
     cdef Record *record
-    if timed:
-        count_latency(counters_of(b, section, target.row), <Method> s.method, now_monotonic() - s.started)
+    if waited >= 0:
+        count_latency(counters_of(b, section, target.row), <Method> s.method, now_monotonic() - s.started + <u64> waited)
     if target.log_success:
         record = journal_next(b, section)
         record.row, record.kind, record.pid, record.fields = target.row, START, s.pid, target.log_success
@@ -329,14 +333,13 @@ cdef void make_peer(Peer *peer, bytes address, int port) noexcept:
 cdef class Accounts:
     """One process's hand in the accounting, for Python: take slots for programs and give them back."""
 
-    cdef Board board
-    cdef u32 section
-    cdef FreeSlots free_slots
-
     def __init__(self, Board board, int section):
         self.board, self.section = board, section
         if open_free_slots(&self.free_slots, &board.view):
             raise MemoryError
+
+    def __dealloc__(self):
+        free(self.free_slots.stack)
 
     def admit(self, Program program, bytes address, int port=0) -> tuple:
         """(verdict, slot): decide and take_slot for a peer; slot is -1 when refused."""

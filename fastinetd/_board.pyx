@@ -516,7 +516,8 @@ cdef class Board:
             total.accepted, total.activations, tuple([total.rejected[i] for i in range(REASONS)]),
             tuple([total.spawn_failures[i] for i in range(ERRNOS)]),
             tuple([tuple([total.latency[method][i] for i in range(LATENCIES)]) for method in range(METHODS)]),
-            tuple([total.latency_ns[method] / 1e9 for method in range(METHODS)]), tuple([total.session[i] for i in range(SESSIONS)]), total.session_ns / 1e9,
+            tuple([total.latency_ns[method] / 1e9 for method in range(METHODS)]),
+            tuple([total.session[i] for i in range(SESSIONS)]), total.session_ns / 1e9,
             tuple([total.exits[i] for i in range(STATUSES)]), total.user_us / 1e6, total.system_us / 1e6,
             total.pool_hits, total.pool_misses, tuple([total.recycled[i] for i in range(RECYCLINGS)]),
             tuple([total.pool[i] for i in range(POOL_STATES)]))

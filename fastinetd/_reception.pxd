@@ -55,7 +55,7 @@ cdef class Reception:
     cdef Question questions[256]
     cdef u32 asking
     cdef u64 cookies
-    cdef bint asked_again
+    cdef i64 waited  # nanoseconds that the client now greeted has waited for the doorman
     cdef epoll_event events[256]
 
     cdef int watch(self, int fd, EventKind kind, u32 index, u32 events) noexcept nogil

@@ -264,7 +264,9 @@ cdef class Reception:
             self.asking -= 1
             self.await_room()
             if message.verdict == 1:
+                self.waited = <i64> (now_monotonic() - (question.deadline - ANSWER_WITHIN))
                 self.greet(question.listener, fd, &question.peer, question.paid, True)
+                self.waited = 0
             else:
                 if question.paid:
                     rate_give(&self.b.rows[self.listeners[question.listener].target.row])

@@ -131,7 +131,7 @@ cdef class Relay(Reception):
         session.position = session.begin = session.end = 0
         session.finished = False
         session.watching = 0
-        started(self.b, self.section, listener.target, slot, False)
+        started(self.b, self.section, listener.target, slot, -1)
         if brief:
             session.end = moment(session.kind, session.buffer)
             session.finished = True

@@ -26,7 +26,7 @@ cdef extern from "_processes.h" nogil:
 
 
 cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
-                      bint reset_signals) noexcept nogil
+                      i64 waited, bint reset_signals) noexcept nogil
 cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil
 cdef int watched_pidfd(i32 pid) noexcept nogil
 cdef u64 microseconds(const timeval *t) noexcept nogil
@@ -40,7 +40,7 @@ cdef class Servers:
     cdef u32 unwatched
     cdef u64 look_at
 
-    cdef void start(self, Target *target, int fd, const Peer *peer, u32 slot) noexcept nogil
+    cdef void start(self, Target *target, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil
     cdef void watch(self, u32 slot) noexcept nogil
     cdef void take_over(self, u32 slot, int pidfd) noexcept nogil
     cdef void happened(self, u32 slot) noexcept nogil

@@ -23,8 +23,9 @@ from fastinetd._servers cimport *
 
 
 cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
-                      bint reset_signals) noexcept nogil:
-    """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure."""
+                      i64 waited, bint reset_signals) noexcept nogil:
+    """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure.
+    `waited`: see `started`."""
     cdef spawn_call call
     cdef int number
     call.plan = &target.spawn
@@ -38,7 +39,7 @@ cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *targe
     if number:
         start_failed(b, section, free_slots, target, slot, number)
     else:
-        started(b, section, target, slot, True)
+        started(b, section, target, slot, waited)
     return number
 
 
@@ -91,9 +92,9 @@ cdef class Servers:
     def __dealloc__(self):
         free(self.pidfds)
 
-    cdef void start(self, Target *target, int fd, const Peer *peer, u32 slot) noexcept nogil:
+    cdef void start(self, Target *target, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil:
         """Start a server for an admitted client; takes `fd` and `slot`."""
-        if start_server(self.b, self.section, &self.at.free_slots, target, peer, fd, slot, False) == 0:
+        if start_server(self.b, self.section, &self.at.free_slots, target, peer, fd, slot, waited, False) == 0:
             self.watch(slot)
         close(fd)
 

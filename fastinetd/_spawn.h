@@ -157,7 +157,7 @@ static int spawn_posix(struct spawn_call *call, int32_t *pid)
     for (i = 0; i < 3; i++)
         posix_spawn_file_actions_adddup2(&actions, call->fd, i);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-    sigfillset(&set);
+    memset(&set, 0xff, sizeof set);    /* sigfillset leaves out two that libc keeps, and the server would ignore those */
     posix_spawnattr_setsigdefault(&attributes, &set);
     sigemptyset(&set);
     posix_spawnattr_setsigmask(&attributes, &set);

@@ -36,6 +36,7 @@ cdef struct Worker:
 cdef struct Waiting:  # by slot: an admitted client that waits for a worker
     int kept  # its descriptor + 1; 0: none
     u32 next
+    i64 waited  # for the doorman, before it had a slot
 
 cdef struct WorkerPool:
     PoolLife life
@@ -70,14 +71,14 @@ cdef class Workers:
     cdef bint hand(self, u32 index, Listener *listener, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil
     cdef void next_client(self, u32 index) noexcept nogil
-    cdef bint give(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil
+    cdef bint give(self, u32 number, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil
     cdef void happened(self, u32 kind, u32 index) noexcept nogil
     cdef void heard(self, u32 number) noexcept nogil
     cdef void is_free(self, u32 number) noexcept nogil
     cdef Recycling used_up(self, Worker *w, u64 now) noexcept nogil
     cdef void dismiss(self, u32 number, Recycling why, bint at_once) noexcept nogil
     cdef void dismiss_all(self, u32 index, Recycling why) noexcept nogil
-    cdef void ended(self, u32 number) noexcept nogil
+    cdef void process_ended(self, u32 number) noexcept nogil
     cdef void give_back(self, Worker *w, int code, int status) noexcept nogil
     cdef void start(self, u32 index, u64 now) noexcept nogil
     cdef void take_from_idle(self, u32 number) noexcept nogil

@@ -26,7 +26,7 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastinetd._admit cimport drop_slot, ended, slot_free, started, take_slot, tell_of_pool
+from fastinetd._admit cimport ended, slot_free, started, take_slot, tell_of_pool
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
 from fastinetd._pools cimport *
@@ -127,7 +127,7 @@ cdef class Workers:
         while pool.idle != NOBODY:
             number = pool.idle
             self.take_from_idle(number)
-            if self.give(number, fd, peer, slot):
+            if self.give(number, fd, peer, slot, self.at.waited):
                 counters_of(self.b, self.section, pool.life.target.row).pool_hits += 1
                 self.tend(index, now)
                 return True
@@ -142,7 +142,7 @@ cdef class Workers:
     cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil:
         """Let an admitted client wait for a worker; takes both."""
         cdef Waiting *entry = &self.waits[slot]
-        entry.kept, entry.next = fd + 1, NOBODY
+        entry.kept, entry.next, entry.waited = fd + 1, NOBODY, self.at.waited
         if pool.waiting:
             self.waits[pool.tail].next = slot
         else:
@@ -173,7 +173,7 @@ cdef class Workers:
             while pool.idle != NOBODY and not given:
                 number = pool.idle
                 self.take_from_idle(number)
-                given = self.give(number, fd, &peer, slot)
+                given = self.give(number, fd, &peer, slot, self.waits[slot].waited)
             if not given and not hopeless(pool):
                 break
             pool.head = self.waits[slot].next
@@ -184,14 +184,14 @@ cdef class Workers:
                 counters_of(self.b, self.section, pool.life.target.row).pool_hits += 1
             else:
                 counters_of(self.b, self.section, pool.life.target.row).pool_misses += 1
-                self.servers.start(pool.life.target, fd, &peer, slot)
+                self.servers.start(pool.life.target, fd, &peer, slot, self.waits[slot].waited)
         if 2 * pool.waiting <= pool.count:
             for i in range(pool.first_listener, pool.first_listener + pool.listeners):
                 if self.at.listeners[i].full:
                     self.at.listeners[i].full = False
                     self.at.listeners[i].until = 0
 
-    cdef bint give(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil:
+    cdef bint give(self, u32 number, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil:
         """Send a connection to an idle worker; takes `fd` and `slot` if that succeeds."""
         cdef Worker *w = &self.workers[number]
         cdef Slot *s = &self.b.slots[slot]
@@ -204,7 +204,7 @@ cdef class Workers:
             return False
         close(fd)
         s.pid, s.method, s.inode = w.pid, WORKER, 0
-        started(self.b, self.section, target, slot, True)
+        started(self.b, self.section, target, slot, waited)
         counters.pool[<int> IDLE] -= 1
         counters.pool[<int> BUSY] += 1
         w.state, w.slot = WORKER_BUSY, slot
@@ -231,7 +231,7 @@ cdef class Workers:
         if self.workers[number].state == WORKER_NONE or (self.workers[number].turn & TURNS) != index >> 16:
             return
         if kind == ON_WORKER_END:
-            self.ended(number)
+            self.process_ended(number)
         else:
             self.heard(number)
 
@@ -337,7 +337,7 @@ cdef class Workers:
         look_at_files(&self.pools[index].life, now_monotonic())
         self.wake_at(0)
 
-    cdef void ended(self, u32 number) noexcept nogil:
+    cdef void process_ended(self, u32 number) noexcept nogil:
         """A worker's pidfd says that it has ended."""
         cdef Worker *w = &self.workers[number]
         cdef WorkerPool *pool = &self.pools[w.pool]
@@ -388,7 +388,7 @@ cdef class Workers:
             return
         if take_slot(self.b, self.section, &self.at.free_slots, target, &peer, True, &slot) == ADMIT:
             counters_of(self.b, self.section, target.row).pool_misses += 1
-            self.servers.start(target, fd, &peer, slot)
+            self.servers.start(target, fd, &peer, slot, 0)
         else:
             close(fd)
 
@@ -470,7 +470,6 @@ cdef class Workers:
         """Look after whatever is due; says in due_at when to come again."""
         cdef u64 now = now_monotonic()
         cdef u32 number, index
-        cdef bint begun = False
         cdef WorkerPool *pool
         self.due_at = NEVER
         for number in range(self.worker_count):
@@ -489,7 +488,7 @@ cdef class Workers:
         cdef Worker *w = &self.workers[number]
         cdef Target *target = self.pools[w.pool].life.target
         if w.pidfd < 0:  # it could not be watched
-            self.ended(number)
+            self.process_ended(number)
             return
         if w.state == WORKER_STARTING:
             if now - w.since >= PATIENCE:

@@ -57,6 +57,7 @@ cdef struct Handed:  # by slot: a connection that is with a zygote, or on the wa
     u32 zygote
     u32 turn
     bint parked
+    i64 waited  # for the doorman, before it had a slot
 
 cdef struct ZygotePool:
     PoolLife life

@@ -24,7 +24,7 @@ Rules of this file
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from fastinetd._admit cimport started, tell_of_pool
 from fastinetd._board cimport *
@@ -132,7 +132,7 @@ cdef class Zygotes:
             z.free -= 1
         else:
             z.asked += 1
-        h.kept, h.zygote, h.parked = fd + 1, number, parked
+        h.kept, h.zygote, h.parked, h.waited = fd + 1, number, parked, self.at.waited
         self.outstanding += 1
         return True
 
@@ -149,7 +149,7 @@ cdef class Zygotes:
         memcpy(peer.address, s.address, 16)
         peer.family, peer.port = s.family, s.port
         self.at.await_room()
-        self.servers.start(target, fd, &peer, slot)
+        self.servers.start(target, fd, &peer, slot, h.waited)
 
     # ---- what they say ----
 
@@ -244,7 +244,7 @@ cdef class Zygotes:
         else:
             z.asked -= 1
         self.b.slots[slot].pid = pid
-        started(self.b, self.section, self.pools[z.pool].life.target, slot, True)
+        started(self.b, self.section, self.pools[z.pool].life.target, slot, h.waited)
         if parked:
             self.servers.take_over(slot, pidfd)
         else:

@@ -2,7 +2,8 @@
 
 What is left out on purpose: the daemon's environment, and the values of a service's `env`. xinetd writes
 both into a file that everybody may read; here the file is its owner's only, and secrets stay out of it
-nevertheless.
+nevertheless. There is no block for `defaults`: each service shows what holds for it. Address lists are shown
+as they are written.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class ServiceLine:
     running: int = 0  # servers
     port: int | None = None  # the one it listens on; None: the service's own, if it names one
     descriptors: tuple[int, ...] = ()  # its listening sockets in the supervisor
+    ids: tuple[int, int] | None = None  # uid and gid of its servers; None: the daemon's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +78,29 @@ def render(state: DumpState) -> str:
         f"Current time: {time.ctime(state.now)}",
         "",
         "Services + defaults:",
-        "",
     ]
     for entry in state.services:
         lines += [*_service(entry), ""]
-    lines += ["Server table dump:", ""]
+    lines += ["Server table dump:"]
     for server in state.servers:
         lines += [*_server(server), ""]
+    lines += ["", "Retry table dump:", ""]  # always empty: a start that failed is not tried again
     active = sum(entry.state is ServiceState.ACTIVE for entry in state.services)
     available = sum(entry.state is not ServiceState.DISABLED for entry in state.services)
     lines += [f"{name} = {pid}" for name, pid in state.roles]
     lines += [
+        "",
         f"active_services = {active}",
         f"available_services = {available}",
         f"descriptors_free = {state.descriptors_free}",
         f"running_servers = {len(state.servers)}",
+        "Logging service = enabled",
         f"lost_records = {state.lost_records}",
+        "",
         f"max_descriptors = {state.max_descriptors}",
-        f"process_limit = {'UNLIMITED' if state.process_limit is None else state.process_limit}",
-        f"config_file = {state.config_file}",
+        f"process_limit = {state.process_limit or 0}",
+        f"config_file = {printable(state.config_file)}",
+        "",
         "END OF DUMP",
         "",
     ]
@@ -102,64 +108,84 @@ def render(state: DumpState) -> str:
 
 
 def _service(entry: ServiceLine) -> Iterator[str]:
-    yield f"Service = {printable(entry.service.name)}"
+    name = printable(entry.service.name)
+    yield f"Service = {name}"
     yield f"\tState = {entry.state.value}"
-    for name, value in _attributes(entry):
+    yield f"\tService configuration: {name}"
+    for attribute, value in _attributes(entry):
         if value is not None:
-            yield f"\t{name} = {printable(str(value))}"
-    yield f"\tOnly from: {printable(_list(entry.service.only_from, 'All sites'))}"
-    yield f"\tNo access: {printable(_list(entry.service.no_access, 'No blocked sites'))}"
-    yield from _logging(entry.service)
+            yield f"\t\t{attribute} = {printable(str(value))}"
+    yield f"\t\tOnly from: {printable(_list(entry.service.only_from, 'All sites'))}"
+    yield f"\t\tNo access: {printable(_list(entry.service.no_access, 'No blocked sites'))}"
+    for line in (*_logging(entry.service), *_environment(entry.service)):
+        yield f"\t\t{line}"
     yield f"\trunning servers = {entry.running}"
-    yield f"\tfd = {_list(tuple(map(str, entry.descriptors)) or None, 'none')}"
+    yield "\tretry servers = 0"
+    yield f"\tservice fd = {_list(tuple(map(str, entry.descriptors)) or None, 'none')}"
 
 
 def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
-    """The attributes of a service that have one line each; None leaves the line out."""
+    """The attributes of a service that have one line each, in xinetd's order; None leaves the line out."""
     s = entry.service
+    uid, gid = entry.ids or (s.user, s.group)
     return [
         ("id", s.id),
         ("flags", _words(s.flags)),
         ("type", _words(s.types)),
         ("socket_type", s.socket_type),
-        ("Protocol", s.protocol),
-        ("Port", s.port if entry.port is None else entry.port),
+        ("Protocol (name,number)", f"({s.protocol},{_PROTOCOL_NUMBERS.get(s.protocol, 0)})"),
+        ("port", s.port if entry.port is None else entry.port),
+        ("Instances", _limit(s.instances)),
         ("wait", "yes" if s.wait else "no"),
-        ("user", s.user),
-        ("group", s.group),
+        ("user", uid),
+        ("group", gid if s.group else None),
         ("Groups", "yes" if s.groups else "no"),
         ("umask", None if s.umask is None else f"{s.umask:o}"),
         ("Nice", s.nice),
         ("CPS", _rate(s)),
         ("over_rate", None if s.rate is None else s.over_rate.value),
-        ("Max load", s.max_load),
-        ("Instances", _limit(s.instances)),
-        ("PER_SOURCE", _limit(s.per_source)),
-        ("Bind", _words(s.bind)),
+        ("max_load", s.max_load),
+        ("PER_SOURCE", -1 if s.per_source in (None, UNLIMITED) else s.per_source),
+        ("Bind", _words(s.bind) or "All addresses."),
         ("Server", "internal" if s.internal else s.server),
         ("Server argv", " ".join(s.argv) if s.argv else None),
-        ("Environment names", _words(name for name, _ in s.env)),
-        ("Redirect", ":".join(s.redirect) if s.redirect else None),
         ("Resource limits", _words(f"{name}:{_limit(value)}" for name, value in sorted(s.rlimits.items()))),
         ("Access times", _words(_window(*window) for window in s.access_times)),
     ]
 
 
+_PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}  # of protocols(5)
+
+
 def _logging(service: Service) -> Iterator[str]:
     kind = service.log_type
     if kind.kind is LogKind.NONE:
-        yield "\tNo logging"
+        yield "No logging"
         return
-    where = f"FILE {printable(kind.path)}" if kind.kind is LogKind.FILE else f"SYSLOG {kind.facility} {kind.level}"
-    yield f"\tLogging to {where}"
-    yield f"\tLog_on_success flags = {_words(service.log_on_success) or 'none'}"
-    yield f"\tLog_on_failure flags = {_words(service.log_on_failure) or 'none'}"
+    if kind.kind is LogKind.FILE:
+        soft, hard = kind.soft_limit, kind.hard_limit
+        limits = "no limits" if soft is None else f"soft={soft} hard={hard}"
+        yield f"Logging to file: {printable(kind.path)} ({limits})"
+    else:
+        yield f"Logging to syslog. Facility = {kind.facility}, level = {kind.level}"
+    yield f"Log_on_success flags = {_words(service.log_on_success) or ''}".rstrip()
+    yield f"Log_on_failure flags = {_words(service.log_on_failure) or ''}".rstrip()
+
+
+def _environment(service: Service) -> Iterator[str]:
+    if service.passenv is not None:
+        yield f"Passenv = {printable(' '.join(service.passenv))}".rstrip()
+    if service.env:
+        yield f"Environment names = {printable(_words(name for name, _ in service.env) or '')}"
 
 
 def _server(server: ServerLine) -> Iterator[str]:
-    yield f"{printable(server.service)} server"
-    yield f"\tpid = {server.pid}"
-    yield f"\tstart_time = {time.ctime(server.started)}"
+    service = printable(server.service)
+    yield f"{service} server"
+    yield f"pid = {server.pid}"
+    yield f"start_time = {time.ctime(server.started)}"
+    yield "Connection info:"
+    yield f"\tservice = {service}"
     yield f"\tremote_address = {server.address},{server.port}" if server.address else "\tNo remote address"
 
 

@@ -24,9 +24,6 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
         raise Unplannable
     if service.family is Family.UNIX or service.protocol == "unix":
         return tuple(_unix_endpoint(service, path, kind, report) for path in service.bind or ("",))
-    if service.protocol not in ("tcp", "udp"):
-        report.add("other-protocol", service.where("protocol"), service=service.id, value=service.protocol)
-        raise Unplannable
     port = _port(service, report)
     hosts = service.bind or ("",)
     found = []

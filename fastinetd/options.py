@@ -56,7 +56,8 @@ def parser() -> _Parser:
     life.add_argument("-stayalive", "--stay-alive", dest="stay_alive", action="store_true",
                       help="go on without any service")
     life.add_argument("-pidfile", "--pid-file", dest="pidfile", metavar="FILE", help="write the process id there")
-    life.add_argument("-limit", "--limit", metavar="N", type=_count, help="at most so many servers at a time")
+    life.add_argument("-limit", "--limit", metavar="N", type=_limit,
+                      help="at most so many servers at a time; 0: no limit")
     life.add_argument("--acceptors", metavar="N", type=_positive,
                       help="processes that accept connections (default: one more than processors, "
                            "as each sleeps during exec)")
@@ -96,6 +97,10 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
     return int(text)
+
+
+def _limit(text: str) -> int | None:
+    return _count(text) or None
 
 
 def _positive(text: str) -> int:

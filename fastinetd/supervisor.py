@@ -124,6 +124,7 @@ class Supervisor:
             self.loop.on_signal(number, callback)
         for number in (signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever started the daemon may have blocked them
         self._install(plan)
         self.status.loaded(True)
         if self.options.check_every:

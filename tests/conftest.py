@@ -44,7 +44,13 @@ ORDER = ("source", "unit", "hot", "compare", "integration", "adversity")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: ORDER.index(item.path.relative_to(Path(__file__).parent).parts[0]))
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        """Those from elsewhere, the benchmark's own, come first of all."""
+        return ORDER.index(item.path.relative_to(here).parts[0]) if item.path.is_relative_to(here) else -1
+
+    items.sort(key=place)
 
 
 def missing(what: str) -> None:

@@ -117,7 +117,6 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "unlisted": (_W, "{name}/{protocol} is not in /etc/services, the port as written counts; write `type = UNLISTED`"),
     "other-port": (_W, "{name}/{protocol} is port {listed} in /etc/services, the port as written counts; write `type = UNLISTED`"),
     "raw-socket": (_E, "socket type {value} is not served; write stream or dgram"),
-    "other-protocol": (_E, "protocol {value} is not served; write tcp, udp or unix"),
     "unix-without-path": (_E, "a unix socket needs an absolute path of at most {most} bytes; write `bind = /PATH`"),
     "bad-address-entry": (_W, "{name}: {value!r} {reason} and does not count; {remedy}"),
     "only-from-nobody": (_W, "no entry of only_from can be read, so service {service} refuses everybody; {remedy}"),

@@ -97,10 +97,6 @@ def _own(name: str, parse: v.Parser, count: int, syntax: str, meaning: str, scop
     return Setting(name, parse, count, syntax, meaning, scope, default, origin=origin, toml_only=toml_only)
 
 
-def _lower_word(words: Sequence[str]) -> str:
-    return v.word(words).lower()
-
-
 def _over_rate(words: Sequence[str]) -> OverRate:
     return OverRate(_OVER_RATE(words))
 
@@ -130,7 +126,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     "The socket": (
         Setting("socket_type", v.one_of(*SOCKET_TYPES), 1, "stream or dgram", "the kind of socket; raw and seqpacket are known, but not served",
                 default="stream for tcp, dgram for udp"),
-        Setting("protocol", _lower_word, 1, "tcp, udp or unix", "the protocol; unix is a socket in the file system",
+        Setting("protocol", v.protocol, 1, "tcp, udp or unix", "the protocol; unix is a socket in the file system",
                 default="tcp for stream, udp for dgram"),
         Setting("wait", v.yes_no, 1, _YES_NO, "yes: the server is given the listening socket, one at a time or, with `instances` of 2 or more, so many; "
                 "no: each connection starts a server", default="required"),

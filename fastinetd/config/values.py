@@ -54,6 +54,11 @@ def word(words: Sequence[str]) -> str:
     return words[0]
 
 
+def protocol(words: Sequence[str]) -> str:
+    """Names of /etc/protocols are in lower case there; TCP and UDP stand beside tcp and udp as other names."""
+    return words[0].lower()
+
+
 def words(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(words)
 

@@ -87,6 +87,8 @@ class _Check:
             self._missing("protocol")
         if socket_type is None or protocol is None:
             self.sound = False
+        elif socket_type in ("stream", "dgram") and protocol not in _SOCKETS:
+            self._other_protocol(socket_type, protocol)
         elif socket_type not in _SOCKETS.get(protocol, (socket_type,)):
             self._bad(
                 "socket-and-protocol",
@@ -95,6 +97,17 @@ class _Check:
                 protocol=protocol,
                 remedy=f"socket_type = {' or '.join(_SOCKETS[protocol])}",
             )
+
+    def _other_protocol(self, socket_type: str, protocol: str) -> None:
+        """Neither TCP nor UDP; some of the inetds say so of the address family as well."""
+        usual = "tcp" if socket_type == "stream" else "udp"
+        family = {f"{usual}4": " and `flags = IPv4`", f"{usual}6": " and `flags = IPv6`"}.get(protocol, "")
+        self._bad(
+            "not-started",
+            self._place("protocol"),
+            what=f"protocol = {shown(protocol)}",
+            remedy=f"write `protocol = {usual}`{family}",
+        )
 
     def _address(self) -> None:
         """Port and address, or the path of a unix socket."""

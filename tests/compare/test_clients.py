@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,7 @@ LOGS: dict[str, dict[str, object]] = {
 EXITS = {"exit-1": "false", "exit-0": "true", "exit-77": "exit77", "signal-15": "term", "signal-9": "kill"}
 
 
-def service(name: str, server: tuple[str, str], attributes: dict[str, object]) -> str:
+def service(name: str, server: tuple[str, str], attributes: Mapping[str, Any]) -> str:
     text = entry(name, 0, *server, **{key: value for key, value in attributes.items() if not key.endswith("-")})
     for key, value in attributes.items():
         if key.endswith("-"):

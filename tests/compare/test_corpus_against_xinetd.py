@@ -54,7 +54,7 @@ def names(text: str) -> str:
     """An /etc/services with all services of the text, each with its own port or one above 20000."""
     lines = Path("/etc/services").read_text().splitlines()
     known = {word for line in lines for word in line.partition("#")[0].split()}
-    ports = {}
+    ports: dict[str, str] = {}
     for name, body in re.findall(r"(?mi)^\s*service\s+(\S+)([^}]*)", text):
         port = re.search(r"(?m)^\s*port\s*=\s*(\d+)\s*$", body)
         ports.setdefault(name, port[1] if port else str(20001 + len(ports)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import collections
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ COUNT = 10_000
 AT_ONCE = 200
 INSTANCES = 120
 PER_SOURCE = 8
+LEEWAY = 400  # kB: 160 bytes for each client of the second crowd
 SOURCES = [f"127.0.1.{n}" for n in range(1, 21)]
 
 
@@ -65,8 +68,8 @@ class Crowd:
         self.held_by[source] -= 1
         writer.write_eof()
 
-    async def come(self) -> None:
-        numbers = iter(range(COUNT))
+    async def come(self, count: int = COUNT) -> None:
+        numbers = iter(range(count))
 
         async def one_after_the_other() -> None:
             for number in numbers:
@@ -78,7 +81,8 @@ class Crowd:
 @pytest.mark.slow
 def test_ten_thousand(launch: Callable[..., Daemon], folder: Path) -> None:
     port, log = free_port(), folder / "records"
-    limits = {"instances": INSTANCES, "per_source": PER_SOURCE, "user": "nobody" if os.geteuid() == 0 else os.geteuid()}
+    user = "nobody" if os.geteuid() == 0 else os.geteuid()
+    limits: dict[str, Any] = {"instances": INSTANCES, "per_source": PER_SOURCE, "user": user}
     daemon = launch(defaults(log) + entry("many", port, "/bin/cat", **limits), metrics=True)
     crowd = Crowd(port)
     asyncio.run(crowd.come())
@@ -116,9 +120,24 @@ def test_ten_thousand(launch: Callable[..., Daemon], folder: Path) -> None:
     ends = collections.Counter(line.split()[3] for line in records(log, "EXIT"))
     assert starts == ends
 
+    before = memory(daemon)
+    asyncio.run(Crowd(port).come(COUNT // 4))
+    wait_for(lambda: not daemon.servers(), "all have ended")
+    assert {name: grown for name, now in memory(daemon).items() if (grown := now - before[name]) > LEEWAY} == {}
+
     assert limits_still_hold(port) == PER_SOURCE
     daemon.await_metric("fastinetd_children", 0, service="many")
     assert daemon.zombies() == []
+
+
+def memory(daemon: Daemon) -> dict[str, int]:
+    """Role -> kB of memory of its own."""
+    found = {}
+    for name, pid in daemon.roles().items():
+        match = re.search(r"^RssAnon:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        assert match
+        found[name] = int(match[1])
+    return found
 
 
 def limits_still_hold(port: int) -> int:

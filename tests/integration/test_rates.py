@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_refuse(launch: Launch, folder: Path) -> None:
 def test_close(launch: Launch, folder: Path) -> None:
     """Nobody listens for the seconds of `cps`, other services do, and running servers are still counted afterwards."""
     port, other, log = free_port(), free_port(), folder / "records"
-    limits = {"cps": "5 3", "over_rate": "close", "instances": 2}
+    limits: dict[str, Any] = {"cps": "5 3", "over_rate": "close", "instances": 2}
     daemon = launch(defaults(log) + entry("cat", port, "/bin/cat", **limits) + entry("other", other, "/bin/cat"))
     with Held(port) as first:
         assert first.admitted

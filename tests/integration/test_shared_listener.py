@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_datagrams(launch: Launch, folder: Path, script: Callable[[str], Path], 
     with socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(PATIENCE)
         client.bind(str(folder / "client") if unix else ("127.0.0.1", 0))
-        to = where if unix else ("127.0.0.1", where)
+        to: Any = where if unix else ("127.0.0.1", where)
         for _ in range(3):
             client.sendto(b"same", to)
         pids = [int(client.recv(100)) for _ in range(2)]

@@ -19,9 +19,8 @@ def sleeps(source: str) -> list[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "time" and any(a.name == "sleep" for a in node.names):
             found.append(node.lineno)
-        is_sleep = isinstance(node, ast.Attribute) and node.attr == "sleep" and isinstance(node.value, ast.Name)
-        if is_sleep and node.value.id in modules:
-            found.append(node.lineno)
+        if isinstance(node, ast.Attribute) and node.attr == "sleep" and isinstance(node.value, ast.Name):
+            found += [node.lineno] * (node.value.id in modules)
     return found
 
 

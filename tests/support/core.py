@@ -10,10 +10,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from fastinetd._accept import Keeper
 from fastinetd._board import Board, SlotTuple
 from fastinetd._program import Program
+from fastinetd.loop import Loop
 
 PATIENCE = 20.0
 """Seconds within which whatever a test waits for must have happened."""
@@ -21,14 +23,14 @@ PATIENCE = 20.0
 HOUR = 3600 * 10**9
 
 
-def open_row(board: Board, *, enabled: bool = True, **limits: float | None) -> int:
+def open_row(board: Board, *, enabled: bool = True, **limits: Any) -> int:
     """A row that is open at all times."""
     row = board.row_claim()
-    standard: dict[str, float | None] = {
+    standard: dict[str, Any] = {
         "instances": None, "per_source": None, "over_rate": 0, "rate_increment": 0, "rate_tolerance": 0,
         "rate_pause": 0, "max_load": 0.0,
     }  # fmt: skip
-    board.row_limits(row, **(standard | limits))  # type: ignore[arg-type]
+    board.row_limits(row, **(standard | limits))
     board.row_times(row, 0, 2**62)
     board.row_enable(row, enabled)
     return row
@@ -88,6 +90,23 @@ def reap(pid: int) -> int:
     """Wait for a child; its exit status, or minus the signal that ended it."""
     await_end(pid)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def until(loop: Loop, condition: Callable[[], object], what: object) -> None:
+    """Let a loop run until something holds; it is looked at after each callback. `what` is shown if it never does."""
+    guard = loop.later(PATIENCE, loop.stop)
+
+    def look() -> None:
+        if condition():
+            loop.stop()
+        else:
+            loop.later(0.001, look)
+
+    look()
+    if not condition():
+        loop.run()
+    guard.cancel()
+    assert condition(), what
 
 
 @contextmanager

@@ -205,8 +205,8 @@ class Daemon:
             problems.append("it did not end on SIGTERM")
             family |= set(below(self.process.pid)) | {self.process.pid}
         problems += clear(family)
-        if found := self.unhandled():
-            problems.append(f"it said {found}")
+        if lines := self.unhandled():
+            problems.append(f"it said {lines}")
         return problems if not self.may_say_anything else []
 
 

@@ -6,6 +6,7 @@ import os
 import pwd
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
@@ -63,7 +64,7 @@ class Service:
         return f"{where} {kind} {protocol} {wait} {self.user} {self.server} {name} {self.args}\n"
 
 
-def entry(name: str, port: int | str, server: str | Path, args: str = "", **more: object) -> str:
+def entry(name: str, port: int | str, server: str | Path, args: str = "", **more: Any) -> str:
     """An xinetd entry for a stream service; `more` replaces and adds attributes."""
     return Service(name, port, server, args, more=more).xinetd()
 

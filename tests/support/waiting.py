@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from fastinetd._accept import Keeper
 from fastinetd._board import Board
@@ -19,7 +20,7 @@ from fastinetd.rows import Installed
 from fastinetd.sockets import SocketOptions
 from fastinetd.starts import Start
 from fastinetd.wait import WaitServices, WaitSocket
-from support.core import PATIENCE, has_children, open_row, program
+from support.core import has_children, open_row, program, until
 
 
 def planned(share: int) -> PlannedService:
@@ -49,16 +50,17 @@ class Kit:
                                  self.loop.later)
         self.questions = Questions()
         self.spoilt: list[socket.socket] = []
+        self.said: list[str] = []
         self.loop.on_signal(signal.SIGCHLD, self.children.reap)
         self.services = WaitServices(
             self.board, self.loop, self.keeper, self.children, self.questions,  # type: ignore[arg-type]
-            self.spoilt.append,
+            self.spoilt.append, self.said.append,
         )
         self.sockets: list[socket.socket] = []
 
     def machine(
         self, *argv: str, kind: int = socket.SOCK_DGRAM, ranges: Ranges | None = None, share: int = 1,
-        **limits: int
+        **limits: Any,
     ) -> WaitSocket:
         sock = socket.socket(socket.AF_INET, kind)
         sock.bind(("127.0.0.1", 0))
@@ -71,20 +73,7 @@ class Kit:
         return next(machine for machine in self.services if machine.sock is sock)
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Let the loop run until something holds; it is looked at after each callback."""
-        guard = self.loop.later(PATIENCE, self.loop.stop)
-
-        def look() -> None:
-            if condition():
-                self.loop.stop()
-            else:
-                self.loop.later(0.001, look)
-
-        look()
-        if not condition():
-            self.loop.run()
-        guard.cancel()
-        assert condition(), self.troubles
+        until(self.loop, condition, self.troubles)
 
     def close(self) -> None:
         self.services.install([])

@@ -45,7 +45,7 @@ def _start(argv: Sequence[str], environ: Mapping[str, str], descriptors: Mapping
     actions += [(os.POSIX_SPAWN_DUP2, here, there) for there, here in descriptors.items()]
     everything = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ}
     fresh = [signal.SIGPIPE, signal.SIGXFSZ]  # which Python ignores
-    return os.posix_spawn(argv[0], argv, everything, file_actions=actions, setsigdef=fresh, setsid=True)
+    return os.posix_spawn(argv[0], list(argv), everything, file_actions=actions, setsigdef=fresh, setsid=True)
 
 
 def ended(pid: int) -> int:

@@ -7,8 +7,10 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +41,7 @@ class Accepting:
         self.program: Program = program(0)
         self.row = -1
 
-    def serve(self, *argv: str, ranges: Ranges | None = None, **limits: float) -> None:
+    def serve(self, *argv: str, ranges: Ranges | None = None, **limits: Any) -> None:
         self.row = open_row(self.board, **limits)
         self.program = program(self.row, *argv, ranges=ranges, log_success=ALL, log_failure=ALL)
 
@@ -182,8 +184,14 @@ class TestNames:
             cookie, row, family, address = self.question(asking)
             assert (row, family, address) == (asking.row, 4, bytes([127, 0, 0, 1]) + bytes(12))
             assert asking.board.live == 0
+            asked = time.monotonic()
+            wait_for(lambda: time.monotonic() - asked > 0.1, "a slow answer")
             asking.asked.send(ANSWER.pack(cookie, 1))
             assert everything(client) == b"hello\n"
+            wait_for(lambda: asking.board.live == 0, "it has ended")
+        counters = asking.board.counters(asking.row)
+        assert counters.latency_sum[Method.EXEC] > 0.1, "the client's wait is part of what its start took"
+        assert counters.session_sum < counters.latency_sum[Method.EXEC]
 
     def test_refused(self, asking: Accepting) -> None:
         with running(asking.main):

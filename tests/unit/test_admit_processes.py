@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_limits_hold(board: Board, instances: int, per_source: int, limit: int) 
         pids = []
         for number in range(PROCESSES):
             section, row = board.section_claim(1), rows[number % 2]
-            pids.append(fork(lambda section=section, row=row: hammer(board, section, row, tokens, start)))
+            pids.append(fork(partial(hammer, board, section, row, tokens, start)))
         os.eventfd_write(start, PROCESSES)
         assert [reap(pid) for pid in pids] == [0] * PROCESSES
     finally:
@@ -217,7 +218,7 @@ def test_the_gate_waits_for_those_inside_but_not_for_the_dead(board: Board) -> N
     stop = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     for _ in range(300):  # until the stop hits it inside; most do not
         reader, writer = os.pipe()
-        pid = fork(lambda writer=writer: go_on(board, section, row, writer, stop))
+        pid = fork(partial(go_on, board, section, row, writer, stop))
         os.close(writer)
         board.section_own(section, pid)
         assert os.read(reader, 1)

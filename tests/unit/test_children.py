@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_who_waits_for_a_server_is_told(kit: Kit) -> None:
     pids = []
     for number in range(3):
         slot, pid = kit.start()
-        kit.children.started(pid, slot, lambda number=number: told.append(number))
+        kit.children.started(pid, slot, partial(told.append, number))
         pids.append(pid)
     assert len(kit.children) == 3
     for pid in pids:

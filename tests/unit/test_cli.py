@@ -12,6 +12,7 @@ import pytest
 from fastinetd import cli, demo, plan
 from fastinetd.cli import Refusal, main
 from fastinetd.sockets import FIRST_DESCRIPTOR
+from support.clients import free_port
 
 GOOD = f"""service a
 {{
@@ -149,9 +150,7 @@ def current_umask() -> int:
 class TestMetrics:
     @pytest.mark.parametrize("host", ["127.0.0.1", ""])
     def test_listens(self, host: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        with cli._metrics(f"{host}:{port}") as made:
+        with cli._metrics(f"{host}:{free_port()}") as made:
             assert made.fileno() >= FIRST_DESCRIPTOR
             assert not os.get_blocking(made.fileno())
             assert made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -197,7 +196,7 @@ class TestDemo:
 
     @pytest.mark.parametrize("netcat", ["/no/bin/nc.openbsd", "/no/bin/nc.traditional", None])
     def test_a_line_to_paste_for_each(self, monkeypatch: pytest.MonkeyPatch, netcat: str | None) -> None:
-        monkeypatch.setattr(demo.shutil, "which", lambda name: netcat)
+        monkeypatch.setattr(shutil, "which", lambda name: netcat)
         config = demo.configuration()
         text = demo.instructions(config, ("::", 9100))
         for service in config.services:

@@ -15,7 +15,7 @@ INETD = "ftp stream tcp nowait root /x x\n"
 
 def read(path: Path, **options: str) -> Config:
     report = Report()
-    config = load(str(path), report=report, **options)  # type: ignore[arg-type]
+    config = load(str(path), report=report, **options)
     assert [str(d) for d in report] == []
     return config
 

@@ -57,7 +57,7 @@ env = {A = 1, B = "x y", C = true}
 """
     service = Reading(tmp_path, text + SERVICE).only
     assert (service.only_from, service.rate) == (("127.0.0.1", "::1"), Rate(9, 1.0, 9))
-    assert (service.flags, service.log_type.path) == ({"IPv4", "NODELAY"}, "/a b")
+    assert (service.flags, service.log_type.path) == (frozenset({"IPv4", "NODELAY"}), "/a b")
     assert (service.access_times, service.groups, service.umask) == (((480, 540),), True, 0o22)
     assert (service.nice, service.max_load) == (-5, 1.5)
     assert service.env == (("A", "1"), ("B", "x y"), ("C", "yes"))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +41,7 @@ STATE = DumpState(
     now=1_790_000_000,
     config_file="/etc/xinetd.conf",
     services=(
-        ServiceLine(WEB, ServiceState.ACTIVE, running=2, descriptors=(64, 65)),
+        ServiceLine(WEB, ServiceState.ACTIVE, running=2, descriptors=(64, 65), ids=(1234, 1234)),
         ServiceLine(PLAIN, ServiceState.SUSPENDED, port=37),
     ),
     servers=(ServerLine("web-by-id", 4711, 1_790_000_000, "192.0.2.7", 40000), ServerLine("time", 4712, 0)),
@@ -48,7 +51,7 @@ STATE = DumpState(
 )
 
 
-def test_layout():
+def test_layout() -> None:
     text = render(STATE)
     lines = text.splitlines()
     assert lines[0] == "INTERNAL STATE DUMP: fastinetd 1.0"
@@ -61,93 +64,109 @@ def test_layout():
         "Service = time",
         "Server table dump:",
         "web-by-id server",
+        "pid = 4711",
+        f"start_time = {time.ctime(1_790_000_000)}",
+        "Connection info:",
         "time server",
+        "pid = 4712",
+        f"start_time = {time.ctime(0)}",
+        "Connection info:",
+        "Retry table dump:",
         "supervisor = 100",
         "acceptor = 101",
         "active_services = 1",
         "available_services = 2",
         "descriptors_free = 1000",
         "running_servers = 2",
+        "Logging service = enabled",
         "lost_records = 0",
         "max_descriptors = 1024",
-        "process_limit = UNLIMITED",
+        "process_limit = 0",
         "config_file = /etc/xinetd.conf",
         "END OF DUMP",
     ]
 
 
-def test_a_service():
-    lines = [line.strip() for line in render(replace(STATE, services=STATE.services[:1])).splitlines()]
-    assert lines[lines.index("Service = web") + 1 : lines.index("Server table dump:")] == [
+def test_a_service() -> None:
+    lines = render(replace(STATE, services=STATE.services[:1])).splitlines()
+    shown = lines[lines.index("Service = web") + 1 : lines.index("Server table dump:")]
+    inner = [line.removeprefix("\t\t") for line in shown if line.startswith("\t\t")]
+    outer = [line.removeprefix("\t") for line in shown if not line.startswith("\t\t")]
+    assert outer == [
         "State = Active",
+        "Service configuration: web",
+        "running servers = 2",
+        "retry servers = 0",
+        "service fd = 64 65",
+        "",
+    ]
+    assert inner == [
         "id = web-by-id",
         "flags = KEEPALIVE NODELAY",
         "socket_type = stream",
-        "Protocol = tcp",
-        "Port = 8080",
+        "Protocol (name,number) = (tcp,6)",
+        "port = 8080",
+        "Instances = 5",
         "wait = no",
-        "user = nobody",
+        "user = 1234",
         "Groups = no",
         "umask = 27",
         "CPS = max conn:50 wait:10",
         "over_rate = wait",
-        "Instances = 5",
-        "PER_SOURCE = UNLIMITED",
+        "PER_SOURCE = -1",
+        "Bind = All addresses.",
         "Server = /usr/sbin/webd",
         "Server argv = webd -v",
-        "Environment names = SECRET LANG",
         "Resource limits = cpu:10 files:UNLIMITED",
         "Access times = 08:00-17:30",
         "Only from: 127.0.0.0/8 .example.com",
         "No access: No blocked sites",
-        "Logging to FILE /var/log/web.log",
+        "Logging to file: /var/log/web.log (no limits)",
         "Log_on_success flags = HOST PID",
-        "Log_on_failure flags = none",
-        "running servers = 2",
-        "fd = 64 65",
-        "",
+        "Log_on_failure flags =",
+        "Environment names = SECRET LANG",
     ]
 
 
-def test_a_built_in_service():
+def test_a_built_in_service() -> None:
     text = render(replace(STATE, services=STATE.services[1:]))
     for part in (
         "State = Suspended",
-        "Port = 37",
+        "port = 37",
         "Server = internal",
         "Only from: All sites",
         "No logging",
-        "fd = none",
+        "service fd = none",
     ):
         assert f"\t{part}\n" in text
 
 
-def test_a_list_that_refuses_everybody_is_not_all_sites():
+def test_a_list_that_refuses_everybody_is_not_all_sites() -> None:
     assert "Only from: (empty list)" in render(
         DumpState("1", 0, "x", services=(ServiceLine(replace(WEB, only_from=()), ServiceState.ACTIVE),))
     )
 
 
-def test_running_servers():
+def test_running_servers() -> None:
     text = render(STATE)
-    assert "\tpid = 4711\n\tstart_time = " in text
+    assert "\npid = 4711\nstart_time = " in text
     assert "\tremote_address = 192.0.2.7,40000\n" in text
     assert text.count("No remote address") == 1
 
 
-def test_no_secrets(monkeypatch):
+def test_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALSO_SECRET", "hunter3")
     text = render(STATE)
     assert "hunter2" not in text and "hunter3" not in text and "ALSO_SECRET" not in text
 
 
-def test_values_cannot_forge_lines():
+def test_values_cannot_forge_lines() -> None:
     odd = replace(WEB, name="a\nEND OF DUMP", argv=("x\ny",))
     text = render(replace(STATE, services=(ServiceLine(odd, ServiceState.ACTIVE),)))
     assert text.splitlines().count("END OF DUMP") == 1
 
 
-def test_the_file(tmp_path):
+def test_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x.dump"
     write_dump(str(path), "one\n")
     write_dump(str(path), "two\udcff\n")
@@ -158,7 +177,7 @@ def test_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_links_are_replaced_not_followed(tmp_path, link):
+def test_links_are_replaced_not_followed(tmp_path: Path, link: Callable[[Path, Path], None]) -> None:
     victim, path = tmp_path / "shadow", tmp_path / "x.dump"
     victim.write_text("precious")
     link(victim, path)
@@ -167,7 +186,7 @@ def test_links_are_replaced_not_followed(tmp_path, link):
     assert path.read_text() == "text" and not path.is_symlink()
 
 
-def test_a_trap_under_the_temporary_name(tmp_path):
+def test_a_trap_under_the_temporary_name(tmp_path: Path) -> None:
     victim = tmp_path / "shadow"
     victim.write_text("precious")
     (tmp_path / f".x.dump.{os.getpid()}").symlink_to(victim)
@@ -175,7 +194,7 @@ def test_a_trap_under_the_temporary_name(tmp_path):
     assert victim.read_text() == "precious"
 
 
-def test_failures_leave_nothing_behind(tmp_path):
+def test_failures_leave_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "x.dump").mkdir()
     with pytest.raises(IsADirectoryError):
         write_dump(str(tmp_path / "x.dump"), "text")

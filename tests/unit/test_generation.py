@@ -15,7 +15,7 @@ from fastinetd.generation import Duties, Generation
 from fastinetd.loop import Loop
 from fastinetd.policy.access import compile_access
 from fastinetd.roles import Role
-from support.core import has_children, open_row, program
+from support.core import has_children, open_row, program, until
 
 PATIENCE = 20.0
 
@@ -80,19 +80,7 @@ class Kit:
         return found
 
     def until(self, condition: Callable[[], object]) -> None:
-        guard = self.loop.later(PATIENCE, self.loop.stop)
-
-        def look() -> None:
-            if condition():
-                self.loop.stop()
-            else:
-                self.loop.later(0.002, look)
-
-        look()
-        if not condition():
-            self.loop.run()
-        guard.cancel()
-        assert condition(), self.said.lines
+        until(self.loop, condition, self.said.lines)
 
     def answer(self, which: int, says: bytes = b"") -> bytes:
         with socket.create_connection(self.listeners[which].getsockname(), PATIENCE) as client:
@@ -155,7 +143,7 @@ def test_one_that_keeps_dying_waits(kit: Kit) -> None:
         before = len(kit.ended)
         kit.until(lambda: "relay" in kit.titles())
         os.kill(kit.pid("relay"), signal.SIGKILL)
-        kit.until(lambda before=before: len(kit.ended) > before)
+        kit.until(lambda before=before: len(kit.ended) > before)  # type: ignore[misc]
     assert "relay" not in kit.titles()
     kit.until(lambda: "relay" in kit.titles())
 

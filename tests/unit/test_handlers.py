@@ -18,6 +18,7 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Place, Service
 from fastinetd.endpoints import Unplannable
 from fastinetd.handlers import PACKAGE, handler_start, module_file
+from fastinetd.held import barred
 from fastinetd.starts import Surroundings, start_of
 
 SERVICE = Service("web", "web", Place("x.conf", 1), types=frozenset({"UNLISTED"}), port=7000, user="nobody",
@@ -104,7 +105,7 @@ class TestUnreadable:
         monkeypatch.setattr(sys, "executable", os.path.realpath("/bin/sh"))
         monkeypatch.setattr(sysconfig, "get_path", lambda name: os.path.realpath("/usr/lib"))
         (closed.parent).chmod(0o700)
-        monkeypatch.setattr(handlers, "barred", self.without_library(handlers.barred))
+        monkeypatch.setattr(handlers, "barred", self.without_library(barred))
         assert f"user nobody may not read {closed.parent}; install fastinetd" in self.said(monkeypatch)
         assert handler_start(SERVICE, None, (), (), Report())
         assert handler_start(SERVICE, (0, 0), (), (), Report())

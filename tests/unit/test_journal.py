@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,19 +16,10 @@ from fastinetd.config.model import LogKind, LogType
 from fastinetd.journal import REPEAT, Journal, JournalEntry
 from fastinetd.log_sinks import LONGEST_PAUSE, ROOM
 from fastinetd.messages import Messages
+from support.logs import Clock
 
 WHEN = 1_790_000_000.5
 FIELDS = int(Field.SHOW_PID | Field.SHOW_HOST | Field.SHOW_EXIT | Field.SHOW_DURATION)
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def start(pid: int = 10, row: int = 0, when: float = WHEN) -> RecordTuple:
@@ -37,12 +30,12 @@ def failed(number: int, row: int = 0) -> RecordTuple:
     return RecordTuple(WHEN, row, int(RecordKind.SPAWN_FAILED), 0, 0, number, False, 0, "192.0.2.7", 4000, 0)
 
 
-def to_file(path: Path, name: str = "web", **limits: int) -> JournalEntry:
+def to_file(path: Path, name: str = "web", **limits: Any) -> JournalEntry:
     return JournalEntry(name, LogType(LogKind.FILE, path=str(path), **limits), "/usr/sbin/webd")
 
 
 @pytest.fixture(autouse=True)
-def zone(monkeypatch):
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import time
 
     monkeypatch.setenv("TZ", "XST-5:30")
@@ -53,24 +46,19 @@ def zone(monkeypatch):
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def heard(tmp_path):
+def heard(tmp_path: Path) -> Path:
     return tmp_path / "daemon.log"
 
 
 @pytest.fixture
-def messages(heard, clock, tmp_path):
+def messages(heard: Path, clock: Clock, tmp_path: Path) -> Iterator[Messages]:
     made = Messages(filelog=str(heard), clock=clock, wall=lambda: WHEN, syslog_path=str(tmp_path / "devlog"))
     yield made
     made.close()
 
 
 @pytest.fixture
-def journal(messages, clock):
+def journal(messages: Messages, clock: Clock) -> Journal:
     return Journal(messages, clock=clock)
 
 
@@ -78,7 +66,7 @@ def said(heard: Path) -> list[str]:
     return [re.sub(r"^\S+ xinetd\[\d+\]: ", "", line) for line in heard.read_text().splitlines()]
 
 
-def test_file_lines(journal, tmp_path):
+def test_file_lines(journal: Journal, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
     journal.write([start(1), start(2, row=1), start(3, when=WHEN + 60)])
@@ -96,18 +84,24 @@ def current_umask() -> int:
     return mask
 
 
-def test_one_write_per_file_and_batch(journal, tmp_path, monkeypatch):
+def test_one_write_per_file_and_batch(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "x.log"
     journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
-    real, calls = os.write, []
-    monkeypatch.setattr(os, "write", lambda fd, data: calls.append(len(data)) or real(fd, data))
+    real = os.write
+    calls: list[int] = []
+
+    def write(fd: int, data: bytes) -> int:
+        calls.append(len(data))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
     journal.write([start(i, row=i % 2) for i in range(1000)])
     monkeypatch.undo()
     assert len(calls) == 1
     assert len(log.read_text().splitlines()) == 1000
 
 
-def test_syslog_lines(journal, tmp_path):
+def test_syslog_lines(journal: Journal, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(tmp_path / "devlog"))
         journal.configure({0: JournalEntry("web", LogType(LogKind.SYSLOG, facility="authpriv", level="info"))})
@@ -116,14 +110,14 @@ def test_syslog_lines(journal, tmp_path):
     assert line == f"<86>Sep 21 19:43:20 xinetd[{os.getpid()}]: START: web pid=5 from=192.0.2.7"
 
 
-def test_no_log(journal, tmp_path):
+def test_no_log(journal: Journal, tmp_path: Path) -> None:
     journal.configure({0: JournalEntry("web", LogType())})
     journal.write([start()])
     assert journal.lost == 0
     assert list(tmp_path.iterdir()) == [tmp_path / "daemon.log"]
 
 
-def test_records_share_the_daemons_file_and_keep_their_shape(journal, messages, heard):
+def test_records_share_the_daemons_file_and_keep_their_shape(journal: Journal, messages: Messages, heard: Path) -> None:
     journal.configure({0: to_file(heard)})
     journal.write([start(1)])
     messages.info("hello")
@@ -134,7 +128,7 @@ def test_records_share_the_daemons_file_and_keep_their_shape(journal, messages, 
     assert len(messages.sinks.descriptors()) == 1
 
 
-def test_a_removed_service_still_gets_its_exit_record(journal, tmp_path):
+def test_a_removed_service_still_gets_its_exit_record(journal: Journal, tmp_path: Path) -> None:
     log, other = tmp_path / "x.log", tmp_path / "y.log"
     journal.configure({0: to_file(log)})
     journal.configure({1: to_file(other)})
@@ -142,7 +136,7 @@ def test_a_removed_service_still_gets_its_exit_record(journal, tmp_path):
     assert "pid=1" in log.read_text()
 
 
-def test_files_no_row_needs_are_closed(journal, messages, tmp_path):
+def test_files_no_row_needs_are_closed(journal: Journal, messages: Messages, tmp_path: Path) -> None:
     journal.configure({0: to_file(tmp_path / "x.log"), 1: to_file(tmp_path / "y.log")})
     assert len(messages.sinks.descriptors()) == 3
     journal.forget(1)
@@ -156,7 +150,7 @@ def test_files_no_row_needs_are_closed(journal, messages, tmp_path):
     assert journal.lost == 1  # row 1 is nobody's
 
 
-def test_rotation(journal, tmp_path):
+def test_rotation(journal: Journal, tmp_path: Path) -> None:
     log, old = tmp_path / "x.log", tmp_path / "x.log.1"
     journal.configure({0: to_file(log)})
     journal.write([start(1)])
@@ -167,7 +161,7 @@ def test_rotation(journal, tmp_path):
     assert [line.count("pid=") for line in (old.read_text(), log.read_text())] == [2, 1]
 
 
-def test_a_full_disk_is_said_once_and_stops_nothing(journal, heard, clock):
+def test_a_full_disk_is_said_once_and_stops_nothing(journal: Journal, heard: Path, clock: Clock) -> None:
     journal.configure({0: to_file(Path("/dev/full"))})
     for i in range(300):
         journal.write([start(i)])
@@ -182,7 +176,7 @@ def test_a_full_disk_is_said_once_and_stops_nothing(journal, heard, clock):
     assert 0 < (journal.flush() or 0) <= LONGEST_PAUSE
 
 
-def test_a_folder_that_appears_later(journal, heard, clock, tmp_path):
+def test_a_folder_that_appears_later(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "x.log"
     journal.configure({0: to_file(log)})
     journal.write([start(i) for i in range(ROOM + 5)])
@@ -193,11 +187,11 @@ def test_a_folder_that_appears_later(journal, heard, clock, tmp_path):
         pass
     lines = log.read_text().splitlines()
     assert lines[0].endswith(": 5 records could not be written")
-    assert [int(re.search(r"pid=(\d+)", line)[1]) for line in lines[1:]] == list(range(5, ROOM + 5))
+    assert [int(pid) for line in lines[1:] for pid in re.findall(r"pid=(\d+)", line)] == list(range(5, ROOM + 5))
     assert [line.split(":")[0] for line in said(heard)] == ["ERROR", "ERROR", "NOTICE"]
 
 
-def test_the_loss_is_said_once(journal, clock, tmp_path):
+def test_the_loss_is_said_once(journal: Journal, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "x.log"
     journal.configure({0: to_file(log)})
     journal.write([start(i) for i in range(ROOM + 1)])
@@ -210,7 +204,7 @@ def test_the_loss_is_said_once(journal, clock, tmp_path):
     assert journal.lost == 1
 
 
-def test_hard_limit(journal, heard, clock, tmp_path):
+def test_hard_limit(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     journal.configure({0: to_file(log, soft_limit=60, hard_limit=100)})
     journal.write([start(i) for i in range(10, 20)])
@@ -230,7 +224,7 @@ def test_hard_limit(journal, heard, clock, tmp_path):
     assert log.stat().st_size >= 100
 
 
-def test_failed_starts_are_no_flood(journal, heard, clock, tmp_path):
+def test_failed_starts_are_no_flood(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
     journal.configure({0: to_file(tmp_path / "x.log")})
     journal.write([failed(2)] * 1000)
     journal.write([failed(13)])
@@ -246,13 +240,13 @@ def test_failed_starts_are_no_flood(journal, heard, clock, tmp_path):
     assert said(heard)[3:] == [first[0], f"{first[0]} [once more in 10 seconds]"]
 
 
-def test_an_id_cannot_forge_a_line(journal, tmp_path):
+def test_an_id_cannot_forge_a_line(journal: Journal, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     journal.configure({0: to_file(log, "a\nb\udcff")})
     journal.write([start(1)])
     assert log.read_text() == "26/9/21@19:43:20: START: a\\nb\\udcff pid=1 from=192.0.2.7\n"
 
 
-def test_unknown_rows_are_counted(journal):
+def test_unknown_rows_are_counted(journal: Journal) -> None:
     journal.write([start(1, row=77)])
     assert journal.lost == 1

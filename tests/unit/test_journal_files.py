@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,28 +19,11 @@ from hypothesis import strategies as st
 from fastinetd.log_file import FileSink
 from fastinetd.log_lines import Level
 from fastinetd.log_sinks import CHUNK, LONGEST_PAUSE, QUIET, ROOM
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from support.logs import Clock, Reports
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def reports():
-    return []
-
-
-@pytest.fixture
-def sink(tmp_path, clock, reports):
+def sink(tmp_path: Path, clock: Clock, reports: Reports) -> Iterator[FileSink]:
     made = FileSink(str(tmp_path / "x.log"), clock, lambda level, text: reports.append((level, text)), note)
     yield made
     made.close()
@@ -59,7 +43,7 @@ def later(sink: FileSink, clock: Clock) -> None:
 class Disk:
     """Stands in for os.write: takes as many bytes as it has room for, then reports ENOSPC."""
 
-    def __init__(self, monkeypatch, room: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.room = room
         self.real = os.write
         monkeypatch.setattr(os, "write", self.write)
@@ -72,7 +56,9 @@ class Disk:
         return taken
 
 
-def test_a_line_cut_by_a_full_disk_is_completed(sink, clock, reports, monkeypatch):
+def test_a_line_cut_by_a_full_disk_is_completed(
+    sink: FileSink, clock: Clock, reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = Disk(monkeypatch, 9)
     sink.put(["first\n", "second\n", "third\n"])
     assert Path(sink.path).read_text() == "first\nsec"
@@ -86,7 +72,9 @@ def test_a_line_cut_by_a_full_disk_is_completed(sink, clock, reports, monkeypatc
     assert sink.lost == 0
 
 
-def test_a_cut_line_is_written_anew_after_somebody_elses(sink, clock, monkeypatch):
+def test_a_cut_line_is_written_anew_after_somebody_elses(
+    sink: FileSink, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = Disk(monkeypatch, 9)
     sink.put(["first\n", "second\n"])
     with Path(sink.path).open("a") as other:
@@ -96,7 +84,9 @@ def test_a_cut_line_is_written_anew_after_somebody_elses(sink, clock, monkeypatc
     assert Path(sink.path).read_text() == "first\nsecforeign\n\nsecond\n"
 
 
-def test_a_cut_line_is_written_anew_to_another_file(sink, clock, monkeypatch, tmp_path):
+def test_a_cut_line_is_written_anew_to_another_file(
+    sink: FileSink, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     disk = Disk(monkeypatch, 9)
     sink.put(["first\n", "second\n"])
     Path(sink.path).rename(tmp_path / "old")
@@ -105,7 +95,7 @@ def test_a_cut_line_is_written_anew_to_another_file(sink, clock, monkeypatch, tm
     assert Path(sink.path).read_text() == "second\n"
 
 
-def test_a_real_limit_of_the_kernel(sink, clock):
+def test_a_real_limit_of_the_kernel(sink: FileSink, clock: Clock) -> None:
     """RLIMIT_FSIZE gives a short write, then EFBIG."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     lines = [f"line {i:04d}\n" for i in range(100)]
@@ -132,7 +122,9 @@ def test_a_real_limit_of_the_kernel(sink, clock):
         max_size=30,
     )
 )
-def test_every_line_arrives_whole_and_in_order(tmp_path_factory, steps):
+def test_every_line_arrives_whole_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
     folder, clock, number = tmp_path_factory.mktemp("log"), Clock(), 0
     sink = FileSink(str(folder / "x.log"), clock, lambda level, text: None, note)
     files = [folder / "x.log"]
@@ -163,7 +155,7 @@ def test_every_line_arrives_whole_and_in_order(tmp_path_factory, steps):
     assert once == [f"<{i}-ä>" for i in range(number)]
 
 
-def test_a_deleted_file_is_made_again(sink, clock):
+def test_a_deleted_file_is_made_again(sink: FileSink, clock: Clock) -> None:
     sink.put(["one\n"])
     Path(sink.path).unlink()
     clock.now += 2
@@ -171,7 +163,7 @@ def test_a_deleted_file_is_made_again(sink, clock):
     assert Path(sink.path).read_text() == "two\n"
 
 
-def test_an_emptied_file_counts_anew(sink, clock):
+def test_an_emptied_file_counts_anew(sink: FileSink, clock: Clock) -> None:
     sink.limit(None, 10)
     sink.put(["0123456789\n", "next\n"])
     assert Path(sink.path).read_text() == "0123456789\n"
@@ -180,7 +172,7 @@ def test_an_emptied_file_counts_anew(sink, clock):
     assert Path(sink.path).read_text() == "next\n"
 
 
-def test_reopen_keeps_the_old_file_when_the_new_one_cannot_be(sink, reports, tmp_path):
+def test_reopen_keeps_the_old_file_when_the_new_one_cannot_be(sink: FileSink, reports: Reports, tmp_path: Path) -> None:
     sink.put(["one\n"])
     Path(sink.path).rename(tmp_path / "old")
     Path(sink.path).mkdir()
@@ -190,7 +182,7 @@ def test_reopen_keeps_the_old_file_when_the_new_one_cannot_be(sink, reports, tmp
     assert len(reports) == 1 and "cannot open" in reports[0][1] and "errno = 21" in reports[0][1]
 
 
-def test_reopen_in_a_vanished_folder(tmp_path, clock, reports):
+def test_reopen_in_a_vanished_folder(tmp_path: Path, clock: Clock, reports: Reports) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     sink = FileSink(str(folder / "x.log"), clock, lambda level, text: reports.append((level, text)), note)
@@ -207,7 +199,7 @@ def test_reopen_in_a_vanished_folder(tmp_path, clock, reports):
     sink.close()
 
 
-def test_a_symbolic_link_is_followed(tmp_path, clock):
+def test_a_symbolic_link_is_followed(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "link.log").symlink_to(tmp_path / "real.log")
     sink = FileSink(str(tmp_path / "link.log"), clock, lambda level, text: None, note)
     sink.put(["one\n"])
@@ -215,7 +207,7 @@ def test_a_symbolic_link_is_followed(tmp_path, clock):
     assert (tmp_path / "real.log").read_text() == "one\n"
 
 
-def test_a_fifo_without_a_reader_does_not_block(tmp_path, clock, reports):
+def test_a_fifo_without_a_reader_does_not_block(tmp_path: Path, clock: Clock, reports: Reports) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
     sink = FileSink(str(path), clock, lambda level, text: reports.append((level, text)), note)
@@ -227,18 +219,25 @@ def test_a_fifo_without_a_reader_does_not_block(tmp_path, clock, reports):
     sink.close()
 
 
-def test_the_descriptor_is_not_for_servers(sink):
+def test_the_descriptor_is_not_for_servers(sink: FileSink) -> None:
     sink.open()
     assert not os.get_inheritable(sink.descriptor())
     assert stat.S_ISREG(os.fstat(sink.descriptor()).st_mode)
 
 
-def test_pauses_grow_and_nothing_is_tried_between(tmp_path, clock, monkeypatch):
-    attempts = []
-    monkeypatch.setattr(os, "open", lambda *_: attempts.append(clock.now) or _raise(errno.EACCES))
+def test_pauses_grow_and_nothing_is_tried_between(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[float] = []
+
+    def refuse(*_: object) -> int:
+        attempts.append(clock.now)
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
     sink = FileSink(str(tmp_path / "x"), clock, lambda level, text: None, note)
     sink.put(["one\n"])
-    pauses = []
+    pauses: list[float] = []
     while len(pauses) < 10:
         wait = sink.flush()
         assert wait is not None and wait > 0
@@ -250,11 +249,9 @@ def test_pauses_grow_and_nothing_is_tried_between(tmp_path, clock, monkeypatch):
     assert pauses == sorted(pauses)
 
 
-def _raise(number: int) -> int:
-    raise OSError(number, os.strerror(number))
-
-
-def test_trouble_that_comes_and_goes_is_no_flood(sink, clock, reports, monkeypatch):
+def test_trouble_that_comes_and_goes_is_no_flood(
+    sink: FileSink, clock: Clock, reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = Disk(monkeypatch, 0)
     for _ in range(5):
         disk.room = 0
@@ -269,7 +266,7 @@ def test_trouble_that_comes_and_goes_is_no_flood(sink, clock, reports, monkeypat
     disk.room = 100
 
 
-def test_catching_up_takes_turns(sink, clock, monkeypatch):
+def test_catching_up_takes_turns(sink: FileSink, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(monkeypatch, 0)
     sink.put(["x\n"] * ROOM)
     disk.room = 10**6
@@ -279,18 +276,20 @@ def test_catching_up_takes_turns(sink, clock, monkeypatch):
     assert sink.flush() is None
 
 
-def test_close_counts_what_is_lost(tmp_path, clock):
+def test_close_counts_what_is_lost(tmp_path: Path, clock: Clock) -> None:
     sink = FileSink("/dev/full", clock, lambda level, text: None, note)
     sink.put(["x\n"] * 3)
     sink.close()
     assert sink.lost == 3 and sink.descriptor() == -1
 
 
-def test_a_report_that_comes_back_to_its_own_sink(tmp_path, clock, monkeypatch):
-    sink = FileSink(str(tmp_path / "x"), clock, lambda level, text: sink.put([f"{level.name}\n"]), note)
+def test_a_report_that_comes_back_to_its_own_sink(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = FileSink(str(tmp_path / "x"), clock, lambda level, _: own.put([f"{level.name}\n"]), note)
     disk = Disk(monkeypatch, 3)
-    sink.put(["one\n", "two\n"])
+    own.put(["one\n", "two\n"])
     disk.room = 1000
-    later(sink, clock)
+    later(own, clock)
     assert (tmp_path / "x").read_text() == "one\ntwo\nERROR\nNOTICE\n"
-    sink.close()
+    own.close()

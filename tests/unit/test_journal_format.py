@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,9 +19,10 @@ EXIT, DURATION, ATTEMPT = Field.SHOW_EXIT, Field.SHOW_DURATION, Field.SHOW_ATTEM
 ENTRY = JournalEntry("web", LogType(), "/usr/sbin/webd")
 
 
-def record(kind: RecordKind, fields: int = 0, **values: object) -> RecordTuple:
+def record(kind: RecordKind, fields: int = 0, **values: Any) -> RecordTuple:
     base = RecordTuple(1_790_000_000.25, 1, int(kind), 0, 4711, 0, False, 0, "192.0.2.7", 40000, int(fields))
-    return base._replace(**{name: int(v) if isinstance(v, Verdict) else v for name, v in values.items()})
+    numbers: dict[str, Any] = {name: int(v) if isinstance(v, Verdict) else v for name, v in values.items()}
+    return base._replace(**numbers)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +36,12 @@ def record(kind: RecordKind, fields: int = 0, **values: object) -> RecordTuple:
         (0, None),
     ],
 )
-def test_start(fields, text):
+def test_start(fields: int, text: str | None) -> None:
     assert format_record(record(RecordKind.START, fields), "web") == text
 
 
 @pytest.mark.parametrize("address", ["", "unix"])
-def test_an_unknown_address(address):
+def test_an_unknown_address(address: str) -> None:
     started = record(RecordKind.START, PID | HOST, address=address)
     assert format_record(started, "web") == "START: web pid=4711 from=<no address>"
 
@@ -56,7 +58,7 @@ def test_an_unknown_address(address):
         (0, {}, None),
     ],
 )
-def test_exit(fields, values, text):
+def test_exit(fields: int, values: dict[str, object], text: str | None) -> None:
     assert format_record(record(RecordKind.EXIT, fields, **values), "web") == text
 
 
@@ -78,7 +80,7 @@ def test_exit(fields, values, text):
         (Verdict.LOOP, "loop"),
     ],
 )
-def test_refusals(verdict, reason):
+def test_refusals(verdict: Verdict, reason: str) -> None:
     assert format_record(record(RecordKind.FAIL, HOST, reason=verdict), "web") == f"FAIL: web {reason} from=192.0.2.7"
     assert format_record(record(RecordKind.FAIL, ATTEMPT, reason=verdict), "web") == f"FAIL: web {reason}"
     assert format_record(record(RecordKind.FAIL, 0, reason=verdict), "web") is None
@@ -87,7 +89,7 @@ def test_refusals(verdict, reason):
 @pytest.mark.parametrize(
     "number, reason", [(errno.ENOENT, "exec"), (errno.EACCES, "exec"), (errno.EAGAIN, "fork"), (errno.ENOMEM, "fork")]
 )
-def test_failed_starts_are_refusals(number, reason):
+def test_failed_starts_are_refusals(number: int, reason: str) -> None:
     failed = record(RecordKind.SPAWN_FAILED, HOST, value=number)
     assert format_record(failed, "web") == f"FAIL: web {reason} from=192.0.2.7"
     assert format_record(failed._replace(fields=0), "web") is None
@@ -113,11 +115,11 @@ def test_failed_starts_are_refusals(number, reason):
         (RecordKind.FAIL, 0, None),
     ],
 )
-def test_what_the_daemon_says_itself(kind, value, text):
+def test_what_the_daemon_says_itself(kind: RecordKind, value: int, text: str | None) -> None:
     assert message_of(record(kind, HOST, value=value), ENTRY) == text
 
 
-def test_only_starts_exits_and_refusals_are_records():
+def test_only_starts_exits_and_refusals_are_records() -> None:
     for kind in (RecordKind.ACCEPT_FAILED, RecordKind.DEACTIVATED):
         assert format_record(record(kind, HOST | PID), "web") is None
 
@@ -147,12 +149,12 @@ SHAPE = re.compile(
         fields=st.integers(0, 127),
     )
 )
-def test_every_record_has_a_known_shape_or_none(some):
+def test_every_record_has_a_known_shape_or_none(some: RecordTuple) -> None:
     text = format_record(some, "web")
     assert text is None or SHAPE.fullmatch(text), text
 
 
-def test_the_filters_of_log_readers():
+def test_the_filters_of_log_readers() -> None:
     started = format_record(record(RecordKind.START, PID | HOST), "web")
     refused = format_record(record(RecordKind.FAIL, HOST, reason=Verdict.ADDRESS), "web")
     assert started is not None and refused is not None
@@ -162,6 +164,6 @@ def test_the_filters_of_log_readers():
     assert re.search(r"FAIL: \S+ address from=[\d.]+$", line + refused)  # fail2ban, xinetd-fail
 
 
-def test_every_refusal_has_a_reason():
+def test_every_refusal_has_a_reason() -> None:
     for verdict in set(Verdict) - {Verdict.ADMIT, Verdict.ASK}:
         assert format_record(record(RecordKind.FAIL, ATTEMPT, reason=verdict), "web") != "FAIL: web refused", verdict

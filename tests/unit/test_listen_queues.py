@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def inode(listener: socket.socket) -> int:
 
 
 @contextlib.contextmanager
-def queued(family: int, address: object, clients: int):
+def queued(family: int, address: tuple[str, int] | str, clients: int) -> Iterator[socket.socket]:
     """A listening socket, and clients in its queue."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket(family))

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -50,7 +51,7 @@ class TestTimers:
         seen: list[str] = []
         loop.later(0.02, loop.stop)
         for seconds, name in ((0.01, "c"), (0.0, "a"), (0.0, "b"), (0.01, "d")):
-            loop.later(seconds, lambda name=name: seen.append(name))
+            loop.later(seconds, partial(seen.append, name))
         loop.run()
         assert seen == ["a", "b", "c", "d"]
 
@@ -62,7 +63,7 @@ class TestTimers:
 
     def test_cancelled(self, loop: Loop) -> None:
         seen: list[int] = []
-        timers = [loop.later(0.0, lambda number=number: seen.append(number)) for number in range(3)]
+        timers = [loop.later(0.0, partial(seen.append, number)) for number in range(3)]
         timers[1].cancel()
         loop.later(0.0, loop.stop)
         loop.run()
@@ -130,7 +131,7 @@ class TestDescriptors:
             loop.stop()
 
         for number, (reader, writer) in enumerate(pipes):
-            loop.watch(reader, lambda _, number=number: ready(number))
+            loop.watch(reader, lambda _, number=number: ready(number))  # type: ignore[misc]
             os.write(writer, b"x")
         loop.run()
         assert len(seen) == 1

@@ -6,37 +6,33 @@ import os
 import re
 import select
 import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastinetd.log_lines import TEXT_LIMIT, Level, printable
 from fastinetd.log_sinks import LONGEST_PAUSE
 from fastinetd.messages import Messages, stderr_is_journal
+from support.logs import Clock
 
 WHEN = 1_790_000_000.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def pipe():
+def pipe() -> Iterator[tuple[int, int]]:
     ends = os.pipe()
     yield ends
     for end in ends:
         os.close(end)
 
 
-def made(**options) -> Messages:
+def made(**options: Any) -> Messages:
     return Messages(wall=lambda: WHEN, **{"clock": Clock(), "environ": {}, **options})
 
 
-def test_filelog(tmp_path, monkeypatch):
+def test_filelog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "d.log"
     messages = made(filelog=str(log), debug=True)
     for say in ("debug", "info", "notice", "warning", "error", "critical"):
@@ -48,14 +44,14 @@ def test_filelog(tmp_path, monkeypatch):
     assert all(m and m[1].lower() == m[2] for m in found)
 
 
-def test_debug_is_off_unless_asked_for(tmp_path):
+def test_debug_is_off_unless_asked_for(tmp_path: Path) -> None:
     messages = made(filelog=str(tmp_path / "d.log"))
     messages.debug("nothing")
     messages.close()
     assert (tmp_path / "d.log").read_text() == ""
 
 
-def test_syslog(tmp_path):
+def test_syslog(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(tmp_path / "log"))
         messages = made(syslog="local3", syslog_path=str(tmp_path / "log"))
@@ -65,7 +61,7 @@ def test_syslog(tmp_path):
     assert re.fullmatch(rf"<155>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d xinetd\[{os.getpid()}\]: bad", line)
 
 
-def test_stderr(pipe):
+def test_stderr(pipe: tuple[int, int]) -> None:
     messages = made(stderr=True, stderr_fd=pipe[1])
     messages.info("one")
     messages.warning("two")
@@ -76,7 +72,7 @@ def test_stderr(pipe):
     assert os.read(pipe[0], 1000) == b"fastinetd: one\nfastinetd: warning: two\nfastinetd: critical: four\n"
 
 
-def test_journald(pipe):
+def test_journald(pipe: tuple[int, int]) -> None:
     status = os.fstat(pipe[1])
     environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
     assert stderr_is_journal(environ, pipe[1])
@@ -88,7 +84,7 @@ def test_journald(pipe):
     assert os.read(pipe[0], 1000) == b"<5>one\n<3>two\n"
 
 
-def test_a_reader_of_stderr_that_stands_still(pipe):
+def test_a_reader_of_stderr_that_stands_still(pipe: tuple[int, int]) -> None:
     clock = Clock()
     messages = made(stderr=True, stderr_fd=pipe[1], clock=clock)
     for i in range(3000):
@@ -103,7 +99,7 @@ def test_a_reader_of_stderr_that_stands_still(pipe):
     assert [int(line[11:16]) for line in got.splitlines()] == list(range(3000))
 
 
-def test_a_closed_stderr():
+def test_a_closed_stderr() -> None:
     read, write = os.pipe()
     os.close(read)
     messages = made(stderr=True, stderr_fd=write)
@@ -114,7 +110,7 @@ def test_a_closed_stderr():
     assert messages.lost > 0
 
 
-def test_a_filelog_that_cannot_be_written_is_said_elsewhere(pipe):
+def test_a_filelog_that_cannot_be_written_is_said_elsewhere(pipe: tuple[int, int]) -> None:
     messages = made(filelog="/dev/full", stderr=True, stderr_fd=pipe[1])
     messages.info("one")
     said = os.read(pipe[0], 1000).decode()
@@ -122,7 +118,7 @@ def test_a_filelog_that_cannot_be_written_is_said_elsewhere(pipe):
     assert "error: cannot write log file /dev/full: No space left on device (errno = 28)" in said
 
 
-def test_rotation_of_the_filelog(tmp_path):
+def test_rotation_of_the_filelog(tmp_path: Path) -> None:
     log = tmp_path / "d.log"
     messages = made(filelog=str(log))
     messages.info("one")
@@ -133,20 +129,20 @@ def test_rotation_of_the_filelog(tmp_path):
     assert "two" in log.read_text() and "two" not in (tmp_path / "old").read_text()
 
 
-def test_a_message_is_one_line(tmp_path):
+def test_a_message_is_one_line(tmp_path: Path) -> None:
     messages = made(filelog=str(tmp_path / "d.log"))
     messages.error("a\nb\x1b[31m\udcff\u2028")
     messages.close()
     assert (tmp_path / "d.log").read_text().endswith("ERROR: a\\nb\\x1b[31m\\udcff\\u2028\n")
 
 
-def test_printable():
+def test_printable() -> None:
     assert printable("grün: ok") == "grün: ok"
     assert len(printable("x" * 10_000)) == TEXT_LIMIT
     assert Level.CRITICAL < Level.ERROR < Level.DEBUG
 
 
-def test_the_line_about_lost_messages(pipe):
+def test_the_line_about_lost_messages(pipe: tuple[int, int]) -> None:
     clock = Clock()
     messages = made(stderr=True, stderr_fd=pipe[1], clock=clock)
     filler = b"x" * 65536

@@ -7,7 +7,9 @@ import os
 import re
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,7 +62,7 @@ class Writer:
 
 
 @pytest.fixture
-def board() -> Board:
+def board() -> Iterator[Board]:
     made = Board.create(ROWS, SLOTS, SECTIONS)
     for _ in range(ROWS):
         made.row_claim()
@@ -74,20 +76,21 @@ def board() -> Board:
 
 
 @pytest.fixture
-def writer(board: Board):
+def writer(board: Board) -> Iterator[Writer]:
     made = Writer(board)
     yield made
     made.memory.close()
 
 
-def status(board: Board, **changes: object) -> None:
-    values = {"supervisor": os.getpid(), "descriptors": 42, "ready": True, "reload_ok": True,
+def status(board: Board, **changes: Any) -> None:
+    values: dict[str, Any] = {"supervisor": os.getpid(), "descriptors": 42, "ready": True, "reload_ok": True,
               "reload_time": 1_700_000_000, "generation": 1}  # fmt: skip
     board.set_status(**{**values, **changes})
 
 
-def service(row: int, id: str, **changes: object) -> ServiceInfo:
-    return ServiceInfo(**{"row": row, "id": id, "stream": True, "inodes": (), **changes})
+def service(row: int, id: str, **changes: Any) -> ServiceInfo:
+    values: dict[str, Any] = {"row": row, "id": id, "stream": True, "inodes": (), **changes}
+    return ServiceInfo(**values)
 
 
 def collector(board: Board, *services: ServiceInfo, queues: dict[int, int] | None = None) -> BoardCollector:
@@ -105,12 +108,12 @@ class Page:
         self.samples = {(s.name, frozenset(s.labels.items())): s.value for f in self.families for s in f.samples}
         assert len(self.samples) == sum(len(f.samples) for f in self.families), "a sample twice"
 
-    def of(self, name: str, **labels: str) -> dict[frozenset, float]:
+    def of(self, name: str, **labels: str) -> dict[frozenset[tuple[str, str]], float]:
         wanted = labels.items()
         return {key: value for (n, key), value in self.samples.items() if n == name and wanted <= key}
 
     def value(self, name: str, **labels: str) -> float:
-        return self.samples[name, frozenset(labels.items())]
+        return float(self.samples[name, frozenset(labels.items())])
 
 
 def keys(page: Page, name: str, label: str, **labels: str) -> list[str]:

@@ -12,18 +12,27 @@ import socket
 import threading
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fastinetd import monitor
 from fastinetd._board import Board
+from fastinetd.http import plain
 from fastinetd.metrics import ServiceInfo
 from fastinetd.monitor import Bounds, parse_address
 
 PATIENCE = 10
 NOBODY = 65534
+
+
+def http_client(address: tuple[str, int]) -> http.client.HTTPConnection:
+    host, port = address
+    return http.client.HTTPConnection(host, port, timeout=PATIENCE)
 
 
 class Monitor:
@@ -37,7 +46,7 @@ class Monitor:
         self.services = [ServiceInfo(row, f"service-{row}", True) for row in range(services)]
         listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)  # a page does not fit in
-        self.address = listener.getsockname()
+        self.address: tuple[str, int] = listener.getsockname()
         self.listener_fd = listener.detach()
         self.control, self.far_control = os.pipe2(os.O_CLOEXEC)
         self.thread = threading.Thread(target=self.run, args=(bounds,))
@@ -55,7 +64,7 @@ class Monitor:
         return socket.create_connection(self.address, timeout=PATIENCE)
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
-        with contextlib.closing(http.client.HTTPConnection(*self.address, timeout=PATIENCE)) as connection:
+        with contextlib.closing(http_client(self.address)) as connection:
             connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
             answer = connection.getresponse()
             return answer.status, answer.read()
@@ -75,12 +84,15 @@ class Monitor:
         os.close(fd)
 
 
+Start = Callable[..., Monitor]
+
+
 @pytest.fixture
-def start():
+def start() -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
         before = descriptors()
 
-        def started(**bounds: float) -> Monitor:
+        def started(**bounds: Any) -> Monitor:
             services = int(bounds.pop("services", 2))
             made = Monitor(Bounds(**bounds) if bounds else None, services)
             stack.callback(made.close)
@@ -123,14 +135,14 @@ REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
 # ---- what there is to see ----
 
 
-def test_the_metrics_page(start) -> None:
+def test_the_metrics_page(start: Start) -> None:
     page = start().get("/metrics")
     assert page[0] == 200
     names = {family.name for family in text_string_to_metric_families(page[1].decode())}
     assert {"fastinetd_connections_accepted", "fastinetd_children", "process_open_fds"} <= names
 
 
-def test_urllib_reads_the_page(start) -> None:
+def test_urllib_reads_the_page(start: Start) -> None:
     host, port = start().address
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://{host}:{port}/metrics?name=x", timeout=PATIENCE) as answer:
@@ -138,16 +150,16 @@ def test_urllib_reads_the_page(start) -> None:
         assert b"fastinetd_children" in answer.read()
 
 
-def test_a_packed_page_in_openmetrics(start) -> None:
-    with contextlib.closing(http.client.HTTPConnection(*start().address, timeout=PATIENCE)) as connection:
+def test_a_packed_page_in_openmetrics(start: Start) -> None:
+    with contextlib.closing(http_client(start().address)) as connection:
         headers = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
         connection.request("GET", "/metrics", headers=headers)
         answer = connection.getresponse()
-        assert answer.getheader("Content-Type").startswith("application/openmetrics-text")
+        assert answer.getheader("Content-Type", "").startswith("application/openmetrics-text")
         assert gzip.decompress(answer.read()).endswith(b"# EOF\n")
 
 
-def test_health(start) -> None:
+def test_health(start: Start) -> None:
     served = start()
     assert served.get("/-/healthy") == (200, b"healthy\n")
     assert served.get("/-/ready") == (200, b"ready\n")
@@ -158,7 +170,7 @@ def test_health(start) -> None:
     assert served.get("/-/ready")[0] == 200
 
 
-def test_the_landing_page_links_to_the_others(start) -> None:
+def test_the_landing_page_links_to_the_others(start: Start) -> None:
     served = start()
     status, body = served.get("/")
     assert status == 200
@@ -168,13 +180,13 @@ def test_the_landing_page_links_to_the_others(start) -> None:
 
 
 @pytest.mark.parametrize("path", ["/no-such-page", "/metrics/", "/-/quit", "*", "/%2d/healthy"])
-def test_other_pages_are_not_found(path: str, start) -> None:
+def test_other_pages_are_not_found(path: str, start: Start) -> None:
     assert start().get(path)[0] == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get", "BREW"])
-def test_other_methods_are_refused(method: str, start) -> None:
-    with contextlib.closing(http.client.HTTPConnection(*start().address, timeout=PATIENCE)) as connection:
+def test_other_methods_are_refused(method: str, start: Start) -> None:
+    with contextlib.closing(http_client(start().address)) as connection:
         connection.request(method, "/metrics", body=b"x" * 5000 if method == "POST" else None)
         answer = connection.getresponse()
         assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
@@ -182,7 +194,7 @@ def test_other_methods_are_refused(method: str, start) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/-/ready", "/", "/none"])
-def test_head_has_the_head_of_get(path: str, start) -> None:
+def test_head_has_the_head_of_get(path: str, start: Start) -> None:
     served = start()
     with served.connect() as client:
         client.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
@@ -192,7 +204,7 @@ def test_head_has_the_head_of_get(path: str, start) -> None:
     assert head.startswith(f"HTTP/1.1 {served.get(path)[0]} ".encode())
 
 
-def test_a_fault_in_the_page_is_an_answer(start, monkeypatch) -> None:
+def test_a_fault_in_the_page_is_an_answer(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise RuntimeError("internals")
 
@@ -206,7 +218,7 @@ def test_a_fault_in_the_page_is_an_answer(start, monkeypatch) -> None:
 # ---- connections ----
 
 
-def test_a_connection_carries_many_requests(start) -> None:
+def test_a_connection_carries_many_requests(start: Start) -> None:
     with start().connect() as client:
         for _ in range(50):
             client.sendall(REQUEST)
@@ -215,14 +227,14 @@ def test_a_connection_carries_many_requests(start) -> None:
             assert b"Connection: keep-alive" in answer
 
 
-def test_requests_sent_ahead_are_answered_in_order(start) -> None:
+def test_requests_sent_ahead_are_answered_in_order(start: Start) -> None:
     with start().connect() as client:
         client.sendall(b"\r\n".join([REQUEST, REQUEST.replace(b"healthy", b"nothing"), REQUEST]))
         codes = [receive_answer(client)[9:12] for _ in range(3)]
     assert codes == [b"200", b"404", b"200"]
 
 
-def test_old_clients_are_served_and_closed(start) -> None:
+def test_old_clients_are_served_and_closed(start: Start) -> None:
     with start().connect() as client:
         client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
         answer = closed(client)
@@ -230,14 +242,14 @@ def test_old_clients_are_served_and_closed(start) -> None:
     assert b"Connection: close" in answer
 
 
-def test_a_client_that_sends_its_end_early_is_answered(start) -> None:
+def test_a_client_that_sends_its_end_early_is_answered(start: Start) -> None:
     with start().connect() as client:
         client.sendall(REQUEST)
         client.shutdown(socket.SHUT_WR)
         assert closed(client).endswith(b"healthy\n")
 
 
-def test_a_request_byte_by_byte(start) -> None:
+def test_a_request_byte_by_byte(start: Start) -> None:
     with start().connect() as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in REQUEST:
@@ -257,13 +269,13 @@ def test_a_request_byte_by_byte(start) -> None:
         (b"y" * 9000, 431),
     ],
 )
-def test_bad_requests_are_told_so_and_closed(request_bytes: bytes, status: int, start) -> None:
+def test_bad_requests_are_told_so_and_closed(request_bytes: bytes, status: int, start: Start) -> None:
     with start().connect() as client:
         client.sendall(request_bytes)
         assert closed(client).startswith(f"HTTP/1.1 {status} ".encode())
 
 
-def test_garbage_ends_nothing(start) -> None:
+def test_garbage_ends_nothing(start: Start) -> None:
     served = start()
     dice = random.Random(1)
     for _ in range(100):
@@ -276,7 +288,7 @@ def test_garbage_ends_nothing(start) -> None:
     assert served.get("/-/healthy")[0] == 200
 
 
-def test_a_client_that_resets_while_a_page_is_sent(start) -> None:
+def test_a_client_that_resets_while_a_page_is_sent(start: Start) -> None:
     served = start(services=300)
     for _ in range(5):
         with served.connect() as client:
@@ -290,7 +302,7 @@ def test_a_client_that_resets_while_a_page_is_sent(start) -> None:
 # ---- slow clients ----
 
 
-def test_silent_clients_delay_nobody(start) -> None:
+def test_silent_clients_delay_nobody(start: Start) -> None:
     served = start()
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(served.connect()) for _ in range(100)]
@@ -300,7 +312,7 @@ def test_silent_clients_delay_nobody(start) -> None:
         assert select.select(silent, [], [], 0)[0] == []
 
 
-def test_beyond_the_bound_the_oldest_idle_client_goes(start) -> None:
+def test_beyond_the_bound_the_oldest_idle_client_goes(start: Start) -> None:
     served = start(connections=5)
     with contextlib.ExitStack() as stack:
         clients = []
@@ -316,18 +328,18 @@ def test_beyond_the_bound_the_oldest_idle_client_goes(start) -> None:
         assert receive_answer(clients[0]).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_silent_client_is_closed_in_time(start) -> None:
+def test_a_silent_client_is_closed_in_time(start: Start) -> None:
     with start(head=0.05).connect() as client:
         assert closed(client) == b""
 
 
-def test_half_a_request_is_told_that_time_is_up(start) -> None:
+def test_half_a_request_is_told_that_time_is_up(start: Start) -> None:
     with start(head=0.1).connect() as client:
         client.sendall(REQUEST[:20])
         assert closed(client).startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_trickle_does_not_buy_time(start) -> None:
+def test_a_trickle_does_not_buy_time(start: Start) -> None:
     with start(head=0.2).connect() as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         begun = time.monotonic()
@@ -337,14 +349,14 @@ def test_a_trickle_does_not_buy_time(start) -> None:
         assert time.monotonic() - begun < PATIENCE
 
 
-def test_an_idle_connection_is_closed_after_its_own_time(start) -> None:
+def test_an_idle_connection_is_closed_after_its_own_time(start: Start) -> None:
     with start(idle=0.1).connect() as client:
         client.sendall(REQUEST)
         receive_answer(client)
         assert closed(client) == b""
 
 
-def test_a_client_that_does_not_read_is_closed_and_delays_nobody(start) -> None:
+def test_a_client_that_does_not_read_is_closed_and_delays_nobody(start: Start) -> None:
     served = start(send=0.3, services=300)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -358,7 +370,7 @@ def test_a_client_that_does_not_read_is_closed_and_delays_nobody(start) -> None:
     assert served.get("/-/healthy")[0] == 200
 
 
-def test_what_is_not_yet_sent_is_bounded(start) -> None:
+def test_what_is_not_yet_sent_is_bounded(start: Start) -> None:
     served = start(unsent=1000, services=300)
     with contextlib.ExitStack() as stack:
         clients = []
@@ -374,7 +386,7 @@ def test_what_is_not_yet_sent_is_bounded(start) -> None:
         assert served.get("/-/healthy")[0] == 200
 
 
-def test_an_idle_monitor_is_not_woken(start) -> None:
+def test_an_idle_monitor_is_not_woken(start: Start) -> None:
     served = start()
     assert served.get("/-/healthy")[0] == 200
     path = Path(f"/proc/self/task/{served.thread.native_id}/status")
@@ -412,11 +424,11 @@ class Fickle:
         return getattr(self.listener, name)
 
 
-def test_without_descriptors_it_pauses_and_goes_on(start) -> None:
+def test_without_descriptors_it_pauses_and_goes_on(start: Start) -> None:
     reader, writer = os.pipe()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        answer = monitor.plain(monitor.HTTPStatus.OK)
-        server = monitor.Server(Fickle(listener, 3), reader, lambda request: answer, Bounds(pause=0.02))
+        fickle: Any = Fickle(listener, 3)
+        server = monitor.Server(fickle, reader, lambda request: plain(HTTPStatus.OK), Bounds(pause=0.02))
         thread = threading.Thread(target=server.serve)
         thread.start()
         try:
@@ -432,7 +444,7 @@ def test_without_descriptors_it_pauses_and_goes_on(start) -> None:
 # ---- the end ----
 
 
-def test_it_ends_at_once_when_the_supervisor_is_gone(start) -> None:
+def test_it_ends_at_once_when_the_supervisor_is_gone(start: Start) -> None:
     served = start(retire=60)
     with served.connect() as silent, served.connect() as kept:
         kept.sendall(REQUEST)
@@ -443,7 +455,7 @@ def test_it_ends_at_once_when_the_supervisor_is_gone(start) -> None:
         served.connect()
 
 
-def test_a_retired_monitor_answers_who_is_there(start) -> None:
+def test_a_retired_monitor_answers_who_is_there(start: Start) -> None:
     served = start(retire=60)
     with served.connect() as fresh, served.connect() as idle:
         idle.sendall(REQUEST)
@@ -462,7 +474,7 @@ def test_a_retired_monitor_answers_who_is_there(start) -> None:
     assert not served.thread.is_alive()
 
 
-def test_a_retired_monitor_does_not_wait_for_silent_clients(start) -> None:
+def test_a_retired_monitor_does_not_wait_for_silent_clients(start: Start) -> None:
     served = start(retire=0.05)
     with served.connect() as silent:
         assert served.get("/-/healthy")[0] == 200
@@ -472,7 +484,7 @@ def test_a_retired_monitor_does_not_wait_for_silent_clients(start) -> None:
         assert not served.thread.is_alive()
 
 
-def test_the_end_of_the_supervisor_cuts_retirement_short(start) -> None:
+def test_the_end_of_the_supervisor_cuts_retirement_short(start: Start) -> None:
     served = start(retire=60)
     with served.connect() as silent:
         assert served.get("/-/healthy")[0] == 200
@@ -504,7 +516,7 @@ def test_without_privileges_and_with_default_signals() -> None:
         os.close(control)
         try:
             with socket.create_connection(other.getsockname()), socket.create_connection(other.getsockname()):
-                connection = http.client.HTTPConnection(*listener.getsockname(), timeout=PATIENCE)
+                connection = http_client(listener.getsockname())
                 for accept in ("", "application/openmetrics-text;version=1.0.0"):
                     with contextlib.closing(connection):
                         connection.request("GET", "/metrics", headers={"Accept": accept, "Accept-Encoding": "gzip"})

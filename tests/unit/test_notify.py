@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastinetd.notify import Notifier
 
+Start = Callable[..., Notifier]
+
 
 @pytest.fixture
-def started():
+def started() -> Iterator[Start]:
     """Notifiers, whose sockets are open as long as the daemon lives; here they end with the test."""
     made = []
 
-    def start(environ, **more):
+    def start(environ: dict[str, str], **more: Any) -> Notifier:
         made.append(Notifier(environ, **more))
         return made[-1]
 
@@ -26,7 +31,7 @@ def started():
 
 
 @pytest.fixture(params=["path", "abstract"])
-def manager(request, tmp_path):
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.settimeout(10)
         if request.param == "path":
@@ -38,7 +43,7 @@ def manager(request, tmp_path):
         yield made, address
 
 
-def test_a_life(started, manager):
+def test_a_life(started: Start, manager: tuple[socket.socket, str]) -> None:
     server, address = manager
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
     notifier = started(environ, clock=lambda: 5_000_001_999)
@@ -55,18 +60,18 @@ def test_a_life(started, manager):
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:3"}])
-def test_without_a_manager(started, environ):
+def test_without_a_manager(started: Start, environ: dict[str, str]) -> None:
     notifier = started(environ)
     assert not notifier.ready() and not notifier.watchdog()
     assert notifier.watchdog_interval is None
 
 
-def test_a_manager_that_is_gone(started, tmp_path):
+def test_a_manager_that_is_gone(started: Start, tmp_path: Path) -> None:
     notifier = started({"NOTIFY_SOCKET": str(tmp_path / "none")})
     assert not notifier.ready()
 
 
-def test_a_manager_that_does_not_read(started, tmp_path):
+def test_a_manager_that_does_not_read(started: Start, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "notify"))
         notifier = started({"NOTIFY_SOCKET": str(tmp_path / "notify")})
@@ -74,6 +79,6 @@ def test_a_manager_that_does_not_read(started, tmp_path):
 
 
 @pytest.mark.parametrize("usec, pid", [("", ""), ("0", ""), ("x", ""), ("-1", ""), ("1000", "1"), ("²", "")])
-def test_no_watchdog(started, tmp_path, usec, pid):
+def test_no_watchdog(started: Start, tmp_path: Path, usec: str, pid: str) -> None:
     notifier = started({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": usec, "WATCHDOG_PID": pid})
     assert notifier.watchdog_interval is None

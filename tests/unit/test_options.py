@@ -19,7 +19,7 @@ from fastinetd.options import parse, parser
         ("-dontfork", "foreground", True),
         ("-stayalive", "stay_alive", True),
         ("-limit 12", "limit", 12),
-        ("-limit 0", "limit", 0),
+        ("-limit 0", "limit", None),
         ("-logprocs 7", "log_procs", 7),
         ("-shutdownprocs 7", "log_procs", 7),
         ("-reuse", "reuse", True),

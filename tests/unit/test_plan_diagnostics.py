@@ -51,7 +51,6 @@ EXAMPLES: dict[str, Example] = {
     "other-port": (lines(base=SERVICE.replace("type = UNLISTED\n", "\n", 1).replace("a", "ftp", 1)), OWN, (5, 8)),
     "raw-socket": (lines(base=SERVICE.replace("stream", "raw").replace("type = UN", "protocol = icmp\ntype = UN")), OWN,
                    (5, 15)),
-    "other-protocol": (lines("protocol = sctp"), OWN, (LINE, 12)),
     "bad-address-entry": (lines("no_access = 10.0.0.0/8 10.0.0.{1,300}"), OWN, (LINE, 13)),
     "only-from-nobody": (lines("only_from = 300.1.1.1"), OWN, (LINE, 13)),
     "cannot-posix-spawn": (lines("umask = 022", "spawn_primitive = posix_spawn"), OWN, (LINE + 1, 19)),

@@ -114,7 +114,7 @@ class TestSizes:
         ],
     )
     def test_what_nobody_wrote_gives_way(self, kind: str, written: dict[str, int], sizes: tuple[int, ...]) -> None:
-        made = pool(spawn=kind, **written)
+        made = pool(spawn=kind, **written)  # type: ignore[arg-type]
         assert made is not None
         assert (made.min_spare, made.max_spare, made.max_workers) == sizes
 

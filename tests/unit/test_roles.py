@@ -92,10 +92,14 @@ def test_retired_after_its_end(kit: Kit) -> None:
     assert kit.bury(role) == 0
 
 
+def wait_for_a_byte(control: int) -> None:
+    os.read(control, 1)
+
+
 def test_left_alone_at_the_end_of_its_pipe(kit: Kit) -> None:
     """The supervisor is gone: its end of the pipe is closed, by no one else's either."""
     role = kit.role(lambda control: kit.say(os.read(control, 10)))
-    other = kit.role(lambda control: os.read(control, 1) and None)  # forked later, so it had the first one's end too
+    other = kit.role(wait_for_a_byte)  # forked later, so it had the first one's end too
     os.close(role.control)
     role.control = os.open(os.devnull, os.O_WRONLY)
     assert kit.heard() == "b''"

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from fastinetd.log_lines import FACILITIES, Level, priority, syslog_stamp
 from fastinetd.log_sinks import LONGEST_BUSY, LONGEST_PAUSE, SyslogSink
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from support.logs import Clock, Reports
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def reports():
-    return []
-
-
-@pytest.fixture
-def sink(tmp_path, clock, reports):
+def sink(tmp_path: Path, clock: Clock, reports: Reports) -> Iterator[SyslogSink]:
     made = SyslogSink(
         str(tmp_path / "log"), clock, lambda level, text: reports.append((level, text)), lambda n: f"{n} lost"
     )
@@ -40,7 +25,7 @@ def sink(tmp_path, clock, reports):
 
 
 @contextmanager
-def listening(path, kind=socket.SOCK_DGRAM):
+def listening(path: Path, kind: int = socket.SOCK_DGRAM) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, kind) as server:
         server.bind(str(path))
         if kind == socket.SOCK_STREAM:
@@ -50,7 +35,7 @@ def listening(path, kind=socket.SOCK_DGRAM):
     path.unlink()
 
 
-def received(server) -> list[bytes]:
+def received(server: socket.socket) -> list[bytes]:
     """What has arrived by now."""
     found = []
     server.setblocking(False)
@@ -61,20 +46,20 @@ def received(server) -> list[bytes]:
         return found
 
 
-def test_datagrams(sink, tmp_path):
+def test_datagrams(sink: SyslogSink, tmp_path: Path) -> None:
     with listening(tmp_path / "log") as server:
         sink.put(["<30>one", "<30>two"])
         assert received(server) == [b"<30>one", b"<30>two"]
 
 
-def test_stream(sink, tmp_path):
+def test_stream(sink: SyslogSink, tmp_path: Path) -> None:
     with listening(tmp_path / "log", socket.SOCK_STREAM) as server:
         sink.put(["<30>one", "<30>two"])
         with server.accept()[0] as peer:
             assert peer.recv(100) == b"<30>one\0<30>two\0"
 
 
-def test_a_stream_that_takes_part_of_a_line(sink, tmp_path, clock):
+def test_a_stream_that_takes_part_of_a_line(sink: SyslogSink, tmp_path: Path, clock: Clock) -> None:
     with listening(tmp_path / "log", socket.SOCK_STREAM) as server:
         lines = [f"{i:06d}" + "x" * 7000 for i in range(100)]
         sink.put(lines)
@@ -88,7 +73,9 @@ def test_a_stream_that_takes_part_of_a_line(sink, tmp_path, clock):
         assert got == wanted
 
 
-def test_a_slow_daemon_gets_everything_in_order(sink, tmp_path, clock, reports):
+def test_a_slow_daemon_gets_everything_in_order(
+    sink: SyslogSink, tmp_path: Path, clock: Clock, reports: Reports
+) -> None:
     with listening(tmp_path / "log") as server:
         lines = [f"<30>{i}" for i in range(3000)]
         sink.put(lines)
@@ -103,7 +90,7 @@ def test_a_slow_daemon_gets_everything_in_order(sink, tmp_path, clock, reports):
     assert reports == []
 
 
-def test_no_daemon_then_one(sink, tmp_path, clock, reports):
+def test_no_daemon_then_one(sink: SyslogSink, tmp_path: Path, clock: Clock, reports: Reports) -> None:
     sink.put(["<30>one"])
     assert len(reports) == 1 and "No such file" in reports[0][1]
     with listening(tmp_path / "log") as server:
@@ -113,7 +100,7 @@ def test_no_daemon_then_one(sink, tmp_path, clock, reports):
     assert reports[-1][0] is Level.NOTICE
 
 
-def test_a_restarted_daemon_is_found_at_once(sink, tmp_path, reports):
+def test_a_restarted_daemon_is_found_at_once(sink: SyslogSink, tmp_path: Path, reports: Reports) -> None:
     with listening(tmp_path / "log") as server:
         sink.put(["one"])
         assert received(server) == [b"one"]
@@ -123,7 +110,7 @@ def test_a_restarted_daemon_is_found_at_once(sink, tmp_path, reports):
     assert reports == []
 
 
-def test_loss_is_told_first(sink, tmp_path, clock):
+def test_loss_is_told_first(sink: SyslogSink, tmp_path: Path, clock: Clock) -> None:
     sink.put([str(i) for i in range(10_003)])
     with listening(tmp_path / "log") as server:
         clock.now += LONGEST_PAUSE
@@ -132,7 +119,7 @@ def test_loss_is_told_first(sink, tmp_path, clock):
     assert sink.lost == 3
 
 
-def test_reopen_connects_anew(sink, tmp_path):
+def test_reopen_connects_anew(sink: SyslogSink, tmp_path: Path) -> None:
     with listening(tmp_path / "log") as server:
         sink.put(["one"])
         first = os.fstat(sink.descriptor()).st_ino
@@ -143,7 +130,7 @@ def test_reopen_connects_anew(sink, tmp_path):
         assert not os.get_inheritable(sink.descriptor())
 
 
-def test_an_endless_line_is_cut(sink, tmp_path):
+def test_an_endless_line_is_cut(sink: SyslogSink, tmp_path: Path) -> None:
     with listening(tmp_path / "log") as server:
         sink.put(["x" * 100_000, "y"])
         assert [len(line) for line in received(server)] == [8000, 1]
@@ -159,11 +146,11 @@ def test_an_endless_line_is_cut(sink, tmp_path):
         ("nonsense", "nonsense", 30),
     ],
 )
-def test_priorities(facility, level, number):
+def test_priorities(facility: str, level: str | Level, number: int) -> None:
     assert priority(facility, level) == number
 
 
-def test_facilities_are_those_of_the_system():
+def test_facilities_are_those_of_the_system() -> None:
     import syslog
 
     for name, number in FACILITIES.items():
@@ -171,7 +158,7 @@ def test_facilities_are_those_of_the_system():
         assert known is None or known == number * 8
 
 
-def test_stamp_has_a_padded_day(monkeypatch):
+def test_stamp_has_a_padded_day(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
     monkeypatch.setenv("TZ", "UTC")

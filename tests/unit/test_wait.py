@@ -137,7 +137,7 @@ def test_what_an_address_rule_refuses_is_taken_off_the_queue(kit: Kit, client: s
     row = machine.installed.row
     for count in (1, 2):
         client.sendto(b"x", machine.sock.getsockname())
-        kit.until(lambda count=count: kit.board.counters(row).rejected[Verdict.ADDRESS] == count)
+        kit.until(lambda count=count: kit.board.counters(row).rejected[Verdict.ADDRESS] == count)  # type: ignore[misc]
         assert machine.state is State.IDLE
     assert kit.board.counters(row).activations == 0
 

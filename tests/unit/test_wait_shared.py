@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from fastinetd._board import Verdict
 from fastinetd._program import Ranges
 from fastinetd.policy.limits import BackOff
+from fastinetd.queue_head import Head
 from fastinetd.rows import Installed
 from fastinetd.wait import LOOKS, WATCHING, State, WaitSocket
 from support.core import HOUR, PATIENCE, program
@@ -76,7 +78,12 @@ def counting(machine: WaitSocket) -> list[int]:
     """Grows by one with each look at the queue."""
     looks: list[int] = []
     look = machine._head
-    machine._head = lambda: (looks.append(1), look())[1]  # type: ignore[method-assign]
+
+    def counted() -> Head | None:
+        looks.append(1)
+        return look()
+
+    machine._head = counted  # type: ignore[method-assign]
     return looks
 
 
@@ -86,7 +93,7 @@ def test_servers_that_ignore_the_socket(kit: Kit, send: Send) -> None:
     send(machine, b"unread")
     pauses = []
     for count in (1, 2):
-        kit.until(lambda count=count: len(machine.servers) == count)
+        kit.until(partial(lambda wanted: len(machine.servers) == wanted, count))
         assert machine.state is State.GRACE
         pauses.append(machine._grace.pause)
     assert pauses == [0.1, 0.2]

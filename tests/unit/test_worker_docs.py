@@ -17,7 +17,8 @@ TEXT = (ROOT / "docs" / "workers.md").read_text()
 
 
 def program(language: str, number: int = 0) -> str:
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)[number]
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    return found[number]
 
 
 def works(argv: Sequence[str], folder: Path, request: bytes, answer: bytes) -> None:

@@ -1,0 +1,115 @@
+"""The daemon's life as its operator sees it: options, signals, titles, a refused reload."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.clients import Held, ask, free_port, http
+from support.daemon import Daemon, records
+from support.proc import listeners, process, title, wait_for
+from support.texts import defaults, entry
+
+Launch = Callable[..., Daemon]
+
+
+def test_quit_leaves_servers_alone(launch: Launch) -> None:
+    """Nobody listens any more, the daemon ends with 0, and who is served goes on."""
+    port = free_port()
+    daemon = launch(defaults() + entry("cat", port, "/bin/cat"))
+    with Held(port) as client:
+        assert client.admitted
+        (server,) = daemon.servers()
+        assert daemon.stop(signal.SIGQUIT) == 0
+        assert port not in listeners()
+        assert client.echoes()
+    wait_for(lambda: (each := process(server)) is None or not each.alive, "the server ends with its client")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_servers_are_told_of_the_end(launch: Launch, folder: Path, number: int) -> None:
+    port, log = free_port(), folder / "records"
+    daemon = launch(defaults(log) + entry("cat", port, "/bin/cat"))
+    with Held(port) as client:
+        assert client.admitted
+        assert daemon.stop(number, timeout=8) == 0
+        assert not client.echoes()
+    assert [line.split(" pid=")[0] for line in records(log, "EXIT")] == ["EXIT: cat signal=15"]
+    assert not daemon.pidfile.exists()
+
+
+def test_titles(launch: Launch) -> None:
+    """Each process is called what it is; the supervisor counts."""
+    ports = [free_port() for _ in range(2)]
+    text = entry("cat", ports[0], "/bin/cat", only_from="localhost 127.0.0.1") + entry("other", ports[1], "/bin/cat")
+    daemon = launch(defaults() + text, "--acceptors", "2", metrics=True)
+    clients = [Held(ports[0]) for _ in range(3)]
+    assert all(client.admitted for client in clients)
+    wait_for(lambda: title(daemon.pid) == "fastinetd: supervisor, 2 services, 3 children", lambda: title(daemon.pid))
+    names = sorted(title(pid) for pid in daemon.roles().values())
+    assert names == [
+        "fastinetd: acceptor 1", "fastinetd: acceptor 2", "fastinetd: doorman", "fastinetd: monitor",
+        "fastinetd: supervisor, 2 services, 3 children",
+    ]  # fmt: skip
+    for client in clients:
+        client.close()
+    wait_for(lambda: title(daemon.pid) == "fastinetd: supervisor, 2 services, 0 children", lambda: title(daemon.pid))
+
+
+def test_counts_are_compared_from_time_to_time(launch: Launch) -> None:
+    daemon = launch(defaults() + entry("cat", free_port(), "/bin/cat"), "-cc", "1")
+    wait_for(lambda: daemon.said().count("Consistency check passed") >= 2, daemon.said)
+
+
+@pytest.mark.parametrize(("limit", "served"), [("2", 2), ("0", 4)])
+def test_limit_over_all_services(launch: Launch, folder: Path, limit: str, served: int) -> None:
+    ports, log = [free_port(), free_port()], folder / "records"
+    text = "".join(entry(f"cat{n}", port, "/bin/cat") for n, port in enumerate(ports))
+    daemon = launch(defaults(log) + text, "-limit", limit)
+    clients = [Held(port) for port in ports * 2]
+    assert [client.admitted for client in clients].count(True) == served
+    wait_for(lambda: len(records(log, "FAIL")) == 4 - served, lambda: records(log))
+    assert all("process_limit from=127.0.0.1" in line for line in records(log, "FAIL"))
+    for client in clients:
+        client.close()
+    wait_for(lambda: not daemon.servers(), "all have ended")
+
+
+def test_stays_without_any_service(launch: Launch) -> None:
+    """-stayalive starts with none, and a reload brings one."""
+    port = free_port()
+    daemon = launch(defaults(), "-stayalive")
+    daemon.reload(defaults() + entry("cat", port, "/bin/cat"))
+    assert ask(port, b"x") == b"x"
+    daemon.remember_descriptors()
+
+
+def metrics_of(daemon: Daemon) -> tuple[Any, ...]:
+    names = ("successful", "success_timestamp_seconds")
+    return tuple(daemon.metric(f"fastinetd_config_last_reload_{name}") for name in names)
+
+
+def test_refused_reload(launch: Launch) -> None:
+    """Bad `defaults`: nothing changes, the reason is told with its place, and metrics say so until one is taken."""
+    port, other = free_port(), free_port()
+    good = defaults() + entry("cat", port, "/bin/cat")
+    daemon = launch(good, metrics=True)
+    inodes, roles = listeners()[port], daemon.roles()
+    took, when = metrics_of(daemon)
+    assert took == 1
+    with Held(port) as client:
+        daemon.rewrite(defaults(instances="many") + entry("other", other, "/bin/cat"))
+        daemon.send(signal.SIGHUP)
+        wait_for(lambda: "reconfiguration failed" in daemon.said(), daemon.said)
+        assert f"{daemon.conf}:4:" in daemon.said() and "instances cannot be 'many'" in daemon.said()
+        daemon.await_metric("fastinetd_config_last_reload_successful", 0)
+        assert metrics_of(daemon) == (0, when)
+        assert listeners()[port] == inodes and other not in listeners() and daemon.roles() == roles
+        assert client.echoes() and ask(port, b"x") == b"x"
+        assert [http(daemon.metrics_port, path)[0] for path in ("/-/healthy", "/-/ready")] == [200, 200]
+    daemon.reload(good)
+    assert metrics_of(daemon)[0] == 1
