@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from fastinetd import __version__
 from fastinetd._accept import Keeper
@@ -38,9 +37,10 @@ from fastinetd.parting import Parting
 from fastinetd.plan import Mode, Plan, forget_lookups, make_plan
 from fastinetd.questions import Questions
 from fastinetd.records import Records
+from fastinetd.reopen import Reopen
 from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, parent_of, prctl
 from fastinetd.rows import Installed, Rows
-from fastinetd.sockets import BACKLOG, lift
+from fastinetd.sockets import lift
 from fastinetd.starts import Surroundings
 from fastinetd.state import dump_state
 from fastinetd.status import Status
@@ -92,9 +92,11 @@ class Supervisor:
             self.board, self.loop, self.keeper, self.children, self.questions, self.listeners.renew
         )
         self.journal = Journal(messages)
-        self.records = Records(self.board, self.loop, self.journal, closed=self._closed, drained=self._drained)
+        self.reopen = Reopen(self.board, self.rows, self.loop, messages, self._sockets)
+        self.records = Records(self.board, self.loop, self.journal, closed=self.reopen.later, drained=self._drained)
         self.parting = Parting(
-            self.board, self.rows, self.loop, tell=self._signal, forget=self.journal.forget, drain=self.records.drain
+            self.board, self.rows, self.loop, tell=self._signal, forget=self.journal.forget, drain=self.records.drain,
+            reopen=self.reopen.again,
         )
         self.plan = Plan()
         self.generation: Generation | None = None
@@ -346,8 +348,7 @@ class Supervisor:
             self.children.adopt(role.section, crashed=status != 0 or role.kind == "relay")  # one leaves its sessions
             self.board.section_release(role.section)
         if status != 0:
-            for row in [row for row in self.rows.by_row if self.board.row_closed(row)]:
-                self._closed(row, 1)  # who closed it may have died before it could say so
+            self.reopen.orphaned()
         self.children.reap()
         self.retiring = [generation for generation in self.retiring if generation.roles]
         if role.kind == "acceptor" and role.retired and self.generation is not None:
@@ -361,25 +362,6 @@ class Supervisor:
     def _drained(self) -> None:
         self.parting.drained()
         self.status.retitle()
-
-    def _closed(self, row: int, seconds: int) -> None:
-        """over_rate = close has closed a service's port: listen again when the pause is over."""
-        self.loop.later(seconds, partial(self._reopen, row))
-
-    def _reopen(self, row: int) -> None:
-        installed = self.rows.by_row.get(row)
-        if installed is None or not self.board.row_closed(row):
-            return
-        try:
-            for sock in self._sockets(installed):
-                if sock.type == socket.SOCK_STREAM:
-                    sock.listen(BACKLOG)
-        except OSError as error:  # somebody took the port meanwhile
-            self.messages.error(f"service {installed.planned.id}: cannot listen: {error.strerror}; it is tried again")
-            self._closed(row, 1)
-            return
-        self.board.row_open(row)
-        self.messages.error(f"Activating service {installed.planned.id}")
 
     # ---- what others see ----
 
