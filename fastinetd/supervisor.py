@@ -89,7 +89,7 @@ class Supervisor:
         )
         self.questions = Questions(self.loop)
         self.waiting = WaitServices(
-            self.board, self.loop, self.keeper, self.children, self.questions, self.listeners.renew
+            self.board, self.loop, self.keeper, self.children, self.questions, self._renew
         )
         self.journal = Journal(messages)
         self.reopen = Reopen(self.board, self.rows, self.loop, messages, self._sockets)
@@ -300,6 +300,11 @@ class Supervisor:
             (installed, sock) for installed in self.rows.of_mode(Mode.WAIT) for sock in self._sockets(installed)
             if sock.fileno() not in taken
         ])  # fmt: skip
+
+    def _renew(self, sock: socket.socket) -> None:
+        """A server has spoilt a wait service's socket: leave alone what its endpoint has, and open that anew."""
+        self.waiting.withdraw(self.listeners.beside(sock))
+        self.listeners.renew(sock)
 
     def _duties(self) -> Duties:
         def programs(mode: Mode) -> list[tuple[int, Program]]:

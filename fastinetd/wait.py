@@ -13,6 +13,7 @@ Nothing in the queue is thrown away, but what a limit or an address rule refuses
     ASKING     answer       as IDLE with readable, or refused
     RUNNING    server ends  IDLE       watch the socket again
     RUNNING    server ends  COOLDOWN   it did not read
+    RUNNING    server ends  GONE       it has spoilt the socket: another is opened (so in IDLE, when that is seen later)
     COOLDOWN   pause over   IDLE       watch the socket again
     any        withdraw     GONE       leave the socket alone for good
 
@@ -26,7 +27,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
 from ipaddress import IPv6Address, ip_address
@@ -73,7 +74,7 @@ class WaitSocket:
     """The machine of one socket."""
 
     def __init__(self, installed: Installed, sock: socket.socket, board: Board, loop: Loop, keeper: Keeper,
-                 children: Children, questions: Questions, spoilt: Callable[[socket.socket], None]) -> None:
+                 children: Children, questions: Questions, renew: Callable[[socket.socket], None]) -> None:
         self.installed = installed
         self.sock = sock
         self.state = State.IDLE
@@ -85,7 +86,7 @@ class WaitSocket:
         self._questions = questions
         # A stream's queue may be as long as before although its server took clients, so it is not held up for long.
         self._back_off = BackOff() if sock.type == socket.SOCK_DGRAM else BackOff(ceiling=0.2)
-        self._spoilt = spoilt
+        self._renew = renew
         self._in_vain = 0  # wake-ups in a row without a datagram
         self._timer: Timer | None = None
         self._started = 0.0
@@ -117,7 +118,7 @@ class WaitSocket:
     def _nothing_there(self, events: int) -> None:
         """Woken, but not by a client: an error of an earlier answer, or a server that has shut the socket down."""
         if events & select.EPOLLHUP:
-            self._spoilt(self.sock)
+            self._renew(self.sock)
             return
         if events & select.EPOLLERR:
             with suppress(OSError):
@@ -164,6 +165,9 @@ class WaitSocket:
     def _ended(self) -> None:
         self.pid = 0
         if self.state is State.GONE:
+            return
+        if _spoilt(self.sock):
+            self._renew(self.sock)
             return
         if time.monotonic() - self._started < SOON and self._sign is not None and self._head() == self._sign:
             self._cool(self._back_off.failed(0.0))
@@ -238,6 +242,19 @@ def _accept_now(sock: socket.socket) -> tuple[socket.socket, object]:
     return sock.accept()
 
 
+def _spoilt(sock: socket.socket) -> bool:
+    """Whether a server has made its socket useless for the next one: shut it down, or connected it to one client."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    if any(events & (select.POLLHUP | select.POLLRDHUP) for _, events in poll.poll(0)):
+        return True
+    try:
+        sock.getpeername()
+    except OSError:  # not connected, as it should be
+        return False
+    return True
+
+
 def _packed(address: object) -> Peer:
     """A socket address as the Board keeps it: IPv4 inside IPv6 as IPv4; b"" for anything but an Internet address."""
     if not isinstance(address, tuple):
@@ -252,10 +269,10 @@ class WaitServices:
     """The machines of all wait services, kept across reloads by their socket."""
 
     def __init__(self, board: Board, loop: Loop, keeper: Keeper, children: Children, questions: Questions,
-                 spoilt: Callable[[socket.socket], None]) -> None:
-        """`spoilt(socket)`: its server has shut it down, so another is needed."""
+                 renew: Callable[[socket.socket], None]) -> None:
+        """`renew(socket)`: its server has spoilt it, so another is needed."""
         self._make: Callable[[Installed, socket.socket], WaitSocket] = lambda installed, sock: WaitSocket(
-            installed, sock, board, loop, keeper, children, questions, spoilt
+            installed, sock, board, loop, keeper, children, questions, renew
         )
         self._machines: dict[socket.socket, WaitSocket] = {}
 
@@ -265,14 +282,18 @@ class WaitServices:
     def install(self, wanted: list[tuple[Installed, socket.socket]]) -> None:
         """Serve these sockets, and no others."""
         names = {sock: installed for installed, sock in wanted}
-        for sock in [sock for sock in self._machines if sock not in names]:
-            self._machines.pop(sock).withdraw()
+        self.withdraw([sock for sock in self._machines if sock not in names])
         for sock, installed in names.items():
             machine = self._machines.get(sock)
             if machine is None:
                 self._machines[sock] = self._make(installed, sock)
             else:
                 machine.installed = installed
+
+    def withdraw(self, sockets: Iterable[socket.socket]) -> None:
+        """Leave these sockets alone. Before they are closed: what a server kept of them would go on waking the loop."""
+        for machine in [self._machines.pop(sock) for sock in sockets if sock in self._machines]:
+            machine.withdraw()
 
     def pids(self) -> dict[int, int]:
         """Row -> pid of the running servers."""
