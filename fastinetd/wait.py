@@ -23,7 +23,10 @@ says MSG_DONTWAIT or follows a readiness. A running server outlives a reload; it
 
 from __future__ import annotations
 
+import errno
+import os
 import select
+import signal
 import socket
 import struct
 import time
@@ -45,6 +48,9 @@ SOON = 1.0
 
 IN_VAIN = 8
 """Wake-ups without a datagram after which the socket is left alone for a moment."""
+
+ACCEPT_WITHIN = 0.1
+"""Seconds after which an accept that should not block is given up."""
 
 PEEK = 2048  # bytes of a datagram that tell it from the next
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python has no name for it
@@ -236,10 +242,23 @@ class WaitSocket:
 
 
 def _accept_now(sock: socket.socket) -> tuple[socket.socket, object]:
-    """accept() on a blocking socket that was readable; the client may be gone, so it is made sure not to block."""
-    if not select.select([sock], [], [], 0)[0]:
-        raise BlockingIOError
-    return sock.accept()
+    """accept() that does not block, whoever else accepts from the socket. Raises OSError.
+
+    What a server left behind has the socket too, may take the client first, and may change the shared O_NONBLOCK back
+    in between: a timer ends what that would make endless.
+    """
+    sock.setblocking(False)
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.setitimer(signal.ITIMER_REAL, ACCEPT_WITHIN, ACCEPT_WITHIN)
+    try:
+        return sock.accept()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _too_long(number: int, frame: object) -> None:
+    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
 
 def _spoilt(sock: socket.socket) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fastinetd import wait
 from fastinetd._accept import Keeper
 from fastinetd._board import Board, Verdict
 from fastinetd._program import Ranges
@@ -289,3 +290,30 @@ class TestReload:
         kit.until(lambda: kit.board.live == 0)
         assert machine.state is State.GONE
         assert [*kit.services] == []
+
+
+class TestAccept:
+    """A client is refused by accepting and closing it, on a socket that others have too."""
+
+    @pytest.fixture
+    def listener(self) -> Iterator[socket.socket]:
+        with socket.create_server(("127.0.0.1", 0)) as made:
+            yield made
+
+    def test_somebody_else_was_first(self, listener: socket.socket) -> None:
+        with pytest.raises(BlockingIOError):
+            wait._accept_now(listener)
+
+    def test_somebody_else_makes_it_blocking(self, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(socket.socket, "setblocking", lambda *_: None)
+        before = signal.getsignal(signal.SIGALRM)
+        with pytest.raises(TimeoutError):
+            wait._accept_now(listener)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+        assert signal.getsignal(signal.SIGALRM) is before
+
+    def test_a_client(self, listener: socket.socket) -> None:
+        with socket.create_connection(listener.getsockname()) as client:
+            accepted, address = wait._accept_now(listener)
+            accepted.close()
+            assert address == client.getsockname()
