@@ -29,7 +29,7 @@ from fastinetd.dump import DUMP_PATH
 from fastinetd.generation import Duties, Generation
 from fastinetd.journal import Journal, JournalEntry
 from fastinetd.listeners import Listeners
-from fastinetd.loop import Loop
+from fastinetd.loop import Loop, Timer
 from fastinetd.messages import Messages
 from fastinetd.metrics import ServiceInfo
 from fastinetd.notify import Notifier
@@ -101,6 +101,7 @@ class Supervisor:
         self.plan = Plan()
         self.generation: Generation | None = None
         self.retiring: list[Generation] = []
+        self.again: Timer | None = None  # for another attempt at a generation
         self.status = Status(self.board, self.rows, self.loop)
 
     # ---- life ----
@@ -276,12 +277,19 @@ class Supervisor:
         """Fork the roles anew for the present Plan and the listeners that are open now."""
         old = self.generation
         self.status.generation()
-        generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
+        if self.again is not None:
+            self.again.cancel()
+        try:
+            generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
+        except OSError as error:  # its channels; what fails with a single role it sees to itself
+            if old is None:
+                raise
+            self._regenerate_later(f"no other roles can be started: {error.strerror}")
+            return
         if old is not None and not generation.serving:
-            self.messages.error("no acceptor could be started: those there are go on, and it is tried again")
             generation.abandon()
             self.retiring.append(generation)
-            self.loop.later(1.0, self._regenerate)
+            self._regenerate_later("no acceptor could be started")
             return
         self.generation = generation
         if old is not None:
@@ -292,6 +300,10 @@ class Supervisor:
             old.retire()
             for oldest in self.retiring[:-RETIRING_MOST]:
                 oldest.abandon()
+
+    def _regenerate_later(self, why: str) -> None:
+        self.messages.error(f"{why}; those there are go on, and it is tried again")
+        self.again = self.loop.later(1.0, self._regenerate)
 
     def _hand_over(self) -> None:
         """Watch the sockets of wait services, but those that an older generation's acceptors may still accept from."""
