@@ -203,8 +203,10 @@ cdef class Reception:
             return
         if paid:
             rate_give(row)
-        # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more.
-        if verdict == RATE and row.over_rate == CLOSE and not listener.target.unix_socket and cas32(&row.closed, 0, 1):
+        # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. So they are
+        # by who is retired and has no listener any more: its descriptor's number may be a client's by now.
+        if (verdict == RATE and row.over_rate == CLOSE and not listener.target.unix_socket and not self.retired
+                and cas32(&row.closed, 0, 1)):
             shutdown(listener.fd, SHUT_RDWR)
             self.pause(listener, <u64> row.rate_pause * SECOND)
             record = journal_next(self.b, self.section)

@@ -142,6 +142,7 @@ class Doorman:
             channel.socket.setblocking(False)
             self._watch(fd, channel)
         self._pool = ThreadPoolExecutor(THREADS, "lookup")
+        self._threads = False  # the pool has one
         self._futures: dict[Address, Future[None]] = {}
         self._found: deque[tuple[Address, Names]] = deque()
         self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -171,8 +172,8 @@ class Doorman:
                 self._serve(key.fd, events)
         while self._found:
             address, names = self._found.popleft()
-            del self._futures[address]
-            self._send(self._desk.learn(address, names, self._clock()))
+            if self._futures.pop(address, None) is not None:  # else time was up before a thread began
+                self._send(self._desk.learn(address, names, self._clock()))
         answers, idle = self._desk.expire(self._clock())
         for address in idle:
             if self._futures[address].cancel():
@@ -214,8 +215,19 @@ class Doorman:
                 if not self._flush(channel):
                     return False
             elif address is not None:
-                self._futures[address] = self._pool.submit(self._look_up, address)
+                self._begin(address)
         return True
+
+    def _begin(self, address: Address) -> None:
+        """Have a thread look an address up. Where none can be started nor is there, nobody will: time decides then."""
+        try:
+            self._futures[address] = self._pool.submit(self._look_up, address)
+            self._threads = True
+        except RuntimeError:  # it is in the pool's queue all the same
+            self._futures[address] = Future()
+            if not self._threads:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._pool = ThreadPoolExecutor(THREADS, "lookup")
 
     def _look_up(self, address: Address) -> None:
         """In a thread of the pool."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from fastinetd.sockets import Endpoint, SocketOptions, apply, open_endpoint
 
 FIRST_PAUSE = 1.0
 """Seconds until the second attempt on an endpoint."""
+
+FORGOTTEN = 60.0
+"""Seconds without another renewal after which the next one is made at once."""
 
 Wish = tuple[Endpoint, SocketOptions, bool, str]
 """An endpoint, its options, whether its sockets are blocking (handed over to servers), and the service's id."""
@@ -37,6 +41,8 @@ class Open:
     retry: Timer | None = None
     back_off: BackOff = field(default_factory=lambda: BackOff(first=FIRST_PAUSE, ceiling=30.0))
     path_inode: tuple[int, int] | None = None
+    renewals: BackOff = field(default_factory=BackOff)
+    renewed: float = float("-inf")  # when a server last spoilt its sockets
 
 
 class Listeners:
@@ -101,17 +107,32 @@ class Listeners:
         if any(opened):
             self._appeared()
 
+    def beside(self, sock: socket.socket) -> list[socket.socket]:
+        """The open sockets of the endpoint this one belongs to (borrowed), itself included."""
+        return next((held.sockets for held in self._open.values() if sock in held.sockets), [])
+
     def renew(self, sock: socket.socket) -> None:
-        """A server has spoilt a socket that was handed to it: open its endpoint anew."""
-        for held in self._open.values():
-            if sock in held.sockets:
-                for one in held.sockets:
-                    one.close()
-                held.sockets = []
-                self._messages.warning(f"{held.wish[3]}: its server shut {held.wish[0]} down, it is opened anew")
-                self._attempt(held)
-                self._appeared()
-                return
+        """A server has spoilt a socket that was handed to it: close and open its endpoint anew.
+
+        At once the first time; with growing pauses if that happens again and again, for it costs new roles each time.
+        """
+        held = next((held for held in self._open.values() if sock in held.sockets), None)
+        if held is None:
+            return
+        for one in held.sockets:
+            one.close()
+        held.sockets = []
+        pause = 0.0
+        if time.monotonic() - held.renewed > FORGOTTEN:
+            held.renewals.succeeded()
+        else:
+            pause = held.renewals.failed(0.0)
+        held.renewed = time.monotonic()
+        when = f" in {pause:g} s" if pause else ""
+        self._messages.warning(
+            f"{held.wish[3]}: its server has shut down or connected {held.wish[0]}, it is opened anew{when}"
+        )
+        held.retry = self._loop.later(pause, lambda: self._again(held))
 
     def _attempt(self, held: Open, *, quiet: bool = False) -> bool:
         held.retry = None

@@ -41,14 +41,16 @@ class Parting:
     """The removed services of all reloads."""
 
     def __init__(self, board: Board, rows: Rows, loop: Loop, *, tell: Callable[[int, int], None],
-                 forget: Callable[[int], None], drain: Callable[[], object]) -> None:
-        """`tell(pid, signal)`; `forget(row)` before a row is freed; `drain()` drains the journal, calls `drained`."""
+                 forget: Callable[[int], None], drain: Callable[[], object], reopen: Callable[[int], None]) -> None:
+        """`tell(pid, signal)`; `forget(row)` before a row is freed; `drain()` drains the journal, calls `drained`;
+        `reopen(row)` listens again on a port that the service has closed for a while: it may be another's now."""
         self._board = board
         self._rows = rows
         self._loop = loop
         self._tell = tell
         self._forget = forget
         self._drain = drain
+        self._reopen = reopen
         self._leaving: list[Leaving] = []
         self._timer: Timer | None = None
 
@@ -64,6 +66,7 @@ class Parting:
             return
         for row, each in now.items():
             self._board.row_enable(row, False)
+            self._reopen(row)
             each.told = True
         for slot in self._board.slots_in_use():
             if slot.row in now:
@@ -73,7 +76,8 @@ class Parting:
     def drained(self) -> None:
         """The journal has been drained once more: free the rows that may be."""
         for each in [each for each in self._leaving if each.told]:
-            each.drains = 0 if self._board.row_live(each.row) else each.drains + 1
+            busy = self._board.row_live(each.row) or self._board.row_closed(each.row)
+            each.drains = 0 if busy else each.drains + 1
             if each.drains > DRAINS:
                 self._leaving.remove(each)
                 self._forget(each.row)

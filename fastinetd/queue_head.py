@@ -13,7 +13,10 @@ Rules of this file: sockets are borrowed and blocking, so every call here says M
 
 from __future__ import annotations
 
+import errno
+import os
 import select
+import signal
 import socket
 import struct
 import time
@@ -21,6 +24,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import ioctl
 from ipaddress import IPv6Address, ip_address
+
+ACCEPT_WITHIN = 0.1
+"""Seconds after which an accept that should not block is given up."""
 
 PEEK = 2048  # bytes of a datagram that tell it from the next
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python has no name for it
@@ -113,11 +119,44 @@ def take_one(sock: socket.socket, peer: Peer) -> Peer:
     with suppress(OSError):
         if sock.type == socket.SOCK_DGRAM:
             sock.recv(1, socket.MSG_DONTWAIT)
-        elif readable(sock):  # the client may be gone, and accept would wait for the next
-            accepted, address = sock.accept()
+        else:
+            accepted, address = accept_now(sock)
             peer = _packed(address)
             accepted.close()
     return peer
+
+
+def accept_now(sock: socket.socket) -> tuple[socket.socket, object]:
+    """accept() that does not block, whoever else accepts from the socket. Raises OSError.
+
+    What a server left behind has the socket too, may take the client first, and may change the shared O_NONBLOCK back
+    in between: a timer ends what that would make endless.
+    """
+    sock.setblocking(False)
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.setitimer(signal.ITIMER_REAL, ACCEPT_WITHIN, ACCEPT_WITHIN)
+    try:
+        return sock.accept()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _too_long(number: int, frame: object) -> None:
+    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+
+def spoilt(sock: socket.socket) -> bool:
+    """Whether a server has made its socket useless for the next one: shut it down, or connected it to one client."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    if any(events & (select.POLLHUP | select.POLLRDHUP) for _, events in poll.poll(0)):
+        return True
+    try:
+        sock.getpeername()
+    except OSError:  # not connected, as it should be
+        return False
+    return True
 
 
 def clear_errors(sock: socket.socket) -> None:

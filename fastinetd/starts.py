@@ -19,6 +19,9 @@ from fastinetd.config.model import UNLIMITED, Place, Service
 from fastinetd.endpoints import Unplannable
 from fastinetd.handlers import handler_start
 
+LONGEST_ID = 10
+"""Digits of the largest user or group id."""
+
 MANAGERS = frozenset({
     "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "MAINPID",
     "MANAGERPID", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "FDSTORE",
@@ -153,8 +156,8 @@ def uid_of(name: str, place: Place, report: Report) -> tuple[int, int | None]:
         entry = _user(name)
         return entry.pw_uid, entry.pw_gid
     except KeyError:
-        if name.isascii() and name.isdigit() and int(name) < 2**32 - 1:
-            return int(name), None
+        if (number := _number(name)) is not None and number < 2**32 - 1:
+            return number, None
         report.add("no-user", place, value=name)
         raise Unplannable from None
 
@@ -163,15 +166,21 @@ def gid_of(name: str, place: Place, report: Report) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        if name.isascii() and name.isdigit() and int(name) < 2**32 - 1:
-            return int(name)
+        if (number := _number(name)) is not None and number < 2**32 - 1:
+            return number
         report.add("no-group", place, value=name)
         raise Unplannable from None
 
 
 @lru_cache(maxsize=1024)
 def _user(name: str) -> pwd.struct_passwd:
-    return pwd.getpwuid(int(name)) if name.isascii() and name.isdigit() else pwd.getpwnam(name)
+    number = _number(name)
+    return pwd.getpwnam(name) if number is None else pwd.getpwuid(number)
+
+
+def _number(name: str) -> int | None:
+    """An id written in digits; more of them than any id has make a name (and int() would refuse thousands)."""
+    return int(name) if name.isascii() and name.isdigit() and len(name) <= LONGEST_ID else None
 
 
 @lru_cache(maxsize=1024)

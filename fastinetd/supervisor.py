@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from fastinetd import __version__
 from fastinetd._accept import Keeper
@@ -30,7 +29,7 @@ from fastinetd.dump import DUMP_PATH
 from fastinetd.generation import Duties, Generation
 from fastinetd.journal import Journal, JournalEntry
 from fastinetd.listeners import Listeners
-from fastinetd.loop import Loop
+from fastinetd.loop import Loop, Timer
 from fastinetd.messages import Messages
 from fastinetd.notify import Notifier
 from fastinetd.parting import Parting
@@ -38,9 +37,10 @@ from fastinetd.plan import Mode, Plan, forget_lookups, make_plan
 from fastinetd.pools import holds
 from fastinetd.questions import Questions
 from fastinetd.records import Records
+from fastinetd.reopen import Reopen
 from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, parent_of, prctl
 from fastinetd.rows import Installed, Rows
-from fastinetd.sockets import BACKLOG, lift
+from fastinetd.sockets import lift
 from fastinetd.stage import library
 from fastinetd.starts import Surroundings
 from fastinetd.state import dump_state
@@ -90,17 +90,19 @@ class Supervisor:
         )
         self.questions = Questions(self.loop)
         self.waiting = WaitServices(
-            self.board, self.loop, self.keeper, self.children, self.questions, self.listeners.renew,
-            messages.warning,
+            self.board, self.loop, self.keeper, self.children, self.questions, self._renew, messages.warning
         )
         self.journal = Journal(messages)
-        self.records = Records(self.board, self.loop, self.journal, closed=self._closed, drained=self._drained)
+        self.reopen = Reopen(self.board, self.rows, self.loop, messages, self._sockets)
+        self.records = Records(self.board, self.loop, self.journal, closed=self.reopen.later, drained=self._drained)
         self.parting = Parting(
-            self.board, self.rows, self.loop, tell=self._signal, forget=self.journal.forget, drain=self.records.drain
+            self.board, self.rows, self.loop, tell=self._signal, forget=self.journal.forget, drain=self.records.drain,
+            reopen=self.reopen.again,
         )
         self.plan = Plan()
         self.generation: Generation | None = None
         self.retiring: list[Generation] = []
+        self.again: Timer | None = None  # for another attempt at a generation
         self.status = Status(self.board, self.rows, self.loop)
 
     # ---- life ----
@@ -277,12 +279,19 @@ class Supervisor:
         """Fork the roles anew for the present Plan and the listeners that are open now."""
         old = self.generation
         self.status.generation()
-        generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
+        if self.again is not None:
+            self.again.cancel()
+        try:
+            generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
+        except OSError as error:  # its channels; what fails with a single role it sees to itself
+            if old is None:
+                raise
+            self._regenerate_later(f"no other roles can be started: {error.strerror}")
+            return
         if old is not None and not generation.serving:
-            self.messages.error("no acceptor could be started: those there are go on, and it is tried again")
             generation.abandon()
             self.retiring.append(generation)
-            self.loop.later(1.0, self._regenerate)
+            self._regenerate_later("no acceptor could be started")
             return
         self.generation = generation
         if old is not None:
@@ -294,6 +303,10 @@ class Supervisor:
             for oldest in self.retiring[:-RETIRING_MOST]:
                 oldest.abandon()
 
+    def _regenerate_later(self, why: str) -> None:
+        self.messages.error(f"{why}; those there are go on, and it is tried again")
+        self.again = self.loop.later(1.0, self._regenerate)
+
     def _hand_over(self) -> None:
         """Watch the sockets of wait services, but those that an older generation's acceptors may still accept from."""
         taken = {fd for generation in self.retiring if generation.accepts for fd in generation.accepting}
@@ -301,6 +314,11 @@ class Supervisor:
             (installed, sock) for installed in self.rows.of_mode(Mode.WAIT) for sock in self._sockets(installed)
             if sock.fileno() not in taken
         ])  # fmt: skip
+
+    def _renew(self, sock: socket.socket) -> None:
+        """A server has spoilt a wait service's socket: leave alone what its endpoint has, and open that anew."""
+        self.waiting.withdraw(self.listeners.beside(sock))
+        self.listeners.renew(sock)
 
     def _duties(self) -> Duties:
         def programs(mode: Mode) -> list[tuple[int, Program]]:
@@ -344,8 +362,7 @@ class Supervisor:
             self.children.adopt(role.section, crashed=status != 0 or role.kind == "relay")  # one leaves its sessions
             self.board.section_release(role.section)
         if status != 0:
-            for row in [row for row in self.rows.by_row if self.board.row_closed(row)]:
-                self._closed(row, 1)  # who closed it may have died before it could say so
+            self.reopen.orphaned()
         self.children.reap()
         self.retiring = [generation for generation in self.retiring if generation.roles]
         if role.kind == "acceptor" and role.retired and self.generation is not None:
@@ -359,25 +376,6 @@ class Supervisor:
     def _drained(self) -> None:
         self.parting.drained()
         self.status.retitle()
-
-    def _closed(self, row: int, seconds: int) -> None:
-        """over_rate = close has closed a service's port: listen again when the pause is over."""
-        self.loop.later(seconds, partial(self._reopen, row))
-
-    def _reopen(self, row: int) -> None:
-        installed = self.rows.by_row.get(row)
-        if installed is None or not self.board.row_closed(row):
-            return
-        try:
-            for sock in self._sockets(installed):
-                if sock.type == socket.SOCK_STREAM:
-                    sock.listen(BACKLOG)
-        except OSError as error:  # somebody took the port meanwhile
-            self.messages.error(f"service {installed.planned.id}: cannot listen: {error.strerror}; it is tried again")
-            self._closed(row, 1)
-            return
-        self.board.row_open(row)
-        self.messages.error(f"Activating service {installed.planned.id}")
 
     # ---- what others see ----
 

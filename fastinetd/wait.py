@@ -30,7 +30,8 @@ theirs to read and may be another's by the time it is taken: then just no furthe
     any but GONE server ends    COOLDOWN   it did not read
     COOLDOWN     pause over     WATCHED
     any          N changes      WATCHED    only from SHARED, GRACE and FULL
-    any          withdraw       GONE       leave the socket alone for good
+    any          withdraw       GONE       leave the socket alone for good: the service is gone, or the last server has
+                                           spoilt the socket and another is opened
 
     WATCHED is IDLE without servers, SHARED with fewer than N, FULL with N or, after a reload, more. Two ends change
     nothing but the number: while ASKING, and an end without having read while in COOLDOWN.
@@ -45,7 +46,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ from fastinetd.children import Children
 from fastinetd.loop import Loop, Timer
 from fastinetd.policy.limits import BackOff
 from fastinetd.questions import Questions
-from fastinetd.queue_head import Head, Peer, clear_errors, first_sender, head, hung_up, take_one
+from fastinetd.queue_head import Head, Peer, clear_errors, first_sender, head, hung_up, spoilt, take_one
 from fastinetd.rows import Installed
 
 SOON = 1.0
@@ -110,7 +111,7 @@ class WaitSocket:
     """The machine of one socket."""
 
     def __init__(self, installed: Installed, sock: socket.socket, board: Board, loop: Loop, keeper: Keeper,
-                 children: Children, questions: Questions, spoilt: Callable[[socket.socket], None],
+                 children: Children, questions: Questions, renew: Callable[[socket.socket], None],
                  warn: Callable[[str], None]) -> None:
         self.installed = installed
         self.sock = sock
@@ -127,7 +128,7 @@ class WaitSocket:
         self._back_off = BackOff(ceiling=ceiling)
         self._grace = BackOff(ceiling=ceiling)
         self._grace.failed(0.0)  # its pause is the grace pause
-        self._spoilt = spoilt
+        self._renew = renew
         self._warn = warn
         self._in_vain = 0  # wake-ups in a row without a datagram
         self._timer: Timer | None = None
@@ -204,7 +205,7 @@ class WaitSocket:
     def _nothing_there(self, events: int) -> None:
         """Woken, but not by a client: an error of an earlier answer, or a server that has shut the socket down."""
         if events & select.EPOLLHUP:
-            self._spoilt(self.sock)
+            self._renew(self.sock)
             return
         if events & select.EPOLLERR:
             clear_errors(self.sock)
@@ -244,6 +245,9 @@ class WaitSocket:
     def _ended(self, pid: int) -> None:
         server = self.servers.pop(pid)
         if self.state is State.GONE:
+            return
+        if not self.servers and spoilt(self.sock):
+            self._renew(self.sock)
             return
         first = self._head()
         if first is None:
@@ -341,10 +345,10 @@ class WaitServices:
     """The machines of all wait services, kept across reloads by their socket."""
 
     def __init__(self, board: Board, loop: Loop, keeper: Keeper, children: Children, questions: Questions,
-                 spoilt: Callable[[socket.socket], None], warn: Callable[[str], None]) -> None:
-        """`spoilt(socket)`: its server has shut it down, so another is needed. `warn(text)`: the administrator's."""
+                 renew: Callable[[socket.socket], None], warn: Callable[[str], None]) -> None:
+        """`renew(socket)`: its server has spoilt it, so another is needed. `warn(text)`: the administrator's."""
         self._make: Callable[[Installed, socket.socket], WaitSocket] = lambda installed, sock: WaitSocket(
-            installed, sock, board, loop, keeper, children, questions, spoilt, warn
+            installed, sock, board, loop, keeper, children, questions, renew, warn
         )
         self._machines: dict[socket.socket, WaitSocket] = {}
 
@@ -354,14 +358,18 @@ class WaitServices:
     def install(self, wanted: list[tuple[Installed, socket.socket]]) -> None:
         """Serve these sockets, and no others."""
         names = {sock: installed for installed, sock in wanted}
-        for sock in [sock for sock in self._machines if sock not in names]:
-            self._machines.pop(sock).withdraw()
+        self.withdraw([sock for sock in self._machines if sock not in names])
         for sock, installed in names.items():
             machine = self._machines.get(sock)
             if machine is None:
                 self._machines[sock] = self._make(installed, sock)
             else:
                 machine.use(installed)
+
+    def withdraw(self, sockets: Iterable[socket.socket]) -> None:
+        """Leave these sockets alone. Before they are closed: what a server kept of them would go on waking the loop."""
+        for machine in [self._machines.pop(sock) for sock in sockets if sock in self._machines]:
+            machine.withdraw()
 
     def held(self) -> set[int]:
         """Rows of which a socket is left to its servers alone."""

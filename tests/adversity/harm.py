@@ -87,7 +87,12 @@ def acceptors(daemon: Daemon) -> list[int]:
 
 
 def role(daemon: Daemon, kind: str) -> int:
-    return next(pid for name, pid in daemon.roles().items() if name.startswith(kind))
+    """Its pid, once it has taken its name: a process just forked still has the supervisor's, or half of its own."""
+
+    def named() -> int:
+        return next((pid for name, pid in daemon.roles().items() if name.startswith(kind)), 0)
+
+    return wait_for(named, daemon.said)
 
 
 def replaced(daemon: Daemon, victim: int, count: int) -> None:

@@ -133,6 +133,18 @@ def test_renamed_under_load(launch: Launch, folder: Path) -> None:
     assert len(lost) <= 4 * 8 and set(lost) <= {b""}, lost  # servers of the old id are told to end
 
 
+def test_renamed_while_closed(launch: Launch) -> None:
+    """over_rate = close has closed the port; the reload gives it to another name, which did not ask for the pause."""
+    port = free_port()
+    daemon = launch(defaults() + entry("old", port, ECHO, "old", cps="1 1000", over_rate="close"))
+    assert [ask(port), ask(port)] == [b"old\n", b""]
+    wait_for(lambda: "Deactivating service old" in daemon.said(), daemon.said)
+    assert not listens(port)
+    daemon.reload(defaults() + entry("new", port, ECHO, "new"))
+    wait_for(lambda: listens(port), daemon.said)
+    assert ask(port) == b"new\n"
+
+
 def test_wait_and_nowait(launch: Launch, waiter: Path) -> None:
     """The way a service is started changes while clients come: neither kind is left holding the socket."""
     port = free_port()

@@ -13,12 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import ECHO, HELLO, Keep, Launch, acceptors, await_balance, consistent, pause, ticks
+from adversity.harm import (
+    ECHO,
+    HELLO,
+    Keep,
+    Launch,
+    Load,
+    acceptors,
+    await_balance,
+    builtin,
+    consistent,
+    pause,
+    ticks,
+)  # fmt: skip
 
 from support.clients import Held, ask, ask_datagram, connect, datagrams, free_port, read_line
 from support.daemon import records
 from support.proc import process, wait_for
-from support.texts import defaults, entry
+from support.texts import Service, defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -165,6 +177,51 @@ def test_leaves_its_socket_changed(launch: Launch, script: Script) -> None:
     launch(defaults() + wait_entry(port, server, True))
     for text in (b"1", b"2", b"3"):
         assert ask_datagram(port, text) == b"True"
+
+
+SPOILS = {
+    "tcp": "c, a = s.accept(); c.sendall(b'one\\n'); c.close(); s.shutdown(socket.SHUT_RD)",
+    "unix": "c, a = s.accept(); c.sendall(b'one\\n'); c.close(); s.shutdown(socket.SHUT_RD)",
+    "shut": "d, a = s.recvfrom(9); s.sendto(b'one\\n', a)\ntry: s.shutdown(socket.SHUT_RD)\nexcept OSError: pass",
+    "connected": "d, a = s.recvfrom(9); s.sendto(b'one\\n', a); s.connect(a)",
+}
+
+
+@pytest.mark.parametrize("orphan", [False, True], ids=["", "kept"])
+@pytest.mark.parametrize("how", [*SPOILS])
+def test_spoils_its_socket(launch: Launch, folder: Path, script: Script, how: str, orphan: bool) -> None:
+    """It shuts the shared socket down or connects it: there is another one for the next client, and nothing spins,
+    although a child of the server may have kept the old one."""
+    port: int | str = str(folder / "socket") if how == "unix" else free_port()
+    child = f"\nif os.fork() == 0: os.mkfifo({str(folder / 'end')!r}); open({str(folder / 'end')!r})" if orphan else ""
+    server = script(f"s = socket.socket(fileno=0)\n{SPOILS[how]}{child}")
+    dgram = how in ("shut", "connected")
+    daemon = launch(defaults() + Service("x", port, server, wait=True, dgram=dgram).xinetd())
+    rounds = 1 if orphan else 3  # of two datagram sockets on a port the kernel chooses one
+    for count in range(1, rounds + 1):
+        answer = ask_datagram(int(port), b"x") if dgram else ask(port)
+        assert answer == b"one\n"
+        wait_for(lambda n=count: daemon.said().count("listening on") == n, daemon.said)  # type: ignore[misc]
+    before = ticks(daemon.pid)
+    pause(1)
+    assert ticks(daemon.pid) - before <= 10
+    assert daemon.said().count("listening on") == rounds
+    consistent(daemon)
+    if orphan:
+        (folder / "end").write_bytes(b"")
+
+
+def test_spoils_its_socket_again_and_again(launch: Launch, keep: Keep[Any], script: Script) -> None:
+    """Each time costs new roles: there are growing pauses, so that sessions of built-in services are not cut short."""
+    port, echo = free_port(), free_port()
+    server = script(f"s = socket.socket(fileno=0)\n{SPOILS['tcp']}")
+    daemon = launch(defaults() + Service("x", port, server, wait=True).xinetd() + builtin("echo", echo))
+    session = keep(Held(echo))
+    load = Load(port, 2, b"one\n")
+    wait_for(lambda: "in 0.8 s" in daemon.said(), daemon.said)
+    load.end()
+    assert daemon.said().count("opened anew") == 5  # at once, then after 0.1, 0.2, 0.4 and 0.8 s
+    assert session.echoes()
 
 
 FORKS = """

@@ -69,6 +69,21 @@ def test_descriptors(launch: Launch, keep: Keep[Any], folder: Path, need: Need, 
     consistent(daemon)
 
 
+def test_reload_without_descriptors(launch: Launch, folder: Path) -> None:
+    """The new roles' channels cannot be opened: those there are go on, and with room the reload is completed."""
+    port, log = free_port(), folder / "records"
+    daemon = launch(defaults(log) + entry("old", port, ECHO, "old"))
+    _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (max(descriptors(daemon.pid)) + 1, hard))
+    daemon.reload(defaults(log) + entry("new", port, ECHO, "new", only_from="localhost"))
+    assert "no other roles can be started: Too many open files" in daemon.said()
+    assert ask(port) == b"old\n"
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    wait_for(lambda: ask(port) == b"new\n", daemon.said)
+    consistent(daemon)
+    daemon.remember_descriptors()
+
+
 def test_processes(launch: Launch, keep: Keep[Any], folder: Path) -> None:
     """RLIMIT_NPROC of the service's user: told with the errno, counted, the client closed; then it goes on."""
     port, log = free_port(), folder / "records"

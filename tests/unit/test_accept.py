@@ -18,7 +18,7 @@ from fastinetd._accept import Acceptor
 from fastinetd._board import Board, Field, Method, RecordKind, SlotState, Verdict
 from fastinetd._program import Program, Ranges
 from support.core import HOUR, await_end, open_row, program, reap, running
-from support.proc import wait_for
+from support.proc import descriptors, wait_for
 
 PATIENCE = 20
 ALL = sum(Field)
@@ -211,6 +211,25 @@ class TestNames:
             asking.asked.send(ANSWER.pack(cookie, 1))
             assert everything(client) == b"hello\n"
             assert reap(pid) == 0
+
+
+    def test_a_retired_acceptor_closes_no_port(self, accepting: Accepting) -> None:
+        """over_rate = close after it has given up its listener: the descriptor's number may be anybody's."""
+        ranges = Ranges([(0, 2**32 - 1, Verdict.ASK)], [])
+        accepting.serve("/bin/true", ranges=ranges, over_rate=CLOSE, rate_increment=HOUR, rate_pause=7)
+        listener = f"socket:[{os.fstat(accepting.listener.fileno()).st_ino}]"
+        with running(accepting.main) as pid:
+            clients = [accepting.connect() for _ in range(2)]
+            cookies = [self.question(accepting)[0] for _ in clients]
+            accepting.retire()
+            wait_for(lambda: listener not in descriptors(pid).values(), "it has given up the listener")
+            for cookie in cookies:
+                accepting.asked.send(ANSWER.pack(cookie, 1))
+            assert [everything(client) for client in clients] == [b"", b""]
+            assert reap(pid) == 0
+        assert accepting.rejected(Verdict.RATE) == 1
+        assert not accepting.board.row_closed(accepting.row)
+        accepting.connect().close()
 
 
 class TestLeaving:

@@ -384,3 +384,29 @@ def test_questions_are_parsed() -> None:
     )
     assert parse_question(3, QUESTION.pack(9, 4, 0, 0, ONE.packed)) == Question(3, 9, 4, None)
     assert parse_question(3, b"x" * 31) is None
+
+
+def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nobody has a name once time is up; and as soon as threads can be started, names are found again."""
+    start = threading.Thread.start
+    scarce = True
+
+    def sparing(thread: threading.Thread) -> None:
+        if scarce and thread.name.startswith("lookup"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", sparing)
+    clock = Clock()
+    with running(clock=clock) as it:
+        one = it.acceptors[0]
+        one.ask(1, "192.0.2.1")
+        one.ask(2, "192.0.2.2")
+        one.ask(3, "192.0.2.2", 77)
+        assert one.hear() == (3, 0)
+        clock.now += PATIENCE
+        one.ask(4, "192.0.2.2", 77)
+        assert sorted(one.hear() for _ in range(3)) == [(1, 0), (2, 0), (4, 0)]
+        scarce = False
+        one.ask(5, "192.0.2.1")
+        assert one.hear() == (5, 1)

@@ -15,9 +15,10 @@ from fastinetd import endpoints, plan, starts
 from fastinetd._board import Field
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, Config, Family, OverRate, Place, Rate, Service
+from fastinetd.endpoints import Unplannable
 from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService, forget_lookups, make_plan
 from fastinetd.sockets import Endpoint
-from fastinetd.starts import Surroundings
+from fastinetd.starts import Surroundings, gid_of
 
 ROOT = Surroundings(environ={"PATH": "/bin", "LANG": "C"}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096),
                     hurries=True, raises=True,
@@ -262,3 +263,12 @@ def test_other_services_are_planned_all_the_same() -> None:
     made, report = planned_all(service(server="/no/such"), replace(service(port=7001), id="other"))
     assert [each.id for each in made.services] == ["other"]
     assert report.errors == 1
+
+
+def test_numbers_longer_than_any_id() -> None:
+    """They are nobody's, and other services are planned all the same."""
+    made, report = planned_all(service(user="9" * 5000), replace(service(port=7001), id="other"))
+    assert [each.id for each in made.services] == ["other"]
+    assert report.errors == 1
+    with pytest.raises(Unplannable):
+        gid_of("9" * 5000, Place("x", 1), report)

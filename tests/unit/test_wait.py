@@ -15,6 +15,7 @@ import pytest
 from fastinetd import wait
 from fastinetd._board import Verdict
 from fastinetd._program import Ranges
+from fastinetd.queue_head import accept_now
 from fastinetd.rows import Installed
 from fastinetd.wait import TRANSITIONS, State, WaitSocket
 from support.core import HOUR, PATIENCE, program
@@ -216,3 +217,30 @@ class TestReload:
         kit.until(lambda: kit.board.live == 0)
         assert machine.state is State.GONE
         assert [*kit.services] == []
+
+
+class TestAccept:
+    """A client is refused by accepting and closing it, on a socket that others have too."""
+
+    @pytest.fixture
+    def listener(self) -> Iterator[socket.socket]:
+        with socket.create_server(("127.0.0.1", 0)) as made:
+            yield made
+
+    def test_somebody_else_was_first(self, listener: socket.socket) -> None:
+        with pytest.raises(BlockingIOError):
+            accept_now(listener)
+
+    def test_somebody_else_makes_it_blocking(self, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(socket.socket, "setblocking", lambda *_: None)
+        before = signal.getsignal(signal.SIGALRM)
+        with pytest.raises(TimeoutError):
+            accept_now(listener)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+        assert signal.getsignal(signal.SIGALRM) is before
+
+    def test_a_client(self, listener: socket.socket) -> None:
+        with socket.create_connection(listener.getsockname()) as client:
+            accepted, address = accept_now(listener)
+            accepted.close()
+            assert address == client.getsockname()
