@@ -26,10 +26,15 @@
 #define NO_SIGNAL 0x4000            /* MSG_NOSIGNAL */
 #define TOO_LONG 0x20               /* MSG_TRUNC */
 
+struct message_piece {              /* struct iovec */
+    void *at;
+    size_t size;
+};
+
 struct message_header {             /* struct msghdr */
     void *name;
     int name_size;
-    struct stage_piece *pieces;
+    struct message_piece *pieces;
     size_t piece_count;
     void *control;
     size_t control_size;
@@ -65,7 +70,7 @@ static int say(int socket, uint32_t kind, uint32_t seq, int32_t value)
 static size_t receive(int socket, struct stage_request *request, int *descriptor)
 {
     struct descriptor_message control;
-    struct stage_piece pieces[2] = {{request, sizeof *request}, {room, room_size - 1}};
+    struct message_piece pieces[2] = {{request, sizeof *request}, {room, room_size - 1}};
     struct message_header header;
     long size;
     do {
