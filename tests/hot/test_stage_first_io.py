@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from support.stage import AT_IO, AT_OTHER, answer_of, compiled, executed, held
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="dispatch is for x86-64")
 
 HEADERS = """
 #define _GNU_SOURCE

@@ -5,15 +5,17 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import shutil
 import signal
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.stage import AT_IO, AT_MAIN, NOT_FURTHER, REFUSED, Held, compiled, held, libc
+from support.stage import AT_IO, AT_MAIN, FILES, LIBRARY, NOT_FURTHER, REFUSED, Held, compiled, held, libc
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")
 
@@ -107,6 +109,25 @@ def test_threads_are_found_without_unshare(folder: Path) -> None:
     assert said is not None
     assert said.kind == REFUSED
     assert os.waitstatus_to_exitcode(zygote.close()) == 1
+
+
+def test_first_io_without_proc(folder: Path, root: None) -> None:
+    """In a root directory without /proc nobody knows what the program has opened; before main it has opened nothing."""
+    for line in subprocess.run(["ldd", "/bin/cat"], capture_output=True, text=True, check=True).stdout.splitlines():
+        if found := re.search(r"(/\S+) \(", line):
+            (folder / found[1][1:]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(found[1], folder / found[1][1:])
+    for path in ("/bin/cat", str(LIBRARY)):
+        (folder / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path[1:])
+    zygote = Held(["/bin/cat"], snapshot="first_io", before=lambda: os.chroot(folder))
+    said = zygote.hear()
+    assert said is not None
+    assert (said.kind, said.value) == (REFUSED, FILES)
+    assert os.waitstatus_to_exitcode(zygote.close()) == 1
+    with held(["/bin/cat"], before=lambda: os.chroot(folder)) as zygote:
+        assert zygote.ready().seq == AT_MAIN
+        assert zygote.serve(b"x") == (b"x", 0)
 
 
 def test_first_io_without_reading_of_processes(folder: Path) -> None:
