@@ -388,6 +388,41 @@ def test_a_sigsys_that_somebody_sends(folder: Path) -> None:
             assert os.WTERMSIG(zygote.ended(pid)) == signal.SIGSYS
 
 
+@pytest.mark.parametrize("restart", [0, 1])
+def test_a_handler_interrupts_a_call_that_waits(restart: int, folder: Path) -> None:
+    """The call is made by the trap's handler; the program's own handler runs above it and is trapped in turn."""
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    argv = [compiled(folder, HEADERS + """
+        static volatile int runs;
+        static void handler(int number) { getppid(); runs++; close(open("/etc/passwd", O_RDONLY)); }
+        int main(int argc, char **argv)
+        {
+            struct sigaction action = {.sa_handler = handler, .sa_flags = atoi(argv[2]) * SA_RESTART};
+            char byte;
+            int fd = open(argv[1], O_RDWR), got;
+            sigaction(SIGUSR1, &action, NULL);
+            got = read(fd, &byte, 1);
+            dprintf(1, "%d %d %d", runs, got, got < 0 && errno == EINTR);
+            return 0;
+        }"""), str(pipe), str(restart)]  # fmt: skip
+    with held(argv, snapshot="first_io") as zygote:
+        proc = Path(f"/proc/{zygote.pid}")
+        while not re.search(r"^SigCgt:.*2..$", (proc / "status").read_text(), re.M):
+            os.sched_yield()
+        while not (proc / "syscall").read_text().startswith("0 "):
+            os.sched_yield()
+        os.kill(zygote.pid, signal.SIGUSR1)
+        if restart:
+            while "ShdPnd:\t0000000000000000" not in (proc / "status").read_text():
+                os.sched_yield()
+            pipe.write_bytes(b"x")
+        zygote.ready()
+        said, status = zygote.serve()
+        assert status == 0
+        assert said == (b"1 1 0" if restart else b"1 -1 1")
+
+
 def test_handlers_do_not_run_in_the_zygote(folder: Path) -> None:
     argv = [compiled(folder, """
         #include <signal.h>
