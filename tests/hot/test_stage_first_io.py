@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,8 +153,6 @@ RUNS_ON = {
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """Name -> number, as the kernel's header has them."""
-    import subprocess
-
     text = subprocess.run(["gcc", "-E", "-dM", "-include", "sys/syscall.h", "-"], input="", capture_output=True,
                           text=True, check=True).stdout  # fmt: skip
     return {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", text)}
@@ -335,9 +333,8 @@ SIGNALS = {
 
 @pytest.mark.parametrize("case", SIGNALS)
 @pytest.mark.parametrize("compiler", ["gcc", "musl-gcc"])
-def test_signals(case: str, compiler: str, folder: Path) -> None:
-    if shutil.which(compiler) is None:
-        pytest.skip(f"{compiler} is not installed")
+def test_signals(case: str, compiler: str, folder: Path, need: Callable[[str], str]) -> None:
+    need(compiler)
     source = f"""
     #define _GNU_SOURCE
     #include <errno.h>

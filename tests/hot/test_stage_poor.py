@@ -70,9 +70,8 @@ POOR = {
 
 @pytest.mark.parametrize("compiler", ["gcc", "musl-gcc"])
 @pytest.mark.parametrize("case", POOR)
-def test_does_without(case: str, compiler: str, folder: Path) -> None:
-    if shutil.which(compiler) is None:
-        pytest.skip(f"{compiler} is not installed")
+def test_does_without(case: str, compiler: str, folder: Path, need: Callable[[str], str]) -> None:
+    need(compiler)
     argv = [compiled(folder, ABORTS, compiler=compiler)]
     with held(argv, before=without(*POOR[case])) as zygote:
         assert zygote.ready().seq == AT_MAIN
