@@ -46,10 +46,15 @@ def without(*calls: tuple[int, int | None, int]) -> Callable[[], None]:
 
 
 ABORTS = """
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
-static void *thread(void *unused) { write(1, "x", 1); return NULL; }
+static void *thread(void *unused)
+{
+    write(1, fcntl(62, F_GETFD) < 0 && fcntl(63, F_GETFD) < 0 ? "x" : "still open", 1);
+    return NULL;
+}
 int main()
 {
     pthread_t id;
@@ -83,7 +88,6 @@ def test_does_without(case: str, compiler: str, folder: Path, need: Callable[[st
         client, pid = zygote.take()
         with client:
             assert client.recv(10) == b"x"
-
             assert os.WTERMSIG(zygote.ended(pid)) == signal.SIGABRT
 
 
