@@ -26,10 +26,15 @@
 #define NO_SIGNAL 0x4000            /* MSG_NOSIGNAL */
 #define TOO_LONG 0x20               /* MSG_TRUNC */
 
+struct message_piece {              /* struct iovec */
+    void *at;
+    size_t size;
+};
+
 struct message_header {             /* struct msghdr */
     void *name;
     int name_size;
-    struct stage_piece *pieces;
+    struct message_piece *pieces;
     size_t piece_count;
     void *control;
     size_t control_size;
@@ -60,12 +65,18 @@ static int say(int socket, uint32_t kind, uint32_t seq, int32_t value)
     return result == sizeof reply;
 }
 
+static void __attribute__((noreturn)) refuse(enum stage_refusal reason)
+{
+    say(STAGE_CONTROL, STAGE_REFUSED, 0, reason);
+    leave(1);
+}
+
 /* The next request; its variables go to room. Returns their size, or ends with the acceptor. *descriptor: -1, or what
  * came with it. */
 static size_t receive(int socket, struct stage_request *request, int *descriptor)
 {
     struct descriptor_message control;
-    struct stage_piece pieces[2] = {{request, sizeof *request}, {room, room_size - 1}};
+    struct message_piece pieces[2] = {{request, sizeof *request}, {room, room_size - 1}};
     struct message_header header;
     long size;
     do {
@@ -129,10 +140,10 @@ static void hold(enum stage_point point, int call, int with_new_files)
     size_t size;
     long child;
 
-    if (has_other_threads() || note_files(with_new_files) < 0) {
-        say(STAGE_CONTROL, STAGE_REFUSED, 0, stage_file_count == STAGE_FILES_MAX ? STAGE_FILES : STAGE_THREADS);
-        leave(1);
-    }
+    if (has_other_threads())
+        refuse(STAGE_THREADS);
+    if (note_files(with_new_files) < 0)
+        refuse(STAGE_FILES);
     find_thread();
     if (!say(STAGE_CONTROL, STAGE_READY, point, call))
         leave(1);

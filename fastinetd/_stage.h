@@ -42,7 +42,7 @@ enum stage_point {
 
 enum stage_refusal {
     STAGE_THREADS = 1,       /* it has more than one thread already */
-    STAGE_FILES = 2          /* it has more files open than each child could open again */
+    STAGE_FILES = 2          /* first_io: each child could not open its files again: too many, or no /proc */
 };
 
 /* A request is followed by the connection's variables, each "NAME=value" with its NUL (FORK and TAKE only). */

@@ -106,11 +106,8 @@ static int start_dispatch(stage_holder *held)
         .flags = SA_SIGINFO | SA_NODEFER | SA_RESTORER | SA_RESTART,
         .restorer = stage_restorer,
     };
-    char probe = 0;
 
     holder = held;
-    if (read_memory((unsigned long)&holder, &probe, 1) != 1)
-        return 0;
     CALL(__NR_rt_sigaction, SIGSYS, &action, &program_action, 8);
     if (CALL(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, stage_calls_begin,
              stage_calls_end - stage_calls_begin, 0) == 0)

@@ -97,14 +97,15 @@ struct folder_entry {       /* as getdents64 writes it */
     char name[];
 };
 
-/* Returns 0, or -1 if there are more than can be kept. `with_new_ones`: sockets and epoll descriptors as well. */
+/* Returns 0, or -1 if there are more than can be kept, or the program has run (`with_new_ones`: sockets and epoll
+ * descriptors count as well) and /proc does not say what it has opened. */
 static int note_files(int with_new_ones)
 {
     char entries[1024] __attribute__((aligned(8)));
     long folder = CALL(__NR_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC), size, at;
 
     if (folder < 0)
-        return 0;
+        return with_new_ones ? -1 : 0;
     while ((size = CALL(__NR_getdents64, folder, entries, sizeof entries)) > 0)
         for (at = 0; at < size; at += ((struct folder_entry *)(entries + at))->size) {
             const char *name = ((struct folder_entry *)(entries + at))->name;

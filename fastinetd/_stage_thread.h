@@ -26,7 +26,7 @@ static size_t robust_size;
 static int holds_id(unsigned long address, int32_t id)
 {
     int32_t found;
-    return address && !(address & 3) && read_memory(address, &found, sizeof found) == sizeof found && found == id;
+    return address && read_memory(address, &found, sizeof found) == sizeof found && found == id;
 }
 
 /* In the thread's block: upwards from the thread pointer on x86-64, downwards on aarch64. */
@@ -39,7 +39,7 @@ static int32_t *search_block(int32_t id)
     __asm__("mrs %0, tpidr_el0" : "=r"(pointer));
     pointer -= BLOCK_SIZE;
 #endif
-    for (at = pointer; at < pointer + BLOCK_SIZE; at += sizeof id)
+    for (at = pointer & ~3UL; at < pointer + BLOCK_SIZE; at += sizeof id)
         if (holds_id(at, id))
             return (int32_t *)at;
     return NULL;

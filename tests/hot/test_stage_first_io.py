@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
-import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.stage import AT_IO, AT_OTHER, answer_of, compiled, executed, held
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="dispatch is for x86-64")
 
 HEADERS = """
 #define _GNU_SOURCE
@@ -150,8 +153,6 @@ RUNS_ON = {
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """Name -> number, as the kernel's header has them."""
-    import subprocess
-
     text = subprocess.run(["gcc", "-E", "-dM", "-include", "sys/syscall.h", "-"], input="", capture_output=True,
                           text=True, check=True).stdout  # fmt: skip
     return {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", text)}
@@ -332,9 +333,8 @@ SIGNALS = {
 
 @pytest.mark.parametrize("case", SIGNALS)
 @pytest.mark.parametrize("compiler", ["gcc", "musl-gcc"])
-def test_signals(case: str, compiler: str, folder: Path) -> None:
-    if shutil.which(compiler) is None:
-        pytest.skip(f"{compiler} is not installed")
+def test_signals(case: str, compiler: str, folder: Path, need: Callable[[str], str]) -> None:
+    need(compiler)
     source = f"""
     #define _GNU_SOURCE
     #include <errno.h>
@@ -383,6 +383,41 @@ def test_a_sigsys_that_somebody_sends(folder: Path) -> None:
         with client:
             os.kill(pid, signal.SIGSYS)
             assert os.WTERMSIG(zygote.ended(pid)) == signal.SIGSYS
+
+
+@pytest.mark.parametrize("restart", [0, 1])
+def test_a_handler_interrupts_a_call_that_waits(restart: int, folder: Path) -> None:
+    """The call is made by the trap's handler; the program's own handler runs above it and is trapped in turn."""
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    argv = [compiled(folder, HEADERS + """
+        static volatile int runs;
+        static void handler(int number) { getppid(); runs++; close(open("/etc/passwd", O_RDONLY)); }
+        int main(int argc, char **argv)
+        {
+            struct sigaction action = {.sa_handler = handler, .sa_flags = atoi(argv[2]) * SA_RESTART};
+            char byte;
+            int fd = open(argv[1], O_RDWR), got;
+            sigaction(SIGUSR1, &action, NULL);
+            got = read(fd, &byte, 1);
+            dprintf(1, "%d %d %d", runs, got, got < 0 && errno == EINTR);
+            return 0;
+        }"""), str(pipe), str(restart)]  # fmt: skip
+    with held(argv, snapshot="first_io") as zygote:
+        proc = Path(f"/proc/{zygote.pid}")
+        while not re.search(r"^SigCgt:.*2..$", (proc / "status").read_text(), re.M):
+            os.sched_yield()
+        while not (proc / "syscall").read_text().startswith("0 "):
+            os.sched_yield()
+        os.kill(zygote.pid, signal.SIGUSR1)
+        if restart:
+            while "ShdPnd:\t0000000000000000" not in (proc / "status").read_text():
+                os.sched_yield()
+            pipe.write_bytes(b"x")
+        zygote.ready()
+        said, status = zygote.serve()
+        assert status == 0
+        assert said == (b"1 1 0" if restart else b"1 -1 1")
 
 
 def test_handlers_do_not_run_in_the_zygote(folder: Path) -> None:

@@ -19,6 +19,7 @@ from support.stage import (
     FILES,
     FORK,
     LEAVE,
+    LIBRARY,
     PARK,
     REFUSED,
     TAKE,
@@ -222,8 +223,6 @@ def test_nonsense_ends_the_zygote(message: bytes) -> None:
 
 def test_without_its_sockets_the_program_does_not_run() -> None:
     """FASTINETD_STAGE in the environment, but nobody there: the program must not serve a placeholder."""
-    from support.stage import LIBRARY
-
     mine, theirs = socket.socketpair()
     with mine:
         with theirs:

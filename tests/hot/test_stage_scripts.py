@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from support.stage import AT_IO, Held, answer_of, held
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="dispatch is for x86-64")
 
 BASH = """#!/bin/bash
 exec 7>>{log}.$EPOCHREALTIME  # a redirection of echo would save descriptor 1 elsewhere: a use of the client
