@@ -266,10 +266,10 @@ def test_few_system_calls(root: None, need: Callable[[str], str], folder: Path) 
     assert zygotes[zygotes.index("clone") :] == ["clone", "close", "recvmsg", "clone", "recvmsg", "exit_group"]
     first, second = calls_of(log, forked[1]), calls_of(log, parked[1])
     assert first[: first.index("write")] == [
-        "setsid", "set_robust_list", "sendto", "dup3", "dup3", "close_range",
+        "sendto", "setsid", "set_robust_list", "dup3", "dup3", "close_range",
     ]  # fmt: skip
     assert second[: second.index("write")] == [
-        "setsid", "set_robust_list", "sendto", "close", "recvmsg", "sendto", "dup3", "dup3", "close_range",
+        "sendto", "setsid", "set_robust_list", "close", "recvmsg", "sendto", "dup3", "dup3", "close_range",
     ]  # fmt: skip
 
 
