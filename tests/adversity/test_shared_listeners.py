@@ -90,7 +90,7 @@ def test_killed_at_random(launch: Launch, folder: Path) -> None:
     daemon = launch(defaults(log) + shared(port, script(folder, ANSWERS), 4, dgram=True), metrics=True)
     chance = random.Random(7)
     killed = sent = 0
-    seen: set[int] = set()
+    seen: set[bytes] = set()
     with datagrams() as s:
         for i in range(200):
             s.sendto(b"%d" % i, ("127.0.0.1", port))
