@@ -22,8 +22,10 @@
 #include "_stage_files.h"
 #include "_stage_system.h"
 #include "_stage_thread.h"
+#include "_stage_warm.h"
 
 #define NO_SIGNAL 0x4000            /* MSG_NOSIGNAL */
+#define NO_WAIT 0x40                /* MSG_DONTWAIT */
 #define TOO_LONG 0x20               /* MSG_TRUNC */
 
 struct message_piece {              /* struct iovec */
@@ -71,9 +73,9 @@ static void __attribute__((noreturn)) refuse(enum stage_refusal reason)
     leave(1);
 }
 
-/* The next request; its variables go to room. Returns their size, or ends with the acceptor. *descriptor: -1, or what
- * came with it. */
-static size_t receive(int socket, struct stage_request *request, int *descriptor)
+/* The next request; its variables go to room. Returns their size, or -EAGAIN if there is none and flags say not to wait
+ * (NO_WAIT), or ends with the acceptor. *descriptor: -1, or what came with it. */
+static long receive(int socket, struct stage_request *request, int *descriptor, int flags)
 {
     struct descriptor_message control;
     struct message_piece pieces[2] = {{request, sizeof *request}, {room, room_size - 1}};
@@ -81,14 +83,16 @@ static size_t receive(int socket, struct stage_request *request, int *descriptor
     long size;
     do {
         header = (struct message_header){NULL, 0, pieces, 2, &control, ONE_DESCRIPTOR, 0};
-        size = CALL(__NR_recvmsg, socket, &header, 0);
+        size = CALL(__NR_recvmsg, socket, &header, flags);
     } while (size == -EINTR);
+    if (size == -EAGAIN)
+        return size;
     if (size == 0)
         leave(0);
     if (size < (long)sizeof *request || header.flags & TOO_LONG)
         leave(1);
     *descriptor = header.control_size >= ONE_DESCRIPTOR ? control.descriptor : -1;
-    return size - sizeof *request;
+    return size - (long)sizeof *request;
 }
 
 static void settle_child(void)
@@ -120,13 +124,17 @@ static void park(uint32_t seq)
 {
     struct stage_request request;
     int descriptor;
-    size_t size;
+    long size;
 
     if (!say(STAGE_HAND, STAGE_PARKED, seq, 0))     /* there, so that it comes before TOOK */
         leave(1);
     settle_child();
     CALL(__NR_close, STAGE_CONTROL);
-    size = receive(STAGE_HAND, &request, &descriptor);
+    size = receive(STAGE_HAND, &request, &descriptor, NO_WAIT);
+    if (size == -EAGAIN) {
+        warm_up();
+        size = receive(STAGE_HAND, &request, &descriptor, 0);
+    }
     if (request.kind != STAGE_TAKE || descriptor != 0)
         leave(request.kind != STAGE_LEAVE);
     serve(STAGE_HAND, request.seq, seq, size);
@@ -137,8 +145,7 @@ static void hold(enum stage_point point, int call, int with_new_files)
 {
     struct stage_request request;
     int descriptor;
-    size_t size;
-    long child;
+    long size, child;
 
     if (has_other_threads())
         refuse(STAGE_THREADS);
@@ -149,8 +156,10 @@ static void hold(enum stage_point point, int call, int with_new_files)
         leave(1);
     CALL(__NR_close, 0);
     for (;;) {
-        size = receive(STAGE_CONTROL, &request, &descriptor);
+        size = receive(STAGE_CONTROL, &request, &descriptor, 0);
         child = -EBADF;
+        if (request.kind == STAGE_PARK)
+            note_ranges();
         if (request.kind == STAGE_PARK ? descriptor < 0 : request.kind == STAGE_FORK && descriptor == 0)
             child = fork_child();
         else if (request.kind != STAGE_PARK && request.kind != STAGE_FORK)
