@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -271,9 +272,9 @@ def test_few_system_calls(root: None, need: Callable[[str], str], folder: Path) 
     assert first[: first.index("write")] == [
         "sendto", "setsid", "set_robust_list", "dup3", "dup3", "close_range",
     ]  # fmt: skip
-    waits = [call for call in second if call != "madvise"]
+    waits = [call for call, _ in groupby(call for call in second if call != "madvise")]  # it may have had to wait
     assert waits[: waits.index("write")] == [
-        "sendto", "setsid", "set_robust_list", "close", "recvmsg", "recvmsg", "sendto", "dup3", "dup3", "close_range",
+        "sendto", "setsid", "set_robust_list", "close", "recvmsg", "sendto", "dup3", "close_range",
     ]  # fmt: skip
     taken = len(second) - second[::-1].index("recvmsg")
     assert "madvise" not in second[taken:], "it has got ready before it had a client"
