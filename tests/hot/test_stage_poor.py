@@ -64,7 +64,7 @@ int main()
 }
 """
 
-POOR = {
+POOR: dict[str, list[tuple[int, int | None, int]]] = {
     "no address of the thread id": [(PRCTL, GET_TID_ADDRESS, EINVAL)],
     "nor a robust list": [(PRCTL, GET_TID_ADDRESS, EINVAL), (GET_ROBUST_LIST, None, ENOSYS)],
     "no close_range": [(CLOSE_RANGE, None, ENOSYS)],
