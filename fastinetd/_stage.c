@@ -152,14 +152,13 @@ static void hold(enum stage_point point, int call, int with_new_files)
     if (note_files(with_new_files) < 0)
         refuse(STAGE_FILES);
     find_thread();
+    note_ranges();
     if (!say(STAGE_CONTROL, STAGE_READY, point, call))
         leave(1);
     CALL(__NR_close, 0);
     for (;;) {
         size = receive(STAGE_CONTROL, &request, &descriptor, 0);
         child = -EBADF;
-        if (request.kind == STAGE_PARK)
-            note_ranges();
         if (request.kind == STAGE_PARK ? descriptor < 0 : request.kind == STAGE_FORK && descriptor == 0)
             child = fork_child();
         else if (request.kind != STAGE_PARK && request.kind != STAGE_FORK)
