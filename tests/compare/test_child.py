@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.clients import ask, connect, datagrams, has_ipv6
+from support.contract import ENV, FILES, HEAD, SERVICES, surroundings
 from support.pair import Pair
 from support.proc import wait_for
 from support.texts import entry
@@ -20,58 +20,7 @@ from support.views import PROBE, View, view
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C", "ONE": "1", "TWO": "2", "EMPTY": "", "REMOTE_HOST": "stale"}
-
-HEAD = """defaults
-{
-    cps = 0 0
-    log_type = FILE {log}
-    log_on_success = PID HOST
-    passenv = ONE TWO PATH
-}
-"""
-
-SERVICES: dict[str, dict[str, object]] = {
-    "plain": {},
-    "nobody": {"user": "nobody"},
-    "group": {"user": "nobody", "group": "games"},
-    "groups": {"user": "nobody", "groups": "yes"},
-    "group-and-groups": {"user": "nobody", "group": "games", "groups": "yes"},
-    "root-groups": {"user": "root", "groups": "yes"},
-    "root-of-group": {"user": "root", "group": "games"},
-    "numbers": {"user": "54321", "group": "54322"},
-    "number-alone": {"user": "54321"},
-    "number-of-a-name": {"user": "65534"},
-    "umask": {"umask": "027"},
-    "umask-open": {"umask": "0"},
-    "nice": {"nice": "7", "user": "nobody"},
-    "nice-root": {"nice": "-3"},
-    "nice-most": {"nice": "19"},
-    "rlimits": {
-        "rlimit_as": "400M", "rlimit_cpu": "50", "rlimit_data": "300M", "rlimit_rss": "4096K",
-        "rlimit_stack": "4194304", "rlimit_files": "77", "user": "nobody",
-    },
-    "rlimits-root": {"rlimit_files": "300", "rlimit_stack": "8M", "rlimit_cpu": "UNLIMITED"},
-    "rlimit-unlimited": {"rlimit_as": "UNLIMITED", "rlimit_data": "UNLIMITED", "user": "nobody"},
-    "env": {"env": "ONE=changed NEW=a=b EMPTY="},
-    "env-and-passenv": {"passenv": "PATH TWO", "env": "ADDED=yes"},
-    "passenv-empty": {"passenv": ""},
-    "passenv-unknown": {"passenv": "PATH NOT_THERE"},
-    "passenv-remote": {"passenv": "PATH REMOTE_HOST EMPTY"},
-    "quotes": {"more_args": "'a  b' \"c\" \\d $HOME {x}"},
-    "keepalive": {"flags": "KEEPALIVE NODELAY REUSE NOLIBWRAP"},
-    "no-retry": {"flags": "NORETRY"},
-    "instances": {"instances": "3", "per_source": "2"},
-    "max-load": {"max_load": "100000"},
-    "dual": {"bind": None, "flags": "IPv6"},
-    "ipv4": {"bind": None, "flags": "IPv4"},
-}  # fmt: skip
-"""Each is started on both sides, and the whole reports are compared."""
-
 OWN_VARIABLES = {"TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALIP", "TCPLOCALPORT", "PROTO", "REMOTE_ADDR", "REMOTE_PORT"}
-
-FILES = (1024, 4096)
-"""Soft and hard limit of open files that both daemons are started with."""
 
 ALWAYS_DIFFERENT = {"limit Max open files": (f"{FILES[1]} {FILES[1]}", f"{FILES[0]} {FILES[1]}")}
 """Deliberate: what -> (xinetd's, ours), where the service does not say it itself. The limit of open files is the one
@@ -110,23 +59,13 @@ def waiting(name: str, kind: str, mode: str) -> str:
 
 WAITING = {"dgram": waiting("dgram", "dgram", "datagram"), "stream-wait": waiting("stream-wait", "stream", "accept")}
 
-GROUPS = 'mount --bind "$0" /etc/group && exec "$@"'
-"""A look at /etc/group of its own for a daemon: nobody is in several groups."""
-
-
 @pytest.fixture(scope="module")
 def pair(need: Callable[[str], str]) -> Iterator[Pair]:
     folder = Path(tempfile.mkdtemp(prefix="fastinetd."))
     folder.chmod(0o755)
-    group = folder / "group"
-    group.write_text(Path("/etc/group").read_text() + "first:x:45001:nobody\nsecond:x:45002:root,nobody\n")
-    prefix = ["unshare", "--mount", "sh", "-c", GROUPS, str(group)]
-    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
-        prefix = []
-    prefix = ["prlimit", f"--nofile={FILES[0]}:{FILES[1]}", *prefix]
     entries = {name: service(name, attributes) for name, attributes in SERVICES.items()} | WAITING
     entries["named"] = named("named")
-    made = Pair(need("xinetd"), folder, HEAD, entries, prefix=prefix, env=ENV)
+    made = Pair(need("xinetd"), folder, HEAD, entries, prefix=surroundings(folder), env=ENV)
     yield made
     made.finish()
     shutil.rmtree(folder, ignore_errors=True)
