@@ -15,8 +15,8 @@ STAT = {
     21: "interval timer", 31: "pending", 32: "blocked", 33: "ignored", 34: "caught", 38: "exit signal",
     40: "real-time priority", 41: "policy", 52: "exit code",
 }  # fmt: skip
-"""Fields of /proc/self/stat; the others are addresses, counters and pids. The flags of the task (9) are the kernel's and
-tell, rightly, that a forked process has not called execve."""
+"""Fields of /proc/self/stat; the others are addresses, counters and pids. The flags of the task (9) are the
+kernel's own and tell, rightly, that a forked process has not called execve."""
 
 
 def fields(report: bytes) -> dict[str, object]:

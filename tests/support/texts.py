@@ -24,7 +24,7 @@ class Service:
     user: str = ME
     address: str = "127.0.0.1"
     more: dict[str, object] = field(default_factory=dict)
-    """Further attributes; inetd.conf has none."""
+    """Further attributes; inetd.conf has only those of a pool, in the field of the program."""
 
     def attributes(self) -> dict[str, object]:
         unix = isinstance(self.port, str)
@@ -54,14 +54,14 @@ class Service:
         return "\n".join([f"[service.{self.name}]", *lines, ""])
 
     def inetd(self) -> str:
-        assert not self.more, "inetd.conf has no attributes"
+        pool = "".join(f";{name}={value}" for name, value in self.more.items())
         unix = isinstance(self.port, str)
         where = self.port if unix else f"{self.address}:{self.port}"
         protocol = "unix" if unix else "udp" if self.dgram else "tcp"
         kind = "dgram" if self.dgram else "stream"
         wait = "wait" if self.wait else "nowait"
         name = Path(self.server).name
-        return f"{where} {kind} {protocol} {wait} {self.user} {self.server} {name} {self.args}\n"
+        return f"{where} {kind} {protocol} {wait} {self.user} {self.server}{pool} {name} {self.args}\n"
 
 
 def entry(name: str, port: int | str, server: str | Path, args: str = "", **more: Any) -> str:

@@ -1,0 +1,147 @@
+"""Real programs with their real clients, forked from held programs; nobody changes a program for that."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from support import programs
+from support.daemon import Daemon
+from support.programs import Form, Need
+from support.proc import wait_for
+from support.texts import Service, defaults
+
+ACCEPTORS = 2
+
+POOLS: dict[str, tuple[str, dict[str, object]]] = {
+    "zygote": ("xinetd", {"spawn": "zygote"}),
+    "prefork": ("inetd", {"spawn": "prefork", "min_spare": 8}),
+    "zygote-first_io": ("toml", {"spawn": "zygote", "snapshot": "first_io"}),
+    "prefork-first_io": ("inetd", {"spawn": "prefork", "min_spare": 8, "snapshot": "first_io"}),
+}
+"""Each in one of the forms that a service may be written in."""
+
+
+@pytest.fixture(params=POOLS)
+def form(request: pytest.FixtureRequest, launch: Callable[..., Daemon]) -> Form:
+    """Start services with pools, and wait until these are ready; at the end they must have served all clients."""
+    kind, pool = POOLS[request.param]
+    started: list[Daemon] = []
+
+    def start(*services: Service, **options: object) -> Daemon:
+        texts = [getattr(replace(service, more=service.more | pool), kind)() for service in services]
+        head = {"xinetd": defaults(), "toml": "[defaults]\ncps = [0, 0]\n", "inetd": ""}[kind]
+        daemon = launch(head + "".join(texts), "--acceptors", str(ACCEPTORS), kind=kind,
+                        **({"metrics": True} | options))
+        started.append(daemon)
+        await_pools(daemon, len(services), 8 if pool["spawn"] == "prefork" else 0)
+        return daemon
+
+    request.addfinalizer(lambda: [served_by_pools(daemon, str(pool["spawn"])) for daemon in started])
+    return start
+
+
+def await_pools(daemon: Daemon, services: int = 1, spare: int = 0) -> None:
+    """Wait until all zygotes hold their programs, and so many of their children wait for clients."""
+
+    def ready() -> bool:
+        return (daemon.metric("fastinetd_pool_processes", state="zygote") == ACCEPTORS * services
+                and daemon.metric("fastinetd_pool_processes", state="idle") >= spare * services)
+
+    wait_for(ready, lambda: f"pools are ready: {daemon.said()}", 60)
+
+
+def served_by_pools(daemon: Daemon, method: str) -> None:
+    """Nothing was served by exec, no pool has lost a process, and nobody complained."""
+    accepted = daemon.metric("fastinetd_connections_accepted_total")
+    by_method = {
+        each: daemon.metric("fastinetd_spawn_latency_seconds_count", method=each) for each in ("exec", "zygote")
+    }
+    hits, misses = (daemon.metric(f"fastinetd_pool_{each}_total") for each in ("hits", "misses"))
+    assert accepted > 0
+    assert hits + misses == accepted, daemon.said()
+    assert by_method["exec"] == 0, daemon.said()
+    assert hits > 0 and (misses == 0 or method == "prefork"), (hits, misses)
+    for reason in ("died", "mistrusted", "changed"):
+        assert daemon.metric("fastinetd_pool_recycled_total", reason=reason) == 0, (reason, daemon.said())
+
+
+PROGRAMS: dict[str, Callable[..., None]] = {
+    "cat": programs.cat, "rsync": programs.rsync, "git": programs.git_clone,
+    "git-daemon": partial(programs.git_clone, args=""), "micro-httpd": programs.micro_httpd,
+    "micro-httpd-unix": partial(programs.micro_httpd, unix=True), "busybox": programs.busybox_httpd,
+}  # fmt: skip
+AS_ROOT = {
+    "vsftpd": programs.vsftpd, "sshd": programs.sshd, "ident": programs.ident, "fingerd": programs.fingerd,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program(form: Form, need: Need, folder: Path, name: str) -> None:
+    programs.serve(PROGRAMS[name], form, need, folder)
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("name", AS_ROOT)
+def test_program_of_root(form: Form, need: Need, folder: Path, name: str) -> None:
+    programs.serve(AS_ROOT[name], form, need, folder)
+
+
+SCRIPTS = {
+    "bash": """#!/bin/bash
+declare -A connection
+table=({{a..z}})
+hear() {{
+    local name
+    IFS=' ' read -r name && echo "$name"
+}}
+echo who?
+name=$(hear)
+while IFS== read -r -d "" variable value && [ "$variable" ]; do
+    connection[$variable]=$value
+done <"/proc/$BASHPID/environ"
+[ "${{table[25]}}" = z ] && echo "hello $name $* ${{connection[REMOTE_HOST]}}"
+""",
+    "dash": """#!/bin/dash
+say() {{ echo "$@"; }}
+say who?
+IFS= read -r name
+host=$(read -r pid rest </proc/self/stat; set -- $rest; tr '\\0' '\\n' </proc/$3/environ | sed -n 's/^REMOTE_HOST=//p')
+say "hello $name $* $host"
+""",
+    "perl": """#!/usr/bin/perl
+use strict; use warnings; use POSIX; use IO::Socket; use Socket;
+$| = 1;
+print "who?\\n";
+chomp(my $name = <STDIN>);
+my ($port, $address) = sockaddr_in(getpeername(STDIN));
+print join(' ', 'hello', $name, @ARGV, inet_ntoa($address)), "\\n";
+""",
+    "python": """#!{python} -IS
+import json, re, socket, sys
+print("who?", flush=True)
+name = re.match("(.*)", sys.stdin.readline())[1]
+peer = socket.socket(fileno=0).getpeername()
+print("hello", name, *sys.argv[1:], peer[0], flush=True)
+""",
+    "python-environ": """#!{python} -IS
+import sys
+print("who?", flush=True)
+name = sys.stdin.readline().strip()
+with open("/proc/self/environ", "rb") as file:
+    variables = dict(each.split(b"=", 1) for each in file.read().split(b"\\0") if each)
+print("hello", name, *sys.argv[1:], variables[b"REMOTE_HOST"].decode(), flush=True)
+""",
+}
+"""They ask for the client's address after their first use of it, as docs/pools.md says: so it is right with first_io."""
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script(form: Form, folder: Path, name: str) -> None:
+    programs.greeter(form, folder, SCRIPTS[name].format(python=os.path.realpath(sys.executable)))
