@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,8 @@ import pytest
 
 from support import programs
 from support.daemon import Daemon
-from support.programs import Form, Need
 from support.proc import wait_for
+from support.programs import Form, Need
 from support.texts import Service, defaults
 
 ACCEPTORS = 2
@@ -29,7 +29,7 @@ POOLS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 @pytest.fixture(params=POOLS)
-def form(request: pytest.FixtureRequest, launch: Callable[..., Daemon]) -> Form:
+def form(request: pytest.FixtureRequest, launch: Callable[..., Daemon]) -> Iterator[Form]:
     """Start services with pools, and wait until these are ready; at the end they must have served all clients."""
     kind, pool = POOLS[request.param]
     started: list[Daemon] = []
@@ -43,8 +43,9 @@ def form(request: pytest.FixtureRequest, launch: Callable[..., Daemon]) -> Form:
         await_pools(daemon, len(services), 8 if pool["spawn"] == "prefork" else 0)
         return daemon
 
-    request.addfinalizer(lambda: [served_by_pools(daemon, str(pool["spawn"])) for daemon in started])
-    return start
+    yield start
+    for daemon in started:
+        served_by_pools(daemon, str(pool["spawn"]))
 
 
 def await_pools(daemon: Daemon, services: int = 1, spare: int = 0) -> None:
@@ -55,6 +56,7 @@ def await_pools(daemon: Daemon, services: int = 1, spare: int = 0) -> None:
                 and daemon.metric("fastinetd_pool_processes", state="idle") >= spare * services)
 
     wait_for(ready, lambda: f"pools are ready: {daemon.said()}", 60)
+    daemon.remember_descriptors()
 
 
 def served_by_pools(daemon: Daemon, method: str) -> None:
@@ -77,7 +79,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "git-daemon": partial(programs.git_clone, args=""), "micro-httpd": programs.micro_httpd,
     "micro-httpd-unix": partial(programs.micro_httpd, unix=True), "busybox": programs.busybox_httpd,
 }  # fmt: skip
-AS_ROOT = {
+AS_ROOT: dict[str, Callable[..., None]] = {
     "vsftpd": programs.vsftpd, "sshd": programs.sshd, "ident": programs.ident, "fingerd": programs.fingerd,
 }  # fmt: skip
 
@@ -139,7 +141,7 @@ with open("/proc/self/environ", "rb") as file:
 print("hello", name, *sys.argv[1:], variables[b"REMOTE_HOST"].decode(), flush=True)
 """,
 }
-"""They ask for the client's address after their first use of it, as docs/pools.md says: so it is right with first_io."""
+"""They ask for the client's address after their first use of it, as docs/pools.md says; so first_io is right too."""
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

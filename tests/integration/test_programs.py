@@ -19,7 +19,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "micro-httpd-unix": partial(programs.micro_httpd, unix=True), "busybox": programs.busybox_httpd,
     "python": programs.python_script,
 }  # fmt: skip
-AS_ROOT = {
+AS_ROOT: dict[str, Callable[..., None]] = {
     "vsftpd": programs.vsftpd, "sshd": programs.sshd, "ident": programs.ident, "fingerd": programs.fingerd,
 }  # fmt: skip
 

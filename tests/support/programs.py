@@ -77,9 +77,9 @@ def git_clone(form: Form, need: Need, folder: Path, args: str = "daemon ") -> No
     run(git, "init", "-q", "tree", cwd=folder, **own)
     run(git, "-C", "tree", "add", "file", cwd=folder, **own)
     run(git, "-C", "tree", *author, "commit", "-q", "-m", "first", cwd=folder, **own)
-    port = free_port()
+    port, server = free_port(), git if args else need("git-daemon")
     args += f"--inetd --export-all --base-path={folder} {folder}"
-    form(Service("git", port, git if args.startswith("daemon") else need("git-daemon"), args), env={"HOME": str(folder)})
+    form(Service("git", port, server, args), env={"HOME": str(folder)})
     head = run(git, "-C", "tree", "rev-parse", "HEAD", cwd=folder, **own)
 
     def clone(i: int) -> bool:
