@@ -17,11 +17,15 @@ UNHOLDABLE = {
 """Why a zygote refused to be one, by enum stage_refusal of _stage.h."""
 
 X86_64_CALLS = {
-    9: "mmap of shared memory", 26: "msync", 30: "shmat", 32: "dup", 33: "dup2", 34: "pause", 37: "alarm",
-    38: "setitimer", 56: "clone", 57: "fork", 58: "vfork", 59: "execve", 72: "fcntl", 73: "flock", 130: "rt_sigsuspend",
-    157: "prctl", 213: "epoll_create", 222: "timer_create", 253: "inotify_init", 257: "openat", 282: "signalfd",
-    283: "timerfd_create", 284: "eventfd", 289: "signalfd4", 290: "eventfd2", 291: "epoll_create1", 292: "dup3",
-    294: "inotify_init1", 317: "seccomp", 322: "execveat", 425: "io_uring_setup", 435: "clone3",
+    7: "poll", 9: "mmap of shared memory", 22: "pipe", 23: "select", 26: "msync", 30: "shmat", 32: "dup", 33: "dup2",
+    34: "pause", 35: "nanosleep", 37: "alarm", 38: "setitimer", 41: "socket", 42: "connect", 49: "bind",
+    53: "socketpair", 54: "setsockopt", 56: "clone", 57: "fork", 58: "vfork", 59: "execve", 72: "fcntl", 73: "flock",
+    105: "setuid", 106: "setgid", 112: "setsid", 116: "setgroups", 117: "setresuid", 119: "setresgid",
+    130: "rt_sigsuspend", 157: "prctl", 161: "chroot", 202: "futex", 213: "epoll_create", 222: "timer_create",
+    230: "clock_nanosleep", 232: "epoll_wait", 233: "epoll_ctl", 253: "inotify_init", 257: "openat", 270: "pselect6",
+    271: "ppoll", 272: "unshare", 281: "epoll_pwait", 282: "signalfd", 283: "timerfd_create", 284: "eventfd",
+    289: "signalfd4", 290: "eventfd2", 291: "epoll_create1", 292: "dup3", 293: "pipe2", 294: "inotify_init1",
+    317: "seccomp", 319: "memfd_create", 322: "execveat", 425: "io_uring_setup", 435: "clone3",
 }  # fmt: skip
 """Names of the system calls (of x86-64, the only machine with snapshot = first_io) that hold a program early."""
 
