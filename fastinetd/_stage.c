@@ -16,6 +16,8 @@
  *  - a process that is not to serve never returns to the program: it ends in leave();
  *  - few system calls: recvmsg, clone, close for each request; what a child does before main is in serve().
  */
+#include <linux/prctl.h>
+
 #include "_stage.h"
 #include "_stage_dispatch.h"
 #include "_stage_environ.h"
@@ -95,6 +97,23 @@ static long receive(int socket, struct stage_request *request, int *descriptor, 
     return size - (long)sizeof *request;
 }
 
+/* Until it serves, no server of the same user may look into the process or change it (ptrace(2)): whoever did would have
+ * the next client as well. */
+static long dumpable;
+
+static void hide(void)
+{
+    dumpable = CALL(__NR_prctl, PR_GET_DUMPABLE);
+    if (dumpable == 1)
+        CALL(__NR_prctl, PR_SET_DUMPABLE, 0);
+}
+
+static void show(void)
+{
+    if (dumpable == 1)
+        CALL(__NR_prctl, PR_SET_DUMPABLE, 1);
+}
+
 static void settle_child(void)
 {
     CALL(__NR_setsid);
@@ -116,6 +135,7 @@ static void serve(int socket, uint32_t seq, uint32_t parked_as, size_t size)
         CALL(__NR_close, STAGE_HAND);
     }
     tell_connection(size);
+    show();
     reopen_files();
 }
 
@@ -153,6 +173,7 @@ static void hold(enum stage_point point, int call, int with_new_files)
         refuse(STAGE_FILES);
     find_thread();
     note_ranges();
+    hide();
     if (!say(STAGE_CONTROL, STAGE_READY, point, call))
         leave(1);
     CALL(__NR_close, 0);

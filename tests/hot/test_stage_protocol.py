@@ -250,7 +250,7 @@ def calls_of(log: Path, pid: int) -> list[str]:
 
 
 def test_few_system_calls(root: None, need: Callable[[str], str], folder: Path) -> None:
-    """The zygote makes three for each request, a child six before main, a parked one four after it has its client."""
+    """The zygote makes three for each request, a child seven before main, a parked one five after it has its client."""
     log = folder / "trace"
     program = compiled(folder, '#include <unistd.h>\nint main() { return write(1, "hello", 5) != 5; }')
     with held([program]) as zygote:
@@ -267,11 +267,11 @@ def test_few_system_calls(root: None, need: Callable[[str], str], folder: Path) 
     assert zygotes[zygotes.index("clone") :] == ["clone", "close", "recvmsg", "clone", "recvmsg", "exit_group"]
     first, second = calls_of(log, forked[1]), calls_of(log, parked[1])
     assert first[: first.index("write")] == [
-        "sendto", "setsid", "set_robust_list", "dup3", "dup3", "close_range",
+        "sendto", "setsid", "set_robust_list", "dup3", "dup3", "close_range", "prctl",
     ]  # fmt: skip
     waits = [call for call, _ in groupby(call for call in second if call != "madvise")]  # it may have had to wait
     assert waits[: waits.index("write")] == [
-        "sendto", "setsid", "set_robust_list", "close", "recvmsg", "sendto", "dup3", "close_range",
+        "sendto", "setsid", "set_robust_list", "close", "recvmsg", "sendto", "dup3", "close_range", "prctl",
     ]  # fmt: skip
     taken = len(second) - second[::-1].index("recvmsg")
     assert "madvise" not in second[taken:], "it has got ready before it had a client"
@@ -280,3 +280,25 @@ def test_few_system_calls(root: None, need: Callable[[str], str], folder: Path) 
 def await_traced(pid: int) -> None:
     while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
         os.sched_yield()
+
+
+def test_who_has_the_same_user_sees_into_servers_but_not_into_what_waits(root: None) -> None:
+    """As with execve a server is its user's; a zygote and a parked child, which have other clients to come, are not."""
+
+    def nobody() -> None:
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+
+    def owner(pid: int) -> int:
+        return Path(f"/proc/{pid}/mem").stat().st_uid
+
+    with held(CAT, before=nobody) as zygote:
+        zygote.ready()
+        parked = zygote.park()
+        assert (owner(zygote.pid), owner(parked)) == (0, 0)
+        for client, pid in (zygote.open(), zygote.take()):
+            with client:
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
+                assert owner(pid) == 65534
+            zygote.ended(pid)
