@@ -38,6 +38,7 @@ class Pooled:
         self.sections: dict[int, int] = {}
         self.controls: dict[int, int] = {}
         self.records: list[RecordTuple] = []
+        self.clients: list[socket.socket] = []
 
     # ---- what it serves ----
 
@@ -76,7 +77,10 @@ class Pooled:
         os.write(self.controls[pid], b"r")
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(self.listener.getsockname(), PATIENCE)
+        """A client; it is closed in the end, if it is not before."""
+        client = socket.create_connection(self.listener.getsockname(), PATIENCE)
+        self.clients.append(client)
+        return client
 
     # ---- what it says ----
 
@@ -160,7 +164,8 @@ class Pooled:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, 0)
         adopt_orphans(False)
-        self.listener.close()
+        for each in (self.listener, *self.clients):
+            each.close()
         for descriptor in (*self.controls.values(), self.board.wake, self.board.fd):
             os.close(descriptor)
 
