@@ -1,24 +1,26 @@
 """A worker that does what its clients tell it, a line each; by the protocol alone, as quick to start as can be.
 
 `pid` answers with its pid, `by` with `worker` or `exec`, `env NAME` with a variable, `fds` with its descriptors;
-`status N` is its status at the end of the connection, `eat N` makes it larger by N bytes, `say HEX` goes to the daemon,
-`shut` shuts the daemon's socket, `die N` ends it; everything else comes back. The first argument, if it has one, is what
-it does before it says that it is ready: `exit N`, `nonsense`, `shut`, `wait PIPE`.
+`status N` is its status at the end of the connection, `eat N` makes it larger by N bytes, `say HEX` goes to the
+daemon, `shut` shuts the daemon's socket, `die N` ends it; everything else comes back. The first argument, if it has
+one, is what it does before it says that it is ready: `exit N`, `nonsense`, `shut`, `wait PIPE`.
 """
 
 import os
 import socket
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 
-def lines(connection):
+def lines(connection: socket.socket) -> Iterator[str]:
     rest = b""
     while part := connection.recv(4096):
         *whole, rest = (rest + part).split(b"\n")
         yield from (line.decode() for line in whole)
 
 
-def serve(connection, variables, daemon):
+def serve(connection: socket.socket, variables: Mapping[str, str], daemon: socket.socket | None) -> int:
     status = 0
     for line in lines(connection):
         what, _, value = line.partition(" ")
@@ -26,9 +28,9 @@ def serve(connection, variables, daemon):
             status = int(value)
         elif what == "eat":
             EATEN.append(b"x" * int(value))
-        elif what == "say":
+        elif what == "say" and daemon:
             daemon.send(bytes.fromhex(value))
-        elif what == "shut":
+        elif what == "shut" and daemon:
             daemon.shutdown(socket.SHUT_RDWR)
         elif what == "die":
             os._exit(int(value))
@@ -38,7 +40,7 @@ def serve(connection, variables, daemon):
     return status
 
 
-def before_ready(daemon, what, value=""):
+def before_ready(daemon: socket.socket, what: str, value: str = "") -> None:
     if what == "exit":
         os._exit(int(value))
     elif what == "nonsense":
@@ -46,11 +48,10 @@ def before_ready(daemon, what, value=""):
     elif what == "shut":
         daemon.shutdown(socket.SHUT_RDWR)
     elif what == "wait":
-        with open(value) as pipe:
-            pipe.read()
+        Path(value).read_bytes()
 
 
-EATEN = []
+EATEN: list[bytes] = []
 if "FASTINETD_WORKER" not in os.environ:
     sys.exit(serve(socket.socket(fileno=0), os.environ, None))
 with socket.socket(fileno=int(os.environ["FASTINETD_WORKER"])) as end:

@@ -10,8 +10,9 @@ import socket
 import pytest
 
 from fastinetd._board import Method
-from fastinetd._pools import PoolNews, PoolState, Recycling
-from support.core import await_end, reap
+from fastinetd._pools import PoolNews, PoolState, Recycling, parts_of
+from fastinetd._program import Pool
+from support.core import await_end, program, reap
 from support.pooled import CONTROL, Pooled, echo, everything, finish, go_on, stop
 from support.proc import descriptors, process, wait_for
 
@@ -67,21 +68,21 @@ class TestHowMany:
     def test_at_least_and_at_most(self, pooled: Pooled) -> None:
         pid = serve(pooled, least=3, most=6)
         pooled.await_state(PoolState.IDLE, 3)
-        clients: list[object] = []
+        clients: list[socket.socket] = []
         for _ in range(4):
             clients += [echo(pooled.connect()) for _ in range(10)]
             assert pooled.state(PoolState.IDLE) <= 6
         wait_for(lambda: 3 <= pooled.state(PoolState.IDLE) <= 6, "there are as many as shall be")
         assert len(pooled.parked(pid)) <= 6
         assert sum(pooled.outcome()) >= 39
-        finish(clients)  # type: ignore[arg-type]
+        finish(clients)
         pooled.balanced(40)
 
     def test_doubles_after_each_miss(self, pooled: Pooled) -> None:
         """None is wanted, and each connection that finds none makes it one, three, seven more."""
         pid = serve(pooled, least=0, most=100)
         zygote = pooled.zygote(pid)
-        clients = []
+        clients: list[socket.socket] = []
         for wanted in (1, 3, 7, 15, 31, 32):
             # No parked child answers: what is parked is stopped, and what is asked for is not forked.
             stop(zygote)
@@ -186,7 +187,7 @@ class TestDeath:
         assert (pooled.outcome(), pooled.by(EXEC), pooled.recycled(Recycling.DIED)) == ((count, 0), 0, 0)
 
     def test_at_random(self, pooled: Pooled) -> None:
-        """Zygotes are killed, and their parked children with them, while clients come: each is served, and by one server only."""
+        """Zygotes are killed, and their parked children with them, while clients come: each is served, and once."""
         pid = serve(pooled, least=4, most=16)
         pooled.await_state(PoolState.IDLE, 4)
         dice = random.Random(1)
@@ -249,3 +250,14 @@ def test_those_who_do_not_answer(pooled: Pooled) -> None:
     pooled.balanced(3)
     assert (pooled.outcome(), pooled.by(EXEC)) == ((0, 3), 3)
     pooled.await_state(PoolState.IDLE, 2)
+
+
+@pytest.mark.parametrize(
+    ("share", "parts"),
+    [(1, (3, 8, 5)), (2, (2, 4, 3)), (3, (1, 3, 2)), (4, (1, 2, 2)), (8, (1, 1, 1)), (100, (1, 1, 1))],
+)
+def test_parts(share: int, parts: tuple[int, int, int]) -> None:
+    """At least one each; together they are no fewer than what is asked for."""
+    pool = Pool(PREFORK, 3, 8, 5)
+    assert parts_of(program(0, CAT, pool=pool), share) == parts
+    assert parts_of(program(0, CAT, pool=Pool(PREFORK, 0, 8, 5)), share)[0] == 0

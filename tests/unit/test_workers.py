@@ -1,4 +1,4 @@
-"""Workers: one connection after another for each, a queue while all are busy, and an end for each that has had enough."""
+"""Workers: one connection after another, a queue while all are busy, an end for each that has had enough."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +253,7 @@ class TestEnough:
         assert ask(pooled, "by") in ("exec", "worker")
         pooled.balanced(2)
         assert pooled.recycled(Recycling.RUNTIME) == 1
-        assert [(each.pid, each.value, each.signalled) for each in pooled.of_kind(RecordKind.EXIT)][0] == (
+        assert next((each.pid, each.value, each.signalled) for each in pooled.of_kind(RecordKind.EXIT)) == (
             worker, signal.SIGKILL, True,
         )  # fmt: skip
         assert len(pooled.news()) == 1
@@ -322,7 +323,7 @@ class TestDeath:
         pooled.balanced(1)
         wait_for(lambda: len(pooled.of_kind(RecordKind.POOL)) >= 4, "four attempts")
         times = [record.when for record in pooled.of_kind(RecordKind.POOL)][:4]
-        for number, (one, other) in enumerate(zip(times, times[1:])):
+        for number, (one, other) in enumerate(pairwise(times)):
             assert 0.1 * 2**number - 0.05 < other - one
 
     def test_while_idle(self, pooled: Pooled) -> None:

@@ -7,6 +7,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,10 @@ WAITS = 'case "$REMOTE_HOST" in "") read x < "$0";; esac; cat'
 """A shell script that waits for its first argument, a pipe, to be written unless it knows of a client."""
 
 PYTHON = os.path.realpath(sys.executable)
+
+
+def is_gone(pid: int) -> bool:
+    return process(pid) is None
 
 
 class TestConnections:
@@ -110,7 +116,7 @@ class TestByExec:
             os.kill(zygote, signal.SIGKILL)
             clients.append(echo(pooled.connect()))
             pooled.await_recycled(Recycling.DIED, turn + 1)
-            wait_for(lambda: process(zygote) is None, "it is reaped")
+            wait_for(partial(is_gone, zygote), "it is reaped")
         pooled.await_state(PoolState.HOLDING, 1)
         assert [echo(client) for client in clients] == clients
         finish(clients)
@@ -219,7 +225,7 @@ def test_failures_pause_longer_and_longer(pooled: Pooled) -> None:
     pooled.serve(ZYGOTE, "/no/such/program")
     wait_for(lambda: len(pooled.of_kind(RecordKind.POOL)) >= 5, "five attempts")
     times = [record.when for record in pooled.of_kind(RecordKind.POOL)][:5]
-    for number, (one, other) in enumerate(zip(times, times[1:])):
+    for number, (one, other) in enumerate(pairwise(times)):
         assert 0.1 * 2**number - 0.05 < other - one < 0.1 * 2**number + 2
 
 
@@ -232,7 +238,7 @@ class TestChangedPrograms:
         zygote = pooled.zygote(pid)
         under_way = echo(pooled.connect())
         shutil.copy("/bin/echo", folder / "new")
-        os.rename(folder / "new", path)
+        (folder / "new").rename(path)
 
         def changed() -> bool:
             """It is looked at once a second."""
