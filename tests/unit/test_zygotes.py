@@ -144,8 +144,8 @@ class TestByExec:
         stop(zygote)
         client = pooled.connect()
         assert pooled.await_news(PoolNews.HUNG) == 5
-        go_on(zygote)
         finish([echo(client)])
+        wait_for(lambda: is_gone(zygote), "it is reaped")
         pooled.balanced(1)
         assert (pooled.recycled(Recycling.MISTRUSTED), pooled.by(EXEC)) == (1, 1)
 
