@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from fastinetd._program import Program
+
 class PoolState(IntEnum):
     HOLDING = 0
     STARTING = 1
@@ -28,3 +30,7 @@ class PoolNews(IntEnum):
     UNINTELLIGIBLE = 7
     HUNG = 8
     OVERTIME = 9
+
+def be_patient_for(seconds: float) -> float: ...
+def pauses(count: int) -> list[float]: ...
+def parts_of(program: Program, share: int) -> tuple[int, int, int]: ...

@@ -11,7 +11,7 @@ from libc.string cimport memcmp
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
 from fastinetd._pools cimport *
-from fastinetd._program cimport Target
+from fastinetd._program cimport Program, Target
 from fastinetd._servers cimport spawn_call, spawn_server, wait_for_child
 
 NEVER = 0xFFFFFFFFFFFFFFFF
@@ -114,3 +114,31 @@ cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil:
     if due == NEVER:
         return -1
     return 0 if due <= now else <i64> ((due - now) // 1000000) + 1
+
+
+# ---- for tests ----
+
+def be_patient_for(double seconds) -> float:
+    """How long processes that are not ready are waited for from now on, in this process; returns the time before."""
+    global PATIENCE
+    cdef u64 before = PATIENCE
+    PATIENCE = <u64> (seconds * 1e9)
+    return before / 1e9
+
+
+def pauses(int count) -> list:
+    """The pauses in seconds after so many failures in a row."""
+    cdef PoolLife life
+    cdef list found = []
+    lasted(&life)
+    for _ in range(count):
+        failed(&life, 0)
+        found.append(life.start_at / 1e9)
+    return found
+
+
+def parts_of(Program program, u32 share) -> tuple:
+    """(least, most, workers) of an acceptor that is one of `share`."""
+    cdef PoolLife life
+    begin_life(&life, &program.target, share)
+    return life.least, life.most, life.workers

@@ -53,7 +53,6 @@ cdef class Prefork(Zygotes):
     cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil:
         cdef Zygote *z = &self.zygotes[number]
         cdef ZygotePool *pool = &self.pools[z.pool]
-        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
         cdef u64 now = self.b.slots[slot].started
         cdef bint done
         if pool.life.target.pool.kind != PREFORK:
@@ -63,12 +62,9 @@ cdef class Prefork(Zygotes):
             pool.rate = (3 * pool.rate + pool.arrivals * 1e9 / (now - pool.window)) / 4
             pool.arrivals, pool.window = 0, now
         done = z.free > 0 and self.send(pool, number, True, fd, peer, slot)
-        if done:
-            counters.pool_hits += 1
-        else:
+        if not done:
             pool.boost = min(2 * pool.boost + 1, <u32> BATCH_MOST)
             done = self.send(pool, number, False, fd, peer, slot)
-            counters.pool_misses += done
         self.fill_up(number)
         return done
 
@@ -133,7 +129,7 @@ cdef class Prefork(Zygotes):
         cdef siginfo_t info
         cdef int error
         if z.state != ZYGOTE_LEAVING:
-            self.replies(number, True)  # it may have taken a connection, served it and ended
+            self.replies(number, True, WHATEVER)  # it may have taken a connection, served it and ended
         if p.state != PARKED_WAITS:
             return
         error = wait_for_child(P_PID, p.pid, &info, NULL, WEXITED | WNOHANG)

@@ -150,7 +150,7 @@ cdef class Workers:
         pool.tail = slot
         pool.waiting += 1
         self.outstanding += 1
-        if pool.waiting >= pool.count:
+        if pool.waiting >= pool.count and not self.at.retired:
             listener.full = True
             self.at.pause(listener, SECOND)
 
@@ -199,11 +199,14 @@ cdef class Workers:
         cdef Counters *counters = counters_of(self.b, self.section, target.row)
         cdef char message[8 * 80]
         cdef size_t length = variables(target, peer, fd, message)
+        # Before it is sent: should this process die in between, whoever adopts the slot knows its server.
+        s.pid, s.method, s.inode = w.pid, WORKER, 0
         if send_message(w.socket, message, length, fd) != 0:
+            s.pid, s.method = 0, EXEC
+            failed(&self.pools[w.pool].life, s.started)
             self.dismiss(number, MISTRUSTED, True)
             return False
         close(fd)
-        s.pid, s.method, s.inode = w.pid, WORKER, 0
         started(self.b, self.section, target, slot, waited)
         counters.pool[<int> IDLE] -= 1
         counters.pool[<int> BUSY] += 1
@@ -244,7 +247,9 @@ cdef class Workers:
         cdef ssize_t length = recv(w.socket, &status, sizeof(status), MSG_DONTWAIT | MSG_TRUNC)
         if length < 0 and (errno == EAGAIN or errno == EINTR):
             return
-        if length == 0:  # it has closed its socket: it ends, or serves nobody any more
+        if length == 0:  # it has shut its socket: it serves nobody any more
+            if w.told_at == 0:
+                failed(&pool.life, now_monotonic())
             if w.state != WORKER_LEAVING:
                 self.dismiss(number, DIED, w.state != WORKER_BUSY)
             epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, w.socket, NULL)
@@ -282,6 +287,8 @@ cdef class Workers:
         if <int> why != KEEP:
             self.dismiss(number, why, False)
             return
+        if w.age:
+            self.wake_at(w.since + w.age)
         w.below, pool.idle = pool.idle, number
         pool.idle_count += 1
         if pool.waiting:
@@ -348,8 +355,10 @@ cdef class Workers:
         cdef u32 before = w.state
         memset(&usage, 0, sizeof(usage))
         cdef int error = wait_for_child(P_PID, w.pid, &info, &usage, WEXITED | WNOHANG)
-        if error == EINTR or (error == 0 and info.si_pid == 0):
-            self.wake_at(now + SOON)  # somebody traces it
+        if error == EINTR or (error == 0 and info.si_pid == 0):  # somebody traces it: look again in a while
+            self.at.forget(w.pidfd)
+            w.pidfd = -1
+            self.wake_at(now + SOON)
             return
         counters.user_us += microseconds(&usage.ru_utime)
         counters.system_us += microseconds(&usage.ru_stime)
@@ -448,10 +457,10 @@ cdef class Workers:
         cdef WorkerPool *pool = &self.pools[index]
         cdef u32 excess
         if pool.idle_count + pool.starting < pool.life.least and pool.count < pool.life.workers:
-            if now >= pool.life.start_at and not self.at.retired:
-                self.start(index, now)
-            else:
+            if now < pool.life.start_at:
                 self.wake_at(pool.life.start_at)
+            elif not self.at.retired:
+                self.start(index, now)
         if pool.idle_count <= pool.life.most:
             pool.surplus = 0
         elif now - pool.tended >= SECOND:
@@ -503,8 +512,8 @@ cdef class Workers:
                 self.at.await_room()
                 tell_of_pool(self.b, self.section, target.row, OVERTIME, w.pid)
                 self.dismiss(number, RUNTIME, True)
-            else:
-                self.wake_at(w.busy_since + target.pool.runtime)
+                w.busy_since = now  # should that take long, it is not told at once again
+            self.wake_at(w.busy_since + target.pool.runtime)
         elif w.state == WORKER_IDLE and w.age:
             if now - w.since >= w.age:
                 self.dismiss(number, AGE, False)

@@ -27,6 +27,7 @@ cdef enum:
     PLACES = 0xFFFF  # slots, zygotes and parked children have numbers up to this one; what is above is their turn
     FOR_PARKING = 0x8000  # in the turn of a PARK request: tells it from a slot's
     TURNS = 0x7FFF
+    WHATEVER = 0xFFFFFFFF  # answers are there
 
 cdef enum ZygoteState:
     ZYGOTE_NONE = 0
@@ -88,7 +89,9 @@ cdef class Zygotes:
     cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef bint send(self, ZygotePool *pool, u32 number, bint parked, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef void happened(self, u32 kind, u32 index) noexcept nogil
-    cdef void replies(self, u32 number, bint parked) noexcept nogil
+    cdef void replies(self, u32 number, bint parked, u32 most) noexcept nogil
+    cdef void fell_silent(self, u32 number) noexcept nogil
+    cdef void died(self, u32 number) noexcept nogil
     cdef bint understood(self, u32 number, bint parked, u32 kind, u32 seq, i32 value, i32 pid) noexcept nogil
     cdef bint is_ready(self, u32 number, u32 point, i32 value) noexcept nogil
     cdef bint took(self, u32 number, bint parked, u32 seq, i32 value, i32 pid) noexcept nogil

@@ -42,7 +42,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int socketpair(int family, int kind, int protocol, int *pair)
 
 cdef enum:
-    AT_ONCE = 64  # answers read in a row
+    AT_ONCE = 64  # answers read in a row, while others wait to be looked after
 
 cdef u64 HUNG_AFTER = 5 * SECOND
 cdef u64 LASTING = 5 * SECOND  # a zygote that lived so long was no failure
@@ -103,10 +103,7 @@ cdef class Zygotes:
 
     cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil:
         """Send a connection where it is served soonest."""
-        cdef ZygotePool *pool = &self.pools[self.zygotes[number].pool]
-        cdef bint hit = self.send(pool, number, False, fd, peer, slot)
-        counters_of(self.b, self.section, pool.life.target.row).pool_hits += hit
-        return hit
+        return self.send(&self.pools[self.zygotes[number].pool], number, False, fd, peer, slot)
 
     cdef bint send(self, ZygotePool *pool, u32 number, bint parked, int fd, const Peer *peer, u32 slot) noexcept nogil:
         """Send a connection to the zygote, or to whichever parked child the kernel wakes."""
@@ -145,6 +142,7 @@ cdef class Zygotes:
         cdef Peer peer
         h.kept = 0
         self.outstanding -= 1
+        counters_of(self.b, self.section, target.row).pool_misses += 1
         s.method = EXEC
         memcpy(peer.address, s.address, 16)
         peer.family, peer.port = s.family, s.port
@@ -161,24 +159,26 @@ cdef class Zygotes:
         if kind == ON_ZYGOTE:
             self.ended(number)
         elif self.zygotes[number].state != ZYGOTE_LEAVING:
-            self.replies(number, kind == ON_HAND_REPLY)
+            self.replies(number, kind == ON_HAND_REPLY, AT_ONCE)
 
-    cdef void replies(self, u32 number, bint parked) noexcept nogil:
-        """Read what the zygote and its forks have to say."""
+    cdef void replies(self, u32 number, bint parked, u32 most) noexcept nogil:
+        """Read what the zygote and its forks have to say; all of it when its sockets are shut."""
         cdef Zygote *z = &self.zygotes[number]
         cdef stage_reply reply
         cdef ssize_t length
         cdef i32 pid = 0
         cdef bint draining = z.state == ZYGOTE_LEAVING
         cdef u32 count = 0
-        while (draining or count < AT_ONCE) and draining == (z.state == ZYGOTE_LEAVING):
+        while (draining or count < most) and draining == (z.state == ZYGOTE_LEAVING):
             count += 1
             length = receive_attested(z.hand if parked else z.control, &reply, sizeof(reply), &pid)
+            if length == -ECONNRESET:  # it has ended and left requests unread; what was said before is there still
+                continue
             if length == -EAGAIN or length == -EINTR:
                 return
             if length <= 0:
-                if not draining:  # its end is near; the pidfd would say so too
-                    self.close_down(number, DIED)
+                if not draining:
+                    self.fell_silent(number)
                 return
             self.at.await_room()
             z.heard = now_monotonic()
@@ -190,6 +190,27 @@ cdef class Zygotes:
                 if not draining:
                     self.close_down(number, MISTRUSTED)
                 return
+
+    cdef void fell_silent(self, u32 number) noexcept nogil:
+        """Nobody is there any more to say anything: a zygote's end is near, or it has closed its sockets."""
+        cdef Zygote *z = &self.zygotes[number]
+        if z.state == ZYGOTE_READY:
+            self.died(number)
+            return
+        # How it ended its pidfd will say: this makes no difference to one that is ending already.
+        if z.pid:
+            kill(z.pid, SIGKILL)
+        epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, z.control, NULL)
+        epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, z.hand, NULL)
+
+    cdef void died(self, u32 number) noexcept nogil:
+        """A zygote that was ready has ended."""
+        cdef PoolLife *life = &self.pools[self.zygotes[number].pool].life
+        cdef u64 now = now_monotonic()
+        if now - self.zygotes[number].since > LASTING:
+            lasted(life)
+        failed(life, now)
+        self.close_down(number, DIED)
 
     cdef bint understood(self, u32 number, bint parked, u32 kind, u32 seq, i32 value, i32 pid) noexcept nogil:
         """Do what a reply says; False if it makes no sense."""
@@ -231,6 +252,8 @@ cdef class Zygotes:
         cdef Zygote *z = &self.zygotes[number]
         cdef u32 slot = seq & PLACES
         cdef Handed *h = &self.handed[slot]
+        cdef Target *target = self.pools[z.pool].life.target
+        cdef Counters *counters = counters_of(self.b, self.section, target.row)
         cdef int pidfd = -1
         if slot >= self.b.slot_count or not h.kept or h.zygote != number or h.turn != seq >> 16 or h.parked != parked:
             return False
@@ -243,8 +266,12 @@ cdef class Zygotes:
             return False
         else:
             z.asked -= 1
+        if parked or target.pool.kind != PREFORK:
+            counters.pool_hits += 1
+        else:
+            counters.pool_misses += 1
         self.b.slots[slot].pid = pid
-        started(self.b, self.section, self.pools[z.pool].life.target, slot, h.waited)
+        started(self.b, self.section, target, slot, h.waited)
         if parked:
             self.servers.take_over(slot, pidfd)
         else:
@@ -348,8 +375,8 @@ cdef class Zygotes:
         # From here on nobody can say that he took something. What was said before is still there to be read.
         shutdown(z.control, SHUT_RDWR)
         shutdown(z.hand, SHUT_RDWR)
-        self.replies(number, False)
-        self.replies(number, True)
+        self.replies(number, False, WHATEVER)
+        self.replies(number, True, WHATEVER)
         self.at.forget(z.control)
         self.at.forget(z.hand)
         if z.pid:
@@ -368,14 +395,18 @@ cdef class Zygotes:
         cdef siginfo_t info
         cdef u64 now = now_monotonic()
         cdef int error = wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG)
-        if error == EINTR or (error == 0 and info.si_pid == 0):
-            self.wake_at(now + SECOND // 10)  # somebody traces it
+        if error == EINTR:
             return
         self.at.forget(z.pidfd)
         z.pidfd = -1
+        if error == 0 and info.si_pid == 0:  # somebody traces it: it is reaped later
+            if z.state != ZYGOTE_LEAVING:
+                self.died(number)
+            self.sweep(number)
+            return
         z.pid = 0
         if z.state == ZYGOTE_STARTING:
-            self.replies(number, False)  # perhaps it has said why
+            self.replies(number, False, WHATEVER)  # perhaps it has said why
         if z.state == ZYGOTE_STARTING:
             self.at.await_room()
             tell_of_pool(self.b, self.section, life.target.row, DIED_EARLY,
@@ -383,10 +414,7 @@ cdef class Zygotes:
             failed(life, now)
             self.close_down(number, MISTRUSTED)
         elif z.state == ZYGOTE_READY:
-            if now - z.since > LASTING:
-                lasted(life)
-            failed(life, now)
-            self.close_down(number, DIED)
+            self.died(number)
         self.sweep(number)
 
     cdef void sweep(self, u32 number) noexcept nogil:

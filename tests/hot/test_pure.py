@@ -17,15 +17,24 @@ PYTHON = re.compile(r"\b_?(?:Py_?[A-Z]\w*|PY_\w+|__Pyx\w*|__PYX\w*|__pyx_(?:n|kp
 
 KERNEL = {
     "accept4", "clock_gettime", "close", "epoll_ctl", "epoll_wait", "fcntl", "fcntl64", "getppid", "getsockname",
-    "getsockopt", "nanosleep", "open", "open64", "poll", "pread", "pread64", "read", "recv", "recvfrom", "send",
-    "sendto", "shutdown", "write",
+    "getsockopt", "kill", "nanosleep", "open", "open64", "poll", "pread", "pread64", "read", "recv", "recvfrom", "send",
+    "sendto", "shutdown", "socketpair", "write",
 }  # fmt: skip
 LIBRARY = {
-    "__errno_location", "__stack_chk_fail", "atof", "htonl", "htons", "inet_ntop", "localtime_r", "malloc", "memcpy",
-    "memset", "ntohl", "ntohs", "strftime", "strlen",
+    "__errno_location", "__stack_chk_fail", "atof", "htonl", "htons", "inet_ntop", "localtime_r", "malloc", "memcmp",
+    "memcpy", "memset", "ntohl", "ntohs", "strftime", "strlen",
 }  # fmt: skip
-OWN = {"atomic_cas32", "atomic_cas64", "errno_set", "pidfd_of", "spawn_server", "wait_for_child"}
-"""Inline C of _linux.pxd, _reception.pyx and _spawn.h."""
+OWN = {
+    "atomic_cas32", "atomic_cas64", "errno_set", "inode_of", "make_pair", "mark_file", "pidfd_of", "receive_attested",
+    "receive_descriptor", "resident_bytes", "send_message", "spawn_server", "wait_for_child",
+}  # fmt: skip
+"""Inline C of _linux.pxd, _reception.pyx, _spawn.h, _processes.h and _passing.h."""
+
+WITHIN_OWN = {
+    "__cmsg_nxthdr", "__isoc23_strtoull", "fstat", "fstat64", "recvmsg", "sendmsg", "setsockopt", "snprintf",
+    "spawn_clone", "spawn_posix", "stat", "stat64", "strchr", "strtoull", "syscall", "sysconf",
+}  # fmt: skip
+"""What only these call."""
 
 MALLOC_AT_START = "open_free_slots"
 
@@ -53,7 +62,9 @@ def test_all_hot_functions_are_known() -> None:
     )
     assert promises == len(hot_functions()) > 80
     names = {str(hot) for hot in hot_functions()}
-    assert {"_admit.take_slot", "_reception.Reception.serve", "_board.source_take", "_accept.start_server"} <= names
+    assert {"_admit.take_slot", "_reception.Reception.serve", "_board.source_take", "_servers.start_server"} <= names
+    assert {"_zygotes.Zygotes.took", "_prefork.Prefork.unpark", "_workers.Workers.give", "_pools.failed"} <= names
+    assert {str(hot).partition(".")[0] for hot in hot_functions() if not hot.inline} == {*MODULES}
 
 
 @pytest.mark.parametrize("hot", hot_functions(), ids=str)
@@ -70,6 +81,14 @@ def test_called_names(called: dict[str, dict[str, list[str]]], hot: Hot) -> None
     names = {name for calls in found for name in calls if not name.startswith("__pyx_f_")}
     assert names - KERNEL - LIBRARY - OWN - {"*"} == set()
     assert "malloc" not in names or hot.name == MALLOC_AT_START
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_called_names_of_inline_c(called: dict[str, dict[str, list[str]]], name: str) -> None:
+    """The C that hot functions call is no way around."""
+    found = [functions[name] for functions in called.values() if name in functions]
+    assert found or name.startswith("atomic_"), f"{name} is in no compiled file"
+    assert {callee for calls in found for callee in calls} - KERNEL - LIBRARY - WITHIN_OWN == set()
 
 
 def test_calls_of_each_other_are_hot(called: dict[str, dict[str, list[str]]]) -> None:

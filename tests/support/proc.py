@@ -114,9 +114,9 @@ def reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def adopt_orphans() -> None:
-    """From now on whatever loses its parent below this process comes back to it (PR_SET_CHILD_SUBREAPER)."""
-    ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
+def adopt_orphans(yes: bool = True) -> None:
+    """From now on whatever loses its parent below this process comes back to it (PR_SET_CHILD_SUBREAPER), or not."""
+    ctypes.CDLL(None, use_errno=True).prctl(36, int(yes), 0, 0, 0)
 
 
 # ---- sockets ----

@@ -1,0 +1,211 @@
+"""Acceptors of one service with a pool, their Board, and the processes that they have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from fastinetd._accept import Acceptor
+from fastinetd._board import Board, CountersTuple, Field, Method, RecordKind, RecordTuple
+from fastinetd._pools import PoolNews, PoolState, Recycling
+from fastinetd._program import Pool, Program
+from fastinetd.stage import library
+from support.core import fork, open_row, program
+from support.proc import PATIENCE, Process, adopt_orphans, below, descriptors, process, wait_for
+
+ALL = sum(Field)
+SLOTS = 512
+CONTROL = 62
+"""Where a zygote has its socket to the acceptor; its parked children have closed it."""
+
+
+class Pooled:
+    """Acceptors with one listener in common."""
+
+    def __init__(self) -> None:
+        self.before = set(below(os.getpid()))
+        adopt_orphans()
+        self.board = Board.create(2, SLOTS, 4)
+        self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=SLOTS)
+        self.listener.setblocking(False)
+        self.program = program(0)
+        self.row = -1
+        self.sections: dict[int, int] = {}
+        self.controls: dict[int, int] = {}
+        self.records: list[RecordTuple] = []
+        self.clients: list[socket.socket] = []
+
+    # ---- what it serves ----
+
+    def plan(self, kind: Method, *argv: str, limits: dict[str, Any] | None = None, values: dict[str, Any] | None = None,
+             **pool: Any) -> Program:
+        """The service: `pool` are Pool's attributes, `values` Program's, `limits` the row's."""
+        self.row = open_row(self.board, **(limits or {}))
+        asked: dict[str, Any] = {"least": 0, "most": 32, "workers": 32, "library": library(), **pool}
+        self.program = program(self.row, *argv, log_success=ALL, log_failure=ALL, pool=Pool(kind, **asked),
+                               **(values or {}))
+        return self.program
+
+    def start(self, share: int = 1) -> int:
+        """Another acceptor, one of `share`; its pid."""
+        section = self.board.section_claim(0)
+        reader, control = os.pipe()
+
+        def main() -> None:
+            os.close(control)
+            for other in self.controls.values():
+                os.close(other)
+            self.board.section_own(section, os.getpid())
+            Acceptor(self.board, section, [(self.listener.fileno(), self.program)], reader, -1, share).run()
+
+        pid = fork(main)
+        os.close(reader)
+        self.sections[pid], self.controls[pid] = section, control
+        return pid
+
+    def serve(self, kind: Method, *argv: str, **values: Any) -> int:
+        """Plan, and start one acceptor."""
+        self.plan(kind, *argv, **values)
+        return self.start()
+
+    def retire(self, pid: int) -> None:
+        os.write(self.controls[pid], b"r")
+
+    def connect(self) -> socket.socket:
+        """A client; it is closed in the end, if it is not before."""
+        client = socket.create_connection(self.listener.getsockname(), PATIENCE)
+        self.clients.append(client)
+        return client
+
+    # ---- what it says ----
+
+    @property
+    def counters(self) -> CountersTuple:
+        return self.board.counters(self.row)
+
+    def state(self, which: PoolState) -> int:
+        return self.counters.pool[which]
+
+    def recycled(self, why: Recycling) -> int:
+        return self.counters.recycled[why]
+
+    def by(self, method: Method) -> int:
+        """Connections that came to a server by `method`."""
+        return sum(self.counters.latency[method])
+
+    def outcome(self) -> tuple[int, int]:
+        """Hits and misses."""
+        return self.counters.pool_hits, self.counters.pool_misses
+
+    def await_state(self, which: PoolState, count: int) -> None:
+        wait_for(lambda: self.state(which) == count, lambda: f"{count} {which!r}, not {self.counters.pool}")
+
+    def await_recycled(self, why: Recycling, count: int = 1) -> None:
+        wait_for(lambda: self.recycled(why) >= count, lambda: f"{count} {why!r}, not {self.counters.recycled}")
+
+    def await_calm(self) -> None:
+        """All connections have ended, and are accounted for."""
+        wait_for(lambda: not self.board.slots_in_use(), lambda: f"all have ended: {self.board.slots_in_use()}")
+
+    def of_kind(self, kind: RecordKind) -> list[RecordTuple]:
+        """All records of a kind so far."""
+        self.records += self.board.drain(4096)
+        return [record for record in self.records if record.kind == kind]
+
+    def news(self) -> list[tuple[PoolNews, int]]:
+        """What was said about the pool."""
+        return [(PoolNews(record.reason), record.value) for record in self.of_kind(RecordKind.POOL)]
+
+    def await_news(self, news: PoolNews) -> int:
+        """The value with which it is said for the first time."""
+        return wait_for(lambda: [(value,) for said, value in self.news() if said == news], lambda: f"{news!r}")[0][0]
+
+    def balanced(self, count: int) -> None:
+        """So many servers have started and ended; nothing is left of them on the Board."""
+        self.await_calm()
+        starts, exits = ([record.pid for record in self.of_kind(kind)] for kind in (RecordKind.START, RecordKind.EXIT))
+        assert sorted(starts) == sorted(exits)
+        assert len(starts) == count
+        assert self.board.live == self.board.row_live(self.row) == 0
+        assert self.board.consistent()
+
+    # ---- its processes ----
+
+    def children(self, pid: int) -> list[Process]:
+        return [each for each in below(pid).values() if each.parent == pid]
+
+    def pool(self, pid: int) -> list[int]:
+        """The processes of an acceptor that are nobody's servers."""
+        servers = {slot.pid for slot in self.board.slots_in_use()}
+        return [each.pid for each in self.children(pid) if each.pid not in servers and each.alive]
+
+    def zygote(self, pid: int) -> int:
+        """The one that has come so far as to be held."""
+        self.await_state(PoolState.HOLDING, 1)
+        (found,) = [each for each in self.pool(pid) if "socket" in descriptors(each).get(CONTROL, "")]
+        return found
+
+    def parked(self, pid: int) -> list[int]:
+        return [each for each in self.pool(pid) if CONTROL not in descriptors(each)]
+
+    # ---- the end ----
+
+    def close(self) -> None:
+        while left := [pid for pid in below(os.getpid()) if pid not in self.before]:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in left:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        adopt_orphans(False)
+        for each in (self.listener, *self.clients):
+            each.close()
+        for descriptor in (*self.controls.values(), self.board.wake, self.board.fd):
+            os.close(descriptor)
+
+
+def stop(*pids: int) -> None:
+    """SIGSTOP, and wait until they stand still."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: all((each := process(pid)) and each.state == "T" for pid in pids), f"{pids} are stopped")
+
+
+def go_on(*pids: int) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def everything(client: socket.socket) -> bytes:
+    """All that comes until the server closes; closes the client."""
+    with client:
+        found = b""
+        while part := client.recv(65536):
+            found += part
+    return found
+
+
+def echo(client: socket.socket, word: bytes = b"x") -> socket.socket:
+    """A server that says what it hears has this client."""
+    client.sendall(word)
+    heard = b""
+    while len(heard) < len(word):
+        part = client.recv(100)
+        assert part, f"closed after {heard!r}"
+        heard += part
+    assert heard == word
+    return client
+
+
+def finish(clients: Sequence[socket.socket]) -> None:
+    """Say no more, and hear no more."""
+    for client in clients:
+        client.shutdown(socket.SHUT_WR)
+    for client in clients:
+        assert everything(client) == b""
