@@ -65,6 +65,11 @@ cdef class Acceptor(Reception):
             elif i == 0 or self.listeners[i - 1].target != target:
                 self.zygotes.found(n, target, share)
 
+    def run(self) -> None:
+        """Serve until retired or left alone by the supervisor."""
+        Reception.run(self)
+        self.workers.abandon()
+
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
         if listener.pool != NOBODY:
             if listener.target.pool.kind == WORKER:
@@ -101,8 +106,8 @@ cdef class Acceptor(Reception):
         return pools if own < 0 or pools < own else own
 
     cdef bint busy(self) noexcept nogil:
-        """Connections are still with pools, and nobody has taken them."""
-        return self.zygotes.outstanding > 0 or self.workers.outstanding > 0
+        """Connections are still with pools, and nobody has taken them; or workers that have none are about to leave."""
+        return self.zygotes.outstanding > 0 or self.workers.outstanding > 0 or self.workers.leaving()
 
 
 cdef class Keeper(Accounts):
@@ -162,7 +167,7 @@ def spawn(Program program, int fd) -> int:
     call.envp = environment(&program.target, &peer, fd)
     call.fd = fd
     call.further_count = 0
-    call.reset_signals = True
+    call.reset_signals, call.tied = True, False
     cdef int number = spawn_server(&call, &pid)
     if number:
         raise OSError(number, os.strerror(number))

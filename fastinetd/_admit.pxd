@@ -26,4 +26,5 @@ cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) no
 cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number) noexcept nogil
 cdef void tell_of_pool(View *b, u32 section, u32 row, u32 news, i32 value) noexcept nogil
 cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil
+cdef void ended_unserved(View *b, u32 section, u32 slot, int code, int status) noexcept nogil
 cdef void slot_free(View *b, FreeSlots *free_slots, u32 slot) noexcept nogil

@@ -279,36 +279,48 @@ cdef void tell_of_pool(View *b, u32 section, u32 row, u32 news, i32 value) noexc
 cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:
     """The server ended: count it out and write its EXIT record. `code` is siginfo's si_code, 0 when nobody saw it end."""
     cdef Slot *s = &b.slots[slot]
-    cdef u32 row = s.row
-    cdef Counters *counters
-    cdef Record *record
     cdef u64 lasted = now_monotonic() - s.started
-    cdef Status kind = UNKNOWN
-    if row >= b.row_count:
+    cdef Counters *counters
+    if s.row >= b.row_count:
         return
-    counters = counters_of(b, section, row)
+    counters = counters_of(b, section, s.row)
+    enter(b, section)
+    count_out(b, slot)
+    tell_end(b, section, slot, code, status, lasted, ENDED)
+    leave(b, section)
+    counters.user_us += user_us
+    counters.system_us += system_us
+    count_session(counters, lasted)
+
+
+cdef void ended_unserved(View *b, u32 section, u32 slot, int code, int status) noexcept nogil:
+    """The server ended before it had its connection, which keeps its slot and gets another server."""
+    cdef Slot *s = &b.slots[slot]
+    tell_end(b, section, slot, code, status, now_monotonic() - s.started, TAKEN)
+    s.pid, s.method = 0, EXEC
+
+
+cdef void tell_end(View *b, u32 section, u32 slot, int code, int status, u64 lasted, u32 then) noexcept nogil:
+    """Count the server's exit and write its EXIT record; its slot has the state `then` at the same time."""
+    cdef Slot *s = &b.slots[slot]
+    cdef Record *record
+    cdef Status kind = UNKNOWN
     if code == CLD_EXITED:
         kind = SUCCESS if status == 0 else FAILURE
     elif code == CLD_KILLED or code == CLD_DUMPED:
         kind = SIGNAL
-    enter(b, section)
-    count_out(b, slot)
     if s.log_success & (SHOW_EXIT | SHOW_DURATION):
         record = journal_next(b, section)
-        record.row, record.kind, record.pid, record.fields = row, EXIT, s.pid, s.log_success
+        record.row, record.kind, record.pid, record.fields = s.row, EXIT, s.pid, s.log_success
         record.value, record.signalled = status, kind == SIGNAL
         record.seconds = <u32> (lasted // 1000000000)
         tell_peer(record, s.address, s.family, s.port)
-        set_state(s, ENDED, section)
+        set_state(s, then, section)
         journal_commit(b, section)
     else:
-        set_state(s, ENDED, section)
+        set_state(s, then, section)
         wake_supervisor(b)
-    leave(b, section)
-    counters.exits[<int> kind] += 1
-    counters.user_us += user_us
-    counters.system_us += system_us
-    count_session(counters, lasted)
+    counters_of(b, section, s.row).exits[<int> kind] += 1
 
 
 # ---- for tests, benchmarks and the supervisor ----

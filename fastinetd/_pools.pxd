@@ -55,6 +55,7 @@ cdef enum:
 cdef u64 NEVER
 cdef u64 SECOND
 cdef u64 PATIENCE  # with a process that is not ready yet
+cdef u64 HUNG_AFTER  # a connection is given to somebody else if nobody has taken it by then
 
 
 cdef struct PoolLife:
@@ -73,7 +74,8 @@ cdef void failed(PoolLife *life, u64 now) noexcept nogil
 cdef void lasted(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
-cdef int start_process(Target *target, int fd, const int *further, int count, int at, i32 *pid) noexcept nogil
+cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
+                       i32 *pid) noexcept nogil
 cdef bint own_child(i32 pid) noexcept nogil
-cdef void end_child(i32 pid) noexcept nogil
+cdef u64 elapsed(u64 since, u64 now) noexcept nogil
 cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil

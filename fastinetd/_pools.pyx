@@ -17,6 +17,7 @@ from fastinetd._servers cimport spawn_call, spawn_server, wait_for_child
 NEVER = 0xFFFFFFFFFFFFFFFF
 SECOND = 1000000000
 PATIENCE = 60 * SECOND
+HUNG_AFTER = 5 * SECOND
 
 cdef u64 SHORTEST = SECOND // 10
 cdef u64 LONGEST = 30 * SECOND
@@ -72,9 +73,10 @@ cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil:
     return False
 
 
-cdef int start_process(Target *target, int fd, const int *further, int count, int at, i32 *pid) noexcept nogil:
-    """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` from `at` on, all borrowed.
-    Returns 0, or an errno."""
+cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
+                       i32 *pid) noexcept nogil:
+    """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` from `at` on, all borrowed; `tied`: it
+    ends with this process. Returns 0, or an errno."""
     cdef int low[4]
     cdef spawn_call call
     cdef int number = 0, i
@@ -88,7 +90,7 @@ cdef int start_process(Target *target, int fd, const int *further, int count, in
         call.plan = &target.spawn
         call.envp = target.pool.envp
         call.fd, call.further, call.further_count, call.further_at = low[count], low, count, at
-        call.reset_signals = False
+        call.reset_signals, call.tied = False, tied
         number = spawn_server(&call, pid)
     for i in range(count + 1):
         if low[i] >= 0:
@@ -102,18 +104,16 @@ cdef bint own_child(i32 pid) noexcept nogil:
     return pid > 0 and wait_for_child(P_PID, pid, &info, NULL, WEXITED | WNOHANG | WNOWAIT) == 0
 
 
-cdef void end_child(i32 pid) noexcept nogil:
-    """Kill and reap a child that has no connection."""
-    cdef siginfo_t info
-    kill(pid, SIGKILL)
-    wait_for_child(P_PID, pid, &info, NULL, WEXITED)
+cdef u64 elapsed(u64 since, u64 now) noexcept nogil:
+    """Nanoseconds since then; 0 if that is later than `now`, which may be the beginning of this round."""
+    return now - since if now > since else 0
 
 
 cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil:
-    """For epoll_wait: -1 for NEVER, 0 when it is due."""
+    """For epoll_wait, whose time is an int: -1 for NEVER, 0 when it is due."""
     if due == NEVER:
         return -1
-    return 0 if due <= now else <i64> ((due - now) // 1000000) + 1
+    return 0 if due <= now else <i64> min((due - now) // 1000000, <u64> 0x7FFFFFFE) + 1
 
 
 # ---- for tests ----

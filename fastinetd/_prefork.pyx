@@ -76,23 +76,38 @@ cdef class Prefork(Zygotes):
         self.wake_at(self.zygotes[number].heard + SECOND // 10)  # then it is tried again
         return True
 
-    cdef int unpark(self, u32 number, u32 seq, i32 pid) noexcept nogil:
+    cdef bint unpark(self, u32 number, u32 seq, i32 pid, int *pidfd) noexcept nogil:
         cdef u32 place = seq & PLACES
         cdef Parked *p = &self.parked[place]
         if place >= self.parked_count or p.state != PARKED_WAITS or p.pid != pid or p.zygote != number:
-            return -1
+            return False
+        pidfd[0] = p.pidfd
+        self.gone(place)
+        return True
+
+    cdef void gone(self, u32 place) noexcept nogil:
+        """There is no parked child in this place any more; its pidfd is the caller's."""
+        cdef Parked *p = &self.parked[place]
+        cdef Zygote *z = &self.zygotes[p.zygote]
         p.state = PARKED_NONE
-        self.zygotes[number].parked -= 1
-        counters_of(self.b, self.section, self.pools[self.zygotes[number].pool].life.target.row).pool[<int> IDLE] -= 1
-        return p.pidfd
+        z.parked -= 1
+        z.unwatched -= p.pidfd < 0
+        counters_of(self.b, self.section, self.pools[z.pool].life.target.row).pool[<int> IDLE] -= 1
 
     cdef void let_go(self, u32 number) noexcept nogil:
+        cdef siginfo_t info
+        cdef Parked *p
         cdef u32 i
         for i in range(self.parked_count):
-            if self.parked[i].zygote == number and self.parked[i].state == PARKED_ASKED:
-                self.parked[i].state = PARKED_NONE
-            elif self.parked[i].zygote == number and self.parked[i].state == PARKED_WAITS:
-                kill(self.parked[i].pid, SIGKILL)
+            p = &self.parked[i]
+            if p.zygote != number or p.state == PARKED_NONE:
+                continue
+            if p.state == PARKED_ASKED:
+                p.state = PARKED_NONE
+                continue
+            kill(p.pid, SIGKILL)
+            if p.pidfd < 0 and (wait_for_child(P_PID, p.pid, &info, NULL, WEXITED | WNOHANG) or info.si_pid):
+                self.gone(i)
 
     cdef bint is_parked(self, u32 number, u32 seq, i32 pid) noexcept nogil:
         cdef Zygote *z = &self.zygotes[number]
@@ -104,20 +119,21 @@ cdef class Prefork(Zygotes):
         if seq >> 16 != (FOR_PARKING | (p.turn & TURNS)) or not own_child(pid):
             return False
         z.parking -= 1
-        p.pidfd = watched_pidfd(pid)
-        if p.pidfd < 0 or self.at.watch(p.pidfd, ON_PARKED, place | (p.turn & TURNS) << 16, EPOLLIN) < 0:
-            if p.pidfd >= 0:
-                close(p.pidfd)
-            p.state = PARKED_NONE
-            end_child(pid)
-            return True
         p.state, p.pid = PARKED_WAITS, pid
+        p.pidfd = watched_pidfd(pid)
+        if p.pidfd >= 0 and self.at.watch(p.pidfd, ON_PARKED, place | (p.turn & TURNS) << 16, EPOLLIN) < 0:
+            close(p.pidfd)
+            p.pidfd = -1
         pool.ready = (3 * pool.ready + (z.heard - p.asked_at) / 1e9) / 4
         z.parked += 1
         z.free += 1
         counters_of(self.b, self.section, pool.life.target.row).pool[<int> IDLE] += 1
+        z.unwatched += p.pidfd < 0
         if z.state == ZYGOTE_LEAVING:
             kill(pid, SIGKILL)
+        elif p.pidfd < 0:  # it may be the one that takes the next connection, so it cannot just be ended
+            failed(&pool.life, z.heard)
+            self.close_down(number, MISTRUSTED)
         return True
 
     cdef void parked_ended(self, u32 place) noexcept nogil:
@@ -125,20 +141,22 @@ cdef class Prefork(Zygotes):
         cdef Parked *p = &self.parked[place]
         cdef u32 number = p.zygote
         cdef Zygote *z = &self.zygotes[number]
-        cdef Counters *counters = counters_of(self.b, self.section, self.pools[z.pool].life.target.row)
         cdef siginfo_t info
-        cdef int error
         if z.state != ZYGOTE_LEAVING:
             self.replies(number, True, WHATEVER)  # it may have taken a connection, served it and ended
         if p.state != PARKED_WAITS:
             return
-        error = wait_for_child(P_PID, p.pid, &info, NULL, WEXITED | WNOHANG)
-        if error == EINTR or (error == 0 and info.si_pid == 0):
+        if wait_for_child(P_PID, p.pid, &info, NULL, WEXITED | WNOHANG) == 0 and info.si_pid == 0:
+            # Somebody traces it: sweep looks at it from time to time.
+            self.at.forget(p.pidfd)
+            p.pidfd = -1
+            z.unwatched += 1
+            if z.state != ZYGOTE_LEAVING:
+                self.close_down(number, DIED)
+            self.wake_at(now_monotonic() + SECOND // 10)
             return
         self.at.forget(p.pidfd)
-        p.state = PARKED_NONE
-        z.parked -= 1
-        counters.pool[<int> IDLE] -= 1
+        self.gone(place)
         if z.state == ZYGOTE_LEAVING:
             self.sweep(number)
         elif z.leaving and info.si_code == CLD_EXITED and info.si_status == 0:
@@ -147,8 +165,19 @@ cdef class Prefork(Zygotes):
             self.close_down(number, DIED)  # one of the connections on the way may have been lost with it
         else:
             z.free -= 1
-            counters.recycled[<int> DIED] += 1
+            counters_of(self.b, self.section, self.pools[z.pool].life.target.row).recycled[<int> DIED] += 1
             self.fill_up(number)
+
+    cdef bint knows(self, i32 pid) noexcept nogil:
+        """Whether this is a process whose end is waited for here."""
+        cdef u32 i
+        for i in range(self.zygote_count):
+            if self.zygotes[i].state != ZYGOTE_NONE and self.zygotes[i].pid == pid:
+                return True
+        for i in range(self.parked_count):
+            if self.parked[i].state == PARKED_WAITS and self.parked[i].pid == pid:
+                return True
+        return False
 
     cdef u32 wanted(self, ZygotePool *pool) noexcept nogil:
         """How many children shall be parked: enough for those who come while one is made ready, twice over."""

@@ -32,7 +32,7 @@ cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *targe
     call.envp = environment(target, peer, fd)
     call.fd = fd if fd < 64 else fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
     call.further_count = 0
-    call.reset_signals = reset_signals
+    call.reset_signals, call.tied = reset_signals, False
     number = errno if call.fd < 0 else spawn_server(&call, &b.slots[slot].pid)
     if call.fd != fd and call.fd >= 0:
         close(call.fd)
@@ -75,6 +75,15 @@ cdef int watched_pidfd(i32 pid) noexcept nogil:
         return -1
     high = fcntl(low, F_DUPFD_CLOEXEC, 64)
     close(low)
+    return high
+
+
+cdef int raised(int fd) noexcept nogil:
+    """A descriptor that is kept for a while, at or above 64 if there is one to be had; takes `fd`."""
+    cdef int high = fcntl(fd, F_DUPFD_CLOEXEC, 64) if fd < 64 else -1
+    if high < 0:
+        return fd
+    close(fd)
     return high
 
 

@@ -23,6 +23,7 @@
 #include <spawn.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -43,6 +44,7 @@ struct spawn_call {          /* one start */
     int further_count;
     int further_at;
     int reset_signals;       /* the caller has handlers or a mask of its own (the supervisor has, acceptors have not) */
+    int tied;                /* it is killed when the process that starts it ends */
     volatile int error;      /* errno of the step that failed */
 };
 
@@ -95,6 +97,8 @@ static int child_main(void *argument)
         CHILD_TRY(syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid));
         CHILD_TRY(syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid));
     }
+    if (call->tied)                                 /* a change of ids would undo this */
+        CHILD_TRY(syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
     syscall(SYS_execve, plan->path, plan->argv, call->envp);
 failed:
     call->error = errno;

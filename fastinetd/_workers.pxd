@@ -26,6 +26,7 @@ cdef struct Worker:
     int other  # the worker's end: what is still in it when the worker is dead, it never had
     u64 since
     u64 busy_since
+    bint received  # it is known to have taken its connection out of the socket
     u64 told_at  # when it was told to end
     u64 served
     u64 requests  # this worker's own limits
@@ -51,6 +52,7 @@ cdef struct WorkerPool:
     u32 waiting
     u32 surplus  # seconds in a row with more idle ones than wanted
     u64 tended
+    u64 begun_at  # when the last worker was started
     bint proven  # a worker was ready once, since the program's files were as they are
 
 cdef class Workers:
@@ -85,4 +87,8 @@ cdef class Workers:
     cdef void wake_at(self, u64 moment) noexcept nogil
     cdef void tend(self, u32 index, u64 now) noexcept nogil
     cdef void look_at(self, u32 number, u64 now) noexcept nogil
+    cdef void look_at_busy(self, u32 number, u64 now) noexcept nogil
+    cdef void abandon(self) noexcept nogil
+    cdef bint knows(self, i32 pid) noexcept nogil
+    cdef bint leaving(self) noexcept nogil
     cdef void its_time(self) noexcept nogil

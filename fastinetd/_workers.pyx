@@ -26,13 +26,13 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastinetd._admit cimport ended, slot_free, started, take_slot, tell_of_pool
+from fastinetd._admit cimport ended, ended_unserved, slot_free, started, tell_of_pool
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
 from fastinetd._pools cimport *
 from fastinetd._program cimport Peer, PoolSpec, Target, variables
 from fastinetd._reception cimport *
-from fastinetd._servers cimport Servers, microseconds, wait_for_child, watched_pidfd
+from fastinetd._servers cimport Servers, microseconds, raised, wait_for_child, watched_pidfd
 from fastinetd._workers cimport *
 
 
@@ -45,6 +45,7 @@ cdef extern from "_processes.h" nogil:
 cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_TRUNC
+        MSG_PEEK
 
 cdef extern from "<fcntl.h>" nogil:
     enum:
@@ -69,12 +70,13 @@ cdef u64 jittered(u64 limit) noexcept nogil:
     """A limit less up to a tenth, so that workers that began together do not end together. 0 stays 0."""
     global random_state
     random_state = (random_state ^ now_monotonic()) * MULTIPLIER + 1
-    return limit - limit // 10 * (random_state >> 33) // HALF
+    return limit - <u64> (limit / 10.0 * (random_state >> 33) / HALF)
 
 
 cdef bint hopeless(WorkerPool *pool) noexcept nogil:
-    """Whether nothing can be expected of the pool: no worker is ready, and none that will be as others have been."""
-    return pool.count == pool.starting and not (pool.proven and pool.starting)
+    """Whether nothing can be expected of the pool: no worker is ready, and none that will be soon as others have been."""
+    return pool.count == pool.starting and not (
+        pool.proven and pool.starting and elapsed(pool.begun_at, now_monotonic()) < HUNG_AFTER)
 
 
 cdef class Workers:
@@ -142,7 +144,9 @@ cdef class Workers:
     cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil:
         """Let an admitted client wait for a worker; takes both."""
         cdef Waiting *entry = &self.waits[slot]
-        entry.kept, entry.next, entry.waited = fd + 1, NOBODY, self.at.waited
+        entry.kept, entry.next, entry.waited = raised(fd) + 1, NOBODY, self.at.waited
+        if pool.count == pool.starting:
+            self.wake_at(pool.begun_at + HUNG_AFTER)
         if pool.waiting:
             self.waits[pool.tail].next = slot
         else:
@@ -210,9 +214,10 @@ cdef class Workers:
         started(self.b, self.section, target, slot, waited)
         counters.pool[<int> IDLE] -= 1
         counters.pool[<int> BUSY] += 1
-        w.state, w.slot = WORKER_BUSY, slot
+        w.state, w.slot, w.received = WORKER_BUSY, slot, False
+        w.busy_since = now_monotonic()
+        self.wake_at(w.busy_since + HUNG_AFTER)
         if target.pool.runtime:
-            w.busy_since = now_monotonic()
             self.wake_at(w.busy_since + target.pool.runtime)
         return True
 
@@ -247,18 +252,14 @@ cdef class Workers:
         cdef ssize_t length = recv(w.socket, &status, sizeof(status), MSG_DONTWAIT | MSG_TRUNC)
         if length < 0 and (errno == EAGAIN or errno == EINTR):
             return
-        if length == 0:  # it has shut its socket: it serves nobody any more
-            if w.told_at == 0:
-                failed(&pool.life, now_monotonic())
-            if w.state != WORKER_LEAVING:
-                self.dismiss(number, DIED, w.state != WORKER_BUSY)
+        if length == 0:  # it has shut its socket down, and will serve nobody any more
             epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, w.socket, NULL)
-            return
         self.at.await_room()
         if length != sizeof(status) or not 0 <= status <= 255 or w.state == WORKER_IDLE:
-            tell_of_pool(self.b, self.section, pool.life.target.row, UNINTELLIGIBLE, 0)
-            failed(&pool.life, now_monotonic())
-            self.dismiss(number, MISTRUSTED, True)
+            if w.told_at == 0:
+                tell_of_pool(self.b, self.section, pool.life.target.row, UNINTELLIGIBLE, 0)
+                failed(&pool.life, now_monotonic())
+            self.dismiss(number, MISTRUSTED, length != 0 or w.state != WORKER_BUSY)
             return
         if w.state == WORKER_STARTING:
             pool.starting -= 1
@@ -355,9 +356,11 @@ cdef class Workers:
         cdef u32 before = w.state
         memset(&usage, 0, sizeof(usage))
         cdef int error = wait_for_child(P_PID, w.pid, &info, &usage, WEXITED | WNOHANG)
-        if error == EINTR or (error == 0 and info.si_pid == 0):  # somebody traces it: look again in a while
+        if error == 0 and info.si_pid == 0:  # somebody traces it, or it could not be watched
             self.at.forget(w.pidfd)
             w.pidfd = -1
+            if w.told_at == 0:
+                self.dismiss(number, DIED, True)
             self.wake_at(now + SOON)
             return
         counters.user_us += microseconds(&usage.ru_utime)
@@ -387,19 +390,17 @@ cdef class Workers:
         cdef Slot *s = &self.b.slots[w.slot]
         cdef Target *target = self.pools[w.pool].life.target
         cdef Peer peer
-        cdef u32 slot
         cdef int fd = receive_descriptor(w.other)
+        if fd < 0:
+            ended(self.b, self.section, w.slot, code, status, 0, 0)
+            slot_free(self.b, &self.at.free_slots, w.slot)
+            return
         memcpy(peer.address, s.address, 16)
         peer.family, peer.port = s.family, s.port
-        ended(self.b, self.section, w.slot, code, status, 0, 0)
-        slot_free(self.b, &self.at.free_slots, w.slot)
-        if fd < 0:
-            return
-        if take_slot(self.b, self.section, &self.at.free_slots, target, &peer, True, &slot) == ADMIT:
-            counters_of(self.b, self.section, target.row).pool_misses += 1
-            self.servers.start(target, fd, &peer, slot, 0)
-        else:
-            close(fd)
+        ended_unserved(self.b, self.section, w.slot, code, status)
+        self.at.await_room()
+        counters_of(self.b, self.section, target.row).pool_misses += 1
+        self.servers.start(target, fd, &peer, w.slot, 0)
 
     cdef void start(self, u32 index, u64 now) noexcept nogil:
         """Start a worker."""
@@ -423,7 +424,7 @@ cdef class Workers:
         w.pid = 0
         error = make_pair(pair, False)
         if error == 0:
-            error = start_process(pool.life.target, self.nothing, &pair[1], 1, WORKER_SOCKET, &w.pid)
+            error = start_process(pool.life.target, self.nothing, &pair[1], 1, WORKER_SOCKET, False, &w.pid)
         if error:
             close_pair(pair)
             self.at.await_room()
@@ -440,13 +441,16 @@ cdef class Workers:
         w.requests, w.age, w.rss = jittered(spec.requests), jittered(spec.age), jittered(spec.rss)
         pool.count += 1
         pool.starting += 1
+        pool.begun_at = now
         counters.pool[<int> STARTING] += 1
         self.wake_at(now + PATIENCE)
         if w.age:
             self.wake_at(now + w.age)
         cdef u32 tag = number | (w.turn & TURNS) << 16
-        if w.socket < 0 or w.other < 0 or w.pidfd < 0 or self.at.watch(w.socket, ON_WORKER, tag, EPOLLIN) < 0 \
-                or self.at.watch(w.pidfd, ON_WORKER_END, tag, EPOLLIN) < 0:
+        if w.pidfd >= 0 and self.at.watch(w.pidfd, ON_WORKER_END, tag, EPOLLIN) < 0:
+            close(w.pidfd)
+            w.pidfd = -1
+        if w.socket < 0 or w.other < 0 or w.pidfd < 0 or self.at.watch(w.socket, ON_WORKER, tag, EPOLLIN) < 0:
             failed(&pool.life, now)
             self.dismiss(number, MISTRUSTED, True)
 
@@ -456,10 +460,10 @@ cdef class Workers:
         """Keep as many idle workers as are wanted: one more as soon as one is missing, fewer only after a while."""
         cdef WorkerPool *pool = &self.pools[index]
         cdef u32 excess
-        if pool.idle_count + pool.starting < pool.life.least and pool.count < pool.life.workers:
+        if pool.idle_count + pool.starting < pool.life.least and pool.count < pool.life.workers and not self.at.retired:
             if now < pool.life.start_at:
                 self.wake_at(pool.life.start_at)
-            elif not self.at.retired:
+            else:
                 self.start(index, now)
         if pool.idle_count <= pool.life.most:
             pool.surplus = 0
@@ -491,6 +495,8 @@ cdef class Workers:
             if pool.idle_count + pool.starting < min(pool.life.least, pool.life.workers) and pool.count < pool.life.workers \
                     and not self.at.retired:
                 self.wake_at(pool.life.start_at if pool.life.start_at > now else now)
+            if pool.waiting and pool.count == pool.starting:
+                self.wake_at(pool.begun_at + HUNG_AFTER)
 
     cdef void look_at(self, u32 number, u64 now) noexcept nogil:
         """What becomes due of a worker: its start, its connection, its age, its leave."""
@@ -500,31 +506,75 @@ cdef class Workers:
             self.process_ended(number)
             return
         if w.state == WORKER_STARTING:
-            if now - w.since >= PATIENCE:
+            if elapsed(w.since, now) >= PATIENCE:
                 self.at.await_room()
                 tell_of_pool(self.b, self.section, target.row, TOO_SLOW, <i32> (PATIENCE // SECOND))
                 failed(&self.pools[w.pool].life, now)
                 self.dismiss(number, MISTRUSTED, True)
             else:
                 self.wake_at(w.since + PATIENCE)
-        elif w.state == WORKER_BUSY and target.pool.runtime:
-            if now - w.busy_since >= target.pool.runtime:
-                self.at.await_room()
-                tell_of_pool(self.b, self.section, target.row, OVERTIME, w.pid)
-                self.dismiss(number, RUNTIME, True)
-                w.busy_since = now  # should that take long, it is not told at once again
-            self.wake_at(w.busy_since + target.pool.runtime)
+        elif w.state == WORKER_BUSY:
+            self.look_at_busy(number, now)
         elif w.state == WORKER_IDLE and w.age:
-            if now - w.since >= w.age:
+            if elapsed(w.since, now) >= w.age:
                 self.dismiss(number, AGE, False)
             else:
                 self.wake_at(w.since + w.age)
         elif w.state == WORKER_LEAVING:
-            if now - w.told_at >= GRACE:
+            if elapsed(w.told_at, now) >= GRACE:
                 kill(w.pid, SIGKILL)
                 self.wake_at(now + SECOND)
             else:
                 self.wake_at(w.told_at + GRACE)
+
+    cdef void look_at_busy(self, u32 number, u64 now) noexcept nogil:
+        """A worker that does not even receive its connection (stopped by somebody, for instance), or serves too long."""
+        cdef Worker *w = &self.workers[number]
+        cdef Target *target = self.pools[w.pool].life.target
+        cdef u64 since = elapsed(w.busy_since, now)
+        cdef char byte
+        if not w.received and since < HUNG_AFTER:
+            self.wake_at(w.busy_since + HUNG_AFTER)
+        elif not w.received:
+            w.received = recv(w.other, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0
+            if not w.received:
+                self.at.await_room()
+                tell_of_pool(self.b, self.section, target.row, HUNG, <i32> (HUNG_AFTER // SECOND))
+                failed(&self.pools[w.pool].life, now)
+                self.dismiss(number, MISTRUSTED, True)  # and process_ended takes the connection back
+                return
+        if target.pool.runtime and since >= target.pool.runtime:
+            self.at.await_room()
+            tell_of_pool(self.b, self.section, target.row, OVERTIME, w.pid)
+            self.dismiss(number, RUNTIME, True)
+            w.busy_since = now  # should that take long, it is not told at once again
+        if target.pool.runtime:
+            self.wake_at(w.busy_since + target.pool.runtime)
+
+    cdef void abandon(self) noexcept nogil:
+        """This process ends: so do the workers that have no connection, and may not see the end of file."""
+        cdef u32 number
+        for number in range(self.worker_count):
+            if self.workers[number].state == WORKER_STARTING or self.workers[number].state == WORKER_LEAVING:
+                kill(self.workers[number].pid, SIGKILL)
+
+    cdef bint knows(self, i32 pid) noexcept nogil:
+        """Whether this is a worker."""
+        cdef u32 number
+        for number in range(self.worker_count):
+            if self.workers[number].state != WORKER_NONE and self.workers[number].pid == pid:
+                return True
+        return False
+
+    cdef bint leaving(self) noexcept nogil:
+        """This process is retired: let all go that have no connection; true while there are such."""
+        cdef bint some = False
+        cdef u32 number
+        for number in range(self.worker_count):
+            if self.workers[number].state == WORKER_STARTING or self.workers[number].state == WORKER_IDLE:
+                self.dismiss(number, CHANGED, self.workers[number].state == WORKER_STARTING)
+            some |= self.workers[number].state == WORKER_LEAVING
+        return some
 
 
 cdef void close_pair(int *pair) noexcept nogil:

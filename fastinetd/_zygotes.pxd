@@ -50,8 +50,10 @@ cdef struct Zygote:
     u32 parked  # that are parked, those included that something is on the way to
     u32 free  # parked children that nothing is on the way to
     u32 leaving  # parked children that were told to leave
-    u64 since
-    u64 heard  # the last answer, or when there began to be something to answer
+    u32 unwatched  # parked children without a pidfd: then the zygote is given up
+    u64 since  # it is in this state
+    u64 heard  # the last answer
+    u64 overdue  # not before this can a connection have waited too long for one
 
 cdef struct Handed:  # by slot: a connection that is with a zygote, or on the way to a parked child
     int kept  # its descriptor + 1; 0: none
@@ -92,6 +94,8 @@ cdef class Zygotes:
     cdef void replies(self, u32 number, bint parked, u32 most) noexcept nogil
     cdef void fell_silent(self, u32 number) noexcept nogil
     cdef void died(self, u32 number) noexcept nogil
+    cdef void mistrust(self, u32 number, i32 pid) noexcept nogil
+    cdef void hear_all(self) noexcept nogil
     cdef bint understood(self, u32 number, bint parked, u32 kind, u32 seq, i32 value, i32 pid) noexcept nogil
     cdef bint is_ready(self, u32 number, u32 point, i32 value) noexcept nogil
     cdef bint took(self, u32 number, bint parked, u32 seq, i32 value, i32 pid) noexcept nogil
@@ -104,7 +108,7 @@ cdef class Zygotes:
     cdef void ended(self, u32 number) noexcept nogil
     cdef void sweep(self, u32 number) noexcept nogil
     cdef bint not_parked(self, u32 number, u32 place) noexcept nogil
-    cdef int unpark(self, u32 number, u32 seq, i32 pid) noexcept nogil
+    cdef bint unpark(self, u32 number, u32 seq, i32 pid, int *pidfd) noexcept nogil
     cdef void let_go(self, u32 number) noexcept nogil
     cdef void fill_up(self, u32 number) noexcept nogil
     cdef void shrink(self, u32 number, u64 now) noexcept nogil

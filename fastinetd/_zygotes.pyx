@@ -17,6 +17,8 @@ whatever dies when.
                on its way, a changed file         LEAVING, and another
     LEAVING    all its processes are reaped       NONE
 
+A zygote whose sockets end while it lives is killed, and its end is what counts: then the status it ends with is told.
+
 Rules of this file
  - Zygotes and what they fork run the service's code and are not trusted. Whose word it is the kernel says; a pid is
    this process's own child, or the zygote is given up.
@@ -32,7 +34,7 @@ from fastinetd._linux cimport *
 from fastinetd._pools cimport *
 from fastinetd._program cimport Peer, Target, variables
 from fastinetd._reception cimport *
-from fastinetd._servers cimport Servers, wait_for_child, watched_pidfd
+from fastinetd._servers cimport Servers, raised, wait_for_child, watched_pidfd
 from fastinetd._zygotes cimport *
 
 
@@ -41,11 +43,15 @@ cdef extern from "<sys/socket.h>" nogil:
         SOCK_STREAM
     int socketpair(int family, int kind, int protocol, int *pair)
 
+cdef extern from "<unistd.h>" nogil:
+    i32 getpgid(i32 pid)
+
 cdef enum:
     AT_ONCE = 64  # answers read in a row, while others wait to be looked after
+    FEW = 16  # connections kept where they are: more would leave no room below 64 for what children get
 
-cdef u64 HUNG_AFTER = 5 * SECOND
 cdef u64 LASTING = 5 * SECOND  # a zygote that lived so long was no failure
+cdef u64 GRACE = 10 * SECOND  # for what is left of a zygote that was given up
 
 
 cdef void close_both(int *pair) noexcept nogil:
@@ -122,14 +128,15 @@ cdef class Zygotes:
             s.method = EXEC
             return False
         if z.asked == 0 and z.handed == 0:
-            z.heard = s.started
-            self.wake_at(z.heard + HUNG_AFTER)
+            z.overdue = s.started + HUNG_AFTER
+            self.wake_at(z.overdue)
         if parked:
             z.handed += 1
             z.free -= 1
         else:
             z.asked += 1
-        h.kept, h.zygote, h.parked, h.waited = fd + 1, number, parked, self.at.waited
+        h.kept = (raised(fd) if self.outstanding >= FEW else fd) + 1
+        h.zygote, h.parked, h.waited = number, parked, self.at.waited
         self.outstanding += 1
         return True
 
@@ -183,13 +190,26 @@ cdef class Zygotes:
             self.at.await_room()
             z.heard = now_monotonic()
             if length != sizeof(reply) or not self.understood(number, parked, reply.kind, reply.seq, reply.value, pid):
-                tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, UNINTELLIGIBLE, 0)
-                failed(&self.pools[z.pool].life, z.heard)
-                if pid != z.pid and own_child(pid):
-                    end_child(pid)
-                if not draining:
-                    self.close_down(number, MISTRUSTED)
-                return
+                self.mistrust(number, pid)
+
+    cdef void mistrust(self, u32 number, i32 pid) noexcept nogil:
+        """`pid` has said what makes no sense: the zygote is given up, and so is who said it if he serves nobody."""
+        cdef Zygote *z = &self.zygotes[number]
+        if pid != z.pid and own_child(pid) and getpgid(pid) == z.group:
+            kill(pid, SIGKILL)
+        if z.state != ZYGOTE_LEAVING:
+            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, UNINTELLIGIBLE, 0)
+            failed(&self.pools[z.pool].life, z.heard)
+            self.close_down(number, MISTRUSTED)
+
+    cdef void hear_all(self) noexcept nogil:
+        """Read whatever was said so far, and is not yet read."""
+        cdef u32 number
+        for number in range(self.zygote_count):
+            if self.zygotes[number].state == ZYGOTE_STARTING or self.zygotes[number].state == ZYGOTE_READY:
+                self.replies(number, False, AT_ONCE)
+            if self.zygotes[number].state == ZYGOTE_READY:
+                self.replies(number, True, AT_ONCE)
 
     cdef void fell_silent(self, u32 number) noexcept nogil:
         """Nobody is there any more to say anything: a zygote's end is near, or it has closed its sockets."""
@@ -207,7 +227,7 @@ cdef class Zygotes:
         """A zygote that was ready has ended."""
         cdef PoolLife *life = &self.pools[self.zygotes[number].pool].life
         cdef u64 now = now_monotonic()
-        if now - self.zygotes[number].since > LASTING:
+        if elapsed(self.zygotes[number].since, now) > LASTING:
             lasted(life)
         failed(life, now)
         self.close_down(number, DIED)
@@ -258,11 +278,10 @@ cdef class Zygotes:
         if slot >= self.b.slot_count or not h.kept or h.zygote != number or h.turn != seq >> 16 or h.parked != parked:
             return False
         if parked:
-            pidfd = self.unpark(number, <u32> value, pid)
-            if pidfd < 0:
+            if not self.unpark(number, <u32> value, pid, &pidfd):
                 return False
             z.handed -= 1
-        elif not own_child(pid):
+        elif pid == z.pid or not own_child(pid):
             return False
         else:
             z.asked -= 1
@@ -272,7 +291,7 @@ cdef class Zygotes:
             counters.pool_misses += 1
         self.b.slots[slot].pid = pid
         started(self.b, self.section, target, slot, h.waited)
-        if parked:
+        if pidfd >= 0:
             self.servers.take_over(slot, pidfd)
         else:
             self.servers.watch(slot)
@@ -311,7 +330,7 @@ cdef class Zygotes:
             return
         z.turn += 1
         z.pool = index
-        z.asked = z.handed = z.parking = z.parked = z.free = z.leaving = 0
+        z.asked = z.handed = z.parking = z.parked = z.free = z.leaving = z.unwatched = 0
         look_at_files(&pool.life, now)
         self.open_channels(number, now)
 
@@ -336,7 +355,7 @@ cdef class Zygotes:
             close(standing[1])
             standing[1] = -1
             further[0], further[1], further[2] = life.target.pool.library, control[1], hand[1]
-            error = start_process(life.target, standing[0], further, 3, STAGE_LIBRARY, &z.pid)
+            error = start_process(life.target, standing[0], further, 3, STAGE_LIBRARY, True, &z.pid)
         z.control = fcntl(control[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
         z.hand = fcntl(hand[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
         z.pidfd = watched_pidfd(z.pid) if error == 0 else -1
@@ -355,9 +374,11 @@ cdef class Zygotes:
         counters.pool[<int> STARTING] += 1
         self.wake_at(now + PATIENCE)
         cdef u32 index = number | (z.turn & TURNS) << 16
+        if z.pidfd >= 0 and self.at.watch(z.pidfd, ON_ZYGOTE, index, EPOLLIN) < 0:
+            close(z.pidfd)
+            z.pidfd = -1  # sweep looks at it from time to time
         if z.control < 0 or z.hand < 0 or z.pidfd < 0 or self.at.watch(z.control, ON_CONTROL_REPLY, index, EPOLLIN) < 0 \
-                or self.at.watch(z.hand, ON_HAND_REPLY, index, EPOLLIN) < 0 \
-                or self.at.watch(z.pidfd, ON_ZYGOTE, index, EPOLLIN) < 0:
+                or self.at.watch(z.hand, ON_HAND_REPLY, index, EPOLLIN) < 0:
             failed(life, now)
             self.close_down(number, MISTRUSTED)
 
@@ -370,7 +391,7 @@ cdef class Zygotes:
         cdef u32 i
         counters.pool[<int> STARTING if z.state == ZYGOTE_STARTING else <int> HOLDING] -= 1
         counters.recycled[<int> why] += 1
-        z.state = ZYGOTE_LEAVING
+        z.state, z.since = ZYGOTE_LEAVING, now
         pool.zygote = NOBODY
         # From here on nobody can say that he took something. What was said before is still there to be read.
         shutdown(z.control, SHUT_RDWR)
@@ -394,19 +415,14 @@ cdef class Zygotes:
         cdef PoolLife *life = &self.pools[z.pool].life
         cdef siginfo_t info
         cdef u64 now = now_monotonic()
-        cdef int error = wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG)
-        if error == EINTR:
-            return
-        self.at.forget(z.pidfd)
-        z.pidfd = -1
-        if error == 0 and info.si_pid == 0:  # somebody traces it: it is reaped later
-            if z.state != ZYGOTE_LEAVING:
-                self.died(number)
-            self.sweep(number)
-            return
-        z.pid = 0
+        cdef int error
         if z.state == ZYGOTE_STARTING:
             self.replies(number, False, WHATEVER)  # perhaps it has said why
+        error = wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG)
+        self.at.forget(z.pidfd)
+        z.pidfd = -1
+        if error or info.si_pid:  # else somebody traces it: sweep looks at it from time to time
+            z.pid = 0
         if z.state == ZYGOTE_STARTING:
             self.at.await_room()
             tell_of_pool(self.b, self.section, life.target.row, DIED_EARLY,
@@ -424,12 +440,17 @@ cdef class Zygotes:
         """
         cdef Zygote *z = &self.zygotes[number]
         cdef siginfo_t info
+        cdef u64 now = now_monotonic()
         cdef int error
         if z.pid and z.pidfd < 0:  # it could not be watched
-            if wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG) == 0 and info.si_pid == 0:
-                self.wake_at(now_monotonic() + SECOND // 10)
+            error = wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG)
+            if error == 0 and info.si_pid == 0:
+                self.wake_at(now + SECOND // 10)
                 return
             z.pid = 0
+        if z.unwatched:
+            self.let_go(number)
+            self.wake_at(now + SECOND // 10)
         if z.pid or z.parked:
             return  # their pidfds will say
         while True:
@@ -438,8 +459,12 @@ cdef class Zygotes:
                 z.state = ZYGOTE_NONE
                 return
             if error == 0 and info.si_pid == 0:
-                self.wake_at(now_monotonic() + SECOND // 10)
-                return
+                break
+        if elapsed(z.since, now) < GRACE:
+            self.wake_at(now + SECOND // 10)
+        else:  # stopped by somebody
+            kill(-z.group, SIGKILL)
+            self.wake_at(now + SECOND)
 
     # ---- for the subclass: parked children ----
 
@@ -451,12 +476,12 @@ cdef class Zygotes:
         """The zygote could not fork such a child."""
         return False
 
-    cdef int unpark(self, u32 number, u32 seq, i32 pid) noexcept nogil:
-        """A parked child has taken a connection: give up its pidfd, which is in the epoll set. -1: there is none such."""
-        return -1
+    cdef bint unpark(self, u32 number, u32 seq, i32 pid, int *pidfd) noexcept nogil:
+        """A parked child has taken a connection: give up its pidfd, which is in the epoll set. False: there is none such."""
+        return False
 
     cdef void let_go(self, u32 number) noexcept nogil:
-        """End the zygote's parked children."""
+        """End the parked children of a zygote that is given up, and reap those that could not be watched."""
 
     cdef void fill_up(self, u32 number) noexcept nogil:
         """Have as many of them as are wanted."""
@@ -501,7 +526,7 @@ cdef class Zygotes:
     cdef void too_slow(self, u32 number, u64 now) noexcept nogil:
         """A zygote that is not ready in time is given up."""
         cdef Zygote *z = &self.zygotes[number]
-        if now - z.since < PATIENCE:
+        if elapsed(z.since, now) < PATIENCE:
             self.wake_at(z.since + PATIENCE)
             return
         self.at.await_room()
@@ -510,10 +535,17 @@ cdef class Zygotes:
         self.close_down(number, MISTRUSTED)
 
     cdef void hung(self, u32 number, u64 now) noexcept nogil:
-        """So is one that leaves connections unanswered (stopped by somebody, for instance)."""
+        """So is one that leaves a connection unanswered: stopped by somebody, for instance, or its fork was killed."""
         cdef Zygote *z = &self.zygotes[number]
-        if now - z.heard < HUNG_AFTER:
-            self.wake_at(z.heard + HUNG_AFTER)
+        cdef u64 first = now
+        cdef u32 i
+        if now >= z.overdue:
+            for i in range(slots_high(self.b)):
+                if self.handed[i].kept and self.handed[i].zygote == number and self.b.slots[i].started < first:
+                    first = self.b.slots[i].started
+            z.overdue = first + HUNG_AFTER
+        if now < z.overdue:
+            self.wake_at(z.overdue)
             return
         self.at.await_room()
         tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, HUNG, <i32> (HUNG_AFTER // SECOND))
