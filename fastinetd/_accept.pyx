@@ -1,12 +1,15 @@
 """The acceptor: an admitted connection goes to its service's pool or, without one, to a program started for it.
 
+A server, as any child, can make further children of this process (CLONE_PARENT), and so can those. Nobody waits for
+such strangers. They are looked for a second after something has ended, and reaped once they are known to be nobody's.
+
 The supervisor's hand in starting and ending servers is here too: the Keeper.
 """
 
 from fastinetd._admit cimport *
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
-from fastinetd._pools cimport NEVER, NOBODY, milliseconds_until
+from fastinetd._pools cimport NEVER, NOBODY, SECOND, milliseconds_until
 from fastinetd._prefork cimport Prefork
 from fastinetd._program cimport Peer, Program, Target, environment
 from fastinetd._reception cimport *
@@ -17,17 +20,23 @@ import os
 from libc.string cimport memset
 
 
+cdef enum:
+    STRANGERS = 64  # reaped in a row
+
+
 cdef class Acceptor(Reception):
     """Accepts connections for programs, and sees them served."""
 
     cdef Servers servers
     cdef Prefork zygotes
     cdef Workers workers
+    cdef u64 strangers_at  # when they are looked for
 
     def __init__(self, Board board, int section, listeners, int control, int doorman, u32 share=1):
         """`share`: how many acceptors there are; each has its part of every pool."""
         super().__init__(board, section, listeners, control, doorman)
         self.servers = Servers(self)
+        self.strangers_at = NEVER
         self.find_pools(share)
 
     cdef void find_pools(self, u32 share):
@@ -81,6 +90,8 @@ cdef class Acceptor(Reception):
         self.servers.start(listener.target, fd, peer, slot, self.waited)
 
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
+        if self.strangers_at == NEVER:
+            self.strangers_at = now_monotonic() + SECOND
         if kind == ON_OTHER:
             self.servers.happened(index)
         elif kind == ON_WORKER or kind == ON_WORKER_END:
@@ -95,11 +106,38 @@ cdef class Acceptor(Reception):
             self.zygotes.its_time()
         if self.workers.due_at <= now:
             self.workers.its_time()
+        if self.strangers_at <= now:
+            self.reap_strangers(now)
+
+    cdef void reap_strangers(self, u64 now) noexcept nogil:
+        """Reap children that have ended and are nobody's."""
+        cdef siginfo_t info
+        cdef int count
+        self.strangers_at = NEVER
+        for count in range(STRANGERS):
+            if wait_for_child(P_ALL, 0, &info, NULL, WEXITED | WNOHANG | WNOWAIT) or info.si_pid == 0:
+                return
+            self.zygotes.hear_all()  # what it has said before it ended: perhaps that it is somebody
+            if self.is_known(info.si_pid):
+                self.strangers_at = now + SECOND
+                return
+            wait_for_child(P_PID, info.si_pid, &info, NULL, WEXITED | WNOHANG)
+        self.strangers_at = now + SECOND // 10
+
+    cdef bint is_known(self, i32 pid) noexcept nogil:
+        """Whether a child's end is waited for elsewhere."""
+        cdef Slot *s
+        cdef u32 i
+        for i in range(slots_high(self.b)):
+            s = &self.b.slots[i]
+            if s.pid == pid and section_of(s) == self.section and state_of(s) != FREE:
+                return True
+        return self.zygotes.knows(pid) or self.workers.knows(pid)
 
     cdef i64 due(self) noexcept nogil:
         cdef i64 own = self.servers.due()
         cdef i64 pools
-        cdef u64 first = min(self.zygotes.due_at, self.workers.due_at)
+        cdef u64 first = min(min(self.zygotes.due_at, self.workers.due_at), self.strangers_at)
         if first == NEVER:
             return own
         pools = milliseconds_until(first, now_monotonic())
