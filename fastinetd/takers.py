@@ -40,7 +40,8 @@ def takers(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[int,
     slots = {inode: slot for slot, inode in handed if inode}
     found: dict[int, int] = {}
     if slots:
-        for pid in set(children()) - set(known):
+        # A zygote may still have what its fork has taken: the fork comes later, and counts.
+        for pid in sorted(set(children()) - set(known)):
             for inode in _sockets(pid):
                 if inode in slots:
                     found[slots[inode]] = pid
