@@ -1,0 +1,438 @@
+"""Zygotes, their forks and workers that speak nonsense, die, or say nothing: no client sees a difference.
+
+A rude zygote is made with a library of the program's own: its constructor runs before the one that holds programs, and
+speaks in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from adversity.harm import Launch, acceptors, consistent, gone, pause, replaced, switches, ticks
+
+from support.clients import ask, free_port
+from support.daemon import Daemon
+from support.pools import TALLY, ask_name, built, descendants, gauges, recycled, served, tally, told
+from support.proc import process, wait_for
+from support.texts import defaults, entry
+
+pytestmark = pytest.mark.usefixtures("root")
+
+ZYGOTE = r"""
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { FORK = 1, PARK, TAKE, LEAVE, READY, TOOK, PARKED, FAILED, REFUSED };
+struct reply { uint32_t kind, seq; int32_t value; };
+static struct { uint32_t kind, seq; char more[2000]; } request;
+
+static long say(int to, uint32_t kind, uint32_t seq, int32_t value)
+{
+    struct reply reply = {kind, seq, value};
+    return send(to, &reply, sizeof reply, MSG_NOSIGNAL);
+}
+
+/* As root anybody may say that he is another process. */
+static long forge(int to, uint32_t kind, uint32_t seq, int pid)
+{
+    union { char space[CMSG_SPACE(sizeof(struct ucred))]; struct cmsghdr header; } control = {0};
+    struct reply reply = {kind, seq, 0};
+    struct iovec piece = {&reply, sizeof reply};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    struct ucred sender = {pid, getuid(), getgid()};
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_CREDENTIALS;
+    control.header.cmsg_len = CMSG_LEN(sizeof sender);
+    memcpy(CMSG_DATA(&control.header), &sender, sizeof sender);
+    return sendmsg(to, &message, MSG_NOSIGNAL);
+}
+
+static void hear(void)
+{
+    if (recv(62, &request, sizeof request, 0) <= 0)
+        _exit(0);
+}
+
+static long fork_like_a_zygote(void)
+{
+    return syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+}
+
+/* A connection that came with a request, as a zygote serves it; the first one's fork ends before it has taken it. */
+static void serve_all_but_the_first(char **argv)
+{
+    union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr aligned; } control;
+    struct iovec piece = {&request, sizeof request};
+    int first = 1, fd, i;
+    for (;; first = 0) {
+        struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
+                                 .msg_controllen = sizeof control};
+        if (recvmsg(62, &message, 0) <= 0)
+            _exit(0);
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+        if (!fork_like_a_zygote()) {
+            if (first)
+                _exit(0);
+            say(62, TOOK, request.seq, 0);
+            setsid();
+            for (i = 0; i < 3; i++)
+                dup2(fd, i);
+            execve("/proc/self/exe", argv, argv + 3);
+            _exit(1);
+        }
+        close(fd);
+    }
+}
+
+static void stay(void)
+{
+    for (;;)
+        pause();
+}
+
+__attribute__((constructor)) static void rude(int argc, char **argv, char **envp)
+{
+    const char *how = argv[2];
+    for (; *envp && strncmp(*envp, "FASTINETD_STAGE=", 16); envp++)
+        ;
+    if (!*envp)
+        return;
+    if (!strcmp(how, "dies"))
+        _exit(3);
+    if (!strcmp(how, "hangs"))
+        stay();
+    if (!strcmp(how, "refuses")) {
+        say(62, REFUSED, 0, 1);
+        _exit(1);
+    }
+    if (!strcmp(how, "closes") || !strcmp(how, "closes-later")) {
+        if (how[6])
+            say(62, READY, 0, -1);
+        close(62);
+        close(63);
+        stay();
+    }
+    if (!strcmp(how, "short"))
+        send(62, "x", 1, 0);
+    if (!strcmp(how, "empty"))
+        send(62, "", 0, 0);
+    if (!strcmp(how, "long"))
+        send(62, &request, sizeof request, 0);
+    if (!strcmp(how, "other-socket"))
+        say(63, READY, 0, -1);
+    if (!strcmp(how, "stranger-than-ready"))
+        say(62, 77, 0, -1);
+    say(62, READY, 0, -1);
+    if (!strcmp(how, "twice"))
+        say(62, READY, 0, -1);
+    if (!strcmp(how, "unasked"))
+        for (uint32_t slot = 0; slot < 3; slot++)
+            say(62, TOOK, slot | 1 << 16, 0);
+    if (!strcmp(how, "floods"))
+        while (say(62, PARKED, 0xffffffff, 0) > 0)
+            say(63, TOOK, 0xffffffff, -1);
+    if (!strcmp(how, "silent"))
+        stay();
+    if (!strcmp(how, "loses-first"))
+        serve_all_but_the_first(argv);
+    hear();
+    if (!strcmp(how, "dies-asked"))
+        _exit(4);
+    if (!strcmp(how, "another-slot"))
+        say(62, TOOK, request.seq + 1, 0);
+    if (!strcmp(how, "another-turn"))
+        say(62, TOOK, request.seq ^ 1 << 16, 0);
+    if (!strcmp(how, "itself"))
+        say(62, TOOK, request.seq, 0);
+    if (!strcmp(how, "as-parked"))
+        say(63, TOOK, request.seq, request.seq);
+    if (!strcmp(how, "forged-parent"))
+        forge(62, TOOK, request.seq, getppid());
+    if (!strcmp(how, "forged-init"))
+        forge(62, TOOK, request.seq, 1);
+    if (!strcmp(how, "forged-failure"))
+        forge(62, FAILED, request.seq, getppid());
+    if (!strcmp(how, "lost-fork") && !fork_like_a_zygote())
+        _exit(0);
+    if (!strcmp(how, "parks-unasked") && !fork_like_a_zygote()) {
+        say(63, PARKED, 0x8001 << 16, 0);
+        stay();
+    }
+    if (!strcmp(how, "stopped-fork") && !fork_like_a_zygote())
+        for (;;)
+            raise(SIGSTOP);
+    stay();
+}
+"""
+
+LATE = ("silent", "lost-fork", "stopped-fork")
+"""Nobody can tell before five seconds are over."""
+
+SAID = {
+    "dies": "with status 3 before it was ready", "closes": "by signal 9 before it was ready",
+    "refuses": "has threads before it can be held", "silent": "left connections unanswered",
+    "lost-fork": "left connections unanswered", "stopped-fork": "left connections unanswered",
+    "dies-asked": None, "closes-later": None, "hangs": None, "empty": "by signal 9 before it was ready",
+}  # fmt: skip
+
+
+def rude(folder: Path, port: int, how: str, **more: object) -> tuple[str, Path]:
+    """An entry whose zygotes are rude, and the file in which its servers write down whom they served."""
+    library = built(folder, "librude.so", ZYGOTE, "-shared", "-fPIC")
+    program = built(folder, "rude", TALLY, "-Wl,--no-as-needed", str(library), f"-Wl,-rpath,{folder}")
+    file = folder / "rude.served"
+    file.touch()
+    file.chmod(0o666)
+    return entry("rude", port, program, f"{file} {how}", **{"spawn": "zygote", **more}), file
+
+
+def settles(daemon: Daemon, service: str) -> None:
+    """The gauges come to what /proc shows."""
+    states = ("zygote", "starting", "idle")
+
+    def right() -> bool:
+        return sum(gauges(daemon, service)[state] for state in states) == len(descendants(daemon, service))
+
+    wait_for(right, lambda: f"{gauges(daemon, service)}, running {descendants(daemon, service)}")
+
+
+@pytest.mark.parametrize("spawn", ["zygote", "prefork"])
+@pytest.mark.parametrize("how", [
+    "dies", "hangs", "refuses", "closes", "closes-later", "short", "empty", "long", "other-socket",
+    "stranger-than-ready", "twice", "unasked", "floods", "silent", "dies-asked", "another-slot", "another-turn",
+    "itself", "as-parked", "forged-parent", "forged-init", "forged-failure", "lost-fork", "parks-unasked",
+    "stopped-fork",
+])  # fmt: skip
+def test_rude_zygote(launch: Launch, folder: Path, how: str, spawn: str) -> None:
+    if spawn == "prefork" and how in LATE:
+        pytest.skip("its first request is for a parked child, and nobody waits for that")
+    port = free_port()
+    text, file = rude(folder, port, how, spawn=spawn)
+    daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
+    names = [f"n{number}" for number in range(8)]
+    for name in names:
+        assert ask_name(port, name), (how, name, daemon.said())
+    assert served(file) == dict.fromkeys(names, 1)
+    daemon.await_metric("fastinetd_children", 0, service="rude")
+    expected = SAID.get(how, "said what is not understood")
+    if expected:
+        wait_for(lambda: told(daemon, expected), daemon.said)
+        assert told(daemon, expected) == 1
+    hits, misses = (int(daemon.metric(f"fastinetd_pool_{what}_total", service="rude")) for what in ("hits", "misses"))
+    assert hits + misses == len(names)
+    settles(daemon, "rude")
+    consistent(daemon)
+
+
+@pytest.mark.parametrize("how", ["dies", "closes", "short", "twice"])
+def test_crash_loop_backs_off(launch: Launch, folder: Path, how: str) -> None:
+    """0.1, 0.2, 0.4 and so on: about six starts in the first four seconds, and not hundreds."""
+    port = free_port()
+    text, _ = rude(folder, port, how)
+    daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
+    pause(4)
+    assert 3 <= sum(recycled(daemon, "rude").values()) <= 8
+    (taker,) = acceptors(daemon)
+    before = switches(taker)
+    pause(1)
+    assert switches(taker) - before < 20
+
+
+def test_zygotes_end_with_their_acceptor(launch: Launch, folder: Path) -> None:
+    """Also one that hangs before it reads its first request, at a reload, a crash and the daemon's end."""
+    port = free_port()
+    text, _ = rude(folder, port, "hangs")
+    daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
+    seen: set[int] = set()
+    for step in ("reload", "crash", "end"):
+        (zygote,) = wait_for(lambda: set(descendants(daemon, "rude")) - seen, "a zygote")
+        seen.add(zygote)
+        if step == "reload":
+            daemon.reload(defaults(umask="027") + text)
+        elif step == "crash":
+            (taker,) = acceptors(daemon)
+            os.kill(taker, signal.SIGKILL)
+            replaced(daemon, taker, 3)
+        else:
+            assert daemon.stop() == 0
+        wait_for(lambda pid=zygote: gone(pid), f"{step}: {zygote} is gone")  # type: ignore[misc]
+
+
+WORKER = r"""
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+__attribute__((constructor)) static void rude(int argc, char **argv)
+{
+    const char *how = argv[2];
+    int status = 0;
+    char much[5000] = "";
+    if (!getenv("FASTINETD_WORKER"))
+        return;
+    if (!strcmp(how, "dies"))
+        _exit(3);
+    if (!strcmp(how, "hangs"))
+        for (;;)
+            pause();
+    if (!strcmp(how, "short"))
+        send(3, "x", 1, 0);
+    if (!strcmp(how, "empty"))
+        send(3, "", 0, 0);
+    if (!strcmp(how, "long"))
+        send(3, much, sizeof much, 0);
+    if (!strcmp(how, "status")) {
+        status = 4711;
+        send(3, &status, sizeof status, 0);
+    }
+    if (!strcmp(how, "shuts"))
+        shutdown(3, SHUT_RDWR);
+    send(3, &status, sizeof status, MSG_NOSIGNAL);
+    if (!strcmp(how, "shuts-later"))
+        shutdown(3, SHUT_WR);
+    if (!strcmp(how, "twice"))
+        send(3, &status, sizeof status, 0);
+    if (!strcmp(how, "floods"))
+        while (send(3, &status, sizeof status, MSG_NOSIGNAL) > 0)
+            ;
+    if (!strcmp(how, "dies-later"))
+        _exit(4);
+    for (;;)
+        pause();
+}
+"""
+
+
+@pytest.mark.parametrize("how", [
+    "dies", "hangs", "short", "empty", "long", "status", "shuts", "shuts-later", "twice", "floods", "dies-later",
+])  # fmt: skip
+def test_rude_worker(launch: Launch, folder: Path, how: str) -> None:
+    port = free_port()
+    library = built(folder, "librude.so", WORKER, "-shared", "-fPIC")
+    program = built(folder, "rude", TALLY, "-Wl,--no-as-needed", str(library), f"-Wl,-rpath,{folder}")
+    _, file = tally(folder)
+    text = entry("rude", port, program, f"{file} {how}", spawn="worker", min_spare=1, max_workers=4)
+    daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
+    names = [f"n{number}" for number in range(8)]
+    for name in names:
+        assert ask_name(port, name, 30), (how, name, daemon.said())
+    assert served(file) == dict.fromkeys(names, 1)
+    daemon.await_metric("fastinetd_children", 0, service="rude")
+    pause(3)
+    if how != "hangs":
+        assert 2 <= sum(recycled(daemon, "rude").values()) <= 12
+    settles(daemon, "rude")
+    consistent(daemon)
+    (taker,) = acceptors(daemon)
+    before = set(descendants(daemon, "rude"))
+    daemon.reload(defaults(umask="027") + text)
+    replaced(daemon, taker, 3)
+    wait_for(lambda: all(map(gone, before)), "the workers before the reload have left")
+
+
+@pytest.mark.parametrize("spawn", ["zygote", "prefork", "worker"])
+def test_a_traced_process_of_a_pool(launch: Launch, folder: Path, spawn: str) -> None:
+    """Killed, and kept from being reaped by who traces it: the acceptor neither waits for that nor spins."""
+    program, file = tally(folder)
+    port = free_port()
+    text = entry("tally", port, program, str(file), spawn=spawn, min_spare=1, max_spare=1)
+    daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
+    (taker,) = acceptors(daemon)
+    ready = {"zygote": "zygote", "prefork": "idle", "worker": "idle"}[spawn]
+    daemon.await_metric("fastinetd_pool_processes", 1, service="tally", state=ready)
+    victim = next(pid for pid in descendants(daemon, "tally") if spawn != "prefork" or not zygote(pid))
+    tracer = Tracer(victim)
+    try:
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: (each := process(victim)) is None or each.state == "Z", "killed")
+        before = ticks(taker)
+        for name in ("a", "b", "c"):
+            assert ask_name(port, name)
+        pause(1)
+        assert ticks(taker) - before < 20
+    finally:
+        tracer.end()
+    wait_for(lambda: process(victim) is None, "reaped once nobody traces it")
+    settles(daemon, "tally")
+    assert served(file) == {"a": 1, "b": 1, "c": 1}
+
+
+def zygote(pid: int) -> bool:
+    return os.path.lexists(f"/proc/{pid}/fd/62")
+
+
+class Tracer:
+    """A process that traces another and does not reap it (ptrace(2), PTRACE_SEIZE)."""
+
+    def __init__(self, victim: int) -> None:
+        reader, ready = os.pipe()
+        over, self.over = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                import ctypes
+
+                libc = ctypes.CDLL(None, use_errno=True)
+                done = libc.ptrace(0x4206, victim, None, None)
+                os.write(ready, b"y" if done == 0 else b"n")
+                os.close(self.over)
+                os.read(over, 1)
+            finally:
+                os._exit(0)
+        os.close(ready)
+        os.close(over)
+        assert os.read(reader, 1) == b"y"
+        os.close(reader)
+
+    def end(self) -> None:
+        os.close(self.over)
+        os.waitpid(self.pid, 0)
+
+
+STRANGERS = r"""
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int main(void)
+{
+    int status = 0, i;
+    for (i = 0; i < 100; i++)
+        if (!syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0)) {
+            setsid();
+            _exit(5);
+        }
+    if (getenv("FASTINETD_WORKER"))
+        return 0;
+    return write(1, "hello\n", 6) != 6;
+}
+"""
+
+
+@pytest.mark.parametrize("spawn", ["exec", "zygote", "prefork", "worker"])
+def test_children_that_are_nobodys(launch: Launch, folder: Path, spawn: str) -> None:
+    """A server that makes children of the acceptor (CLONE_PARENT) leaves no zombies."""
+    port = free_port()
+    text = entry("strange", port, built(folder, "strange", STRANGERS), spawn=spawn)
+    daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
+    for _ in range(5):
+        assert ask(port) == b"hello\n"
+    daemon.await_metric("fastinetd_child_exits_total", 5, service="strange", status="success")
+    wait_for(lambda: not daemon.zombies(), lambda: f"{len(daemon.zombies())} zombies")
