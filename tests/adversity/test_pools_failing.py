@@ -39,7 +39,7 @@ def test_stopped_processes(launch: Launch, folder: Path, spawn: str) -> None:
     """Everybody is served within seconds, by exec, and nobody twice when they go on."""
     program, file = tally(folder)
     port = free_port()
-    text = entry("tally", port, program, str(file), spawn=spawn, min_spare=2, max_spare=2, max_workers=2)
+    text = entry("tally", port, program, f"@{file}", spawn=spawn, min_spare=2, max_spare=2, max_workers=2)
     daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
     pids = pool(daemon, "zygote" if spawn == "zygote" else "idle", 1 if spawn == "zygote" else 2)
     stop(pids)
@@ -70,6 +70,7 @@ def test_a_lost_fork_among_many(launch: Launch, folder: Path) -> None:
     first: list[bool] = []
     waiting = threading.Thread(target=lambda: first.append(ask_name(port, "first", 30)))
     waiting.start()
+    daemon.await_metric("fastinetd_children", 1, service="rude")
     count = 0
     while waiting.is_alive():
         count += 1
@@ -86,7 +87,7 @@ def test_many_who_wait_leave_room_for_others(launch: Launch, keep: Keep[Any], fo
     program, file = tally(folder)
     port, other = free_port(), free_port()
     more = {"min_spare": 1, "max_spare": 1, "max_workers": 100} if spawn == "worker" else {}
-    text = entry("tally", port, program, str(file), spawn=spawn, **more) + entry("hello", other, ECHO, "hello")
+    text = entry("tally", port, program, f"@{file}", spawn=spawn, **more) + entry("hello", other, ECHO, "hello")
     daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
     if spawn == "worker":
         busy = [keep(connect(port)) for _ in range(100)]
@@ -115,7 +116,7 @@ def test_a_retired_acceptor_does_not_spin(launch: Launch, keep: Keep[Any], folde
     program, file = tally(folder)
     port = free_port()
     sizes = {"min_spare": 2, "max_spare": 2, "max_workers": 2, "max_requests": 1}
-    text = entry("tally", port, program, str(file), spawn="worker", **sizes)
+    text = entry("tally", port, program, f"@{file}", spawn="worker", **sizes)
     daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
     clients = [keep(connect(port)) for _ in range(3)]
     for number, client in enumerate(clients):
@@ -149,7 +150,7 @@ def test_idle_pools_sleep(launch: Launch, folder: Path) -> None:
     for kind in kinds:
         shutil.copy(program, folder / kind)
     text = "".join(
-        entry(kind, ports[kind], folder / kind, str(file), spawn=kind, **more) for kind, more in kinds.items()
+        entry(kind, ports[kind], folder / kind, f"@{file}", spawn=kind, **more) for kind, more in kinds.items()
     )
     daemon = launch(defaults() + text, "--acceptors", "2", metrics=True)
     for kind, state, count in (("zygote", "zygote", 2), ("prefork", "idle", 4), ("worker", "idle", 4)):

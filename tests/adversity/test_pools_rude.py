@@ -194,7 +194,7 @@ def rude(folder: Path, port: int, how: str, **more: object) -> tuple[str, Path]:
     file = folder / "rude.served"
     file.touch()
     file.chmod(0o666)
-    return entry("rude", port, program, f"{file} {how}", **{"spawn": "zygote", **more}), file
+    return entry("rude", port, program, f"@{file} {how}", **{"spawn": "zygote", **more}), file
 
 
 def settles(daemon: Daemon, service: str) -> None:
@@ -323,7 +323,7 @@ def test_rude_worker(launch: Launch, folder: Path, how: str) -> None:
     library = built(folder, "librude.so", WORKER, "-shared", "-fPIC")
     program = built(folder, "rude", TALLY, "-Wl,--no-as-needed", str(library), f"-Wl,-rpath,{folder}")
     _, file = tally(folder)
-    text = entry("rude", port, program, f"{file} {how}", spawn="worker", min_spare=1, max_workers=4)
+    text = entry("rude", port, program, f"@{file} {how}", spawn="worker", min_spare=1, max_workers=4)
     daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
     names = [f"n{number}" for number in range(8)]
     for name in names:
@@ -347,7 +347,7 @@ def test_a_traced_process_of_a_pool(launch: Launch, folder: Path, spawn: str) ->
     """Killed, and kept from being reaped by who traces it: the acceptor neither waits for that nor spins."""
     program, file = tally(folder)
     port = free_port()
-    text = entry("tally", port, program, str(file), spawn=spawn, min_spare=1, max_spare=1)
+    text = entry("tally", port, program, f"@{file}", spawn=spawn, min_spare=1, max_spare=1)
     daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
     (taker,) = acceptors(daemon)
     ready = {"zygote": "zygote", "prefork": "idle", "worker": "idle"}[spawn]

@@ -64,7 +64,7 @@ class Soak:
     def text(self, number: int) -> str:
         umask = "027" if number % 2 else "022"
         services = (
-            entry(name, self.ports[name], self.programs[name], str(self.file), user="nobody", **more)
+            entry(name, self.ports[name], self.programs[name], f"@{self.file}", user="nobody", **more)
             for name, more in KINDS.items()
         )
         return defaults(self.log, instances="UNLIMITED", umask=umask) + "".join(services)
@@ -190,6 +190,10 @@ class Soak:
         wait_for(self.gauges_are_true, self.gauges_seen, 30)
         consistent(self.daemon)
 
+    def unbalanced(self) -> dict[str, tuple[int, int]]:
+        """Servers of which not as many ends are told as starts."""
+        return {f"{name} {pid}": each for name in KINDS for pid, each in unbalanced(self.log, name).items()}
+
     def gauges_are_true(self) -> bool:
         return all(sum(seen) == running for seen, running in self.gauges_seen().values())
 
@@ -215,7 +219,7 @@ def test_soak(launch: Launch, folder: Path) -> None:
     soak.check()
     accepted = sum(int(daemon.metric("fastinetd_connections_accepted_total", service=name)) for name in KINDS)
     assert accepted == len(soak.answered) + len(soak.lost)
-    wait_for(lambda: not any(unbalanced(soak.log, name) for name in KINDS), "as many EXIT as START records")
+    wait_for(lambda: not soak.unbalanced(), soak.unbalanced)
 
     rough = [*gentle, soak.starve_descriptors, soak.reload, soak.kill_acceptor]
 
@@ -225,7 +229,7 @@ def test_soak(launch: Launch, folder: Path) -> None:
 
     soak.clients(SECONDS / 2, more_harm)
     soak.check()
-    wait_for(lambda: not any(unbalanced(soak.log, name) for name in KINDS), "as many EXIT as START records")
+    wait_for(lambda: not soak.unbalanced(), soak.unbalanced)
     print(dict(soak.did), len(soak.answered), "served", len(soak.lost), "lost of at most", soak.may_lose)
     idle(daemon)
 
@@ -250,7 +254,7 @@ def test_limits_are_exact_after_an_acceptors_death(
     program, file = tally(folder)
     port, log = free_port(), folder / "records"
     more = {**KINDS[name], "instances": 5, "per_source": 4}
-    text = defaults(log) + entry("held", port, program, str(file), user="nobody", **more)
+    text = defaults(log) + entry("held", port, program, f"@{file}", user="nobody", **more)
     daemon = launch(text, "--acceptors", "1", metrics=True)
     for turn in range(3):
         (taker,) = acceptors(daemon)

@@ -22,8 +22,9 @@ TALLY = r"""
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A client says "NAME\n"; it gets that back, and "NAME PID\n" is appended to the file argv[1]. One called hold... is
- * echoed to until it leaves. */
+/* A client says "NAME\n"; it gets that back, and "NAME PID\n" is appended to the file argv[1], which is written
+ * "@FILE": a file among the arguments would be one whose change replaces the pool. One called hold... is echoed to
+ * until it leaves. */
 static void serve(int fd, const char *file)
 {
     char name[200] = "", line[256];
@@ -63,12 +64,12 @@ int main(int argc, char **argv)
 {
     int status = 0, fd;
     if (!getenv("FASTINETD_WORKER")) {
-        serve(0, argv[1]);
+        serve(0, argv[1] + 1);
         return 0;
     }
     while (send(3, &status, sizeof status, MSG_NOSIGNAL) == sizeof status) {
         fd = receive();
-        serve(fd, argv[1]);
+        serve(fd, argv[1] + 1);
         close(fd);
     }
     return 0;
