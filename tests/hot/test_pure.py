@@ -16,9 +16,9 @@ PYTHON = re.compile(r"\b_?(?:Py_?[A-Z]\w*|PY_\w+|__Pyx\w*|__PYX\w*|__pyx_(?:n|kp
 """What belongs to the interpreter, or to Cython's way of talking to it."""
 
 KERNEL = {
-    "accept4", "clock_gettime", "close", "epoll_ctl", "epoll_wait", "fcntl", "fcntl64", "getppid", "getsockname",
-    "getsockopt", "kill", "nanosleep", "open", "open64", "poll", "pread", "pread64", "read", "recv", "recvfrom", "send",
-    "sendto", "shutdown", "socketpair", "write",
+    "accept4", "clock_gettime", "close", "epoll_ctl", "epoll_wait", "fcntl", "fcntl64", "getpgid", "getppid",
+    "getsockname", "getsockopt", "kill", "nanosleep", "open", "open64", "poll", "pread", "pread64", "read", "recv",
+    "recvfrom", "send", "sendto", "shutdown", "socketpair", "write",
 }  # fmt: skip
 LIBRARY = {
     "__errno_location", "__stack_chk_fail", "atof", "htonl", "htons", "inet_ntop", "localtime_r", "malloc", "memcmp",
