@@ -379,16 +379,16 @@ class TestRude:
         with pooled.connect() as client:
             worker = int(tell(client, "pid"))
             tell(client, "shut")
-            pooled.await_recycled(Recycling.DIED)
+            pooled.await_recycled(Recycling.MISTRUSTED)
             assert tell(client, "pid") == str(worker)
         wait_for(lambda: process(worker) is None, "it is gone")
         pooled.balanced(1)
 
     def test_one_that_shuts_its_socket_at_once_pauses_the_next(self, pooled: Pooled) -> None:
         serve(pooled, "shut")
-        pooled.await_recycled(Recycling.DIED, 5)
+        pooled.await_recycled(Recycling.MISTRUSTED, 5)
         assert ask(pooled, "by") == "exec"
-        assert pooled.recycled(Recycling.DIED) == 5, "the sixth comes after three seconds"
+        assert pooled.recycled(Recycling.MISTRUSTED) == 5, "the sixth comes after three seconds"
 
     def test_what_never_gets_ready(self, pooled: Pooled, folder: Path) -> None:
         os.mkfifo(folder / "gate")
@@ -463,7 +463,7 @@ class TestLeaving:
         (idle,) = set(pooled.pool(pid)) - {busy}
         pooled.retire(pid)
         assert reap(pid) == 0
-        await_end(idle)
+        assert process(idle) is None, "it was reaped before"
         ((_, server, _),) = pooled.board.adopt(pooled.sections[pid], 3)
         assert server == busy
         assert tell(client, "x") == "x"
