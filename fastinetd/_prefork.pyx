@@ -29,6 +29,9 @@ cdef enum:
     CALM = 5  # seconds with more children than wanted until some are let go
 
 
+cdef u64 REFILL_AFTER = SECOND // 1000  # a fork in the same moment would take the processor from who has the connection
+
+
 cdef class Prefork(Zygotes):
     """The zygotes of one acceptor, and their parked children."""
 
@@ -62,10 +65,13 @@ cdef class Prefork(Zygotes):
             pool.rate = (3 * pool.rate + pool.arrivals * 1e9 / (now - pool.window)) / 4
             pool.arrivals, pool.window = 0, now
         done = z.free > 0 and self.send(pool, number, True, fd, peer, slot)
-        if not done:
+        if done:
+            pool.refill = True
+            self.wake_at(now + REFILL_AFTER)
+        else:
             pool.boost = min(2 * pool.boost + 1, <u32> BATCH_MOST)
             done = self.send(pool, number, False, fd, peer, slot)
-        self.fill_up(number)
+            self.fill_up(number)
         return done
 
     cdef bint not_parked(self, u32 number, u32 place) noexcept nogil:
@@ -134,6 +140,8 @@ cdef class Prefork(Zygotes):
         elif p.pidfd < 0:  # it may be the one that takes the next connection, so it cannot just be ended
             failed(&pool.life, z.heard)
             self.close_down(number, MISTRUSTED)
+        elif z.parking == 0:  # those that were asked for are there: the next ones, if more are wanted
+            self.fill_up(number)
         return True
 
     cdef void parked_ended(self, u32 place) noexcept nogil:
@@ -219,6 +227,9 @@ cdef class Prefork(Zygotes):
         cdef u32 excess
         if pool.life.target.pool.kind != PREFORK:
             return
+        if pool.refill:
+            pool.refill = False
+            self.fill_up(number)
         if now - pool.tended < SECOND:
             self.wake_at(pool.tended + SECOND)
             return

@@ -52,6 +52,7 @@ cdef struct WorkerPool:
     u32 waiting
     u32 surplus  # seconds in a row with more idle ones than wanted
     u64 tended
+    u64 short_since  # when there began to be fewer idle ones than wanted
     u64 begun_at  # when the last worker was started
     bint proven  # a worker was ready once, since the program's files were as they are
 
@@ -84,6 +85,7 @@ cdef class Workers:
     cdef void give_back(self, Worker *w, int code, int status) noexcept nogil
     cdef void start(self, u32 index, u64 now) noexcept nogil
     cdef void take_from_idle(self, u32 number) noexcept nogil
+    cdef bint wants_more(self, WorkerPool *pool, u64 now) noexcept nogil
     cdef void wake_at(self, u64 moment) noexcept nogil
     cdef void tend(self, u32 index, u64 now) noexcept nogil
     cdef void look_at(self, u32 number, u64 now) noexcept nogil

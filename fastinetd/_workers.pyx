@@ -35,7 +35,6 @@ from fastinetd._reception cimport *
 from fastinetd._servers cimport Servers, microseconds, raised, wait_for_child, watched_pidfd
 from fastinetd._workers cimport *
 
-
 cdef extern from "_passing.h" nogil:
     int receive_descriptor(int from_) noexcept
 
@@ -59,6 +58,7 @@ cdef enum:
     KEEP = 255  # used_up: no reason
 
 cdef u64 SOON = SECOND // 10
+cdef u64 LONG = SECOND // 200  # to be without an idle worker, or to wait for one
 cdef u64 LASTING = 5 * SECOND
 cdef u64 GRACE = 10 * SECOND  # between the end of file and SIGKILL
 cdef u64 random_state = 0
@@ -133,8 +133,7 @@ cdef class Workers:
                 counters_of(self.b, self.section, pool.life.target.row).pool_hits += 1
                 self.tend(index, now)
                 return True
-        if pool.count < pool.life.workers and pool.starting <= pool.waiting and now >= pool.life.start_at \
-                and not self.at.retired:
+        if now >= pool.life.start_at and not self.at.retired and (pool.count == 0 or self.wants_more(pool, now)):
             self.start(index, now)
         if hopeless(pool):
             return False
@@ -230,6 +229,22 @@ cdef class Workers:
         if link[0] == number:
             link[0] = self.workers[number].below
             pool.idle_count -= 1
+            if pool.idle_count + 1 == max(pool.life.least, 1) and pool.count < pool.life.workers:
+                pool.short_since = now_monotonic()
+                self.wake_at(pool.short_since + LONG)
+
+    cdef bint wants_more(self, WorkerPool *pool, u64 now) noexcept nogil:
+        """Whether another worker is needed: some are missing, or too few have been idle for so long, or a client has waited
+        for so long, that it is no matter of some short connections that those there are serve as well."""
+        if pool.count >= pool.life.workers or self.at.retired:
+            return False
+        if pool.count < pool.life.least:
+            return True
+        if pool.count == 0 or pool.idle_count + pool.starting >= max(pool.life.least, pool.waiting + 1):
+            return False
+        if pool.waiting and elapsed(self.b.slots[pool.head].started, now) >= LONG:
+            return True
+        return elapsed(pool.short_since, now) >= LONG
 
     # ---- workers ----
 
@@ -460,7 +475,7 @@ cdef class Workers:
         """Keep as many idle workers as are wanted: one more as soon as one is missing, fewer only after a while."""
         cdef WorkerPool *pool = &self.pools[index]
         cdef u32 excess
-        if pool.idle_count + pool.starting < pool.life.least and pool.count < pool.life.workers and not self.at.retired:
+        if self.wants_more(pool, now):
             if now < pool.life.start_at:
                 self.wake_at(pool.life.start_at)
             else:
@@ -492,9 +507,10 @@ cdef class Workers:
             pool = &self.pools[index]
             self.tend(index, now)
             self.next_client(index)
-            if pool.idle_count + pool.starting < min(pool.life.least, pool.life.workers) and pool.count < pool.life.workers \
-                    and not self.at.retired:
+            if self.wants_more(pool, now):
                 self.wake_at(pool.life.start_at if pool.life.start_at > now else now)
+            elif pool.idle_count < max(pool.life.least, 1) and 0 < pool.count < pool.life.workers and not self.at.retired:
+                self.wake_at(now + LONG)
             if pool.waiting and pool.count == pool.starting:
                 self.wake_at(pool.begun_at + HUNG_AFTER)
 

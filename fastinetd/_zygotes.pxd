@@ -66,6 +66,7 @@ cdef struct ZygotePool:
     PoolLife life
     u32 zygote  # the present one; NOBODY: none
     u32 boost  # parked children wanted beyond the least, after misses
+    bint refill  # children are missing, and are asked for when those who serve have had the processor
     u32 surplus  # seconds in a row with more than are wanted
     u32 arrivals
     u64 window  # since when they are counted

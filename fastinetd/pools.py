@@ -164,7 +164,8 @@ def _admits(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -> bool:
 
 
 def _files(service: Service, start: Start, report: Report) -> tuple[bytes, ...]:
-    """The program, what interprets it, and the files among its arguments. Raises Unholdable."""
+    """The program, what interprets it, and what it is given first: the script of an interpreter, or a configuration.
+    Files named later may be what it writes. Raises Unholdable."""
     program = os.fsdecode(start.path)
     if service.handler is not None:
         module = module_file(service.handler, start.environ)
@@ -177,8 +178,9 @@ def _files(service: Service, start: Start, report: Report) -> tuple[bytes, ...]:
     else:
         paths = (each.removeprefix(b"PATH=") for each in start.environ if each.startswith(b"PATH="))
         files = program_files(program, os.fsdecode(next(paths, os.defpath.encode())))
-    arguments = (word for word in start.argv[1:] if word.startswith(b"/") and Path(os.fsdecode(word)).is_file())
-    return tuple(dict.fromkeys((*map(os.fsencode, files), *arguments)))
+    words = [word for word in start.argv[1:] if not word.startswith(b"-")]
+    first = [word for word in words[:1] if word.startswith(b"/") and Path(os.fsdecode(word)).is_file()]
+    return tuple(dict.fromkeys((*map(os.fsencode, files), *first)))
 
 
 def _sizes(service: Service, report: Report) -> tuple[int, int, int]:

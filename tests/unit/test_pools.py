@@ -76,12 +76,13 @@ class TestWhatItIs:
         assert made == PoolPlan("worker", "main", 1, 3, 9, 1, 2, 3, 4, None, (os.fsencode(PROGRAM),))
 
     def test_files(self, tmp_path: Path) -> None:
-        """The script, its interpreter and the arguments that are files of their own; each once."""
-        script, data = tmp_path / "script", tmp_path / "data"
+        """The script, its interpreter and what it is given first; not what it may write to."""
+        script, data, log = tmp_path / "script", tmp_path / "data", tmp_path / "log"
+        log.write_text("")
         script.write_text(f"#!{PROGRAM} -u\n")
         script.chmod(0o755)
         data.write_text("")
-        argv = ("script", "-f", str(data), str(tmp_path), "/dev/null", "/no/such", "data", str(script))
+        argv = ("script", "-f", str(data), str(log), "/dev/null", "/no/such", "data", str(script))
         for kind in ("prefork", "worker"):
             made = pool(spawn=kind, server=str(script), argv=argv)
             assert made is not None
