@@ -178,8 +178,10 @@ def stop(*pids: int) -> None:
 
 
 def go_on(*pids: int) -> None:
+    """Those that are still there."""
     for pid in pids:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def everything(client: socket.socket) -> bytes:
