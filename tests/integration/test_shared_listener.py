@@ -119,7 +119,8 @@ def test_stream(
     for client in clients:
         client.socket.close()
     wait_for(lambda: not daemon.servers(), "they end when nobody comes")
-    assert len(records(log, "START", "x")) == 4 == len(records(log, "EXIT", "x"))  # three, and one for the killed
+    wait_for(lambda: len(records(log, "EXIT", "x")) == 4, "all ends are recorded")
+    assert len(records(log, "START", "x")) == 4, "three, and one for the killed"
     again = connect(where)
     assert again.server() not in pids
 
