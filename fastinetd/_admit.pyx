@@ -16,6 +16,7 @@ from libc.string cimport memcpy
 
 from fastinetd._admit cimport *
 from fastinetd._board cimport *
+from fastinetd._journal cimport *
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Program, Range4, Range6, Target
 
@@ -169,10 +170,10 @@ cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *targ
         verdict = SLOTS_FULL
     else:
         s = &b.slots[found]
-        s.row, s.pid, s.source, s.method = target.row, 0, 0, EXEC
+        s.row, s.pid, s.told, s.source, s.method = target.row, 0, 0, 0, EXEC
         s.started = now_monotonic()
         s.family, s.port = peer.family, peer.port
-        s.log_success = target.log_success
+        s.log_success = <u16> target.log_success
         memcpy(s.address, peer.address, 16)
         if not take_one(&row.live, load32(&row.instances)):
             verdict = INSTANCES
@@ -251,9 +252,9 @@ cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) no
         record = journal_next(b, section)
         record.row, record.kind, record.pid, record.fields = target.row, START, s.pid, target.log_success
         tell_peer(record, s.address, s.family, s.port)
-        set_state(s, RUNNING, section)
-        journal_commit(b, section)
+        journal_commit_with(b, section, s, RUNNING)
     else:
+        s.told = 0
         set_state(s, RUNNING, section)
         wake_supervisor(b)
 
@@ -315,9 +316,9 @@ cdef void tell_end(View *b, u32 section, u32 slot, int code, int status, u64 las
         record.value, record.signalled = status, kind == SIGNAL
         record.seconds = <u32> (lasted // 1000000000)
         tell_peer(record, s.address, s.family, s.port)
-        set_state(s, then, section)
-        journal_commit(b, section)
+        journal_commit_with(b, section, s, then)
     else:
+        s.told = 0
         set_state(s, then, section)
         wake_supervisor(b)
     counters_of(b, section, s.row).exits[<int> kind] += 1

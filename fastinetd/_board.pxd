@@ -13,12 +13,14 @@ Rules of this file
  - take and give_back run between enter and leave, and nothing that can block does.
  - Counters are added to by their section's owner only; readers may see one number newer than another.
  - A journal record is complete before `head` moves past it; `head` is its section's, `tail` the supervisor's.
+ - A slot's new state and its record cannot be written at once: the slot says before where its record will stand, so an
+   heir knows whether it is written.
 """
 
 from fastinetd._linux cimport *
 
 cdef enum:
-    LAYOUT = 2  # raised whenever a structure below changes
+    LAYOUT = 3  # raised whenever a structure below changes
     REASONS = 16
     ERRNOS = 16
     LATENCIES = 18  # buckets, the last without an upper bound
@@ -129,13 +131,14 @@ cdef struct Slot:
     u32 word  # SlotState, and from bit 8 on the section of the process that answers for it: one word, changed at once
     i32 pid
     u32 row
-    u32 method  # a Method; while the state is TAKEN and the pid 0: of the pool that has the connection, or EXEC
+    u32 told  # where the record of a state stands, and which state (see told_at); 0: nowhere
     u64 source  # hash of row and address; 0: not counted
     u64 started  # CLOCK_MONOTONIC, nanoseconds
     u8 address[16]
     u16 family  # AF_INET, AF_INET6, AF_UNIX or 0
     u16 port
-    u32 log_success
+    u16 method  # a Method; while the state is TAKEN and the pid 0: of the pool that has the connection, or EXEC
+    u16 log_success
     u64 inode  # of the connection that is with a pool
 
 cdef struct Record:
@@ -219,6 +222,11 @@ cdef inline u32 slots_high(View *b) noexcept nogil:
 cdef inline u32 sections_high(View *b) noexcept nogil:
     cdef u32 high = load32(&b.header.sections_high)
     return high if high < b.section_count else b.section_count
+
+
+cdef inline u32 told_at(View *b, u32 section, u32 state) noexcept nogil:
+    """The next record of the journal, and the state that it tells."""
+    return <u32> (b.sections[section].head + 1) << 2 | state
 
 
 cdef inline bint sound(View *b, Slot *slot) noexcept nogil:
@@ -402,35 +410,6 @@ cdef inline Verdict source_take(View *b, u64 source, u32 limit) noexcept nogil:
         if not twice:
             return ADMIT
         source_give(b, source)
-
-
-# ---- the journal ----
-
-cdef inline bint journal_room(View *b, u32 section, u32 records) noexcept nogil:
-    cdef Section *own = &b.sections[section]
-    return own.head - load64(&own.tail) + records <= RECORDS
-
-
-cdef inline void wake_supervisor(View *b) noexcept nogil:
-    cdef u64 one = 1
-    if load32(&b.header.asleep) and swap32(&b.header.asleep, 0):
-        write(b.wake, &one, sizeof(one))
-
-
-cdef inline Record *journal_next(View *b, u32 section) noexcept nogil:
-    """The record to fill in, its time set; the caller has asked for room and ends with journal_commit."""
-    cdef Section *own = &b.sections[section]
-    cdef Record *record = &own.journal[own.head & (RECORDS - 1)]
-    record.when = now_real()
-    record.reason = record.kind = 0
-    record.pid = record.value = 0
-    record.signalled = record.seconds = record.fields = 0
-    return record
-
-
-cdef inline void journal_commit(View *b, u32 section) noexcept nogil:
-    store64(&b.sections[section].head, b.sections[section].head + 1)
-    wake_supervisor(b)
 
 
 # ---- defined in _board.pyx ----

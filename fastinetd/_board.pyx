@@ -434,19 +434,24 @@ cdef class Board:
         self.view.slots[slot].pid = pid
 
     def adopt(self, u32 section, u32 heir) -> list:
-        """Give the slots of a dead process to `heir` and free those without a server. Returns (slot, pid, state as it was)."""
-        cdef u32 i
+        """Give the slots of a dead process to `heir` and free those without a server. Returns (slot, pid, state): TAKEN if
+        the server's START record is still to be written, RUNNING if its EXIT record is."""
+        cdef u32 i, state
         cdef Slot *s
         adopted = []
         for i in range(slots_high(&self.view)):
             s = &self.view.slots[i]
             if state_of(s) == FREE or section_of(s) != section:
                 continue
-            if s.pid == 0 and state_of(s) == TAKEN:
+            state = state_of(s)
+            if s.told == told_at(&self.view, section, state):  # it died between the new state and its record
+                state = TAKEN if state == RUNNING else RUNNING
+                s.told = 0
+            if s.pid == 0 and state == TAKEN:
                 set_state(s, FREE, 0)
                 continue
-            adopted.append((i, s.pid, SlotState(state_of(s))))
-            set_state(s, state_of(s), heir)
+            adopted.append((i, s.pid, SlotState(state)))
+            set_state(s, state, heir)
         return adopted
 
     def close_gate(self, dead: set) -> bool:

@@ -153,6 +153,7 @@ cdef extern from *:
     u32 load32 "atomic_load"(u32 *p) noexcept nogil
     u64 load64 "atomic_load"(u64 *p) noexcept nogil
     i64 load_time "atomic_load"(i64 *p) noexcept nogil
+    void store16 "atomic_store"(u16 *p, u16 value) noexcept nogil
     void store32 "atomic_store"(u32 *p, u32 value) noexcept nogil
     void store64 "atomic_store"(u64 *p, u64 value) noexcept nogil
     void store_time "atomic_store"(i64 *p, i64 value) noexcept nogil

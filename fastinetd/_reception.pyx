@@ -22,6 +22,7 @@ from libc.string cimport memcpy, memset
 
 from fastinetd._admit cimport decide, open_free_slots, refused, take_slot
 from fastinetd._board cimport *
+from fastinetd._journal cimport *
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Program, Target, peer_of
 from fastinetd._reception cimport *

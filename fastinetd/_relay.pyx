@@ -15,6 +15,7 @@ from libc.string cimport memcpy
 
 from fastinetd._admit cimport decide, drop_slot, ended, refused, slot_free, started
 from fastinetd._board cimport *
+from fastinetd._journal cimport *
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Target, peer_of
 from fastinetd._reception cimport *

@@ -123,7 +123,7 @@ cdef class Zygotes:
         request.kind, request.seq = STAGE_TAKE if parked else STAGE_FORK, slot | h.turn << 16
         length += variables(pool.life.target, peer, fd, message + length)
         s.inode = inode_of(fd)
-        store32(&s.method, PREFORK if parked else ZYGOTE)
+        store16(&s.method, <u16> (PREFORK if parked else ZYGOTE))
         if send_message(z.hand if parked else z.control, message, length, fd) != 0:
             s.method = EXEC
             return False
