@@ -40,7 +40,8 @@ stage = Extension(
     extra_compile_args=["-O2", *WARNINGS, "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-lto",
                         "-fno-sanitize=all", "-fno-tree-loop-distribute-patterns", "-mgeneral-regs-only",
                         "-fvisibility=hidden"],
-    extra_link_args=["-nostdlib", "-Wl,--no-undefined", "-Wl,-z,now"],
+    # Few segments: each fork of a held program copies them.
+    extra_link_args=["-nostdlib", "-Wl,--no-undefined", "-Wl,-z,now,-z,noseparate-code"],
 )  # fmt: skip
 known = os.uname().machine in ("x86_64", "aarch64")
 

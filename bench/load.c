@@ -7,7 +7,7 @@
  *     -e TEXT    the answer begins with TEXT             -R N       open loop: N starts per second
  *     -b BYTES   send BYTES, expect them all back        -T SECONDS give a connection up (10)
  *     -x         expect to be refused: no bytes          -t         close normally (see below)
- *     -H N       open N, keep them until stdin ends
+ *     -H N       open N, keep them until stdin ends      -j N       N processes share the clients (1)
  *
  * What is counted. A connection is right when it reaches end of file (or, with -x, a reset) having
  * received what was expected. Latencies run from connect() (in open loop: from the moment it was
@@ -30,9 +30,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,11 +43,11 @@
 #endif
 
 static struct {
-    int port, ports, sources, at_once, refuse, linger, hold;
+    int port, ports, sources, at_once, refuse, linger, hold, processes;
     double seconds, pace, timeout;
     uint64_t limit, bulk;
     const char *request, *expect;
-} opt = {.ports = 1, .sources = 1, .at_once = 32, .linger = 1, .seconds = 1, .timeout = 10,
+} opt = {.ports = 1, .sources = 1, .at_once = 32, .processes = 1, .linger = 1, .seconds = 1, .timeout = 10,
          .request = "", .expect = ""};
 
 enum { CONNECT, RESET, EMPTY, WRONG, TIMEOUT, LOCAL, KINDS };
@@ -62,8 +64,11 @@ struct histogram {
     uint64_t count, max, cells[64 * STEPS];
 };
 
-static struct histogram to_first, to_answer, to_end;
-static uint64_t started, ok, in_time, bytes, errors[KINDS], lost;
+struct results {
+    struct histogram to_first, to_answer, to_end;
+    uint64_t started, ok, in_time, bytes, errors[KINDS], lost;
+};
+static struct results own;
 static struct connection *slots;
 static int free_slot, in_flight, poller;
 static char buffer[256 * 1024], bulk[64 * 1024];
@@ -124,7 +129,7 @@ static void finish(struct connection *c)
 
 static void fail(struct connection *c, int kind)
 {
-    errors[kind]++;
+    own.errors[kind]++;
     finish(c);
 }
 
@@ -136,13 +141,13 @@ static void ended(struct connection *c, uint64_t deadline)
         return;
     }
     uint64_t t = now();
-    ok++;
-    in_time += t <= deadline;
-    bytes += c->received;
-    record(&to_end, t - c->start);
+    own.ok++;
+    own.in_time += t <= deadline;
+    own.bytes += c->received;
+    record(&own.to_end, t - c->start);
     if (c->first) {
-        record(&to_first, c->first - c->start);
-        record(&to_answer, c->first - c->opened);
+        record(&own.to_first, c->first - c->start);
+        record(&own.to_answer, c->first - c->opened);
     }
     finish(c);
 }
@@ -179,7 +184,7 @@ static void ready(struct connection *c, uint32_t events, uint64_t deadline)
         if (n < 0 && errno == EAGAIN)
             return;
         if (opt.hold && c->first && n <= 0) {
-            lost++;
+            own.lost++;
             finish(c);
             return;
         }
@@ -203,7 +208,7 @@ static void ready(struct connection *c, uint32_t events, uint64_t deadline)
         if (!c->first) {
             c->first = now();
             if (opt.hold) {
-                ok++;
+                own.ok++;
                 return;
             }
         }
@@ -214,7 +219,7 @@ static void begin(uint64_t due)
 {
     struct connection *c = &slots[free_slot];
     int one = 1, talks = opt.bulk || *opt.request;
-    uint64_t n = started++;
+    uint64_t n = own.started++;
     struct linger reset = {.l_onoff = 1};
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                              .sin_port = htons((in_port_t)(opt.port + (int)(n % (uint64_t)opt.ports)))};
@@ -262,19 +267,22 @@ static void print_latency(const char *name, const struct histogram *h)
 
 static void report(double seconds)
 {
-    struct rusage own;
-    getrusage(RUSAGE_SELF, &own);
-    double cpu = (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) +
-                 (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6;
-    printf("{\"started\": %llu, \"ok\": %llu, \"lost\": %llu, \"errors\": {", (unsigned long long)started,
-           (unsigned long long)ok, (unsigned long long)lost);
+    struct rusage usage;
+    double cpu = 0;
+    for (int who = RUSAGE_CHILDREN; who <= RUSAGE_SELF; who++) {
+        getrusage(who, &usage);
+        cpu += (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+               (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    }
+    printf("{\"started\": %llu, \"ok\": %llu, \"lost\": %llu, \"errors\": {", (unsigned long long)own.started,
+           (unsigned long long)own.ok, (unsigned long long)own.lost);
     for (int i = 0; i < KINDS; i++)
-        printf("%s\"%s\": %llu", i ? ", " : "", kind_names[i], (unsigned long long)errors[i]);
+        printf("%s\"%s\": %llu", i ? ", " : "", kind_names[i], (unsigned long long)own.errors[i]);
     printf("}, \"seconds\": %.6f, \"rate\": %.2f, \"bytes\": %llu, \"cpu_seconds\": %.6f", seconds,
-           seconds > 0 ? (double)in_time / seconds : 0, (unsigned long long)bytes, cpu);
-    print_latency("first_us", &to_first);
-    print_latency("answer_us", &to_answer);
-    print_latency("end_us", &to_end);
+           seconds > 0 ? (double)own.in_time / seconds : 0, (unsigned long long)own.bytes, cpu);
+    print_latency("first_us", &own.to_first);
+    print_latency("answer_us", &own.to_answer);
+    print_latency("end_us", &own.to_end);
     puts("}");
     fflush(stdout);
 }
@@ -282,7 +290,7 @@ static void report(double seconds)
 static void options(int argc, char **argv)
 {
     int option;
-    while ((option = getopt(argc, argv, "p:P:a:c:s:n:R:q:e:b:xtH:T:")) != -1)
+    while ((option = getopt(argc, argv, "p:P:a:c:s:n:R:q:e:b:xtH:T:j:")) != -1)
         switch (option) {
         case 'p': opt.port = atoi(optarg); break;
         case 'P': opt.ports = atoi(optarg); break;
@@ -298,18 +306,66 @@ static void options(int argc, char **argv)
         case 't': opt.linger = 0; break;
         case 'H': opt.hold = atoi(optarg); break;
         case 'T': opt.timeout = atof(optarg); break;
+        case 'j': opt.processes = atoi(optarg); break;
         default: exit(2);
         }
-    if (!opt.port || opt.ports < 1 || opt.sources < 1 || opt.at_once < 1 || optind < argc) {
+    if (!opt.port || opt.ports < 1 || opt.sources < 1 || opt.at_once < 1 || optind < argc ||
+        opt.processes < 1 || opt.processes > opt.at_once ||
+        (opt.processes > 1 && (opt.hold || opt.limit || opt.pace > 0))) {
         fputs("usage: load -p PORT [-P ports] [-a addresses] [-c at once] [-s seconds] [-n count] [-R rate]\n"
-              "            [-q request] [-e expect] [-b bytes] [-x] [-t] [-H hold] [-T timeout]\n", stderr);
+              "            [-q request] [-e expect] [-b bytes] [-x] [-t] [-H hold] [-T timeout]\n"
+              "            [-j processes, without -n, -R and -H]\n", stderr);
         exit(2);
     }
+}
+
+static void add(struct histogram *to, const struct histogram *from)
+{
+    to->count += from->count;
+    for (int i = 0; i < 64 * STEPS; i++)
+        to->cells[i] += from->cells[i];
+    if (from->max > to->max)
+        to->max = from->max;
+}
+
+static void add_results(const struct results *from)
+{
+    add(&own.to_first, &from->to_first);
+    add(&own.to_answer, &from->to_answer);
+    add(&own.to_end, &from->to_end);
+    own.started += from->started;
+    own.ok += from->ok;
+    own.in_time += from->in_time;
+    own.bytes += from->bytes;
+    own.lost += from->lost;
+    for (int i = 0; i < KINDS; i++)
+        own.errors[i] += from->errors[i];
+}
+
+/* Fork the other processes, each with its share of the clients. NULL in the first process; in the others where their
+ * results go. */
+static struct results *divide(struct results *shared)
+{
+    int clients = opt.at_once;
+    for (int i = 0; i < opt.processes; i++) {
+        opt.at_once = (clients + i) / opt.processes;
+        pid_t pid = i + 1 < opt.processes ? fork() : 1;
+        if (pid < 0)
+            fatal("fork");
+        if (pid == 0)
+            return &shared[i];
+    }
+    return NULL;
 }
 
 int main(int argc, char **argv)
 {
     options(argc, argv);
+    struct results *shared = mmap(NULL, (size_t)opt.processes * sizeof *shared, PROT_READ | PROT_WRITE,
+                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        fatal("mmap");
+    struct results *to_first_process = divide(shared);
     int opening = opt.at_once; /* in hold mode slots are as many as held, but few open at a time */
     if (opt.hold) {
         opt.at_once = opt.hold;
@@ -334,20 +390,20 @@ int main(int argc, char **argv)
     int announced = 0;
 
     for (;;) {
-        int more = t < deadline && (!opt.limit || started < opt.limit);
+        int more = t < deadline && (!opt.limit || own.started < opt.limit);
         /* One burst is at most what is free; failures inside begin() must not turn this into a spin. */
         for (int i = 0; more && i < opt.at_once && in_flight < opt.at_once; i++) {
-            if ((opt.pace > 0 && due == 0) || (opt.limit && started >= opt.limit))
+            if ((opt.pace > 0 && due == 0) || (opt.limit && own.started >= opt.limit))
                 break;
-            if (opt.hold && in_flight - (int)ok + (int)lost >= opening)
+            if (opt.hold && in_flight - (int)own.ok + (int)own.lost >= opening)
                 break;
-            begin(opt.pace > 0 ? t0 + (uint64_t)((double)(started + 1) * 1e9 / opt.pace) : 0);
+            begin(opt.pace > 0 ? t0 + (uint64_t)((double)(own.started + 1) * 1e9 / opt.pace) : 0);
             due -= due > 0;
         }
         uint64_t failed = 0;
         for (int i = 0; i < KINDS; i++)
-            failed += errors[i];
-        if (opt.hold && !announced && ok + failed >= opt.limit) {
+            failed += own.errors[i];
+        if (opt.hold && !announced && own.ok + failed >= opt.limit) {
             announced = 1;
             report((double)(now() - t0) / 1e9);
             fcntl(0, F_SETFL, O_NONBLOCK);
@@ -378,6 +434,15 @@ int main(int argc, char **argv)
         }
     }
     t = now();
+    if (to_first_process) {
+        *to_first_process = own;
+        return 0;
+    }
+    for (int status; wait(&status) > 0;)
+        if (status)
+            return 1;
+    for (int i = 0; i + 1 < opt.processes; i++)
+        add_results(&shared[i]);
     report((double)((t > deadline ? deadline : t) - t0) / 1e9);
     return 0;
 }

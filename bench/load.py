@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from bench.servers import Server
 
 LOAD = str(BUILD / "load")
 WARM_UP = 0.2  # seconds of unrecorded load before each measured run
+PROCESSES = len(os.sched_getaffinity(0))  # that share the clients: one alone would be what fast servers wait for
 Sample = dict[str, float]
 
 
@@ -34,6 +36,8 @@ class Drive:
         words = [LOAD, "-p", str(port), "-s", str(seconds), "-c", str(self.at_once)]
         if self.pace:
             words += ["-R", str(self.pace)]
+        else:
+            words += ["-j", str(min(self.at_once, PROCESSES))]
         if self.bulk:
             words += ["-b", str(self.bulk)]
         elif self.refused:

@@ -163,11 +163,15 @@ def reference(binary: str, directory: Path, services: Sequence[Service], user: U
     return [*command, service.program, *service.args]
 
 
-def in_process(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
+def bare(*options: str) -> Command:
     """It has one answer, and starts no program."""
-    (service,) = services
-    switch = ["-u", str(user.uid), "-g", str(user.gid)] if user.switched else []
-    return [binary, "-l", str(service.port), *switch]
+
+    def command(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
+        (service,) = services
+        switch = ["-u", str(user.uid), "-g", str(user.gid)] if user.switched else []
+        return [binary, "-l", str(service.port), *switch, *options]
+
+    return command
 
 
 def inetd(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
@@ -218,8 +222,13 @@ PEERS: tuple[Peer, ...] = (
     ),
 )
 
-# What no server that starts programs can reach; it is no super-server, so scenarios ask for it by name.
-IN_PROCESS = Peer("in-process", "", str(BUILD / "inprocess"), in_process, write_nothing)
+# What no server that starts programs can reach, and the least of what zygotes and workers do. They are no
+# super-servers, so scenarios ask for them by name.
+IN_PROCESS, FORKS, PASSES = BARE = (
+    Peer("in-process", "", str(BUILD / "inprocess"), bare(), write_nothing),
+    Peer("fork alone", "", str(BUILD / "inprocess"), bare("-f"), write_nothing),
+    Peer("passing alone", "", str(BUILD / "inprocess"), bare("-w", "16"), write_nothing),
+)
 
 
 # --- versions ---------------------------------------------------------------------------------------

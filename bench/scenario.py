@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.load import Drive, Sample, measure
-from bench.peers import IN_PROCESS, PEERS, Peer, User
+from bench.peers import BARE, PEERS, Peer, User
 from bench.servers import Server, Service, free_ports, running
 
 Case = Callable[[], Sample]
@@ -127,7 +127,7 @@ class Bench:
     ) -> Iterator[Server]:
         """The named peer, serving *services* until the block ends. *module* is run instead of
         fastinetd's own, with the same arguments and *options* after them; *env* is added to the environment."""
-        peer = IN_PROCESS if name == IN_PROCESS.name else self.peers[name]
+        peer = {each.name: each for each in BARE}.get(name) or self.peers[name]
         directory = self.directory / f"{next(self.numbers)}-{name}"
         directory.mkdir()
         peer.write(directory, services, self.user)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bench import handler
-from bench.build import BUILD, SCRIPTS, build, install
-from bench.peers import IN_PROCESS, User, xinetd_service
+from bench.build import SCRIPTS, build, install
+from bench.peers import BARE, Peer, User, xinetd_service
 from bench.servers import Service, free_ports, running
 
 
@@ -74,16 +74,18 @@ def test_the_handler() -> None:
         assert said(client) == b"hello\n"
 
 
-def test_the_server_in_process_answers_and_ends_with_its_first_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("peer", BARE, ids=lambda peer: peer.name)
+def test_a_bare_server_answers_and_ends_with_its_first_process(tmp_path: Path, peer: Peer) -> None:
     build()
     (port,) = free_ports(1)
     service = Service("hello", port, "")
     user = User("", os.geteuid(), os.getegid(), False)
-    command = IN_PROCESS.command(str(BUILD / "inprocess"), tmp_path, [service], user)
+    command = peer.command(peer.binary, tmp_path, [service], user)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(running("in-process", command, [port], tmp_path, {}))
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            assert said(client) == b"hello\n"
+        server = stack.enter_context(running(peer.name, command, [port], tmp_path, {}))
+        for _ in range(40):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                assert said(client) == b"hello\n"
         os.kill(server.pid, 0)
         stack.pop_all().close()
     assert server.process.returncode == -signal.SIGTERM

@@ -3,7 +3,7 @@ themselves; what is missing is taken from the scenario of that name."""
 
 from __future__ import annotations
 
-from bench.peers import IN_PROCESS, PEERS
+from bench.peers import BARE, PEERS
 from bench.records import Record
 from bench.scenario import Column, Target
 from bench.scenarios import SCENARIOS
@@ -11,7 +11,7 @@ from bench.scenarios import SCENARIOS
 MORE_IS_BETTER = {"rate", "mb_s"}
 """Of all metrics that lead a scenario or have a target; of the others less is."""
 
-STANDARDS = ("reference", IN_PROCESS.name)
+STANDARDS = ("reference", *(peer.name for peer in BARE))
 """Cases with these names, or that begin with one and a comma, are C programs that do not change."""
 
 OTHERS = {peer.name for peer in PEERS} - {"fastinetd", *STANDARDS}

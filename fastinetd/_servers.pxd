@@ -30,7 +30,7 @@ cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *targe
                       i64 waited, bint reset_signals) noexcept nogil
 cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil
 cdef int watched_pidfd(i32 pid) noexcept nogil
-cdef int raised(int fd) noexcept nogil
+cdef int set_aside(int fd, u32 others) noexcept nogil
 cdef u64 microseconds(const timeval *t) noexcept nogil
 
 

@@ -22,6 +22,10 @@ from fastinetd._reception cimport *
 from fastinetd._servers cimport *
 
 
+cdef enum:
+    ASIDE = 20  # connections kept below 64
+
+
 cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
                       i64 waited, bint reset_signals) noexcept nogil:
     """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure.
@@ -78,9 +82,10 @@ cdef int watched_pidfd(i32 pid) noexcept nogil:
     return high
 
 
-cdef int raised(int fd) noexcept nogil:
-    """A descriptor that is kept for a while, at or above 64 if there is one to be had; takes `fd`."""
-    cdef int high = fcntl(fd, F_DUPFD_CLOEXEC, 64) if fd < 64 else -1
+cdef int set_aside(int fd, u32 others) noexcept nogil:
+    """A connection's descriptor that is kept for a while, beside `others`; takes `fd`. Some stay where they are: more would
+    leave no room below 64 for what children get."""
+    cdef int high = fcntl(fd, F_DUPFD_CLOEXEC, 64) if fd < 64 and others >= ASIDE else -1
     if high < 0:
         return fd
     close(fd)

@@ -114,6 +114,15 @@ static void show(void)
         CALL(__NR_prctl, PR_SET_DUMPABLE, 1);
 }
 
+/* The zygote's descriptors, up to `last`. */
+static void close_ours(int last)
+{
+    int fd = pinned ? STAGE_PINS : STAGE_CONTROL;
+    if (CALL(__NR_close_range, fd, last, 0) < 0)
+        for (; fd <= last; fd++)
+            CALL(__NR_close, fd);
+}
+
 static void settle_child(void)
 {
     CALL(__NR_setsid);
@@ -130,10 +139,7 @@ static void serve(int socket, uint32_t seq, uint32_t parked_as, size_t size)
         settle_child();
     CALL(__NR_dup3, 0, 1, 0);
     CALL(__NR_dup3, 0, 2, 0);
-    if (CALL(__NR_close_range, STAGE_CONTROL, STAGE_HAND, 0) < 0) {
-        CALL(__NR_close, STAGE_CONTROL);
-        CALL(__NR_close, STAGE_HAND);
-    }
+    close_ours(STAGE_HAND);
     tell_connection(size);
     show();
     reopen_files();
@@ -149,7 +155,7 @@ static void park(uint32_t seq)
     if (!say(STAGE_HAND, STAGE_PARKED, seq, 0))     /* there, so that it comes before TOOK */
         leave(1);
     settle_child();
-    CALL(__NR_close, STAGE_CONTROL);
+    close_ours(STAGE_CONTROL);
     size = receive(STAGE_HAND, &request, &descriptor, NO_WAIT);
     if (size == -EAGAIN) {
         warm_up();
@@ -172,7 +178,7 @@ static void hold(enum stage_point point, int call, int with_new_files)
     if (note_files(with_new_files) < 0)
         refuse(STAGE_FILES);
     find_thread();
-    note_ranges();
+    make_ready();
     hide();
     if (!say(STAGE_CONTROL, STAGE_READY, point, call))
         leave(1);

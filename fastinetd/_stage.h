@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #define STAGE_LIBRARY 61                  /* what the library is loaded from; it closes this */
+#define STAGE_PINS STAGE_LIBRARY          /* then: what keeps pages from being shared, see _stage_warm.h */
 #define STAGE_CONTROL 62                  /* the zygote's descriptor of the first socket */
 #define STAGE_HAND 63                     /* and of the second */
 #define STAGE_VARIABLE "FASTINETD_STAGE"  /* in the zygote's environment: "main" or "first_io" */

@@ -32,7 +32,7 @@ from fastinetd._linux cimport *
 from fastinetd._pools cimport *
 from fastinetd._program cimport Peer, PoolSpec, Target, variables
 from fastinetd._reception cimport *
-from fastinetd._servers cimport Servers, microseconds, raised, wait_for_child, watched_pidfd
+from fastinetd._servers cimport Servers, microseconds, set_aside, wait_for_child, watched_pidfd
 from fastinetd._workers cimport *
 
 cdef extern from "_passing.h" nogil:
@@ -143,7 +143,7 @@ cdef class Workers:
     cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil:
         """Let an admitted client wait for a worker; takes both."""
         cdef Waiting *entry = &self.waits[slot]
-        entry.kept, entry.next, entry.waited = raised(fd) + 1, NOBODY, self.at.waited
+        entry.kept, entry.next, entry.waited = set_aside(fd, self.outstanding) + 1, NOBODY, self.at.waited
         if pool.count == pool.starting:
             self.wake_at(pool.begun_at + HUNG_AFTER)
         if pool.waiting:

@@ -34,7 +34,7 @@ from fastinetd._linux cimport *
 from fastinetd._pools cimport *
 from fastinetd._program cimport Peer, Target, variables
 from fastinetd._reception cimport *
-from fastinetd._servers cimport Servers, raised, wait_for_child, watched_pidfd
+from fastinetd._servers cimport Servers, set_aside, wait_for_child, watched_pidfd
 from fastinetd._zygotes cimport *
 
 
@@ -48,7 +48,6 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef enum:
     AT_ONCE = 64  # answers read in a row, while others wait to be looked after
-    FEW = 16  # connections kept where they are: more would leave no room below 64 for what children get
 
 cdef u64 LASTING = 5 * SECOND  # a zygote that lived so long was no failure
 cdef u64 GRACE = 10 * SECOND  # for what is left of a zygote that was given up
@@ -135,7 +134,7 @@ cdef class Zygotes:
             z.free -= 1
         else:
             z.asked += 1
-        h.kept = (raised(fd) if self.outstanding >= FEW else fd) + 1
+        h.kept = set_aside(fd, self.outstanding) + 1
         h.zygote, h.parked, h.waited = number, parked, self.at.waited
         self.outstanding += 1
         return True

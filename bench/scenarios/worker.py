@@ -9,7 +9,7 @@ import sys
 
 from bench import pooled
 from bench.build import HANDLER
-from bench.peers import IN_PROCESS
+from bench.peers import IN_PROCESS, PASSES
 from bench.scenario import RATE_COLUMNS, Bench, Case, Target
 
 SUMMARY = "a line from processes that live on, 32 clients at a time"
@@ -50,6 +50,7 @@ def cases(bench: Bench) -> dict[str, Case]:
         handler["user"] = "root"
     return {
         IN_PROCESS.name: peer(IN_PROCESS.name),
+        PASSES.name: peer(PASSES.name),
         "fastinetd, C worker": lambda: pooled.rate(bench, "worker", pooled.WORKER),
         "fastinetd, Python handler": lambda: pooled.rate(bench, "", handler),
         "fastinetd, exec": lambda: pooled.rate(bench, "hello", {}),

@@ -1,9 +1,11 @@
 """The same small program, unchanged, forked from a copy of it that is held just before main: no exec, no dynamic
-linker. Every other server of the comparison has to exec."""
+linker. Every other server of the comparison has to exec, but the one that only forks itself: the least that a fork
+costs."""
 
 from __future__ import annotations
 
 from bench import pooled
+from bench.peers import FORKS
 from bench.scenario import RATE_COLUMNS, Bench, Case, Target
 
 SUMMARY = "an unchanged C program per connection, user nobody, 32 clients at a time"
@@ -28,4 +30,4 @@ def cases(bench: Bench) -> dict[str, Case]:
         for name, peer_ in bench.peers.items()
         if name != "fastinetd"
     }
-    return own | others
+    return own | {FORKS.name: peer(FORKS.name)} | others

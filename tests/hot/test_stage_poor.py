@@ -20,8 +20,9 @@ from support.stage import AT_IO, AT_MAIN, FILES, LIBRARY, NOT_FURTHER, REFUSED, 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")
 
 CLOSE_RANGE, PRCTL, UNSHARE, GET_ROBUST_LIST, VM_READ = 436, 157, 272, 274, 310
+URING_SETUP, URING_REGISTER = 425, 427
 GET_TID_ADDRESS, SET_DISPATCH = 40, 59
-ENOSYS, EPERM, EINVAL = 38, 1, 22
+ENOSYS, EPERM, ENOMEM, EINVAL = 38, 1, 12, 22
 
 
 def without(*calls: tuple[int, int | None, int]) -> Callable[[], None]:
@@ -52,7 +53,9 @@ ABORTS = """
 #include <unistd.h>
 static void *thread(void *unused)
 {
-    write(1, fcntl(62, F_GETFD) < 0 && fcntl(63, F_GETFD) < 0 ? "x" : "still open", 1);
+    int fd = 3;
+    while (fd < 100 && fcntl(fd, F_GETFD) < 0) fd++;
+    write(1, fd == 100 ? "x" : "still open", 1);
     return NULL;
 }
 int main()
@@ -70,6 +73,9 @@ POOR: dict[str, list[tuple[int, int | None, int]]] = {
     "no close_range": [(CLOSE_RANGE, None, ENOSYS)],
     "no unshare": [(UNSHARE, None, EPERM)],
     "no reading of processes": [(VM_READ, None, EPERM)],
+    "no io_uring": [(URING_SETUP, None, EPERM)],
+    "no memory to hold": [(URING_REGISTER, None, ENOMEM)],
+    "no io_uring and no close_range": [(URING_SETUP, None, ENOSYS), (CLOSE_RANGE, None, ENOSYS)],
 }
 
 
@@ -89,6 +95,33 @@ def test_does_without(case: str, compiler: str, folder: Path, need: Callable[[st
         with client:
             assert client.recv(10) == b"x"
             assert os.WTERMSIG(zygote.ended(pid)) == signal.SIGABRT
+
+
+def test_what_every_program_writes_to_is_copied_while_forking(folder: Path) -> None:
+    """Else each page is a fault, in the child and in the zygote."""
+    argv = [compiled(folder, 'int main() { return write(1, "x", 1) != 1; }')]
+    counted = []
+    for forbidden in ((), ((URING_SETUP, None, EPERM),)):
+        with held(argv, before=without(*forbidden)) as zygote:
+            zygote.ready()
+            pinned = re.search(r"VmPin:\s+(\d+) kB", Path(f"/proc/{zygote.pid}/status").read_text())
+            assert pinned is not None
+            before = faults(zygote.pid)
+            client, pid = zygote.open()
+            with client:
+                _, status, usage = os.wait4(pid, 0)
+            zygote.children.discard(pid)
+            assert status == 0
+            counted.append((int(pinned[1]) > 0, usage.ru_minflt, faults(zygote.pid) - before))
+    (held_ahead, few, none), (not_held, more, some) = counted
+    assert (held_ahead, not_held) == (True, False)
+    assert few < more, counted
+    assert none < some, counted
+
+
+def faults(pid: int) -> int:
+    """Of a process until now (proc_pid_stat(5))."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
 def test_without_dispatch_it_is_held_before_main(folder: Path) -> None:

@@ -177,7 +177,7 @@ def test_no_processes_left_is_told_and_survived(root: None) -> None:
                 said = zygote.hear()
                 assert said is not None
                 assert (said.kind, said.seq, os.strerror(said.value)) == (FAILED, seq, os.strerror(11))
-        assert sorted(os.listdir(f"/proc/{zygote.pid}/fd"), key=int) == ["1", "2", "62", "63"]
+        assert set(os.listdir(f"/proc/{zygote.pid}/fd")) - {"61"} == {"1", "2", "62", "63"}, "61 may keep its pages"
 
 
 def test_a_request_without_its_connection_is_told_and_survived() -> None:
@@ -271,7 +271,7 @@ def test_few_system_calls(root: None, need: Callable[[str], str], folder: Path) 
     ]  # fmt: skip
     waits = [call for call, _ in groupby(call for call in second if call != "madvise")]  # it may have had to wait
     assert waits[: waits.index("write")] == [
-        "sendto", "setsid", "set_robust_list", "close", "recvmsg", "sendto", "dup3", "close_range", "prctl",
+        "sendto", "setsid", "set_robust_list", "close_range", "recvmsg", "sendto", "dup3", "close_range", "prctl",
     ]  # fmt: skip
     taken = len(second) - second[::-1].index("recvmsg")
     assert "madvise" not in second[taken:], "it has got ready before it had a client"
