@@ -75,7 +75,7 @@ def summary(error: BaseException) -> str:
     """The type and text of an exception."""
     try:
         text = str(error)
-    except Exception:
+    except Exception:  # whatever a stranger's __str__ raises: one more must not end the worker
         text = "its text cannot be had"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import time
 
 import pytest
 
@@ -100,6 +101,29 @@ class TestHowMany:
         assert pooled.state(PoolState.IDLE) <= 100
         finish(clients)
         pooled.await_calm()
+
+    def test_grows_with_the_rate_and_the_time_to_make_one_ready(self, pooled: Pooled) -> None:
+        """Without a single miss: as many as come meanwhile, twice over."""
+        pid = serve(pooled, least=2, most=20)
+        pooled.await_state(PoolState.IDLE, 2)
+        zygote = pooled.zygote(pid)
+        stop(zygote)
+        served = [echo(pooled.connect())]
+        go_on_at = time.monotonic() + 0.5  # so long it takes to make the next one ready
+        wait_for(lambda: time.monotonic() > go_on_at, "half a second")
+        go_on(zygote)
+        pooled.await_state(PoolState.IDLE, 2)
+
+        def grown() -> bool:
+            served.append(echo(pooled.connect()))
+            finish([served[-1]])
+            idle = wait_for(lambda: pooled.state(PoolState.IDLE), "one is parked")
+            return int(idle) > 4
+
+        wait_for(grown, "more than twice as many are parked")
+        finish(served[:1])
+        pooled.await_calm()
+        assert pooled.outcome() == (len(served), 0)
 
     @pytest.mark.slow
     def test_shrinks_after_some_seconds(self, pooled: Pooled) -> None:
