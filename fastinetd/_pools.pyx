@@ -24,7 +24,7 @@ cdef u64 LONGEST = 30 * SECOND
 
 cdef enum:
     FIRST_LOW = 8  # where descriptors for a new process are put: above those they become, in reach of the child
-    LAST_LOW = 60
+    LAST_LOW = 59
 
 
 cdef inline u32 part(u32 whole, u32 share) noexcept nogil:
@@ -77,7 +77,7 @@ cdef int start_process(Target *target, int fd, const int *further, int count, in
                        i32 *pid) noexcept nogil:
     """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` from `at` on, all borrowed; `tied`: it
     ends with this process. Returns 0, or an errno."""
-    cdef int low[4]
+    cdef int low[5]
     cdef spawn_call call
     cdef int number = 0, i
     for i in range(count + 1):

@@ -17,7 +17,7 @@ cdef enum EventKind:
     ON_OTHER = 3  # this and those above are the subclass's: `index` is its own
     ON_ZYGOTE = 4  # its pidfd
     ON_CONTROL_REPLY = 5  # the sockets to it
-    ON_HAND_REPLY = 6
+    ON_VOICE = 6
     ON_PARKED = 7  # the pidfd of a child that waits for its connection
     ON_WORKER = 8  # its socket
     ON_WORKER_END = 9  # its pidfd

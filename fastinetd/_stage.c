@@ -114,12 +114,11 @@ static void show(void)
         CALL(__NR_prctl, PR_SET_DUMPABLE, 1);
 }
 
-/* The zygote's descriptors, up to `last`. */
-static void close_ours(int last)
+static void close_ours(void)
 {
-    int fd = pinned ? STAGE_PINS : STAGE_CONTROL;
-    if (CALL(__NR_close_range, fd, last, 0) < 0)
-        for (; fd <= last; fd++)
+    int fd = pinned ? STAGE_PINS : STAGE_VOICE;
+    if (CALL(__NR_close_range, fd, STAGE_HAND, 0) < 0)
+        for (; fd <= STAGE_HAND; fd++)
             CALL(__NR_close, fd);
 }
 
@@ -129,7 +128,7 @@ static void settle_child(void)
     settle_thread();
 }
 
-/* In the child that has received a connection as 0, on the socket it came by: become its server. Who cannot say so is
+/* In the child that has received a connection as 0: say so on the socket, become its server. Who cannot say so is
  * still in the zygote's process group, where the acceptor finds it. */
 static void serve(int socket, uint32_t seq, uint32_t parked_as, size_t size)
 {
@@ -139,7 +138,7 @@ static void serve(int socket, uint32_t seq, uint32_t parked_as, size_t size)
         settle_child();
     CALL(__NR_dup3, 0, 1, 0);
     CALL(__NR_dup3, 0, 2, 0);
-    close_ours(STAGE_HAND);
+    close_ours();
     tell_connection(size);
     show();
     reopen_files();
@@ -152,10 +151,12 @@ static void park(uint32_t seq)
     int descriptor;
     long size;
 
-    if (!say(STAGE_HAND, STAGE_PARKED, seq, 0))     /* there, so that it comes before TOOK */
+    if (!say(STAGE_VOICE, STAGE_PARKED, seq, 0))    /* there, so that it comes before TOOK */
         leave(1);
     settle_child();
-    close_ours(STAGE_CONTROL);
+    CALL(__NR_close, STAGE_CONTROL);
+    if (pinned)
+        CALL(__NR_close, STAGE_PINS);
     size = receive(STAGE_HAND, &request, &descriptor, NO_WAIT);
     if (size == -EAGAIN) {
         warm_up();
@@ -163,7 +164,8 @@ static void park(uint32_t seq)
     }
     if (request.kind != STAGE_TAKE || descriptor != 0)
         leave(request.kind != STAGE_LEAVE);
-    serve(STAGE_HAND, request.seq, seq, size);
+    pinned = 0;                                     /* this is not the zygote, and STAGE_PINS is closed */
+    serve(STAGE_VOICE, request.seq, seq, size);
 }
 
 /* Hold the program here. Returns in every child that serves, never in the zygote. */

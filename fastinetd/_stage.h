@@ -1,19 +1,21 @@
 /* What acceptors and the programs they hold say to each other: zygotes, and the children forked ahead from them.
  *
- * An acceptor has two SEQPACKET sockets to a zygote. On the first (STAGE_CONTROL there) it asks the zygote for forks; on
- * the second (STAGE_HAND), which all parked children share, the kernel gives each connection to exactly one of them.
- * Who has taken a connection says so before it does anything else. Both ends are of one machine and one build: plain
- * structures.
+ * An acceptor has three SEQPACKET sockets to a zygote. On the first (STAGE_CONTROL there) it asks the zygote for forks; on
+ * the second (STAGE_HAND), which all parked children share, the kernel gives each connection to exactly one of them; on
+ * the third (STAGE_VOICE) they answer: a message that is read wakes those that wait for its sender's socket to look at
+ * it, and of those that wait for a connection there may be thousands. Who has taken a connection says so before it does
+ * anything else. Both ends are of one machine and one build: plain structures.
  */
 #ifndef FASTINETD_STAGE_H
 #define FASTINETD_STAGE_H
 
 #include <stdint.h>
 
-#define STAGE_LIBRARY 61                  /* what the library is loaded from; it closes this */
+#define STAGE_LIBRARY 60                  /* what the library is loaded from; it closes this */
 #define STAGE_PINS STAGE_LIBRARY          /* then: what keeps pages from being shared, see _stage_warm.h */
-#define STAGE_CONTROL 62                  /* the zygote's descriptor of the first socket */
-#define STAGE_HAND 63                     /* and of the second */
+#define STAGE_VOICE 61                    /* the zygote's descriptors of the third socket, */
+#define STAGE_CONTROL 62                  /* the first */
+#define STAGE_HAND 63                     /* and the second */
 #define STAGE_VARIABLE "FASTINETD_STAGE"  /* in the zygote's environment: "main" or "first_io" */
 #define STAGE_BIND "LD_BIND_NOW=fastinetd"  /* there as well: symbols are looked up in the zygote, not in each child */
 #define STAGE_PLACES 8                    /* variables that tell of a connection, at most */

@@ -115,7 +115,7 @@ static int note_files(int with_new_ones)
                 continue;
             while (*name)
                 number = number * 10 + *name++ - '0';
-            if (number <= 2 || number == STAGE_CONTROL || number == STAGE_HAND || number == folder)
+            if (number <= 2 || (number >= STAGE_VOICE && number <= STAGE_HAND) || number == folder)
                 continue;
             if (stage_file_count == STAGE_FILES_MAX) {
                 CALL(__NR_close, folder);

@@ -28,7 +28,7 @@ static int is_client(long number)
 
 static int is_ours(long number)
 {
-    return (int)number == STAGE_CONTROL || (int)number == STAGE_HAND;
+    return (int)number >= STAGE_VOICE && (int)number <= STAGE_HAND;
 }
 
 static enum verdict answer(struct trapped_call *call, long result)
@@ -71,10 +71,10 @@ static enum verdict judge_close_range(struct trapped_call *call)
 
     if (first <= last && first <= 2)
         return HOLD_IO;
-    if (first > last || first > STAGE_HAND || last < STAGE_CONTROL)
+    if (first > last || first > STAGE_HAND || last < STAGE_VOICE)
         return PASS;
-    if (first < STAGE_CONTROL)
-        result = CALL(__NR_close_range, first, STAGE_CONTROL - 1, flags);
+    if (first < STAGE_VOICE)
+        result = CALL(__NR_close_range, first, STAGE_VOICE - 1, flags);
     if (result == 0 && last > STAGE_HAND)
         result = CALL(__NR_close_range, STAGE_HAND + 1, last, flags);
     return answer(call, result);

@@ -44,6 +44,7 @@ cdef struct Zygote:
     int pidfd
     int control
     int hand
+    int voice
     u32 asked  # connections that it was asked to fork for and nobody has taken
     u32 handed  # connections on the way to a parked child
     u32 parking  # children it was asked to park

@@ -165,7 +165,7 @@ cdef class Zygotes:
         if kind == ON_ZYGOTE:
             self.ended(number)
         elif self.zygotes[number].state != ZYGOTE_LEAVING:
-            self.replies(number, kind == ON_HAND_REPLY, AT_ONCE)
+            self.replies(number, kind == ON_VOICE, AT_ONCE)
 
     cdef void replies(self, u32 number, bint parked, u32 most) noexcept nogil:
         """Read what the zygote and its forks have to say; all of it when its sockets are shut."""
@@ -177,7 +177,7 @@ cdef class Zygotes:
         cdef u32 count = 0
         while (draining or count < most) and draining == (z.state == ZYGOTE_LEAVING):
             count += 1
-            length = receive_attested(z.hand if parked else z.control, &reply, sizeof(reply), &pid)
+            length = receive_attested(z.voice if parked else z.control, &reply, sizeof(reply), &pid)
             if length == -ECONNRESET:  # it has ended and left requests unread; what was said before is there still
                 continue
             if length == -EAGAIN or length == -EINTR:
@@ -220,7 +220,7 @@ cdef class Zygotes:
         if z.pid:
             kill(z.pid, SIGKILL)
         epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, z.control, NULL)
-        epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, z.hand, NULL)
+        epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, z.voice, NULL)
 
     cdef void died(self, u32 number) noexcept nogil:
         """A zygote that was ready has ended."""
@@ -340,26 +340,31 @@ cdef class Zygotes:
         cdef Counters *counters = counters_of(self.b, self.section, life.target.row)
         cdef int control[2]
         cdef int hand[2]
+        cdef int voice[2]
         cdef int standing[2]
-        cdef int further[3]
+        cdef int further[4]
         cdef int error
-        control[0] = control[1] = hand[0] = hand[1] = standing[0] = standing[1] = -1
+        control[0] = control[1] = hand[0] = hand[1] = voice[0] = voice[1] = standing[0] = standing[1] = -1
         error = make_pair(control, True)
         if error == 0:
-            error = make_pair(hand, True)
+            error = make_pair(hand, False)
+        if error == 0:
+            error = make_pair(voice, True)
         if error == 0 and socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, standing) < 0:
             error = errno
         if error == 0:
             # What the program has as its connection until it has one: a socket, and nobody at its other end.
             close(standing[1])
             standing[1] = -1
-            further[0], further[1], further[2] = life.target.pool.library, control[1], hand[1]
-            error = start_process(life.target, standing[0], further, 3, STAGE_LIBRARY, True, &z.pid)
+            further[0], further[1], further[2], further[3] = life.target.pool.library, voice[1], control[1], hand[1]
+            error = start_process(life.target, standing[0], further, 4, STAGE_LIBRARY, True, &z.pid)
         z.control = fcntl(control[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
         z.hand = fcntl(hand[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
+        z.voice = fcntl(voice[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
         z.pidfd = watched_pidfd(z.pid) if error == 0 else -1
         close_both(control)
         close_both(hand)
+        close_both(voice)
         close_both(standing)
         if error:
             self.at.await_room()
@@ -376,8 +381,9 @@ cdef class Zygotes:
         if z.pidfd >= 0 and self.at.watch(z.pidfd, ON_ZYGOTE, index, EPOLLIN) < 0:
             close(z.pidfd)
             z.pidfd = -1  # sweep looks at it from time to time
-        if z.control < 0 or z.hand < 0 or z.pidfd < 0 or self.at.watch(z.control, ON_CONTROL_REPLY, index, EPOLLIN) < 0 \
-                or self.at.watch(z.hand, ON_HAND_REPLY, index, EPOLLIN) < 0:
+        if z.control < 0 or z.hand < 0 or z.voice < 0 or z.pidfd < 0 \
+                or self.at.watch(z.control, ON_CONTROL_REPLY, index, EPOLLIN) < 0 \
+                or self.at.watch(z.voice, ON_VOICE, index, EPOLLIN) < 0:
             failed(life, now)
             self.close_down(number, MISTRUSTED)
 
@@ -394,11 +400,13 @@ cdef class Zygotes:
         pool.zygote = NOBODY
         # From here on nobody can say that he took something. What was said before is still there to be read.
         shutdown(z.control, SHUT_RDWR)
+        shutdown(z.voice, SHUT_RDWR)
         shutdown(z.hand, SHUT_RDWR)
         self.replies(number, False, WHATEVER)
         self.replies(number, True, WHATEVER)
         self.at.forget(z.control)
-        self.at.forget(z.hand)
+        self.at.forget(z.voice)
+        close(z.hand)
         if z.pid:
             kill(z.pid, SIGKILL)
         self.let_go(number)

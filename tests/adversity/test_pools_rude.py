@@ -121,6 +121,7 @@ __attribute__((constructor)) static void rude(int argc, char **argv, char **envp
             say(62, READY, 0, -1);
         close(62);
         close(63);
+        close(61);
         stay();
     }
     if (!strcmp(how, "short"))
@@ -130,7 +131,7 @@ __attribute__((constructor)) static void rude(int argc, char **argv, char **envp
     if (!strcmp(how, "long"))
         send(62, &request, sizeof request, 0);
     if (!strcmp(how, "other-socket"))
-        say(63, READY, 0, -1);
+        say(61, READY, 0, -1);
     if (!strcmp(how, "stranger-than-ready"))
         say(62, 77, 0, -1);
     say(62, READY, 0, -1);
@@ -141,7 +142,7 @@ __attribute__((constructor)) static void rude(int argc, char **argv, char **envp
             say(62, TOOK, slot | 1 << 16, 0);
     if (!strcmp(how, "floods"))
         while (say(62, PARKED, 0xffffffff, 0) > 0)
-            say(63, TOOK, 0xffffffff, -1);
+            say(61, TOOK, 0xffffffff, -1);
     if (!strcmp(how, "silent"))
         stay();
     if (!strcmp(how, "loses-first"))
@@ -156,7 +157,7 @@ __attribute__((constructor)) static void rude(int argc, char **argv, char **envp
     if (!strcmp(how, "itself"))
         say(62, TOOK, request.seq, 0);
     if (!strcmp(how, "as-parked"))
-        say(63, TOOK, request.seq, request.seq);
+        say(61, TOOK, request.seq, request.seq);
     if (!strcmp(how, "forged-parent"))
         forge(62, TOOK, request.seq, getppid());
     if (!strcmp(how, "forged-init"))
@@ -166,7 +167,7 @@ __attribute__((constructor)) static void rude(int argc, char **argv, char **envp
     if (!strcmp(how, "lost-fork") && !fork_like_a_zygote())
         _exit(0);
     if (!strcmp(how, "parks-unasked") && !fork_like_a_zygote()) {
-        say(63, PARKED, 0x8001 << 16, 0);
+        say(61, PARKED, 0x8001 << 16, 0);
         stay();
     }
     if (!strcmp(how, "stopped-fork") && !fork_like_a_zygote())

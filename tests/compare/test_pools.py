@@ -162,7 +162,7 @@ def alike(started: Started, name: str, method: str, host: str = "127.0.0.1") -> 
     for where in ("environ", "environment in memory"):
         assert sorted(before[where]) == sorted(after[where])  # type: ignore[call-overload]
         assert own(before[where]) == own(after[where])
-    library = "/proc/self/fd/61"
+    library = "/proc/self/fd/60"
     assert [line for line in after["objects"] if line != library] == before["objects"]  # type: ignore[attr-defined]
     assert library in after["objects"]  # type: ignore[operator]
     keys = (before.keys() | after.keys()) - DELIBERATE

@@ -121,7 +121,7 @@ def gauges(daemon: Daemon, service: str) -> dict[str, int]:
 
 def held(pid: int) -> bool:
     """Whether it is a zygote: it holds both sockets."""
-    return all(os.path.lexists(f"/proc/{pid}/fd/{number}") for number in (62, 63))
+    return all(os.path.lexists(f"/proc/{pid}/fd/{number}") for number in (61, 62, 63))
 
 
 def recycled(daemon: Daemon, service: str) -> Mapping[str, int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
 LIBRARY = PACKAGE / f"_stage{sysconfig.get_config_var('EXT_SUFFIX')}"
 BIND = "LD_BIND_NOW=fastinetd"
-CONTROL, HAND, PLACES, ROOM = 62, 63, 8, 80
+PINS, VOICE, CONTROL, HAND, PLACES, ROOM = 60, 61, 62, 63, 8, 80
 FORK, PARK, TAKE, LEAVE, READY, TOOK, PARKED, FAILED, REFUSED = range(1, 10)
 AT_MAIN, AT_IO, AT_OTHER, NOT_FURTHER = range(4)
 THREADS, FILES = 1, 2
@@ -119,15 +119,16 @@ class Held:
     ) -> None:  # fmt: skip
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.hand, hand = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.voice, voice = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         place, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        for end in (self.control, self.hand):
+        for end in (self.control, self.voice):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             end.settimeout(PATIENCE)
         library = f"LD_PRELOAD={LIBRARY}" + (f":{preload}" if preload else "")
         places = ["=" * (ROOM - 1)] * PLACES
-        with control, hand, place:
+        with control, hand, voice, place:
             other.close()
-            fds = {0: place, 1: place, 2: place, CONTROL: control, HAND: hand}
+            fds = {0: place, 1: place, 2: place, VOICE: voice, CONTROL: control, HAND: hand}
             self.pid = started(
                 argv, [*environment, library, BIND, *places, f"FASTINETD_STAGE={snapshot}"],
                 {number: end.fileno() for number, end in fds.items()}, before,
@@ -180,7 +181,7 @@ class Held:
 
     def park(self) -> int:
         seq = self.ask(PARK)
-        said = self.hear(self.hand)
+        said = self.hear(self.voice)
         assert said is not None and (said.kind, said.seq) == (PARKED, seq), said
         return said.pid
 
@@ -188,7 +189,7 @@ class Held:
         client, server = connection()
         with server:
             seq = self.ask(TAKE, server, variables, self.hand)
-        said = self.hear(self.hand)
+        said = self.hear(self.voice)
         assert said is not None and (said.kind, said.seq) == (TOOK, seq) and said.value > 0, said
         return client, said.pid
 
@@ -197,10 +198,17 @@ class Held:
         self.children.discard(pid)
         return status
 
+    def descriptors(self) -> set[int]:
+        """The zygote's, but for the one that may keep its pages."""
+        return {int(name) for name in os.listdir(f"/proc/{self.pid}/fd")} - {PINS}
+
+    def hang_up(self) -> None:
+        for end in (self.control, self.hand, self.voice):
+            end.close()
+
     def close(self) -> int:
         """End of file for all; returns the zygote's wait status."""
-        self.control.close()
-        self.hand.close()
+        self.hang_up()
         for pid in list(self.children):
             self.ended(pid)
         return os.waitpid(self.pid, 0)[1]
