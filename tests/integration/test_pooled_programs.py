@@ -75,14 +75,7 @@ def served_by_pools(daemon: Daemon, method: str) -> None:
         assert daemon.metric("fastinetd_pool_recycled_total", reason=reason) == 0, (reason, daemon.said())
 
 
-PROGRAMS: dict[str, Callable[..., None]] = {
-    "cat": programs.cat, "rsync": programs.rsync, "git": programs.git_clone,
-    "git-daemon": partial(programs.git_clone, args=""), "micro-httpd": programs.micro_httpd,
-    "micro-httpd-unix": partial(programs.micro_httpd, unix=True), "busybox": programs.busybox_httpd,
-}  # fmt: skip
-AS_ROOT: dict[str, Callable[..., None]] = {
-    "vsftpd": programs.vsftpd, "sshd": programs.sshd, "ident": programs.ident, "fingerd": programs.fingerd,
-}  # fmt: skip
+PROGRAMS = programs.OF_ANYBODY | {"git-daemon": partial(programs.git_clone, args="")}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -91,9 +84,9 @@ def test_program(form: Form, need: Need, folder: Path, name: str) -> None:
 
 
 @pytest.mark.usefixtures("root")
-@pytest.mark.parametrize("name", AS_ROOT)
+@pytest.mark.parametrize("name", programs.AS_ROOT)
 def test_program_of_root(form: Form, need: Need, folder: Path, name: str) -> None:
-    programs.serve(AS_ROOT[name], form, need, folder)
+    programs.serve(programs.AS_ROOT[name], form, need, folder)
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pools.md").read_text()

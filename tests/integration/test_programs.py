@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,14 +12,7 @@ from support.clients import ask, free_port
 from support.programs import Form, Need
 from support.texts import Service
 
-PROGRAMS: dict[str, Callable[..., None]] = {
-    "cat": programs.cat, "rsync": programs.rsync, "git": programs.git_clone, "micro-httpd": programs.micro_httpd,
-    "micro-httpd-unix": partial(programs.micro_httpd, unix=True), "busybox": programs.busybox_httpd,
-    "python": programs.python_script,
-}  # fmt: skip
-AS_ROOT: dict[str, Callable[..., None]] = {
-    "vsftpd": programs.vsftpd, "sshd": programs.sshd, "ident": programs.ident, "fingerd": programs.fingerd,
-}  # fmt: skip
+PROGRAMS = programs.OF_ANYBODY | {"python": programs.python_script}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -30,9 +21,9 @@ def test_program(form: Form, need: Need, folder: Path, name: str) -> None:
 
 
 @pytest.mark.usefixtures("root")
-@pytest.mark.parametrize("name", AS_ROOT)
+@pytest.mark.parametrize("name", programs.AS_ROOT)
 def test_program_of_root(form: Form, need: Need, folder: Path, name: str) -> None:
-    programs.serve(AS_ROOT[name], form, need, folder)
+    programs.serve(programs.AS_ROOT[name], form, need, folder)
 
 
 ACCEPTING = """#!{python} -IS

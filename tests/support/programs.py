@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from support.clients import ask, connect, crowd, free_port, read_line
@@ -232,3 +233,10 @@ def greeter(form: Form, folder: Path, text: str) -> None:
             assert s.recv(1) == b""
 
     crowd(meet, 9, 3)
+
+
+OF_ANYBODY: dict[str, Callable[..., None]] = {
+    "cat": cat, "rsync": rsync, "git": git_clone, "micro-httpd": micro_httpd,
+    "micro-httpd-unix": partial(micro_httpd, unix=True), "busybox": busybox_httpd,
+}  # fmt: skip
+AS_ROOT: dict[str, Callable[..., None]] = {"vsftpd": vsftpd, "sshd": sshd, "ident": ident, "fingerd": fingerd}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import os
-import select
 import signal
 import socket
 import struct
@@ -14,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from support.core import reap
 from support.proc import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -46,18 +46,6 @@ def _start(argv: Sequence[str], environ: Mapping[str, str], descriptors: Mapping
     everything = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ}
     fresh = [signal.SIGPIPE, signal.SIGXFSZ]  # which Python ignores
     return os.posix_spawn(argv[0], list(argv), everything, file_actions=actions, setsigdef=fresh, setsid=True)
-
-
-def ended(pid: int) -> int:
-    """The exit status of a process that ends now, or the negative number of its signal."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        assert poll.poll(PATIENCE * 1000), f"process {pid} goes on"
-    finally:
-        os.close(descriptor)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 class WorkerPeer:
@@ -109,7 +97,7 @@ class WorkerPeer:
     def end(self) -> int:
         """End of file for it; its exit status."""
         self.socket.close()
-        return ended(self.pid)
+        return reap(self.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +127,7 @@ def serve_once(
             client.sendall(request)
             client.shutdown(socket.SHUT_WR)
         got = everything(client)
-    return got, ended(pid)
+    return got, reap(pid)
 
 
 def everything(client: socket.socket) -> bytes:

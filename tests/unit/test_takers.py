@@ -75,6 +75,21 @@ def supervised(pooled: Pooled) -> Supervised:
     return Supervised(pooled)
 
 
+def on_the_way(
+    supervised: Supervised, pooled: Pooled, kind: Method, count: int
+) -> tuple[int, list[int], list[socket.socket]]:
+    """So many connections are with a pool whose processes stand still: the acceptor, the pool, the clients."""
+    pid = supervised.serve(kind, least=count, most=count)
+    pooled.await_state(PoolState.HOLDING, 1)
+    if kind == Method.PREFORK:
+        pooled.await_state(PoolState.IDLE, count)
+    pool = pooled.pool(pid)
+    stop(*pool)
+    clients = [pooled.connect() for _ in range(count)]
+    wait_for(lambda: len(pooled.board.handed(pooled.sections[pid])) == count, "all are with the pool")
+    return pid, pool, clients
+
+
 @pytest.mark.parametrize("kind", [Method.ZYGOTE, Method.PREFORK])
 class TestKilled:
     """The acceptor, while connections are on the way."""
@@ -94,14 +109,7 @@ class TestKilled:
 
     def test_taken_and_not_heard(self, supervised: Supervised, pooled: Pooled, kind: Method) -> None:
         """Who has said that he has his connection has it."""
-        pid = supervised.serve(kind, least=3, most=3)
-        pooled.await_state(PoolState.HOLDING, 1)
-        if kind == Method.PREFORK:
-            pooled.await_state(PoolState.IDLE, 3)
-        pool = pooled.pool(pid)
-        stop(*pool)
-        clients = [pooled.connect() for _ in range(3)]
-        wait_for(lambda: len(pooled.board.handed(pooled.sections[pid])) == 3, "all are with the pool")
+        pid, pool, clients = on_the_way(supervised, pooled, kind, 3)
         stop(pid)
         go_on(*pool)
         for client in clients:
@@ -115,14 +123,7 @@ class TestKilled:
 
     def test_not_taken(self, supervised: Supervised, pooled: Pooled, kind: Method) -> None:
         """The connections are closed, and nobody serves them, or is said to."""
-        pid = supervised.serve(kind, least=2, most=2)
-        pooled.await_state(PoolState.HOLDING, 1)
-        if kind == Method.PREFORK:
-            pooled.await_state(PoolState.IDLE, 2)
-        pool = pooled.pool(pid)
-        stop(*pool)
-        clients = [pooled.connect() for _ in range(2)]
-        wait_for(lambda: len(pooled.board.handed(pooled.sections[pid])) == 2, "all are with the pool")
+        pid, pool, clients = on_the_way(supervised, pooled, kind, 2)
         assert supervised.kill(pid) == 0
         assert (pooled.board.slots_in_use(), pooled.board.live) == ([], 0)
         go_on(*pool)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from support.core import reap
 from support.proc import wait_for
-from support.worker_peer import HANDLER, ROOT, VARIABLES, WorkerPeer, ended, everything, serve_once
+from support.worker_peer import HANDLER, ROOT, VARIABLES, WorkerPeer, everything, serve_once
 
 SUPPORT = ROOT / "tests" / "support"
 LOGGING = """
@@ -240,7 +241,7 @@ def test_end_of_file_during_a_connection(worker: WorkerPeer) -> None:
         client.sendall(b"more")
         assert everything(client) == b"more"
     assert worker.status() == 9
-    assert ended(worker.pid) == 0
+    assert reap(worker.pid) == 0
 
 
 def test_a_daemon_that_is_gone(worker: WorkerPeer) -> None:
@@ -251,7 +252,7 @@ def test_a_daemon_that_is_gone(worker: WorkerPeer) -> None:
         worker.socket.close()
         client.sendall(b"y")
         assert everything(client) == b""
-    assert ended(worker.pid) == 0
+    assert reap(worker.pid) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -260,13 +261,13 @@ def test_signals_are_default(worker: WorkerPeer, number: int) -> None:
         client.sendall(b"sock.sendall(b'x'); sock.recv(1)\0")
         assert client.recv(1) == b"x"
         os.kill(worker.pid, number)
-        assert ended(worker.pid) == -number
+        assert reap(worker.pid) == -number
         assert everything(client) == b""
 
 
 def test_a_connection_without_its_descriptor(worker: WorkerPeer, kit: Kit) -> None:
     worker.socket.send(b"REMOTE_HOST=192.0.2.7\0")
-    assert ended(worker.pid) == 1
+    assert reap(worker.pid) == 1
     assert "no descriptor came with a connection: raise rlimit_files" in kit.logged()[0]
 
 
@@ -278,7 +279,7 @@ def test_what_can_be_a_handler(kit: Kit, handler: str, answer: bytes | None) -> 
     with kit.start(handler) as worker:
         if answer is None:
             assert worker.status() is None
-            assert ended(worker.pid) == CANNOT
+            assert reap(worker.pid) == CANNOT
         else:
             assert worker.status() == 0
             assert worker.ask() == answer
@@ -351,7 +352,7 @@ def test_a_handler_that_cannot_be_imported(kit: Kit, module: str, handler: str, 
     (kit.folder / "ends_itself.py").write_text("raise SystemExit('enough')\n")
     with kit.start(handler, module=module) as worker:
         assert worker.status() is None
-        assert ended(worker.pid) == CANNOT
+        assert reap(worker.pid) == CANNOT
     for told in (kit.stderr(), kit.logged()[0]):
         assert f"handler {module}:{handler} cannot be imported" in told
         assert said in told
@@ -363,7 +364,7 @@ def test_a_handler_that_cannot_be_imported(kit: Kit, module: str, handler: str, 
 @pytest.mark.parametrize("arguments", [[], ["a:b", "c"], ["module"], [":f"], ["module:"]])
 def test_wrong_arguments(kit: Kit, arguments: list[str]) -> None:
     with WorkerPeer([*HANDLER, *arguments], kit.folder, kit.environ) as worker:
-        assert ended(worker.pid) == CANNOT
+        assert reap(worker.pid) == CANNOT
     assert "expected one argument, module:function" in kit.stderr()
 
 
@@ -372,7 +373,7 @@ def test_wrong_arguments(kit: Kit, arguments: list[str]) -> None:
 )
 def test_not_the_daemons_socket(kit: Kit, given: str, said: str) -> None:
     with kit.start("plain", FASTINETD_WORKER=given) as worker:
-        assert ended(worker.pid) == CANNOT
+        assert reap(worker.pid) == CANNOT
     assert said in kit.stderr()
 
 
@@ -434,7 +435,7 @@ class TestConnections:
             worker.status()
             assert worker.ask(b"99") == b"192.0.2.7 192.0.2.7"
             assert worker.status() is None
-            assert ended(worker.pid) == 99
+            assert reap(worker.pid) == 99
 
     def test_once(self, kit: Kit) -> None:
         assert kit.once([sys.executable, "-c", LOOP], b"4") == (b"192.0.2.7 192.0.2.7", 4)

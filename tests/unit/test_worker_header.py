@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.worker_peer import ROOT, WorkerPeer, ended, everything, serve_once, tcp_pair
+from support.core import reap
+from support.worker_peer import ROOT, WorkerPeer, everything, serve_once, tcp_pair
 
 CONTRIB = ROOT / "contrib"
 STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-O2", f"-I{CONTRIB}"]
@@ -120,7 +121,7 @@ def test_end_of_file_during_a_connection(worker: WorkerPeer) -> None:
         client.sendall(b"7")
         assert everything(client) == b""
     assert worker.status() == 7
-    assert ended(worker.pid) == 0
+    assert reap(worker.pid) == 0
 
 
 def test_a_daemon_that_is_gone(worker: WorkerPeer) -> None:
@@ -129,18 +130,18 @@ def test_a_daemon_that_is_gone(worker: WorkerPeer) -> None:
         worker.socket.close()
         client.sendall(b"7")
         assert everything(client) == b""
-    assert ended(worker.pid) == 0
+    assert reap(worker.pid) == 0
 
 
 def test_a_connection_without_its_descriptor(worker: WorkerPeer) -> None:
     worker.socket.send(b"REMOTE_HOST=192.0.2.7\0")
-    assert ended(worker.pid) == 1
+    assert reap(worker.pid) == 1
     assert "Too many open files" in worker.errors.read_text()
 
 
 def test_not_the_daemons_socket(program: str, tmp_path: Path) -> None:
     with WorkerPeer([program], tmp_path, {"FASTINETD_WORKER": "77"}) as worker:
-        assert ended(worker.pid) == 1
+        assert reap(worker.pid) == 1
         assert "Bad file descriptor" in worker.errors.read_text()
 
 
