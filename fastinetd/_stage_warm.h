@@ -103,7 +103,7 @@ static void note_ranges(void)
 /* In the zygote, before its first fork. Memory that may be held so is limited (RLIMIT_MEMLOCK), for all of a user. */
 static void make_ready(void)
 {
-    struct io_uring_params never_enabled = {.flags = IORING_SETUP_R_DISABLED};
+    static struct io_uring_params never_enabled = {.flags = IORING_SETUP_R_DISABLED}; /* there is no memset for it */
     long ring;
     note_ranges();
     if (!pin_count || CALL(__NR_fcntl, STAGE_PINS, F_GETFD) != -EBADF)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -51,6 +52,18 @@ def test_all_system_calls_are_in_the_range_that_dispatch_leaves_alone() -> None:
 def test_it_leaves_vectors_to_the_program() -> None:
     text = output("objdump", "-d", "--no-show-raw-insn", str(LIBRARY))
     assert not re.search(r"%[xyz]mm\d", text)
+
+
+@pytest.mark.skipif(platform.machine() == "aarch64", reason="it is built for this machine anyway")
+def test_it_is_built_for_aarch64_as_well(tmp_path: Path) -> None:
+    """With nothing missing that a compiler leaves to a C library there."""
+    setup = (PACKAGE.parent / "setup.py").read_text()
+    options = re.findall(r'"(-[^"]+)"', setup[setup.index("stage = Extension") :])
+    assert "-nostdlib" in options
+    made = tmp_path / "stage.so"
+    output("aarch64-linux-gnu-gcc", "-shared", "-fPIC", *options, str(PACKAGE / "_stage.c"), "-o", str(made))
+    undefined = [line.split()[-1] for line in output("nm", "-uD", str(made)).splitlines()]
+    assert sorted(undefined) == ["__environ", "environ"]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
