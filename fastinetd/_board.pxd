@@ -229,6 +229,11 @@ cdef inline u32 told_at(View *b, u32 section, u32 state) noexcept nogil:
     return <u32> (b.sections[section].head + 1) << 2 | state
 
 
+cdef inline u32 told_before(View *b, u32 section, u32 state) noexcept nogil:
+    """The last record of the journal, as if that had told it: there is nothing to be written."""
+    return <u32> b.sections[section].head << 2 | state
+
+
 cdef inline bint sound(View *b, Slot *slot) noexcept nogil:
     """Whether a slot's row is one there is."""
     return slot.row < b.row_count
