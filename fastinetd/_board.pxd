@@ -131,7 +131,7 @@ cdef struct Slot:
     u32 word  # SlotState, and from bit 8 on the section of the process that answers for it: one word, changed at once
     i32 pid
     u32 row
-    u32 told  # where the record of a state stands, and which state (see told_at); 0: nowhere
+    u32 told  # where the record of a state stands, and which state (told_at); 0: nowhere. Of TAKEN: the pid is void
     u64 source  # hash of row and address; 0: not counted
     u64 started  # CLOCK_MONOTONIC, nanoseconds
     u8 address[16]
