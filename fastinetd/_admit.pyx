@@ -298,7 +298,10 @@ cdef void ended_unserved(View *b, u32 section, u32 slot, int code, int status) n
     """The server ended before it had its connection, which keeps its slot and gets another server."""
     cdef Slot *s = &b.slots[slot]
     tell_end(b, section, slot, code, status, now_monotonic() - s.started, TAKEN)
-    s.pid, s.method = 0, EXEC
+    # As long as the slot says where that was told, its pid is nobody's (see Board.adopt).
+    s.method = EXEC
+    store32(<u32 *> &s.pid, 0)
+    store32(&s.told, 0)
 
 
 cdef void tell_end(View *b, u32 section, u32 slot, int code, int status, u64 lasted, u32 then) noexcept nogil:
@@ -318,7 +321,7 @@ cdef void tell_end(View *b, u32 section, u32 slot, int code, int status, u64 las
         tell_peer(record, s.address, s.family, s.port)
         journal_commit_with(b, section, s, then)
     else:
-        s.told = 0
+        s.told = told_before(b, section, then)
         set_state(s, then, section)
         wake_supervisor(b)
     counters_of(b, section, s.row).exits[<int> kind] += 1
@@ -368,3 +371,7 @@ cdef class Accounts:
     def drop(self, int slot) -> None:
         """Give back a slot without a server."""
         drop_slot(&self.board.view, self.section, &self.free_slots, slot)
+
+    def lose_server(self, int slot, int number) -> None:
+        """The slot's server, reaped already, was ended by signal `number` before it had its connection. For tests."""
+        ended_unserved(&self.board.view, self.section, slot, CLD_KILLED, number)

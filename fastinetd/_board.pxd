@@ -131,7 +131,7 @@ cdef struct Slot:
     u32 word  # SlotState, and from bit 8 on the section of the process that answers for it: one word, changed at once
     i32 pid
     u32 row
-    u32 told  # where the record of a state stands, and which state (see told_at); 0: nowhere
+    u32 told  # where the record of a state stands, and which state (told_at); 0: nowhere. Of TAKEN: the pid is void
     u64 source  # hash of row and address; 0: not counted
     u64 started  # CLOCK_MONOTONIC, nanoseconds
     u8 address[16]
@@ -227,6 +227,11 @@ cdef inline u32 sections_high(View *b) noexcept nogil:
 cdef inline u32 told_at(View *b, u32 section, u32 state) noexcept nogil:
     """The next record of the journal, and the state that it tells."""
     return <u32> (b.sections[section].head + 1) << 2 | state
+
+
+cdef inline u32 told_before(View *b, u32 section, u32 state) noexcept nogil:
+    """The last record of the journal, as if that had told it: there is nothing to be written."""
+    return <u32> b.sections[section].head << 2 | state
 
 
 cdef inline bint sound(View *b, Slot *slot) noexcept nogil:

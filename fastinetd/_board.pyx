@@ -447,7 +447,7 @@ cdef class Board:
             if s.told == told_at(&self.view, section, state):  # it died between the new state and its record
                 state = TAKEN if state == RUNNING else RUNNING
                 s.told = 0
-            if s.pid == 0 and state == TAKEN:
+            if state == TAKEN and (s.pid == 0 or s.told):  # told: the pid is that of a server whose end is recorded
                 set_state(s, FREE, 0)
                 continue
             adopted.append((i, s.pid, SlotState(state)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,32 @@ static void serve_all_but_the_first(char **argv)
     }
 }
 
+/* One fork takes two connections, and is the server of both. */
+static void serve_two(void)
+{
+    union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr aligned; } control;
+    struct iovec piece = {&request, sizeof request};
+    char name[2][64];
+    ssize_t size[2];
+    int fd[2], i;
+    if (recv(62, &request, 1, MSG_PEEK) <= 0 || fork_like_a_zygote())
+        return;
+    for (i = 0; i < 2; i++) {
+        struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
+                                 .msg_controllen = sizeof control};
+        if (recvmsg(62, &message, 0) <= 0)
+            _exit(0);
+        memcpy(&fd[i], CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd[i]);
+        say(62, TOOK, request.seq, 0);
+    }
+    for (i = 0; i < 2; i++)
+        size[i] = read(fd[i], name[i], sizeof name[i]);
+    for (i = 0; i < 2; i++)
+        if (write(fd[i], name[i], size[i]) < 0)
+            _exit(1);
+    _exit(0);
+}
+
 static void stay(void)
 {
     for (;;)
@@ -147,6 +174,10 @@ __attribute__((constructor)) static void rude(int argc, char **argv, char **envp
         stay();
     if (!strcmp(how, "loses-first"))
         serve_all_but_the_first(argv);
+    if (!strcmp(how, "takes-two")) {
+        serve_two();
+        stay();
+    }
     hear();
     if (!strcmp(how, "dies-asked"))
         _exit(4);
@@ -437,3 +468,22 @@ def test_children_that_are_nobodys(launch: Launch, folder: Path, spawn: str) -> 
         assert ask(port) == b"hello\n"
     daemon.await_metric("fastinetd_child_exits_total", 5, service="strange", status="success")
     wait_for(lambda: not daemon.zombies(), lambda: f"{len(daemon.zombies())} zombies")
+
+
+def test_one_fork_for_two(launch: Launch, folder: Path) -> None:
+    """Two connections may say that the same child has them: it ends once, and both places are free."""
+    port = free_port()
+    text, _ = rude(folder, port, "takes-two")
+    daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
+    wait_for(lambda: gauges(daemon, "rude")["zygote"] == 1, daemon.said)
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(2)]
+    for number, client in enumerate(clients):
+        client.sendall(f"n{number}\n".encode())
+    for number, client in enumerate(clients):
+        with client:
+            assert client.recv(100) == f"n{number}\n".encode(), daemon.said()
+            assert client.recv(100) == b""
+    daemon.await_metric("fastinetd_children", 0, service="rude")
+    assert daemon.metric("fastinetd_pool_hits_total", service="rude") == 2
+    assert sum(daemon.metric("fastinetd_child_exits_total", service="rude", status=status)
+               for status in ("success", "unknown")) == 2

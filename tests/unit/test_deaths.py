@@ -1,7 +1,7 @@
 """A process may die after any instruction: whoever adopts its slots brings counts and records in order.
 
-A process that starts and ends a server runs step by step. Whenever it has changed the Board, a copy of the Board is
-adopted as if it had died just then.
+A process that starts and ends a server, or sees it end before it has its connection, runs step by step. Whenever it has
+changed the Board, a copy of the Board is adopted as if it had died just then.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ctypes
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -39,6 +39,18 @@ def life(board: Board, served: Program) -> None:
     if slot >= 0:
         await_end(pid)
         assert keeper.end(slot)
+
+
+def life_with_a_loss(board: Board, served: Program) -> None:
+    """Likewise, but the server is told to have ended before it had its connection, and nobody serves that."""
+    keeper = Keeper(board, DEAD)
+    null = os.open(os.devnull, os.O_RDWR)
+    _, slot, pid = keeper.start(served, null)
+    os.waitpid(pid, 0)
+    assert libc.ptrace(TRACE_ME, 0, None, None) == 0, os.strerror(ctypes.get_errno())
+    os.kill(os.getpid(), signal.SIGSTOP)
+    keeper.lose_server(slot, signal.SIGKILL)
+    keeper.drop(slot)
 
 
 def steps(pid: int) -> Iterator[None]:
@@ -81,31 +93,60 @@ def states(board: Board) -> list[int]:
     return [slot.state for slot in board.slots_in_use()]
 
 
+def deaths_of(board: Board, begin: Callable[[], None]) -> Iterator[bytes]:
+    """The Board after each instruction that has changed it."""
+    size = os.fstat(board.fd).st_size
+    before = os.pread(board.fd, size, 0)
+    for _ in steps(fork(begin)):
+        now = os.pread(board.fd, size, 0)
+        if now != before:
+            yield now
+            before = now
+
+
+def a_board() -> Board:
+    board = Board.create(1, 4, 2)
+    for _ in range(2):
+        board.section_claim(os.getpid())
+    return board
+
+
+def told_after(death: bytes, served: Program, at: tuple[int, int]) -> Counter[RecordKind]:
+    """What is told in all when the dead process is adopted; nothing of it is left."""
+    board = copied(death)
+    where = (*at, states(board))
+    told = adopted(board, served)
+    assert board.slots_in_use() == [], where
+    assert (board.live, board.row_live(0)) == (0, 0), where
+    os.close(board.fd)
+    return told
+
+
 @pytest.mark.parametrize("path", ["/bin/true", "/nonexistent"])
 @pytest.mark.parametrize("fields", [sum(Field), 0])
 def test_nothing_is_lost_and_nothing_told_twice(path: str, fields: int) -> None:
-    board = Board.create(1, 4, 2)
-    size = os.fstat(board.fd).st_size
+    board = a_board()
     served = program(open_row(board), path, log_success=fields)
-    for _ in range(2):
-        board.section_claim(os.getpid())
-    before = os.pread(board.fd, size, 0)
     deaths: list[bytes] = []
     seen: set[int] = set()
-    pid = fork(lambda: life(board, served))
-    for _ in steps(pid):
-        now = os.pread(board.fd, size, 0)
-        if now != before:
-            deaths.append(now)
-            seen.update(states(board))
-            before = now
+    for death in deaths_of(board, lambda: life(board, served)):
+        deaths.append(death)
+        seen.update(states(board))
     assert seen >= ({SlotState.TAKEN, SlotState.RUNNING, SlotState.ENDED} if path == "/bin/true" else {SlotState.TAKEN})
     assert len(deaths) > 10
     for number, death in enumerate(deaths):
-        board = copied(death)
-        at = (number, len(deaths), states(board))
-        told = adopted(board, served)
-        assert told[RecordKind.START] == told[RecordKind.EXIT] <= 1, (at, told)
-        assert board.slots_in_use() == [], at
-        assert (board.live, board.row_live(0)) == (0, 0), at
-        os.close(board.fd)
+        told = told_after(death, served, (number, len(deaths)))
+        assert told[RecordKind.START] == told[RecordKind.EXIT] <= 1, (number, len(deaths), told)
+
+
+@pytest.mark.parametrize("fields", [sum(Field), Field.SHOW_PID, 0])
+def test_a_server_that_ends_before_it_has_its_connection(fields: int) -> None:
+    """It is told of once, though its slot goes on without it. SHOW_PID alone records no end to go by."""
+    board = a_board()
+    served = program(open_row(board), "/bin/true", log_success=fields)
+    deaths = list(deaths_of(board, lambda: life_with_a_loss(board, served)))
+    assert len(deaths) > 5
+    for number, death in enumerate(deaths):
+        told = told_after(death, served, (number, len(deaths)))
+        assert told[RecordKind.START] == bool(fields), (number, len(deaths), told)
+        assert told[RecordKind.EXIT] == (fields == sum(Field)), (number, len(deaths), told)
