@@ -56,8 +56,10 @@ for line in sys.stdin:
 }
 
 
-def pools_are_ready(daemon: Daemon, count: int = ACCEPTORS) -> None:
-    daemon.await_metric("fastinetd_pool_processes", count, state="zygote", timeout=60)
+def pools_are_ready(daemon: Daemon, kind: str) -> None:
+    daemon.await_metric("fastinetd_pool_processes", ACCEPTORS, state="zygote", timeout=60)
+    parked = KINDS[kind].get("min_spare", 0)
+    wait_for(lambda: daemon.metric("fastinetd_pool_processes", state="idle") >= parked, f"{parked} are parked", 60)
 
 
 def program(path: Path, word: str) -> Path:
@@ -95,7 +97,7 @@ class Talk:
         assert self.socket.recv(1) == b""
 
 
-def becomes(daemon: Daemon, port: int, old: bytes, new: bytes) -> None:
+def becomes(daemon: Daemon, port: int, kind: str, old: bytes, new: bytes) -> None:
     """Every client is served, by the old program for a second at most, then by the new one, and by pools of it."""
 
     def served() -> list[bytes]:
@@ -105,7 +107,7 @@ def becomes(daemon: Daemon, port: int, old: bytes, new: bytes) -> None:
 
     wait_for(lambda: set(served()) == {new + b"x\n"}
              and daemon.metric("fastinetd_pool_recycled_total", reason="changed") > 0, daemon.said)
-    pools_are_ready(daemon)
+    pools_are_ready(daemon, kind)
     hits = daemon.metric("fastinetd_pool_hits_total")
     assert set(served()) == {new + b"x\n"}
     wait_for(lambda: daemon.metric("fastinetd_pool_hits_total") > hits, "the new program's pools serve")
@@ -115,11 +117,11 @@ def becomes(daemon: Daemon, port: int, old: bytes, new: bytes) -> None:
 def test_a_replaced_program(launch: Launch, folder: Path, kind: str) -> None:
     path, port = program(folder / "program", "old "), free_port()
     daemon = launch(defaults() + entry("echo", port, path, **KINDS[kind]), *OPTIONS, metrics=True)
-    pools_are_ready(daemon)
+    pools_are_ready(daemon, kind)
     daemon.remember_descriptors()
     with Talk(port, b"old ") as talk:
         program(path, "new ")
-        becomes(daemon, port, b"old ", b"new ")
+        becomes(daemon, port, kind, b"old ", b"new ")
         talk.ends()
 
 
@@ -132,12 +134,12 @@ def test_an_edited_script(launch: Launch, folder: Path, language: str, need: Cal
     path.write_text(text % "old ")
     path.chmod(0o755)
     daemon = launch(defaults() + entry("echo", port, path, **KINDS["first_io"]), *OPTIONS, metrics=True)
-    pools_are_ready(daemon)
+    pools_are_ready(daemon, "first_io")
     daemon.remember_descriptors()
     with Talk(port, b"old ") as talk:
         with path.open("r+") as file:  # of the same length: a shell that reads on is not confused
             file.write(text % "new ")
-        becomes(daemon, port, b"old ", b"new ")
+        becomes(daemon, port, "first_io", b"old ", b"new ")
         talk.ends()
 
 
@@ -146,12 +148,12 @@ def test_a_script_among_the_arguments(launch: Launch, folder: Path, kind: str) -
     path, port = folder / "script", free_port()
     path.write_text(SCRIPTS["bash"] % "old ")
     daemon = launch(defaults() + entry("echo", port, "/bin/bash", str(path), **KINDS[kind]), *OPTIONS, metrics=True)
-    pools_are_ready(daemon)
+    pools_are_ready(daemon, kind)
     daemon.remember_descriptors()
     fresh = folder / "fresh"
     fresh.write_text(SCRIPTS["bash"] % "new ")
     fresh.rename(path)
-    becomes(daemon, port, b"old ", b"new ")
+    becomes(daemon, port, kind, b"old ", b"new ")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,12 +167,12 @@ def test_a_reload_brings_other_arguments(launch: Launch, folder: Path, kind: str
         return defaults() + entry("echo", port, script, word, **KINDS[kind])
 
     daemon = launch(text("old"), *OPTIONS, metrics=True)
-    pools_are_ready(daemon)
+    pools_are_ready(daemon, kind)
     daemon.remember_descriptors()
     with Talk(port, b"old ") as talk:
         daemon.reload(text("new"))
         wait_for(lambda: ask(port, b"x\n") == b"new x\n", daemon.said)
-        pools_are_ready(daemon)
+        pools_are_ready(daemon, kind)
         hits = daemon.metric("fastinetd_pool_hits_total")
         assert crowd(lambda _: ask(port, b"x\n"), 8, 4) == [b"new x\n"] * 8
         wait_for(lambda: daemon.metric("fastinetd_pool_hits_total") > hits, "the new pools serve")
@@ -185,7 +187,7 @@ def test_a_reload_to_a_pool_and_back(launch: Launch, kind: str) -> None:
     daemon = launch(texts[0], *OPTIONS, metrics=True)
     with Talk(port, b"") as before:
         daemon.reload(texts[1])
-        pools_are_ready(daemon)
+        pools_are_ready(daemon, kind)
         with Talk(port, b"") as during:
             daemon.await_metric("fastinetd_pool_hits_total", 1)
             daemon.reload(texts[2])
