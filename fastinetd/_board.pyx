@@ -448,6 +448,7 @@ cdef class Board:
                 state = TAKEN if state == RUNNING else RUNNING
                 s.told = 0
             if state == TAKEN and (s.pid == 0 or s.told):  # told: the pid is that of a server whose end is recorded
+                s.pid, s.told = 0, 0
                 set_state(s, FREE, 0)
                 continue
             adopted.append((i, s.pid, SlotState(state)))

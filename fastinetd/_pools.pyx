@@ -24,7 +24,8 @@ cdef u64 LONGEST = 30 * SECOND
 
 cdef enum:
     FIRST_LOW = 8  # where descriptors for a new process are put: above those they become, in reach of the child
-    LAST_LOW = 59
+    LAST_LOW = 59  # below STAGE_LIBRARY
+    MOST_FURTHER = 4
 
 
 cdef inline u32 part(u32 whole, u32 share) noexcept nogil:
@@ -75,9 +76,9 @@ cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil:
 
 cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
                        i32 *pid) noexcept nogil:
-    """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` from `at` on, all borrowed; `tied`: it
-    ends with this process. Returns 0, or an errno."""
-    cdef int low[5]
+    """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` (MOST_FURTHER at most) from `at` on, all
+    borrowed; `tied`: it ends with this process. Returns 0, or an errno."""
+    cdef int low[MOST_FURTHER + 1]
     cdef spawn_call call
     cdef int number = 0, i
     for i in range(count + 1):

@@ -18,6 +18,7 @@ from adversity.harm import ECHO, HELLO, Keep, Launch, consistent, pause, ticks, 
 
 from support.clients import ask, connect, datagrams, free_port, read_line
 from support.daemon import records
+from support.gates import PASSES, Gate
 from support.proc import wait_for
 from support.texts import defaults, entry
 
@@ -30,6 +31,7 @@ while True:
     time.sleep(0.02)
     s.sendto(d, a)
 """
+"""Busy for 20 ms with each datagram: the sleep is its work, nobody waits for anything by it."""
 
 
 def script(folder: Path, text: str) -> Path:
@@ -186,16 +188,15 @@ def test_servers_of_before(launch: Launch, keep: Keep[Any], folder: Path) -> Non
 def test_two_sockets_of_one_service(launch: Launch, folder: Path) -> None:
     """The number is the service's: what waits on the one socket is served when the other's servers have ended."""
     port, over = free_port(), folder / "over"
-    text = """import os, socket, sys, time
+    text = f"""import socket
 s = socket.socket(fileno=0)
 d, a = s.recvfrom(9)
-while not os.path.exists(sys.argv[1]):
-    time.sleep(0.01)
+{PASSES}
 s.sendto(d, a)
 """
     both = shared(port, script(folder, text), 2, str(over), dgram=True).replace("127.0.0.1", "127.0.0.1 127.0.0.2")
     daemon = launch(defaults() + both, metrics=True)
-    with datagrams() as one, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+    with Gate(over) as gate, datagrams() as one, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         for _ in range(2):
             one.sendto(b"1", ("127.0.0.1", port))
         wait_for(lambda: len(daemon.servers()) == 2, "two")
@@ -203,7 +204,7 @@ s.sendto(d, a)
             other.sendto(number, ("127.0.0.2", port))
         pause(0.7)
         assert len(daemon.servers()) == 2
-        over.touch()
+        gate.open()
         other.settimeout(20)
         assert {other.recv(9) for _ in range(3)} == {b"2", b"3", b"4"}
     assert daemon.metric("fastinetd_connections_rejected_total", service="x") == 0

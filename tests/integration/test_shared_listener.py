@@ -16,6 +16,7 @@ import pytest
 
 from support.clients import free_port
 from support.daemon import Daemon, records
+from support.gates import PASSES, Gate
 from support.proc import PATIENCE, process, wait_for
 from support.texts import Service, defaults
 
@@ -37,7 +38,7 @@ except TimeoutError:
 """
 """Accepts one client at a time and stays with it; leaves when none came for two seconds."""
 
-DGRAM = """import os, socket, sys, time
+DGRAM = f"""import os, socket, sys
 s = socket.socket(fileno=0)
 s.settimeout(2)
 try:
@@ -45,10 +46,9 @@ try:
 except TimeoutError:
     sys.exit()
 s.sendto(b"%d" % os.getpid(), a)
-while not os.path.exists(sys.argv[1]):
-    time.sleep(0.01)
+{PASSES}
 """
-"""Answers one datagram and stays until a file is there; leaves when none came for two seconds."""
+"""Answers one datagram and stays until a gate is open; leaves when none came for two seconds."""
 
 
 def silent(sock: socket.socket) -> bool:
@@ -151,7 +151,8 @@ def test_datagrams(launch: Launch, folder: Path, script: Callable[[str], Path], 
     over, log = folder / "over", folder / "records"
     service = Service("x", where, script(DGRAM), str(over), wait=True, dgram=True, more={"instances": 2})
     daemon = launch(defaults(log) + service.xinetd())
-    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_DGRAM) as client:
+    family = socket.AF_UNIX if unix else socket.AF_INET
+    with Gate(over) as gate, socket.socket(family, socket.SOCK_DGRAM) as client:
         client.settimeout(PATIENCE)
         client.bind(str(folder / "client") if unix else ("127.0.0.1", 0))
         to: Any = where if unix else ("127.0.0.1", where)
@@ -161,7 +162,7 @@ def test_datagrams(launch: Launch, folder: Path, script: Callable[[str], Path], 
         assert len({*pids}) == 2
         assert daemon.servers() == sorted(pids)
         assert silent(client)
-        over.touch()
+        gate.open()
         assert int(client.recv(100)) not in pids
     wait_for(lambda: not daemon.servers(), "they end")
     counts = [0, 0]

@@ -27,6 +27,7 @@ Send = Callable[..., None]
 IGNORES = ("/bin/sleep", "1000")
 TAKES_ONE = "import socket, signal; socket.socket(fileno=0).recv(9); signal.pause()"
 TAKES_ONE_AND_ENDS = "import socket, time; socket.socket(fileno=0).recv(9); time.sleep(0.05)"
+"""Ends while the first pause of 0.1 s still lasts: the sleep is what it does, nobody waits for anything by it."""
 TAKES_ALL = """
 import socket
 s = socket.socket(fileno=0)
