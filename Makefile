@@ -44,7 +44,7 @@ bench: build
 
 docs: build
 	$(RUN) -m fastinetd.config.manual > docs/attributes.md
-	$(RUN) -m fastinetd.metrics > docs/metrics.md
+	$(RUN) -m fastinetd.metrics_manual > docs/metrics.md
 
 clean:
 	rm -rf build bench/build *.egg-info fastinetd/*.so $(patsubst %.pyx,%.c,$(wildcard fastinetd/*.pyx)) $(VENV)/.built-*

@@ -86,6 +86,7 @@ cdef class Acceptor(Reception):
                     return
             elif self.zygotes.hand(listener.pool, fd, peer, slot):
                 return
+        if listener.pool != NOBODY or listener.target.poolless:
             counters_of(self.b, self.section, listener.target.row).pool_misses += 1
         self.servers.start(listener.target, fd, peer, slot, self.waited)
 

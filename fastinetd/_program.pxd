@@ -66,6 +66,7 @@ cdef struct Target:
     u32 log_failure
     u32 builtin  # the relay's; NOT_BUILTIN for a program
     bint unix_socket
+    bint poolless  # a pool was asked for and refused: each connection is a miss
     bint asks  # for some clients the doorman must be asked
     u32 count4
     u32 count6

@@ -51,6 +51,7 @@ class Program:
         posix_spawn: bool = False,
         builtin: int = 0,
         pool: Pool | None = None,
+        poolless: bool = False,
     ) -> None: ...
     @property
     def row(self) -> int: ...

@@ -196,11 +196,11 @@ cdef class Program:
     def __init__(
         self, int row, *, path: bytes, argv, environ, ids=None, groups=None, limits=(), umask=None, nice=None,
         ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False, bint posix_spawn=False, int builtin=0,
-        pool=None,
+        pool=None, bint poolless=False,
     ):
         """`argv` and `environ` ("NAME=value") are bytes; `ids` is (uid, gid) or None to stay; `groups` the supplementary
         group ids or None to leave them; `limits` are (resource, soft, hard); `nice` is absolute; `ranges` a Ranges;
-        `pool` a Pool."""
+        `pool` a Pool; `poolless`: it asks for one and gets none."""
         cdef Target *t = &self.target
         cdef Ranges r
         cdef bytes text
@@ -208,7 +208,7 @@ cdef class Program:
         if len(limits) > SPAWN_LIMITS:
             raise ValueError(f"more than {SPAWN_LIMITS} resource limits")
         t.row, t.log_success, t.log_failure, t.builtin = row, log_success, log_failure, builtin
-        t.unix_socket = unix_socket
+        t.unix_socket, t.poolless = unix_socket, poolless
         if ranges is not None:
             r = ranges
             self.kept.append(r)

@@ -29,12 +29,16 @@ _LAYOUTS = {1: ("IIIHHH", 28, "IIIIIIII", 1, 4), 2: ("QQIHHH", 32, "IIQQQQQQ", 2
 are p_offset and p_filesz."""
 
 
-class Unholdable(Exception):
-    """The program cannot be held: why, and what to do about it."""
+CAUSES = ("interpreter", "machine", "c_library", "static", "privileged", "unreadable")
+"""Why a program cannot be held, in a word each."""
 
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(reason, remedy)
-        self.reason, self.remedy = reason, remedy
+
+class Unholdable(Exception):
+    """The program cannot be held: why, in a word of CAUSES and in a sentence, and what to do about it."""
+
+    def __init__(self, word: str, reason: str, remedy: str) -> None:
+        super().__init__(word, reason, remedy)
+        self.word, self.reason, self.remedy = word, reason, remedy
 
 
 class Elf(NamedTuple):
@@ -52,18 +56,21 @@ def program_files(path: str, search: str) -> tuple[str, ...]:
     *scripts, last = chain = _chain(path)
     program = last.path
     if os.path.basename(program) == "env":
-        raise Unholdable(f"{program} only starts another program", _without_env(scripts, last.argument, search))
+        remedy = _without_env(scripts, last.argument, search)
+        raise Unholdable("interpreter", f"{program} only starts another program", remedy)
     elf = read_elf(program)
     if elf is None:
-        raise Unholdable(f"{program} is neither an ELF program nor begins with #!", "name its interpreter after #!")
+        reason = f"{program} is neither an ELF program nor begins with #!"
+        raise Unholdable("interpreter", reason, "name its interpreter after #!")
     own = read_elf("/proc/self/exe")
     if own is not None and elf.kind != own.kind:
-        raise Unholdable(f"{program} is of another kind of machine", "install it for this one")
+        raise Unholdable("machine", f"{program} is of another kind of machine", "install it for this one")
     if elf.linker is None:
-        raise Unholdable(f"{program} is linked statically", "link it dynamically")
+        raise Unholdable("static", f"{program} is linked statically", "link it dynamically")
     # By name: a program that has a C library of its own, but of the same kind, has its linker elsewhere.
     if own is not None and own.linker is not None and os.path.basename(elf.linker) != os.path.basename(own.linker):
-        raise Unholdable(f"{program} is linked by {elf.linker}, of another C library", "install it for this one")
+        reason = f"{program} is linked by {elf.linker}, of another C library"
+        raise Unholdable("c_library", reason, "install it for this one")
     refuse_privileged(program)
     return tuple(file.path for file in chain)
 
@@ -82,14 +89,15 @@ def refuse_privileged(path: str) -> None:
         capable = bool(os.getxattr(path, "security.capability"))
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.ENOTSUP):
-            raise Unholdable(f"{path} cannot be looked at: {error.strerror}", "make it readable") from None
+            reason = f"{path} cannot be looked at: {error.strerror}"
+            raise Unholdable("unreadable", reason, "make it readable") from None
         capable = False
     if mode & stat.S_ISUID:
-        raise Unholdable(f"{path} is set-uid", "take the bit away and write its owner as `user`")
+        raise Unholdable("privileged", f"{path} is set-uid", "take the bit away and write its owner as `user`")
     if mode & stat.S_ISGID and mode & stat.S_IXGRP:  # without the group's x this bit asks for mandatory locking
-        raise Unholdable(f"{path} is set-gid", "take the bit away and write its group as `group`")
+        raise Unholdable("privileged", f"{path} is set-gid", "take the bit away and write its group as `group`")
     if capable:
-        raise Unholdable(f"{path} has file capabilities", "take them away (setcap -r)")
+        raise Unholdable("privileged", f"{path} has file capabilities", "take them away (setcap -r)")
 
 
 class _File(NamedTuple):
@@ -106,14 +114,16 @@ def _chain(path: str) -> list[_File]:
         if not head.startswith(b"#!"):
             return files
         if len(files) > DEPTH + 1:
-            raise Unholdable(f"the #! lines of {path} lead through more than {DEPTH} scripts", "name the last program")
+            reason = f"the #! lines of {path} lead through more than {DEPTH} scripts"
+            raise Unholdable("interpreter", reason, "name the last program")
         # As the kernel reads it: blanks around two parts, the second with the blanks in it.
         line, newline, _ = head[2:].partition(b"\n")
         name, _, argument = line.replace(b"\t", b" ").strip(b" ").partition(b" ")
         if not name or (not newline and len(head) == _HEAD and not argument):
-            raise Unholdable(f"the #! line of {here} names no interpreter", "name one")
+            raise Unholdable("interpreter", f"the #! line of {here} names no interpreter", "name one")
         if not name.startswith(b"/"):
-            raise Unholdable(f"the interpreter of {here} is not an absolute path", "write one after #!")
+            reason = f"the interpreter of {here} is not an absolute path"
+            raise Unholdable("interpreter", reason, "write one after #!")
         files.append(_File(os.fsdecode(name), os.fsdecode(argument.strip())))
 
 
@@ -153,13 +163,13 @@ def _read(path: str, start: int = 0, size: int = _HEAD) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Unholdable(f"{path} is not a file", "name a program")
+                raise Unholdable("unreadable", f"{path} is not a file", "name a program")
             return os.pread(descriptor, size, start)
         finally:
             os.close(descriptor)
     except (OSError, ValueError, OverflowError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise Unholdable(f"{path} cannot be read: {reason}", "make it readable") from None
+        raise Unholdable("unreadable", f"{path} cannot be read: {reason}", "make it readable") from None
 
 
 def barred(path: str, ids: tuple[int, int], groups: Collection[int], *, execute: bool = False) -> str | None:

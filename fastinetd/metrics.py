@@ -7,7 +7,7 @@ a rate() over it starts at 0. Labels are the service's id and words from fixed l
 or where it is.
 
 Rules of this file
- - METRICS is the only place that names a metric; docs/metrics.md is made from it.
+ - METRICS is the only place that names a metric; docs/metrics.md is made from it (metrics_manual).
  - It only reads, and a reader may see one counter newer than another.
  - All that a page needs is imported with this module: its process may be unable to read the program's files.
 """
@@ -89,8 +89,8 @@ class ServiceInfo:
     """What the monitor knows of a service.
 
     `row` is its place on the Board; `id` its name in metrics; `methods` the ways in which its connections come to
-    a server (none: nothing is started, and there is no latency), more than one where it has a pool; `inodes` are
-    its listening sockets'.
+    a server (none: nothing is started, and there is no latency), more than one where it has a pool; `refused` says why
+    it has none although it asks for one; `inodes` are its listening sockets'.
     """
 
     row: int
@@ -98,6 +98,7 @@ class ServiceInfo:
     stream: bool
     methods: tuple[str, ...] = ("exec",)
     inodes: tuple[int, ...] = ()
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ class Reading:
     live: int
     queue: int | None
     latency: Mapping[str, Histogram]  # by method
-    pooled: bool
+    pooled: bool  # it asks for a pool
+    refused: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +176,15 @@ METRICS = (
           "Processes of the service's pool: zygotes, those that are starting, those that wait for a connection (parked "
           "children and idle workers) and busy workers.",
           lambda r: [((name,), r.counters.pool[place]) for place, name in enumerate(POOL_STATES)] if r.pooled else []),
+    Entry("fastinetd_pool_refused", "gauge", ("service", "reason"),
+          "1 for a service that asks for a pool and gets none, by what keeps it from one; no sample for others.",
+          lambda r: [((word,), 1) for word in r.refused]),
     Entry("fastinetd_pool_hits_total", "counter", ("service",),
           "Connections that the service's pool served as it should: by the zygote, a parked child or a worker.",
           lambda r: [((), r.counters.pool_hits)] if r.pooled else []),
     Entry("fastinetd_pool_misses_total", "counter", ("service",),
           "Connections that its pool could not serve so, and that were served by exec (or by the zygote, for want of a "
-          "parked child).",
+          "parked child); all of them where the pool was refused.",
           lambda r: [((), r.counters.pool_misses)] if r.pooled else []),
     Entry("fastinetd_pool_recycled_total", "counter", ("service", "reason"),
           "Processes that its pool gave up: after so many requests, for their age, their size (rss) or a connection's "
@@ -307,8 +312,9 @@ class BoardCollector(Collector):
         streams = [service for service in group if service.stream]
         queued = sum(queues.get(inode, 0) for service in streams for inode in service.inodes)
         live = sum(self._board.row_live(service.row) for service in group)
-        pooled = any(len(service.methods) > 1 for service in group)
-        return Reading(total, live, queued if streams else None, latency, pooled)
+        refused = tuple(sorted({service.refused for service in group if service.refused}))
+        pooled = bool(refused) or any(len(service.methods) > 1 for service in group)
+        return Reading(total, live, queued if streams else None, latency, pooled, refused)
 
     def _of_services(self, entry: Entry, samples: Callable[[Reading], Iterable[Sample]],
                      readings: Sequence[tuple[str, Reading]]) -> Metric:
@@ -344,49 +350,3 @@ def page(collector: Collector, accept: str = "", accept_encoding: str = "") -> A
         body = gzip.compress(body, compresslevel=1, mtime=0)
         headers["Content-Encoding"] = "gzip"
     return Answer(HTTPStatus.OK, body, content_type, headers)
-
-
-def document() -> str:
-    """docs/metrics.md."""
-    lines = [
-        "# Metrics",
-        "",
-        "`fastinetd --metrics [ADDRESS]:PORT` serves these on `/metrics`, as Prometheus text or OpenMetrics,",
-        "whichever the scraper asks for. Every sample of a service is there from the start, at 0. `service`",
-        "is the service's `id`; services that share an id are summed. No label holds a client's address.",
-        "",
-        "This page is made from the table in `fastinetd/metrics.py`:",
-        "`python -m fastinetd.metrics > docs/metrics.md`.",
-        "",
-        "| metric | type | labels | meaning |",
-        "|---|---|---|---|",
-    ]
-    for entry in METRICS:
-        labels = ", ".join(f"`{label}`" for label in entry.labels)
-        lines.append(f"| `{entry.name}` | {entry.type} | {labels} | {entry.help} |")
-    lines += [
-        "",
-        "A histogram has the samples `_bucket` (with the label `le`), `_sum` and `_count`.",
-        "",
-        "| label | values |",
-        "|---|---|",
-        f"| `reason` | {values(name for name, _ in REASONS)} |",
-        f"| `errno` | {values(ERRNO_NAMES)} |",
-        f"| `status` | {values(name for name, _ in STATUSES)} |",
-        "| `mode` | `user`, `system` |",
-        f"| `le` of `fastinetd_spawn_latency_seconds` | {values(_LATENCY_LE)} |",
-        f"| `le` of `fastinetd_session_seconds` | {values(_SESSION_LE)} |",
-        "",
-        "`/-/healthy` answers 200 while the process that serves this port lives; `/-/ready` answers 200 once",
-        "every service listens, and 503 before.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def values(words: Iterable[str]) -> str:
-    """Words of a fixed list, for the documentation."""
-    return ", ".join(f"`{word}`" for word in words)
-
-
-if __name__ == "__main__":
-    print(document(), end="")

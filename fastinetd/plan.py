@@ -47,6 +47,7 @@ class PlannedService:
     log_success: int
     log_failure: int
     pool: PoolPlan | None = None  # None: every connection is served by exec
+    refused: str | None = None  # why it has no pool although it asks for one: a word of pools.REFUSALS
 
     @property
     def id(self) -> str:
@@ -118,7 +119,7 @@ def _plan(service: Service, surroundings: Surroundings, report: Report) -> Plann
     return PlannedService(
         service, mode, endpoints, options, start, access, rate_numbers(service.rate),
         _fields(service.log_on_success), _fields(service.log_on_failure),
-        pool_of(service, start, endpoints, access, surroundings, report),
+        *pool_of(service, start, endpoints, access, surroundings, report),
     )
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Service
 from fastinetd.handlers import module_file
-from fastinetd.held import Unholdable, interpreted_files, program_files
+from fastinetd.held import CAUSES, Unholdable, interpreted_files, program_files
 from fastinetd.policy.access import AccessTable, Interval, Verdict
 from fastinetd.sockets import Endpoint
 from fastinetd.stage import library
@@ -61,7 +61,12 @@ def holds(plan: PoolPlan | None) -> bool:
     return plan is not None and plan.kind != "worker"
 
 
+REFUSALS = ("datagrams", "wait", "primitive", "library", "shared_layout", *CAUSES)
+"""Why a service that asks for a pool gets none, in a word each."""
+
+
 class _Refusal(NamedTuple):
+    word: str  # of REFUSALS
     reason: str
     remedy: str
 
@@ -73,46 +78,50 @@ def pool_of(
     access: AccessTable,
     surroundings: Surroundings,
     report: Report,
-) -> PoolPlan | None:
-    """The pool of a service; None: every connection is served by exec."""
+) -> tuple[PoolPlan | None, str | None]:
+    """The pool of a service, or why it gets none although it asks for one (a word of REFUSALS); neither where it does
+    not ask. Without a pool every connection is served by exec."""
     if service.spawn == "exec" or service.internal:
-        return None
+        return None, None
     if "spawn" in service.inherited and service.wait:
-        return None  # what all services get by `defaults` is not meant for this one
+        return None, None  # what all services get by `defaults` is not meant for this one
     refusal = _unsuited(service, start, surroundings) or _exposed(service, start, endpoints, access, surroundings)
     files: tuple[bytes, ...] = ()
     if refusal is None:
         try:
             files = _files(service, start, report)
         except Unholdable as fault:
-            refusal = _Refusal(fault.reason, fault.remedy)
+            refusal = _Refusal(fault.word, fault.reason, fault.remedy)
     if refusal is not None:
         report.add("pool-refused", service.where("spawn"), service=service.id, kind=service.spawn,
                    reason=refusal.reason, remedy=refusal.remedy)
-        return None
+        return None, refusal.word
     low, high, most = _sizes(service, report)
-    return PoolPlan(
+    plan = PoolPlan(
         service.spawn, service.snapshot, low, high, most, service.max_requests, service.max_age, service.max_rss,
         service.max_runtime, service.handler, files,
     )  # fmt: skip
+    return plan, None
 
 
 def _unsuited(service: Service, start: Start, surroundings: Surroundings) -> _Refusal | None:
     """Why the service is not of the kind that can have a pool."""
     if service.socket_type != "stream":
-        return _Refusal("it reads datagrams", "give datagrams to a service of its own")
+        return _Refusal("datagrams", "it reads datagrams", "give datagrams to a service of its own")
     if service.wait:
-        return _Refusal("it accepts its clients itself", "write `wait = no`")
+        return _Refusal("wait", "it accepts its clients itself", "write `wait = no`")
     if service.spawn_primitive == "posix_spawn":
-        return _Refusal("posix_spawn starts no pools", "write `spawn_primitive = auto`")
+        return _Refusal("primitive", "posix_spawn starts no pools", "write `spawn_primitive = auto`")
     if start.posix_spawn or not surroundings.clone:
-        return _Refusal("this system does not allow the start it needs", "allow clone with CLONE_VFORK here")
+        reason = "this system does not allow the start it needs"
+        return _Refusal("primitive", reason, "allow clone with CLONE_VFORK here")
     if service.spawn == "worker":
         return None
     if library() < 0:
-        return _Refusal("this machine has no library that holds programs", "write `spawn = exec` here")
+        return _Refusal("library", "this machine has no library that holds programs", "write `spawn = exec` here")
     if not os.fstat(library()).st_mode & stat.S_IROTH:
-        return _Refusal("the library that holds programs may not be read by all", "chmod a+r fastinetd's _stage*.so")
+        reason = "the library that holds programs may not be read by all"
+        return _Refusal("library", reason, "chmod a+r fastinetd's _stage*.so")
     return None
 
 
@@ -129,7 +138,7 @@ def _exposed(
     if not any(_takes_outsiders(endpoint, access) for endpoint in endpoints):
         return None
     return _Refusal(
-        "its processes run as root, are reached from outside and would share their address layout",
+        "shared_layout", "its processes run as root, are reached from outside and would share their address layout",
         "name another user, write `only_from = 127.0.0.0/8 ::1` or `allow_shared_layout = yes`",
     )
 

@@ -145,6 +145,7 @@ def _program(row: int, planned: PlannedService) -> Program:
         posix_spawn=start.posix_spawn,
         builtin=BUILTINS.index(name) + 1 if planned.mode is Mode.BUILTIN else 0,
         pool=None if planned.pool is None else _pool(planned.pool),
+        poolless=planned.refused is not None,
     )
 
 

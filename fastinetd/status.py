@@ -25,7 +25,7 @@ def info_of(installed: Installed, sockets: Sequence[socket.socket]) -> ServiceIn
     stream = installed.planned.service.socket_type == "stream"
     inodes = tuple(os.fstat(sock.fileno()).st_ino for sock in sockets) if stream else ()
     methods = () if installed.planned.mode is Mode.BUILTIN else methods_of(installed.planned.pool)
-    return ServiceInfo(installed.row, installed.planned.id, stream, methods, inodes)
+    return ServiceInfo(installed.row, installed.planned.id, stream, methods, inodes, installed.planned.refused)
 
 
 class Status:

@@ -241,20 +241,20 @@ def by_env(folder: Path) -> dict[str, Any]:
     return {"server": path}
 
 
-UNHOLDABLE: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
-    "static": (static, "is linked statically; link it dynamically"),
-    "set-uid": (set_uid, "is set-uid; take the bit away"),
-    "env": (by_env, "only starts another program; begin .* with #!/"),
-    "threads": (threads, "its program has threads before it can be held"),
-    "leaves": (leaves, "a process of its pool ended with status 3 before it was ready"),
+UNHOLDABLE: dict[str, tuple[Callable[[Path], dict[str, Any]], str, str]] = {
+    "static": (static, "is linked statically; link it dynamically", "static"),
+    "set-uid": (set_uid, "is set-uid; take the bit away", "privileged"),
+    "env": (by_env, "only starts another program; begin .* with #!/", "interpreter"),
+    "threads": (threads, "its program has threads before it can be held", ""),
+    "leaves": (leaves, "a process of its pool ended with status 3 before it was ready", ""),
 }
-"""What is served by exec all the same, and what is said about it."""
+"""What is served by exec all the same, what is said about it, and how metrics call it (nothing: it is tried)."""
 
 
 @pytest.mark.parametrize("kind", ["zygote", "prefork"])
 @pytest.mark.parametrize("name", UNHOLDABLE)
 def test_a_program_that_cannot_be_held(launch: Launch, folder: Path, name: str, kind: str) -> None:
-    make, expected = UNHOLDABLE[name]
+    make, expected, word = UNHOLDABLE[name]
     more, port = make(folder), free_port()
     server = more.pop("server")
     daemon = launch(defaults() + entry("echo", port, str(server), spawn=kind, **more), *OPTIONS, metrics=True)
@@ -264,13 +264,17 @@ def test_a_program_that_cannot_be_held(launch: Launch, folder: Path, name: str, 
 
     assert crowd(lambda i: ask(port, b"line %d\n" % i), 20, 4) == [b"line %d\n" % i for i in range(20)]
     wait_for(told, lambda: f"told: {daemon.said()}")
-    if name in ("threads", "leaves"):  # these are tried again, with growing pauses
+    if word:
+        assert daemon.metric("fastinetd_pool_refused", service="echo", reason=word) == 1
+    else:  # these are tried again, with growing pauses
         wait_for(lambda: daemon.metric("fastinetd_pool_recycled_total", reason="mistrusted") > 3 * ACCEPTORS,
                  "tried again")
     assert len(told()) == 1, daemon.said()
     assert len([line for line in daemon.said().splitlines() if "echo" in line]) == 1, daemon.said()
     daemon.await_metric("fastinetd_child_exits_total", 20, status="success")
     assert daemon.metric("fastinetd_spawn_latency_seconds_count", method="exec") == 20
+    assert daemon.metric("fastinetd_pool_misses_total") == 20
+    assert daemon.metric("fastinetd_pool_hits_total") == 0
 
 
 # ---- workers ----

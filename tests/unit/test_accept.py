@@ -41,9 +41,9 @@ class Accepting:
         self.program: Program = program(0)
         self.row = -1
 
-    def serve(self, *argv: str, ranges: Ranges | None = None, **limits: Any) -> None:
+    def serve(self, *argv: str, ranges: Ranges | None = None, poolless: bool = False, **limits: Any) -> None:
         self.row = open_row(self.board, **limits)
-        self.program = program(self.row, *argv, ranges=ranges, log_success=ALL, log_failure=ALL)
+        self.program = program(self.row, *argv, ranges=ranges, log_success=ALL, log_failure=ALL, poolless=poolless)
 
     def main(self) -> None:
         os.close(self.control)
@@ -103,6 +103,19 @@ def test_each_connection_has_a_server(accepting: Accepting) -> None:
     records = accepting.board.drain()
     assert sorted(record.kind for record in records) == [RecordKind.START] * 10 + [RecordKind.EXIT] * 10
     assert accepting.board.slots_in_use() == []
+
+
+@pytest.mark.parametrize("poolless", [False, True])
+def test_a_connection_whose_pool_is_refused_is_a_miss(accepting: Accepting, poolless: bool) -> None:
+    accepting.serve("/bin/true", poolless=poolless)
+    with running(accepting.main) as pid:
+        for _ in range(3):
+            assert everything(accepting.connect()) == b""
+        wait_for(lambda: accepting.board.live == 0, "all have ended")
+        accepting.retire()
+        assert reap(pid) == 0
+    counters = accepting.board.counters(accepting.row)
+    assert (counters.pool_hits, counters.pool_misses) == (0, 3 * poolless)
 
 
 def test_a_failed_start_closes_the_connection(accepting: Accepting) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.held import DEPTH, Elf, Unholdable, barred, interpreted_files, program_files, read_elf
+from fastinetd.held import CAUSES, DEPTH, Elf, Unholdable, barred, interpreted_files, program_files, read_elf
 
 OWN = read_elf("/proc/self/exe")
 assert OWN is not None
@@ -48,6 +48,7 @@ def written(path: Path, content: bytes | str, mode: int = 0o755) -> str:
 def refusal(path: str | Path, search: str = "/usr/bin:/bin") -> tuple[str, str]:
     with pytest.raises(Unholdable) as caught:
         program_files(str(path), search)
+    assert caught.value.word in CAUSES
     return caught.value.reason, caught.value.remedy
 
 
@@ -158,6 +159,24 @@ class TestScripts:
 
     def test_a_circle(self, tmp_path: Path) -> None:
         assert "lead through" in refusal(written(tmp_path / "x", f"#!{tmp_path}/x\n"))[0]
+
+
+def test_in_a_word(tmp_path: Path) -> None:
+    """What metrics say of a program that cannot be held."""
+    set_uid = written(tmp_path / "set-uid", elf(), 0o4755)
+    for word, path in (
+        ("static", written(tmp_path / "static", elf(linker=None))),
+        ("machine", written(tmp_path / "machine", elf((KIND[0], 3 - KIND[1], KIND[2])))),
+        ("c_library", written(tmp_path / "c-library", elf(linker="/lib/ld-musl-other.so.1"))),
+        ("privileged", set_uid),
+        ("privileged", written(tmp_path / "leads-to-it", f"#!{set_uid}\n")),
+        ("interpreter", written(tmp_path / "by-env", "#!/usr/bin/env sh\n")),
+        ("interpreter", written(tmp_path / "plain", "echo hello\n")),
+        ("unreadable", str(tmp_path / "none")),
+    ):
+        with pytest.raises(Unholdable) as caught:
+            program_files(path, "/usr/bin:/bin")
+        assert caught.value.word == word, path
 
 
 class TestEnv:

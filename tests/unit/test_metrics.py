@@ -26,9 +26,9 @@ from fastinetd.metrics import (
     STATUSES,
     BoardCollector,
     ServiceInfo,
-    document,
     page,
 )
+from fastinetd.metrics_manual import metrics_page
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 ROWS, SLOTS, SECTIONS = 16, 64, 4
@@ -284,6 +284,21 @@ def test_pools(board: Board, writer: Writer) -> None:
     assert not seen.of("fastinetd_pool_processes", service="plain")
 
 
+def test_a_pool_that_is_refused(board: Board, writer: Writer) -> None:
+    """It is told why, and every connection is a miss."""
+    writer.count("pool_misses", 5)
+    refused = (service(0, "one", refused="static"), service(2, "two", refused="static"),
+               service(3, "two", refused="shared_layout"), service(4, "two", methods=("exec", "zygote")))
+    seen = Page(collector(board, *refused, service(1, "plain")))
+    assert seen.value("fastinetd_pool_refused", service="one", reason="static") == 1
+    for reason in ("static", "shared_layout"):
+        assert seen.value("fastinetd_pool_refused", service="two", reason=reason) == 1
+    assert len(seen.of("fastinetd_pool_refused")) == 3
+    assert seen.value("fastinetd_pool_misses_total", service="one") == 5
+    assert seen.value("fastinetd_pool_hits_total", service="one") == 0
+    assert not seen.of("fastinetd_pool_misses_total", service="plain")
+
+
 def test_a_section_that_is_released_has_no_pool(board: Board, writer: Writer) -> None:
     writer.count("pool", 3, section=1, place=2)
     writer.count("pool_hits", 9, section=1)
@@ -313,7 +328,8 @@ def test_no_label_set_is_new_after_traffic(board: Board, writer: Writer) -> None
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
 def test_the_page_holds_the_table_and_nothing_else(accept: str, board: Board) -> None:
-    seen = Page(collector(board, service(0, "web", methods=("exec", "zygote"))), accept)
+    services = (service(0, "web", methods=("exec", "zygote")), service(1, "none", refused="static"))
+    seen = Page(collector(board, *services), accept)
     for entry in METRICS:
         name = entry.name
         if accept:
@@ -436,4 +452,4 @@ def test_the_page_of_a_thousand_services_is_quick(board: Board) -> None:
 
 def test_the_documentation_is_current() -> None:
     path = Path(__file__).parents[2] / "docs" / "metrics.md"
-    assert path.read_text("utf-8") == document(), "make it again: python -m fastinetd.metrics > docs/metrics.md"
+    assert path.read_text("utf-8") == metrics_page(), "make it again: make docs"

@@ -14,7 +14,7 @@ from fastinetd import plan, pools
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config, Family, Place, Service
 from fastinetd.plan import PlannedService, forget_lookups, make_plan
-from fastinetd.pools import PoolPlan
+from fastinetd.pools import REFUSALS, PoolPlan
 from fastinetd.starts import Surroundings
 
 ROOT = Surroundings(environ={"PATH": "/usr/bin:/bin"}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=(0, 0),
@@ -48,6 +48,7 @@ def refused(machine: Surroundings = ROOT, **values: Any) -> str:
     """The reason and remedy with which a service is left to exec."""
     made, report = planned(service(**values), machine)
     assert made.pool is None
+    assert made.refused in REFUSALS
     (said,) = report
     assert (said.code, said.severity, said.place, said.service) == ("pool-refused", Severity.WARNING, ASKED, "web")
     assert said.text.endswith(", or write `spawn = exec`")
@@ -153,7 +154,24 @@ class TestRefused:
         internal = Service("echo", "echo", Place("x", 1), types=frozenset({"INTERNAL", "UNLISTED"}), port=7,
                            spawn="zygote", inherited=inherited)
         made, report = planned(internal)
-        assert (made.pool, [*report]) == (None, [])
+        assert (made.pool, made.refused, [*report]) == (None, None, [])
+
+    @pytest.mark.parametrize(
+        ("word", "values"),
+        [
+            ("datagrams", {"wait": True, "socket_type": "dgram", "protocol": "udp"}),
+            ("wait", {"wait": True}),
+            ("shared_layout", {"user": "0"}),
+            ("interpreter", {"server": "/usr/bin/env"}),
+        ],
+    )
+    def test_in_a_word(self, word: str, values: dict[str, Any]) -> None:
+        assert planned(service(**values))[0].refused == word
+        assert planned(service(spawn_primitive="posix_spawn"), USER)[0].refused == "primitive"
+
+    def test_no_word_without_a_refusal(self) -> None:
+        for one in (service(), service(spawn="exec"), service(spawn="worker")):
+            assert planned(one)[0].refused is None
 
     def test_posix_spawn(self) -> None:
         assert "write `spawn_primitive = auto`" in refused(USER, spawn_primitive="posix_spawn")
