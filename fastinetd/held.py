@@ -48,15 +48,18 @@ class Elf(NamedTuple):
     linker: str | None  # the dynamic linker; None: it is linked statically
 
 
-def program_files(path: str, search: str) -> tuple[str, ...]:
-    """The program and the interpreters of its `#!` lines; the last is what is held. `search` is the PATH it gets.
+def program_files(
+    path: str, search: str, ids: tuple[int, int] = (0, 0), groups: Collection[int] = ()
+) -> tuple[str, ...]:
+    """The program and the interpreters of its `#!` lines; the last is what is held. `search` is the PATH it gets, `ids`
+    and `groups` whom it runs as.
 
     Raises Unholdable.
     """
     *scripts, last = chain = _chain(path)
     program = last.path
     if os.path.basename(program) == "env":
-        remedy = _without_env(scripts, last.argument, search)
+        remedy = _without_env(scripts, _found_by_env(last.argument, search, ids, groups))
         raise Unholdable("interpreter", f"{program} only starts another program", remedy)
     elf = read_elf(program)
     if elf is None:
@@ -127,10 +130,18 @@ def _chain(path: str) -> list[_File]:
         files.append(_File(os.fsdecode(name), os.fsdecode(argument.strip())))
 
 
-def _without_env(scripts: list[_File], argument: str, search: str) -> str:
-    """What to write in place of env: what it would find."""
+def _found_by_env(argument: str, search: str, ids: tuple[int, int], groups: Collection[int]) -> str | None:
+    """The program that env would start as that user: it passes over what he may not execute, as execvp(3) does."""
     words = [word for word in argument.split() if not word.startswith("-") and "=" not in word]
-    found = shutil.which(words[0], path=search) if words else None
+    for folder in search.split(os.pathsep) if words else ():
+        found = shutil.which(words[0], path=folder)
+        if found is not None and barred(found, ids, groups, execute=True) is None:
+            return found
+    return None
+
+
+def _without_env(scripts: list[_File], found: str | None) -> str:
+    """What to write in place of env: what it would find."""
     if not scripts:
         return "write that program as `server`"
     return f"begin {scripts[-1].path} with #!{found or '/PATH/OF/ITS/INTERPRETER'}"

@@ -89,7 +89,7 @@ def pool_of(
     files: tuple[bytes, ...] = ()
     if refusal is None:
         try:
-            files = _files(service, start, report)
+            files = _files(service, start, surroundings, report)
         except Unholdable as fault:
             refusal = _Refusal(fault.word, fault.reason, fault.remedy)
     if refusal is not None:
@@ -172,7 +172,7 @@ def _admits(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -> bool:
 # ---- what it is made of ----
 
 
-def _files(service: Service, start: Start, report: Report) -> tuple[bytes, ...]:
+def _files(service: Service, start: Start, surroundings: Surroundings, report: Report) -> tuple[bytes, ...]:
     """The program, what interprets it, and what it is given first: the script of an interpreter, or a configuration.
     Files named later may be what it writes. Raises Unholdable."""
     program = os.fsdecode(start.path)
@@ -186,7 +186,8 @@ def _files(service: Service, start: Start, report: Report) -> tuple[bytes, ...]:
         files = interpreted_files(program)
     else:
         paths = (each.removeprefix(b"PATH=") for each in start.environ if each.startswith(b"PATH="))
-        files = program_files(program, os.fsdecode(next(paths, os.defpath.encode())))
+        search = os.fsdecode(next(paths, os.defpath.encode()))
+        files = program_files(program, search, start.ids or (surroundings.uid, surroundings.gid), start.groups or ())
     words = [word for word in start.argv[1:] if not word.startswith(b"-")]
     first = [word for word in words[:1] if word.startswith(b"/") and Path(os.fsdecode(word)).is_file()]
     return tuple(dict.fromkeys((*map(os.fsencode, files), *first)))

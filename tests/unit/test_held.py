@@ -195,6 +195,24 @@ class TestEnv:
             script = written(tmp_path / "x", f"#!/usr/bin/env {words}\n")
             assert refusal(script, "/nowhere")[1] == f"begin {script} with #!/PATH/OF/ITS/INTERPRETER"
 
+    @pytest.mark.usefixtures("root")
+    def test_what_the_user_may_not_execute_is_passed_over(self, folder: Path) -> None:
+        """As env does: what root has in a folder of its own is nothing to others."""
+        closed, fine = folder / "closed", folder / "open"
+        for each, mode in ((closed, 0o700), (fine, 0o755)):
+            each.mkdir()
+            each.chmod(mode)
+            written(each / "thing", elf())
+        for file, mode in (("mine", 0o700), ("thing", 0o755)):
+            written(fine / file, elf(), mode)
+        search = f"{closed}:{fine}"
+        for user, word, expected in (((0, 0), "thing", closed / "thing"), (NOBODY, "thing", fine / "thing"),
+                                     (NOBODY, "mine", "/PATH/OF/ITS/INTERPRETER")):
+            script = written(folder / "x", f"#!/usr/bin/env {word}\n")
+            with pytest.raises(Unholdable) as caught:
+                program_files(script, search, user)
+            assert caught.value.remedy == f"begin {script} with #!{expected}"
+
     def test_the_last_script_is_the_one_to_change(self, tmp_path: Path) -> None:
         inner = written(tmp_path / "inner", "#!/usr/bin/env sh\n")
         assert f"begin {inner} with #!" in refusal(written(tmp_path / "x", f"#!{inner}\n"))[1]
