@@ -42,6 +42,7 @@ class ServiceLine:
     port: int | None = None  # the one it listens on; None: the service's own, if it names one
     descriptors: tuple[int, ...] = ()  # its listening sockets in the supervisor
     ids: tuple[int, int] | None = None  # uid and gid of its servers; None: the daemon's own
+    refused: str | None = None  # why it has no pool although it asks for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,22 @@ def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
         ("Bind", _words(s.bind) or "All addresses."),
         ("Server", "internal" if s.internal else s.server),
         ("Server argv", " ".join(s.argv) if s.argv else None),
+        *_pool(entry),
         ("Resource limits", _words(f"{name}:{_limit(value)}" for name, value in sorted(s.rlimits.items()))),
         ("Access times", _words(_window(*window) for window in s.access_times)),
+    ]
+
+
+def _pool(entry: ServiceLine) -> list[tuple[str, object]]:
+    """How connections get their processes, where it is not by exec as in xinetd."""
+    s = entry.service
+    if s.spawn == "exec" or s.internal:
+        return []
+    refused = "" if entry.refused is None else f" (refused, by exec: {entry.refused})"
+    return [
+        ("Spawn", s.spawn + refused),
+        ("Snapshot", s.snapshot if s.spawn in ("zygote", "prefork") else None),
+        ("Handler", s.handler),
     ]
 
 

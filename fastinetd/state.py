@@ -33,8 +33,8 @@ def gather(supervisor: Supervisor) -> DumpState:
             state = ServiceState.SUSPENDED
         port = installed.planned.endpoints[0].port or None
         descriptors = tuple(sock.fileno() for sock in sockets)
-        ids = installed.planned.start.ids
-        services.append(ServiceLine(service, state, board.row_live(installed.row), port, descriptors, ids))
+        ids, refused = installed.planned.start.ids, installed.planned.refused
+        services.append(ServiceLine(service, state, board.row_live(installed.row), port, descriptors, ids, refused))
     names = {row: installed.planned.id for row, installed in supervisor.rows.by_row.items()}
     servers = tuple(
         ServerLine(names.get(slot.row, "?"), slot.pid, wall + slot.started, slot.address, slot.port)

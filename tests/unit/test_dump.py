@@ -128,6 +128,22 @@ def test_a_service() -> None:
     ]
 
 
+def test_pools() -> None:
+    """A line more for a service that asks for one; exec is what xinetd does, and needs none."""
+    prefork = replace(WEB, spawn="prefork", snapshot="first_io")
+    worker = replace(WEB, spawn="worker", handler="pages:serve", server=None, argv=())
+    for service, refused, expected in (
+        (prefork, None, ["Spawn = prefork", "Snapshot = first_io"]),
+        (prefork, "static", ["Spawn = prefork (refused, by exec: static)", "Snapshot = first_io"]),
+        (worker, None, ["Spawn = worker", "Handler = pages:serve"]),
+        (WEB, None, []),
+        (replace(PLAIN, spawn="zygote"), None, []),
+    ):
+        text = render(replace(STATE, services=(ServiceLine(service, ServiceState.ACTIVE, refused=refused),)))
+        found = [line.strip() for line in text.splitlines() if re.match(r"\t\t(Spawn|Snapshot|Handler) = ", line)]
+        assert found == expected
+
+
 def test_a_built_in_service() -> None:
     text = render(replace(STATE, services=STATE.services[1:]))
     for part in (

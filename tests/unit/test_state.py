@@ -34,7 +34,7 @@ def supervisor() -> Iterator[Any]:
     board.row_enable(row, True)
     service = Service("web", "web-1", Place("x.conf", 1), server="/bin/true", argv=("true",), rate=Rate(2, 7200.0))
     start = SimpleNamespace(ids=(1234, 1234))
-    planned: Any = SimpleNamespace(service=service, endpoints=(ENDPOINT,), id="web-1", start=start)
+    planned: Any = SimpleNamespace(service=service, endpoints=(ENDPOINT,), id="web-1", start=start, refused="static")
     installed = Installed(row, planned, program(row))
 
     class Rows(list[Installed]):
