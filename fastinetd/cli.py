@@ -88,7 +88,7 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     lines.append(f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
                  f"{report.errors} error{'' if report.errors == 1 else 's'}")
     if not count and not _stays_alive(options):
-        lines[-1] += "; without any service fastinetd does not start, but for -stayalive"
+        lines[-1] += "; without any service fastinetd does not start, but for -stayalive and -dontfork"
     try:
         print(*lines, sep="\n", flush=True)
     except OSError as error:

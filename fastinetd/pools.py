@@ -107,7 +107,8 @@ def pool_of(
 def _unsuited(service: Service, start: Start, surroundings: Surroundings) -> _Refusal | None:
     """Why the service is not of the kind that can have a pool."""
     if service.socket_type != "stream":
-        return _Refusal("datagrams", "it reads datagrams", "give datagrams to a service of its own")
+        remedy = "write `wait = yes` and `instances = 2` or more for servers that share its socket"
+        return _Refusal("datagrams", "it reads datagrams", remedy)
     if service.wait:
         return _Refusal("wait", "it accepts its clients itself", "write `wait = no`")
     if service.spawn_primitive == "posix_spawn":
@@ -180,7 +181,7 @@ def _files(service: Service, start: Start, surroundings: Surroundings, report: R
         module = module_file(service.handler, start.environ)
         if module is None:
             report.add("no-handler", service.where("handler"), service=service.id,
-                       value=service.handler.partition(":")[0])
+                       value=service.handler.partition(":")[0], python=program)
         return tuple(os.fsencode(path) for path in (program, module) if path)
     if service.spawn == "worker":
         files = interpreted_files(program)

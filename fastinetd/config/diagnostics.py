@@ -130,7 +130,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "spare-order": (_W, "min_spare = {low} of service {service} is above {name} = {most}, which counts; write `min_spare = {most}`, or more for {name}"),
     "pool-refused": (_W, "service {service} is served by exec and not by {kind}: {reason}; {remedy}, or write `spawn = exec`"),
     "no-interpreter": (_E, "the handler of service {service} cannot be started: {reason}; {remedy}"),
-    "no-handler": (_W, "there is no module {value!r} where service {service} looks for its handler; write its folder as `env = PYTHONPATH=/FOLDER`"),
+    "no-handler": (_W, "there is no module {value!r} where service {service} looks for its handler; write its folder as `env = PYTHONPATH=/FOLDER`, or install it for {python}"),
     "same-socket": (_E, "service {service} wants {socket}, which service {other} at {place} already has; give it another port or address"),
     "tcp-wrappers": (_W, "{file} holds rules, but tcp wrappers are not consulted; write them as only_from and no_access"),
     # -- further modules add theirs below, each group under a heading of its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -145,7 +146,8 @@ class TestRefused:
         assert "it accepts its clients itself; write `wait = no`" in refused(wait=True)
 
     def test_datagrams(self) -> None:
-        assert "it reads datagrams" in refused(wait=True, socket_type="dgram", protocol="udp")
+        said = refused(wait=True, socket_type="dgram", protocol="udp")
+        assert "it reads datagrams; write `wait = yes` and `instances = 2`" in said
 
     def test_what_defaults_say_is_not_meant_for_them(self) -> None:
         inherited = frozenset({"spawn"})
@@ -305,4 +307,6 @@ def test_a_handlers_files(tmp_path: Path) -> None:
     assert made.files[1:] == (os.fsencode(module),)
     left, report = planned(service(handler="pages.other:serve", **values))
     assert left.pool is not None
-    assert [(said.code, said.severity) for said in report] == [("no-handler", Severity.WARNING)]
+    (said,) = report
+    assert (said.code, said.severity) == ("no-handler", Severity.WARNING)
+    assert f"`env = PYTHONPATH=/FOLDER`, or install it for {sys.executable}" in said.text
