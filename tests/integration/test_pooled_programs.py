@@ -114,9 +114,9 @@ BASH
 say() { echo "$@"; }
 say who?
 IFS= read -r name
-host=$(read -r pid rest </proc/self/stat; set -- $rest; tr '\\0' '\\n' </proc/$3/environ | sed -n 's/^REMOTE_HOST=//p')
-say "hello $name $* $host"
-""",
+SH
+say "hello $name $* $REMOTE_HOST"
+""".replace("SH", published("sh")),
     "perl": """#!/usr/bin/perl
 use strict; use warnings; use POSIX; use IO::Socket; use Socket;
 $| = 1;
@@ -125,6 +125,14 @@ chomp(my $name = <STDIN>);
 my ($port, $address) = sockaddr_in(getpeername(STDIN));
 print join(' ', 'hello', $name, @ARGV, inet_ntoa($address)), "\\n";
 """,
+    "perl-environ": """#!/usr/bin/perl
+use strict; use warnings;
+$| = 1;
+print "who?\\n";
+chomp(my $name = <STDIN>);
+PERL
+print join(' ', 'hello', $name, @ARGV, $connection{REMOTE_HOST}), "\\n";
+""".replace("PERL", published("perl")),
     "python": """#!{python} -IS
 import json, re, socket, sys
 print("who?", flush=True)
