@@ -73,6 +73,7 @@ class TestHowMany:
         for _ in range(4):
             clients += [echo(pooled.connect()) for _ in range(10)]
             assert pooled.state(PoolState.IDLE) <= 6
+        wait_for(lambda: sum(pooled.outcome()) == len(clients), "all servers are known as that, and not as parked")
         wait_for(lambda: 3 <= pooled.state(PoolState.IDLE) <= 6, "there are as many as shall be")
         assert len(pooled.parked(pid)) <= 6
         assert sum(pooled.outcome()) >= 39
@@ -186,6 +187,7 @@ class TestDeath:
         pooled.await_state(PoolState.IDLE, 2)
         zygote = pooled.zygote(pid)
         client = echo(pooled.connect())
+        wait_for(lambda: pooled.outcome() == (1, 0), "its server is known as that, and not as parked")
         pooled.await_state(PoolState.IDLE, 2)
         parked = pooled.parked(pid)
         os.kill(zygote, signal.SIGKILL)
