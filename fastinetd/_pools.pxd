@@ -74,6 +74,7 @@ cdef void failed(PoolLife *life, u64 now) noexcept nogil
 cdef void lasted(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
+cdef void close_both(int *pair) noexcept nogil
 cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
                        i32 *pid) noexcept nogil
 cdef bint own_child(i32 pid) noexcept nogil

@@ -74,6 +74,14 @@ cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil:
     return False
 
 
+cdef void close_both(int *pair) noexcept nogil:
+    """Close what is open of a pair of descriptors."""
+    cdef int i
+    for i in range(2):
+        if pair[i] >= 0:
+            close(pair[i])
+
+
 cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
                        i32 *pid) noexcept nogil:
     """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` (MOST_FURTHER at most) from `at` on, all

@@ -303,8 +303,6 @@ cdef class Workers:
         if <int> why != KEEP:
             self.dismiss(number, why, False)
             return
-        if w.age:
-            self.wake_at(w.since + w.age)
         w.below, pool.idle = pool.idle, number
         pool.idle_count += 1
         if pool.waiting:
@@ -313,12 +311,18 @@ cdef class Workers:
             self.tend(w.pool, now)
 
     cdef Recycling used_up(self, Worker *w, u64 now) noexcept nogil:
-        """Why this worker shall serve no more, or KEEP. Its memory is looked at once a second at most."""
+        """Why this worker shall serve no more, or KEEP: then it is looked at again when that may change. Its memory is
+        looked at after a connection, once a second at most."""
         if w.requests and w.served >= w.requests:
             return REQUESTS
-        if w.age and now - w.since >= w.age:
+        if w.age and elapsed(w.since, now) >= w.age:
             return AGE
-        if w.rss and now - w.weighed_at >= SECOND:
+        if w.age:
+            self.wake_at(w.since + w.age)
+        if w.rss and w.weighed_at < w.busy_since:
+            if elapsed(w.weighed_at, now) < SECOND:
+                self.wake_at(w.weighed_at + SECOND)
+                return <Recycling> KEEP
             w.weighed_at = now
             if resident_bytes(w.pid) >= w.rss:
                 return RSS
@@ -441,7 +445,7 @@ cdef class Workers:
         if error == 0:
             error = start_process(pool.life.target, self.nothing, &pair[1], 1, WORKER_SOCKET, False, &w.pid)
         if error:
-            close_pair(pair)
+            close_both(pair)
             self.at.await_room()
             tell_of_pool(self.b, self.section, pool.life.target.row, NO_START, error)
             failed(&pool.life, now)
@@ -449,7 +453,7 @@ cdef class Workers:
             return
         w.socket = fcntl(pair[0], F_DUPFD_CLOEXEC, 64)
         w.other = fcntl(pair[1], F_DUPFD_CLOEXEC, 64)
-        close_pair(pair)
+        close_both(pair)
         w.pidfd = watched_pidfd(w.pid)
         w.turn += 1
         w.pool, w.state, w.since, w.weighed_at, w.told_at, w.served = index, WORKER_STARTING, now, now, 0, 0
@@ -515,7 +519,8 @@ cdef class Workers:
                 self.wake_at(pool.begun_at + HUNG_AFTER)
 
     cdef void look_at(self, u32 number, u64 now) noexcept nogil:
-        """What becomes due of a worker: its start, its connection, its age, its leave."""
+        """What becomes due of a worker: its start, its connection, its age or size, its leave."""
+        cdef Recycling why
         cdef Worker *w = &self.workers[number]
         cdef Target *target = self.pools[w.pool].life.target
         if w.pidfd < 0:  # it could not be watched
@@ -531,11 +536,10 @@ cdef class Workers:
                 self.wake_at(w.since + PATIENCE)
         elif w.state == WORKER_BUSY:
             self.look_at_busy(number, now)
-        elif w.state == WORKER_IDLE and w.age:
-            if elapsed(w.since, now) >= w.age:
-                self.dismiss(number, AGE, False)
-            else:
-                self.wake_at(w.since + w.age)
+        elif w.state == WORKER_IDLE:
+            why = self.used_up(w, now)
+            if <int> why != KEEP:
+                self.dismiss(number, why, False)
         elif w.state == WORKER_LEAVING:
             if elapsed(w.told_at, now) >= GRACE:
                 kill(w.pid, SIGKILL)
@@ -591,10 +595,3 @@ cdef class Workers:
                 self.dismiss(number, CHANGED, self.workers[number].state == WORKER_STARTING)
             some |= self.workers[number].state == WORKER_LEAVING
         return some
-
-
-cdef void close_pair(int *pair) noexcept nogil:
-    cdef int i
-    for i in range(2):
-        if pair[i] >= 0:
-            close(pair[i])

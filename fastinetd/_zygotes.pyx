@@ -53,13 +53,6 @@ cdef u64 LASTING = 5 * SECOND  # a zygote that lived so long was no failure
 cdef u64 GRACE = 10 * SECOND  # for what is left of a zygote that was given up
 
 
-cdef void close_both(int *pair) noexcept nogil:
-    cdef int i
-    for i in range(2):
-        if pair[i] >= 0:
-            close(pair[i])
-
-
 cdef class Zygotes:
     """The zygotes of one acceptor."""
 
