@@ -69,7 +69,8 @@ cdef struct PoolLife:
     file_mark marks[8]
 
 
-cdef void begin_life(PoolLife *life, Target *target, u32 share) noexcept nogil
+cpdef u32 acceptors_of(u32 kind, u32 count) noexcept nogil
+cdef void begin_life(PoolLife *life, Target *target, u32 acceptors) noexcept nogil
 cdef void failed(PoolLife *life, u64 now) noexcept nogil
 cdef void lasted(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil

@@ -12,7 +12,6 @@ import resource
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from fastinetd import demo
@@ -24,7 +23,8 @@ from fastinetd.config.model import Config
 from fastinetd.log_lines import FACILITIES
 from fastinetd.messages import Messages
 from fastinetd.monitor import parse_address
-from fastinetd.options import INETD_CONF, PLACES, parse
+from fastinetd.options import INETD_CONF, PLACES, Refusal, parse
+from fastinetd.pidfile import PidFile
 from fastinetd.plan import make_plan
 from fastinetd.sockets import lifted
 from fastinetd.starts import Surroundings
@@ -32,10 +32,6 @@ from fastinetd.supervisor import Options, Supervisor
 
 FEWEST = 80
 """Descriptors without which there is nothing to begin: 64 are set aside for clients, and every listener needs one."""
-
-
-class Refusal(Exception):
-    """The command cannot do what it is asked; the text says why and what to do."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -150,40 +146,36 @@ def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str,
     for warning in warnings:
         messages.warning(warning)
     reader = _reader(options, path, kind)
-    metrics = _metrics(options.metrics) if options.metrics else None
-    pidfile = os.path.abspath(options.pidfile) if options.pidfile else None
     os.umask(os.umask(0o022) | 0o022)
-    os.chdir("/")
-    supervisor = Supervisor(
-        Options(
-            read=reader,
-            source=path,
-            acceptors=options.acceptors or min(32, len(os.sched_getaffinity(0)) + 1),
-            metrics=metrics,
-            process_limit=options.limit,
-            stay_alive=_stays_alive(options),
-            check_every=float(options.check_every),
-        ),
-        messages,
-        surroundings,
-    )
-    if kind != "demo":
-        messages.info(f"reading {path}")
-    if not supervisor.start():
-        return 1
-    if pidfile:
-        _write_pid(pidfile)
-    if options.demo:
-        address = metrics.getsockname()[:2] if metrics is not None else None
-        print(demo.instructions(reader(Report()), address), flush=True)
-    if not foreground or options.filelog or options.syslog:
-        messages.also_stderr(options.debug)
-    launch.ready()
-    try:
+    with PidFile(Path(options.pidfile).absolute() if options.pidfile else None) as pidfile:
+        metrics = _metrics(options.metrics) if options.metrics else None
+        os.chdir("/")
+        supervisor = Supervisor(
+            Options(
+                read=reader,
+                source=path,
+                acceptors=options.acceptors or min(32, len(os.sched_getaffinity(0)) + 1),
+                metrics=metrics,
+                process_limit=options.limit,
+                stay_alive=_stays_alive(options),
+                check_every=float(options.check_every),
+                stopping=pidfile.release,
+            ),
+            messages,
+            surroundings,
+        )
+        if kind != "demo":
+            messages.info(f"reading {path}")
+        if not supervisor.start():
+            return 1
+        pidfile.write()
+        if options.demo:
+            address = metrics.getsockname()[:2] if metrics is not None else None
+            print(demo.instructions(reader(Report()), address), flush=True)
+        if not foreground or options.filelog or options.syslog:
+            messages.also_stderr(options.debug)
+        launch.ready()
         supervisor.run()
-    finally:
-        if pidfile:
-            _remove_pid(pidfile)
     return 0
 
 
@@ -209,25 +201,6 @@ def _listen_everywhere(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
     return socket.create_server(("", port), backlog=128)
-
-
-def _write_pid(path: str) -> None:
-    """A fresh file with the process id; nothing that lies there is written through."""
-    try:
-        Path(path).unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        why = f"cannot write the pid file {path}: {error.strerror}"
-        raise Refusal(f"{why}; choose another place with -pidfile") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{os.getpid()}\n")
-
-
-def _remove_pid(path: str) -> None:
-    """Remove our pid file; one that another daemon has written meanwhile, while this one waited for servers, is its."""
-    with suppress(OSError):
-        if Path(path).read_bytes() == b"%d\n" % os.getpid():
-            Path(path).unlink()
 
 
 def _more_descriptors() -> None:

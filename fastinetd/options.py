@@ -13,6 +13,10 @@ PLACES = (("/etc/fastinetd/fastinetd.toml", "toml"), ("/etc/xinetd.conf", "xinet
 INETD_CONF = "/etc/inetd.conf"
 
 
+class Refusal(Exception):
+    """The command cannot do what it is asked; the text says why and what to do."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Exit status 1 and one line for a usage error, as xinetd has it."""
 

@@ -67,6 +67,7 @@ class Options:
     stay_alive: bool = False
     dump_path: str = DUMP_PATH
     check_every: float = 0.0  # seconds between consistency checks; 0: only on SIGABRT
+    stopping: Callable[[], None] = lambda: None  # called when nobody is served any more
 
 
 class Supervisor:
@@ -212,6 +213,7 @@ class Supervisor:
         self.listeners.close()
         if self.options.metrics is not None:
             self.options.metrics.close()
+        self.options.stopping()
 
     def leave(self) -> None:
         """SIGQUIT, and the end of SIGTERM: go, and leave running servers alone."""

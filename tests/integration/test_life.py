@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,18 @@ def test_servers_are_told_of_the_end(launch: Launch, folder: Path, number: int) 
         assert not client.echoes()
     assert [line.split(" pid=")[0] for line in records(log, "EXIT")] == ["EXIT: cat signal=15"]
     assert not daemon.pidfile.exists()
+
+
+def test_a_second_daemon_with_the_same_pid_file(launch: Launch, folder: Path) -> None:
+    """It would share the first one's datagrams; it is told who is there, and touches nothing."""
+    port = free_port()
+    daemon = launch(defaults() + entry("cat", port, "/bin/cat"))
+    argv = [sys.executable, "-m", "fastinetd", "-f", str(daemon.conf), "-dontfork", "-pidfile", str(daemon.pidfile)]
+    second = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False, timeout=20)
+    assert (second.returncode, second.stdout) == (1, "")
+    assert f"another daemon, process {daemon.pid}, has the pid file {daemon.pidfile}; end it first" in second.stderr
+    with Held(port) as client:
+        assert client.echoes()
 
 
 def test_titles(launch: Launch) -> None:

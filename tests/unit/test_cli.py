@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from fastinetd import cli, demo, plan
-from fastinetd.cli import Refusal, main
+from fastinetd.cli import main
+from fastinetd.options import Refusal
 from fastinetd.sockets import FIRST_DESCRIPTOR
 from support.clients import free_port
 
@@ -110,42 +111,6 @@ def test_unknown_facility(conf: Path, capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().err
     assert "'nobody'" in said
     assert "daemon" in said
-
-
-class TestPidFile:
-    def test_written(self, tmp_path: Path) -> None:
-        path = tmp_path / "pid"
-        path.write_text("something longer than a process id\n")
-        cli._write_pid(str(path))
-        assert path.read_text() == f"{os.getpid()}\n"
-        cli._remove_pid(str(path))
-        assert not path.exists()
-        cli._remove_pid(str(path))
-
-    def test_that_of_the_next_daemon_stays(self, tmp_path: Path) -> None:
-        path = tmp_path / "pid"
-        path.write_text("1\n")
-        cli._remove_pid(str(path))
-        assert path.read_text() == "1\n"
-        assert path.stat().st_mode & 0o777 == 0o644 & ~current_umask()
-
-    def test_never_through_a_link(self, tmp_path: Path) -> None:
-        precious = tmp_path / "precious"
-        precious.write_text("x")
-        (tmp_path / "pid").symlink_to(precious)
-        cli._write_pid(str(tmp_path / "pid"))
-        assert precious.read_text() == "x"
-        assert not (tmp_path / "pid").is_symlink()
-
-    def test_impossible(self, tmp_path: Path) -> None:
-        with pytest.raises(Refusal, match="No such file or directory; choose another place"):
-            cli._write_pid(str(tmp_path / "no" / "pid"))
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class TestMetrics:

@@ -24,21 +24,6 @@ from support.waiting import Kit
 ANSWER = "import socket; s = socket.socket(fileno=0); d, a = s.recvfrom(999); s.sendto(b'got ' + d, a)"
 
 
-@pytest.fixture
-def kit() -> Iterator[Kit]:
-    made = Kit()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def client() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
-        made.bind(("127.0.0.1", 0))
-        made.settimeout(PATIENCE)
-        yield made
-
-
 @pytest.mark.parametrize(("one", "other"), [*product(State, State)])
 def test_every_pair_of_states(kit: Kit, one: State, other: State) -> None:
     """What is in the table is done, whatever else is our fault and says so."""

@@ -8,7 +8,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -40,21 +40,6 @@ ACCEPTS_ONE = "import socket, signal; c, _ = socket.socket(fileno=0).accept(); c
 
 def python(text: str) -> tuple[str, str, str, str]:
     return (sys.executable, "-IS", "-c", text)
-
-
-@pytest.fixture
-def kit() -> Iterator[Kit]:
-    made = Kit()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def client() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
-        made.bind(("127.0.0.1", 0))
-        made.settimeout(PATIENCE)
-        yield made
 
 
 @pytest.fixture

@@ -1,0 +1,113 @@
+"""The pid file: one daemon has it, and whatever else lies there is left or replaced, never written through."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fastinetd.options import Refusal
+from fastinetd.pidfile import PidFile
+from support.core import fork, reap
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pid"
+
+
+def elsewhere(path: Path) -> str:
+    """What another process is told that wants the same path; "" if it gets it."""
+    reader, writer = os.pipe()
+
+    def main() -> None:
+        try:
+            PidFile(path).write()
+        except Refusal as refusal:
+            os.write(writer, str(refusal).encode())
+
+    pid = fork(main)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read().decode()
+    assert reap(pid) == 0
+    return said
+
+
+def test_written_when_the_daemon_serves(path: Path) -> None:
+    path.write_text("something longer than a process id\n")
+    with PidFile(path) as file:
+        assert path.read_bytes() == b""
+        file.write()
+        assert path.read_text() == f"{os.getpid()}\n"
+        mask = os.umask(0)
+        os.umask(mask)
+        assert path.stat().st_mode & 0o777 == 0o644 & ~mask
+    assert not path.exists()
+
+
+def test_without_one() -> None:
+    with PidFile(None) as file:
+        file.write()
+        file.release()
+
+
+def test_a_second_daemon_is_refused(path: Path) -> None:
+    with PidFile(path) as file:
+        said = elsewhere(path)
+        assert said.startswith(f"another daemon, one that is just starting, has the pid file {path}; end it first")
+        file.write()
+        assert f"another daemon, process {os.getpid()}, has the pid file {path}" in elsewhere(path)
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_that_of_a_dead_daemon_is_replaced(path: Path) -> None:
+    assert elsewhere(path) == ""
+    assert path.read_text() != ""
+    with PidFile(path):
+        assert path.read_text() == ""
+
+
+def test_a_fork_does_not_keep_it(path: Path) -> None:
+    """Roles outlive the supervisor for a moment; the next one need not wait for them."""
+    reader, writer = os.pipe()
+
+    def main() -> None:
+        PidFile(path).write()
+        if not os.fork():
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+
+    pid = fork(main)
+    os.close(reader)
+    assert reap(pid) == 0
+    with PidFile(path):
+        os.close(writer)
+
+
+def test_the_next_daemons_file_stays(path: Path) -> None:
+    """One that waits for the end of its servers has given the place up."""
+    with PidFile(path) as file:
+        file.write()
+        file.release()
+        assert elsewhere(path) == ""
+        theirs = path.read_text()
+    assert path.read_text() == theirs != f"{os.getpid()}\n"
+
+
+def test_never_through_a_link(path: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    path.symlink_to(precious)
+    with PidFile(path) as file:
+        file.write()
+        assert precious.read_text() == "x"
+        assert not path.is_symlink()
+
+
+def test_impossible(tmp_path: Path) -> None:
+    for place, why in (("no/pid", "No such file or directory"), ("", "Is a directory")):
+        with pytest.raises(Refusal, match=f"{why}; choose another place with -pidfile"):
+            PidFile(tmp_path / place)
