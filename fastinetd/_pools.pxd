@@ -3,6 +3,7 @@
 from fastinetd._board cimport Counters, View
 from fastinetd._linux cimport *
 from fastinetd._program cimport Target
+from fastinetd._reception cimport Reception
 
 
 cdef extern from "_passing.h" nogil:
@@ -71,11 +72,13 @@ cdef struct PoolLife:
 
 cdef void begin_life(PoolLife *life, Target *target, u32 share) noexcept nogil
 cdef void failed(PoolLife *life, u64 now) noexcept nogil
+cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u64 now) noexcept nogil
 cdef void lasted(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
 cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
                        i32 *pid) noexcept nogil
+cdef void close_pair(int *pair) noexcept nogil
 cdef bint own_child(i32 pid) noexcept nogil
 cdef u64 elapsed(u64 since, u64 now) noexcept nogil
 cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil

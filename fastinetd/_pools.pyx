@@ -8,10 +8,12 @@ least one.
 
 from libc.string cimport memcmp
 
+from fastinetd._admit cimport tell_of_pool
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
 from fastinetd._pools cimport *
 from fastinetd._program cimport Program, Target
+from fastinetd._reception cimport Reception
 from fastinetd._servers cimport spawn_call, spawn_server, wait_for_child
 
 NEVER = 0xFFFFFFFFFFFFFFFF
@@ -45,6 +47,13 @@ cdef void failed(PoolLife *life, u64 now) noexcept nogil:
     """A process of the pool came to nothing: the next start waits."""
     life.start_at = now + life.pause
     life.pause = life.pause * 2 if life.pause * 2 < LONGEST else LONGEST
+
+
+cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u64 now) noexcept nogil:
+    """Likewise, and it is told."""
+    at.await_room()
+    tell_of_pool(at.b, at.section, life.target.row, news, value)
+    failed(life, now)
 
 
 cdef void lasted(PoolLife *life) noexcept nogil:
@@ -97,6 +106,14 @@ cdef int start_process(Target *target, int fd, const int *further, int count, in
         if low[i] >= 0:
             close(low[i])
     return number
+
+
+cdef void close_pair(int *pair) noexcept nogil:
+    """Close what is open of the two; -1 is none."""
+    cdef int i
+    for i in range(2):
+        if pair[i] >= 0:
+            close(pair[i])
 
 
 cdef bint own_child(i32 pid) noexcept nogil:

@@ -120,6 +120,7 @@ cdef class Prefork(Zygotes):
         cdef ZygotePool *pool = &self.pools[z.pool]
         cdef u32 place = seq & PLACES
         cdef Parked *p = &self.parked[place]
+        cdef int error
         if place >= self.parked_count or p.state != PARKED_ASKED or p.zygote != number:
             return False
         if seq >> 16 != (FOR_PARKING | (p.turn & TURNS)) or not own_child(pid):
@@ -127,7 +128,9 @@ cdef class Prefork(Zygotes):
         z.parking -= 1
         p.state, p.pid = PARKED_WAITS, pid
         p.pidfd = watched_pidfd(pid)
+        error = errno
         if p.pidfd >= 0 and self.at.watch(p.pidfd, ON_PARKED, place | (p.turn & TURNS) << 16, EPOLLIN) < 0:
+            error = errno
             close(p.pidfd)
             p.pidfd = -1
         pool.ready = (3 * pool.ready + (z.heard - p.asked_at) / 1e9) / 4
@@ -138,8 +141,7 @@ cdef class Prefork(Zygotes):
         if z.state == ZYGOTE_LEAVING:
             kill(pid, SIGKILL)
         elif p.pidfd < 0:  # it may be the one that takes the next connection, so it cannot just be ended
-            failed(&pool.life, z.heard)
-            self.close_down(number, MISTRUSTED)
+            self.not_watched(number, error, z.heard)
         elif z.parking == 0:  # those that were asked for are there: the next ones, if more are wanted
             self.fill_up(number)
         return True

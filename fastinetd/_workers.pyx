@@ -272,8 +272,7 @@ cdef class Workers:
         self.at.await_room()
         if length != sizeof(status) or not 0 <= status <= 255 or w.state == WORKER_IDLE:
             if w.told_at == 0:
-                tell_of_pool(self.b, self.section, pool.life.target.row, UNINTELLIGIBLE, 0)
-                failed(&pool.life, now_monotonic())
+                tell_failure(self.at, &pool.life, UNINTELLIGIBLE, 0, now_monotonic())
             self.dismiss(number, MISTRUSTED, length != 0 or w.state != WORKER_BUSY)
             return
         if w.state == WORKER_STARTING:
@@ -442,9 +441,7 @@ cdef class Workers:
             error = start_process(pool.life.target, self.nothing, &pair[1], 1, WORKER_SOCKET, False, &w.pid)
         if error:
             close_pair(pair)
-            self.at.await_room()
-            tell_of_pool(self.b, self.section, pool.life.target.row, NO_START, error)
-            failed(&pool.life, now)
+            tell_failure(self.at, &pool.life, NO_START, error, now)
             self.wake_at(pool.life.start_at)
             return
         w.socket = fcntl(pair[0], F_DUPFD_CLOEXEC, 64)
@@ -466,8 +463,9 @@ cdef class Workers:
             close(w.pidfd)
             w.pidfd = -1
         if w.socket < 0 or w.other < 0 or w.pidfd < 0 or self.at.watch(w.socket, ON_WORKER, tag, EPOLLIN) < 0:
-            failed(&pool.life, now)
+            tell_failure(self.at, &pool.life, NO_START, errno, now)
             self.dismiss(number, MISTRUSTED, True)
+            self.wake_at(now)  # no pidfd may say when it has ended
 
     # ---- time ----
 
@@ -517,15 +515,12 @@ cdef class Workers:
     cdef void look_at(self, u32 number, u64 now) noexcept nogil:
         """What becomes due of a worker: its start, its connection, its age, its leave."""
         cdef Worker *w = &self.workers[number]
-        cdef Target *target = self.pools[w.pool].life.target
         if w.pidfd < 0:  # it could not be watched
             self.process_ended(number)
             return
         if w.state == WORKER_STARTING:
             if elapsed(w.since, now) >= PATIENCE:
-                self.at.await_room()
-                tell_of_pool(self.b, self.section, target.row, TOO_SLOW, <i32> (PATIENCE // SECOND))
-                failed(&self.pools[w.pool].life, now)
+                tell_failure(self.at, &self.pools[w.pool].life, TOO_SLOW, <i32> (PATIENCE // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)
             else:
                 self.wake_at(w.since + PATIENCE)
@@ -554,9 +549,7 @@ cdef class Workers:
         elif not w.received:
             w.received = recv(w.other, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0
             if not w.received:
-                self.at.await_room()
-                tell_of_pool(self.b, self.section, target.row, HUNG, <i32> (HUNG_AFTER // SECOND))
-                failed(&self.pools[w.pool].life, now)
+                tell_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)  # and process_ended takes the connection back
                 return
         if target.pool.runtime and since >= target.pool.runtime:
@@ -591,10 +584,3 @@ cdef class Workers:
                 self.dismiss(number, CHANGED, self.workers[number].state == WORKER_STARTING)
             some |= self.workers[number].state == WORKER_LEAVING
         return some
-
-
-cdef void close_pair(int *pair) noexcept nogil:
-    cdef int i
-    for i in range(2):
-        if pair[i] >= 0:
-            close(pair[i])

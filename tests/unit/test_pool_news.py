@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import re
 from pathlib import Path
@@ -44,6 +45,11 @@ def test_texts(news: PoolNews, value: int, level: Level, text: str) -> None:
     found = said(news, value)
     assert found[0] == level
     assert found[1].startswith(text), found
+
+
+def test_what_helps_against_a_limit() -> None:
+    assert said(PoolNews.NO_START, errno.EMFILE)[1].endswith("more open files (ulimit -n, LimitNOFILE)")
+    assert said(PoolNews.NO_START, errno.ENOENT)[1].endswith("until another one is ready")
 
 
 def test_a_system_error_is_named() -> None:
