@@ -77,6 +77,7 @@ cdef class Acceptor(Reception):
     def run(self) -> None:
         """Serve until retired or left alone by the supervisor."""
         Reception.run(self)
+        self.zygotes.abandon()
         self.workers.abandon()
 
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:

@@ -17,7 +17,7 @@ cdef extern from "_passing.h" nogil:
 
 cdef extern from "<signal.h>" nogil:
     enum:
-        SIGKILL, SIGTERM
+        SIGCONT, SIGKILL, SIGTERM
     int kill(i32 pid, int number)
 
 cpdef enum PoolState:

@@ -178,6 +178,17 @@ cdef class Prefork(Zygotes):
             counters_of(self.b, self.section, self.pools[z.pool].life.target.row).recycled[<int> DIED] += 1
             self.fill_up(number)
 
+    cdef void abandon(self) noexcept nogil:
+        """This process ends: so do those that have no connection, when they see its sockets end. That they do also if
+        somebody has stopped them; zygotes are killed."""
+        cdef u32 i
+        for i in range(self.zygote_count):
+            if self.zygotes[i].state != ZYGOTE_NONE:
+                kill(-self.zygotes[i].group, SIGCONT)
+        for i in range(self.parked_count):
+            if self.parked[i].state == PARKED_WAITS:
+                kill(self.parked[i].pid, SIGCONT)
+
     cdef bint knows(self, i32 pid) noexcept nogil:
         """Whether this is a process whose end is waited for here."""
         cdef u32 i

@@ -40,6 +40,7 @@ cdef extern from "_passing.h" nogil:
 
 cdef extern from "_processes.h" nogil:
     u64 resident_bytes(i32 pid) noexcept
+    void await_end(int pidfd, int milliseconds) noexcept
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -561,11 +562,22 @@ cdef class Workers:
             self.wake_at(w.busy_since + target.pool.runtime)
 
     cdef void abandon(self) noexcept nogil:
-        """This process ends: so do the workers that have no connection, and may not see the end of file."""
+        """This process ends: so do the workers that have no connection. Those that are idle have a second for it, from when
+        they see the end of file, which they do also if somebody has stopped them."""
+        cdef u64 end = now_monotonic() + SECOND
         cdef u32 number
+        cdef Worker *w
         for number in range(self.worker_count):
-            if self.workers[number].state == WORKER_STARTING or self.workers[number].state == WORKER_LEAVING:
-                kill(self.workers[number].pid, SIGKILL)
+            w = &self.workers[number]
+            if w.state == WORKER_IDLE:
+                shutdown(w.socket, SHUT_WR)
+                kill(w.pid, SIGCONT)
+        for number in range(self.worker_count):
+            w = &self.workers[number]
+            if w.state == WORKER_IDLE:
+                await_end(w.pidfd, <int> milliseconds_until(end, now_monotonic()))
+            if w.state == WORKER_STARTING or w.state == WORKER_IDLE or w.state == WORKER_LEAVING:
+                kill(w.pid, SIGKILL)
 
     cdef bint knows(self, i32 pid) noexcept nogil:
         """Whether this is a worker."""
