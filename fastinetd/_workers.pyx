@@ -203,7 +203,8 @@ cdef class Workers:
         cdef Counters *counters = counters_of(self.b, self.section, target.row)
         cdef char message[8 * 80]
         cdef size_t length = variables(target, peer, fd, message)
-        # Before it is sent: should this process die in between, whoever adopts the slot knows its server.
+        # Before it is sent: should this process die in between, whoever adopts the slot knows its server. At worst a worker
+        # that had not been sent it yet is taken for that, and its end is told as the connection's.
         s.pid, s.method, s.inode = w.pid, WORKER, 0
         if send_message(w.socket, message, length, fd) != 0:
             s.pid, s.method = 0, EXEC
