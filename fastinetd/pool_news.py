@@ -71,6 +71,7 @@ def _news(news: PoolNews, value: int) -> tuple[Level, str]:
         case PoolNews.UNINTELLIGIBLE:
             return Level.ERROR, f"a process of its pool said what is not understood and was ended; {AGAIN}"
         case PoolNews.HUNG:
-            return Level.ERROR, f"its zygote left connections unanswered for {value} seconds and was ended; {AGAIN}"
+            return Level.ERROR, (f"a process of its pool left connections unanswered for {value} seconds "
+                                 f"and was ended; {AGAIN}")
         case PoolNews.OVERTIME:
             return Level.WARNING, f"its worker with pid {value} was ended after max_runtime"

@@ -37,7 +37,7 @@ def said(news: int, value: int = 0) -> tuple[Level, str]:
         (PoolNews.HELD_EARLY, 9999, Level.INFO, "its program is held at system call 9999, before its first use"),
         (PoolNews.HELD_AT_MAIN, 0, Level.WARNING, "snapshot = first_io cannot be had on this kernel or processor"),
         (PoolNews.UNINTELLIGIBLE, 0, Level.ERROR, "a process of its pool said what is not understood and was ended"),
-        (PoolNews.HUNG, 5, Level.ERROR, "its zygote left connections unanswered for 5 seconds"),
+        (PoolNews.HUNG, 5, Level.ERROR, "a process of its pool left connections unanswered for 5 s"),
         (PoolNews.OVERTIME, 4711, Level.WARNING, "its worker with pid 4711 was ended after max_runtime"),
     ],
 )  # fmt: skip
