@@ -9,7 +9,7 @@ The supervisor's hand in starting and ending servers is here too: the Keeper.
 from fastinetd._admit cimport *
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
-from fastinetd._pools cimport NEVER, NOBODY, SECOND, acceptors_of, milliseconds_until
+from fastinetd._pools cimport NEVER, NOBODY, SECOND, milliseconds_until, serving
 from fastinetd._prefork cimport Prefork
 from fastinetd._program cimport Peer, Program, Target, environment
 from fastinetd._reception cimport *
@@ -54,7 +54,7 @@ cdef class Acceptor(Reception):
                 self.listeners[i].pool = self.listeners[i - 1].pool
                 continue
             last = target
-            share = acceptors_of(target.pool.kind, acceptors)
+            share = serving(target.pool.kind, acceptors)
             if target.pool.kind == WORKER:
                 self.listeners[i].pool = workers
                 workers += 1
@@ -78,6 +78,7 @@ cdef class Acceptor(Reception):
     def run(self) -> None:
         """Serve until retired or left alone by the supervisor."""
         Reception.run(self)
+        self.zygotes.abandon()
         self.workers.abandon()
 
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:

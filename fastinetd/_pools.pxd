@@ -3,6 +3,7 @@
 from fastinetd._board cimport Counters, View
 from fastinetd._linux cimport *
 from fastinetd._program cimport Target
+from fastinetd._reception cimport Reception
 
 
 cdef extern from "_passing.h" nogil:
@@ -16,7 +17,7 @@ cdef extern from "_passing.h" nogil:
 
 cdef extern from "<signal.h>" nogil:
     enum:
-        SIGKILL, SIGTERM
+        SIGCONT, SIGKILL, SIGTERM
     int kill(i32 pid, int number)
 
 cpdef enum PoolState:
@@ -69,9 +70,10 @@ cdef struct PoolLife:
     file_mark marks[8]
 
 
-cpdef u32 acceptors_of(u32 kind, u32 count) noexcept nogil
+cdef u32 serving(u32 kind, u32 count) noexcept nogil
 cdef void begin_life(PoolLife *life, Target *target, u32 acceptors) noexcept nogil
 cdef void failed(PoolLife *life, u64 now) noexcept nogil
+cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u64 now) noexcept nogil
 cdef void lasted(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
@@ -79,5 +81,6 @@ cdef void close_both(int *pair) noexcept nogil
 cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
                        i32 *pid) noexcept nogil
 cdef bint own_child(i32 pid) noexcept nogil
+cdef u64 jittered(u64 limit) noexcept nogil
 cdef u64 elapsed(u64 since, u64 now) noexcept nogil
 cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil

@@ -8,10 +8,12 @@ least one.
 
 from libc.string cimport memcmp
 
+from fastinetd._admit cimport tell_of_pool
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
 from fastinetd._pools cimport *
 from fastinetd._program cimport Program, Target
+from fastinetd._reception cimport Reception
 from fastinetd._servers cimport spawn_call, spawn_server, wait_for_child
 
 NEVER = 0xFFFFFFFFFFFFFFFF
@@ -21,6 +23,9 @@ HUNG_AFTER = 5 * SECOND
 
 cdef u64 SHORTEST = SECOND // 10
 cdef u64 LONGEST = 30 * SECOND
+cdef u64 random_state = 0
+cdef u64 MULTIPLIER = 6364136223846793005ULL  # Knuth's, of MMIX
+cdef u64 HALF = 1 << 31
 
 cdef enum:
     FIRST_LOW = 8  # where descriptors for a new process are put: above those they become, in reach of the child
@@ -32,7 +37,7 @@ cdef inline u32 part(u32 whole, u32 share) noexcept nogil:
     return (whole + share - 1) // share
 
 
-cpdef u32 acceptors_of(u32 kind, u32 count) noexcept nogil:
+cdef u32 serving(u32 kind, u32 count) noexcept nogil:
     """How many of all acceptors serve a service of this kind, each with its share of the pool.
 
     Half of them where there are workers: to pass a connection on costs so little that one more who wakes up for it costs
@@ -43,7 +48,7 @@ cpdef u32 acceptors_of(u32 kind, u32 count) noexcept nogil:
 
 cdef void begin_life(PoolLife *life, Target *target, u32 acceptors) noexcept nogil:
     """The pool of a service in an acceptor, one of so many."""
-    cdef u32 share = acceptors_of(target.pool.kind, acceptors)
+    cdef u32 share = serving(target.pool.kind, acceptors)
     life.target = target
     life.least, life.most = part(target.pool.least, share), part(target.pool.most, share)
     life.workers = part(target.pool.workers, share)
@@ -55,6 +60,13 @@ cdef void failed(PoolLife *life, u64 now) noexcept nogil:
     """A process of the pool came to nothing: the next start waits."""
     life.start_at = now + life.pause
     life.pause = life.pause * 2 if life.pause * 2 < LONGEST else LONGEST
+
+
+cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u64 now) noexcept nogil:
+    """Likewise, and it is told."""
+    at.await_room()
+    tell_of_pool(at.b, at.section, life.target.row, news, value)
+    failed(life, now)
 
 
 cdef void lasted(PoolLife *life) noexcept nogil:
@@ -123,6 +135,13 @@ cdef bint own_child(i32 pid) noexcept nogil:
     return pid > 0 and wait_for_child(P_PID, pid, &info, NULL, WEXITED | WNOHANG | WNOWAIT) == 0
 
 
+cdef u64 jittered(u64 limit) noexcept nogil:
+    """A limit less up to a tenth, so that processes that began together do not end together. 0 stays 0."""
+    global random_state
+    random_state = (random_state ^ now_monotonic()) * MULTIPLIER + 1
+    return limit - <u64> (limit / 10.0 * (random_state >> 33) / HALF)
+
+
 cdef u64 elapsed(u64 since, u64 now) noexcept nogil:
     """Nanoseconds since then; 0 if that is later than `now`, which may be the beginning of this round."""
     return now - since if now > since else 0
@@ -133,6 +152,11 @@ cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil:
     if due == NEVER:
         return -1
     return 0 if due <= now else <i64> min((due - now) // 1000000, <u64> 0x7FFFFFFE) + 1
+
+
+def acceptors_of(int kind, int count) -> int:
+    """How many of `count` acceptors serve a service whose pool is of this kind, a Method."""
+    return serving(kind, count)
 
 
 # ---- for tests ----

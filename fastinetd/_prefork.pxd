@@ -22,6 +22,7 @@ cdef class Prefork(Zygotes):
     cdef u32 parked_cursor
 
     cdef void parked_ended(self, u32 place) noexcept nogil
+    cdef void abandon(self) noexcept nogil
     cdef bint knows(self, i32 pid) noexcept nogil
     cdef void gone(self, u32 place) noexcept nogil
     cdef u32 wanted(self, ZygotePool *pool) noexcept nogil

@@ -120,6 +120,7 @@ cdef class Prefork(Zygotes):
         cdef ZygotePool *pool = &self.pools[z.pool]
         cdef u32 place = seq & PLACES
         cdef Parked *p = &self.parked[place]
+        cdef int error
         if place >= self.parked_count or p.state != PARKED_ASKED or p.zygote != number:
             return False
         if seq >> 16 != (FOR_PARKING | (p.turn & TURNS)) or not own_child(pid):
@@ -127,7 +128,9 @@ cdef class Prefork(Zygotes):
         z.parking -= 1
         p.state, p.pid = PARKED_WAITS, pid
         p.pidfd = watched_pidfd(pid)
+        error = errno
         if p.pidfd >= 0 and self.at.watch(p.pidfd, ON_PARKED, place | (p.turn & TURNS) << 16, EPOLLIN) < 0:
+            error = errno
             close(p.pidfd)
             p.pidfd = -1
         pool.ready = (3 * pool.ready + (z.heard - p.asked_at) / 1e9) / 4
@@ -138,8 +141,7 @@ cdef class Prefork(Zygotes):
         if z.state == ZYGOTE_LEAVING:
             kill(pid, SIGKILL)
         elif p.pidfd < 0:  # it may be the one that takes the next connection, so it cannot just be ended
-            failed(&pool.life, z.heard)
-            self.close_down(number, MISTRUSTED)
+            self.not_watched(number, error, z.heard)
         elif z.parking == 0:  # those that were asked for are there: the next ones, if more are wanted
             self.fill_up(number)
         return True
@@ -175,6 +177,17 @@ cdef class Prefork(Zygotes):
             z.free -= 1
             counters_of(self.b, self.section, self.pools[z.pool].life.target.row).recycled[<int> DIED] += 1
             self.fill_up(number)
+
+    cdef void abandon(self) noexcept nogil:
+        """This process ends: so do those that have no connection, when they see its sockets end. That they do also if
+        somebody has stopped them; zygotes are killed."""
+        cdef u32 i
+        for i in range(self.zygote_count):
+            if self.zygotes[i].state != ZYGOTE_NONE:
+                kill(-self.zygotes[i].group, SIGCONT)
+        for i in range(self.parked_count):
+            if self.parked[i].state == PARKED_WAITS:
+                kill(self.parked[i].pid, SIGCONT)
 
     cdef bint knows(self, i32 pid) noexcept nogil:
         """Whether this is a process whose end is waited for here."""

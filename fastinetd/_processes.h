@@ -7,6 +7,7 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,6 +30,13 @@ static inline void default_signals_between(int first, int last)
 static inline int pidfd_of(int32_t pid)
 {
     return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* Wait until the process has ended, or so long. */
+static inline void await_end(int pidfd, int milliseconds)
+{
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    poll(&ended, 1, milliseconds);
 }
 
 /* waitid with resource use; the raw call, because libc's has no such argument. Returns 0 or an errno. */

@@ -40,6 +40,7 @@ cdef extern from "_passing.h" nogil:
 
 cdef extern from "_processes.h" nogil:
     u64 resident_bytes(i32 pid) noexcept
+    void await_end(int pidfd, int milliseconds) noexcept
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -61,16 +62,6 @@ cdef u64 SOON = SECOND // 10
 cdef u64 LONG = SECOND // 200  # to be without an idle worker, or to wait for one
 cdef u64 LASTING = 5 * SECOND
 cdef u64 GRACE = 10 * SECOND  # between the end of file and SIGKILL
-cdef u64 random_state = 0
-cdef u64 MULTIPLIER = 6364136223846793005ULL  # Knuth's, of MMIX
-cdef u64 HALF = 1 << 31
-
-
-cdef u64 jittered(u64 limit) noexcept nogil:
-    """A limit less up to a tenth, so that workers that began together do not end together. 0 stays 0."""
-    global random_state
-    random_state = (random_state ^ now_monotonic()) * MULTIPLIER + 1
-    return limit - <u64> (limit / 10.0 * (random_state >> 33) / HALF)
 
 
 cdef bint hopeless(WorkerPool *pool) noexcept nogil:
@@ -202,7 +193,8 @@ cdef class Workers:
         cdef Counters *counters = counters_of(self.b, self.section, target.row)
         cdef char message[8 * 80]
         cdef size_t length = variables(target, peer, fd, message)
-        # Before it is sent: should this process die in between, whoever adopts the slot knows its server.
+        # Before it is sent: should this process die in between, whoever adopts the slot knows its server. At worst a worker
+        # that had not been sent it yet is taken for that, and its end is told as the connection's.
         s.pid, s.method, s.inode = w.pid, WORKER, 0
         if send_message(w.socket, message, length, fd) != 0:
             s.pid, s.method = 0, EXEC
@@ -272,8 +264,7 @@ cdef class Workers:
         self.at.await_room()
         if length != sizeof(status) or not 0 <= status <= 255 or w.state == WORKER_IDLE:
             if w.told_at == 0:
-                tell_of_pool(self.b, self.section, pool.life.target.row, UNINTELLIGIBLE, 0)
-                failed(&pool.life, now_monotonic())
+                tell_failure(self.at, &pool.life, UNINTELLIGIBLE, 0, now_monotonic())
             self.dismiss(number, MISTRUSTED, length != 0 or w.state != WORKER_BUSY)
             return
         if w.state == WORKER_STARTING:
@@ -446,9 +437,7 @@ cdef class Workers:
             error = start_process(pool.life.target, self.nothing, &pair[1], 1, WORKER_SOCKET, False, &w.pid)
         if error:
             close_both(pair)
-            self.at.await_room()
-            tell_of_pool(self.b, self.section, pool.life.target.row, NO_START, error)
-            failed(&pool.life, now)
+            tell_failure(self.at, &pool.life, NO_START, error, now)
             self.wake_at(pool.life.start_at)
             return
         w.socket = fcntl(pair[0], F_DUPFD_CLOEXEC, 64)
@@ -470,8 +459,9 @@ cdef class Workers:
             close(w.pidfd)
             w.pidfd = -1
         if w.socket < 0 or w.other < 0 or w.pidfd < 0 or self.at.watch(w.socket, ON_WORKER, tag, EPOLLIN) < 0:
-            failed(&pool.life, now)
+            tell_failure(self.at, &pool.life, NO_START, errno, now)
             self.dismiss(number, MISTRUSTED, True)
+            self.wake_at(now)  # no pidfd may say when it has ended
 
     # ---- time ----
 
@@ -522,15 +512,12 @@ cdef class Workers:
         """What becomes due of a worker: its start, its connection, its age or size, its leave."""
         cdef Recycling why
         cdef Worker *w = &self.workers[number]
-        cdef Target *target = self.pools[w.pool].life.target
         if w.pidfd < 0:  # it could not be watched
             self.process_ended(number)
             return
         if w.state == WORKER_STARTING:
             if elapsed(w.since, now) >= PATIENCE:
-                self.at.await_room()
-                tell_of_pool(self.b, self.section, target.row, TOO_SLOW, <i32> (PATIENCE // SECOND))
-                failed(&self.pools[w.pool].life, now)
+                tell_failure(self.at, &self.pools[w.pool].life, TOO_SLOW, <i32> (PATIENCE // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)
             else:
                 self.wake_at(w.since + PATIENCE)
@@ -558,9 +545,7 @@ cdef class Workers:
         elif not w.received:
             w.received = recv(w.other, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0
             if not w.received:
-                self.at.await_room()
-                tell_of_pool(self.b, self.section, target.row, HUNG, <i32> (HUNG_AFTER // SECOND))
-                failed(&self.pools[w.pool].life, now)
+                tell_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)  # and process_ended takes the connection back
                 return
         if target.pool.runtime and since >= target.pool.runtime:
@@ -572,11 +557,22 @@ cdef class Workers:
             self.wake_at(w.busy_since + target.pool.runtime)
 
     cdef void abandon(self) noexcept nogil:
-        """This process ends: so do the workers that have no connection, and may not see the end of file."""
+        """This process ends: so do the workers that have no connection. Those that are idle have a second for it, from when
+        they see the end of file, which they do also if somebody has stopped them."""
+        cdef u64 end = now_monotonic() + SECOND
         cdef u32 number
+        cdef Worker *w
         for number in range(self.worker_count):
-            if self.workers[number].state == WORKER_STARTING or self.workers[number].state == WORKER_LEAVING:
-                kill(self.workers[number].pid, SIGKILL)
+            w = &self.workers[number]
+            if w.state == WORKER_IDLE:
+                shutdown(w.socket, SHUT_WR)
+                kill(w.pid, SIGCONT)
+        for number in range(self.worker_count):
+            w = &self.workers[number]
+            if w.state == WORKER_IDLE:
+                await_end(w.pidfd, <int> milliseconds_until(end, now_monotonic()))
+            if w.state == WORKER_STARTING or w.state == WORKER_IDLE or w.state == WORKER_LEAVING:
+                kill(w.pid, SIGKILL)
 
     cdef bint knows(self, i32 pid) noexcept nogil:
         """Whether this is a worker."""

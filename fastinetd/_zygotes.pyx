@@ -190,8 +190,7 @@ cdef class Zygotes:
         if pid != z.pid and own_child(pid) and getpgid(pid) == z.group:
             kill(pid, SIGKILL)
         if z.state != ZYGOTE_LEAVING:
-            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, UNINTELLIGIBLE, 0)
-            failed(&self.pools[z.pool].life, z.heard)
+            tell_failure(self.at, &self.pools[z.pool].life, UNINTELLIGIBLE, 0, z.heard)
             self.close_down(number, MISTRUSTED)
 
     cdef void hear_all(self) noexcept nogil:
@@ -238,8 +237,7 @@ cdef class Zygotes:
         if kind == STAGE_FAILED:
             return pid == z.pid and self.could_not(number, seq, value)
         if kind == STAGE_REFUSED and pid == z.pid and z.state == ZYGOTE_STARTING:
-            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, UNHOLDABLE, value)
-            failed(&self.pools[z.pool].life, now_monotonic())
+            tell_failure(self.at, &self.pools[z.pool].life, UNHOLDABLE, value, now_monotonic())
             self.close_down(number, MISTRUSTED)
             return True
         return z.state == ZYGOTE_LEAVING
@@ -360,9 +358,7 @@ cdef class Zygotes:
         close_both(voice)
         close_both(standing)
         if error:
-            self.at.await_room()
-            tell_of_pool(self.b, self.section, life.target.row, NO_START, error)
-            failed(life, now)
+            tell_failure(self.at, life, NO_START, error, now)
             self.wake_at(life.start_at)
             return
         z.group, z.since, z.heard = z.pid, now, now
@@ -377,8 +373,12 @@ cdef class Zygotes:
         if z.control < 0 or z.hand < 0 or z.voice < 0 or z.pidfd < 0 \
                 or self.at.watch(z.control, ON_CONTROL_REPLY, index, EPOLLIN) < 0 \
                 or self.at.watch(z.voice, ON_VOICE, index, EPOLLIN) < 0:
-            failed(life, now)
-            self.close_down(number, MISTRUSTED)
+            self.not_watched(number, errno, now)
+
+    cdef void not_watched(self, u32 number, int error, u64 now) noexcept nogil:
+        """A process of the zygote's cannot be watched, for want of descriptors or memory: give all of them up."""
+        tell_failure(self.at, &self.pools[self.zygotes[number].pool].life, NO_START, error, now)
+        self.close_down(number, MISTRUSTED)
 
     cdef void close_down(self, u32 number, Recycling why) noexcept nogil:
         """Give a zygote and its parked children up. What nobody has taken is served by exec."""
@@ -424,10 +424,7 @@ cdef class Zygotes:
         if error or info.si_pid:  # else somebody traces it: sweep looks at it from time to time
             z.pid = 0
         if z.state == ZYGOTE_STARTING:
-            self.at.await_room()
-            tell_of_pool(self.b, self.section, life.target.row, DIED_EARLY,
-                         info.si_status if info.si_code == CLD_EXITED else -info.si_status)
-            failed(life, now)
+            tell_failure(self.at, life, DIED_EARLY, info.si_status if info.si_code == CLD_EXITED else -info.si_status, now)
             self.close_down(number, MISTRUSTED)
         elif z.state == ZYGOTE_READY:
             self.died(number)
@@ -529,9 +526,7 @@ cdef class Zygotes:
         if elapsed(z.since, now) < PATIENCE:
             self.wake_at(z.since + PATIENCE)
             return
-        self.at.await_room()
-        tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, TOO_SLOW, <i32> (PATIENCE // SECOND))
-        failed(&self.pools[z.pool].life, now)
+        tell_failure(self.at, &self.pools[z.pool].life, TOO_SLOW, <i32> (PATIENCE // SECOND), now)
         self.close_down(number, MISTRUSTED)
 
     cdef void hung(self, u32 number, u64 now) noexcept nogil:
@@ -547,7 +542,5 @@ cdef class Zygotes:
         if now < z.overdue:
             self.wake_at(z.overdue)
             return
-        self.at.await_room()
-        tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, HUNG, <i32> (HUNG_AFTER // SECOND))
-        failed(&self.pools[z.pool].life, now)
+        tell_failure(self.at, &self.pools[z.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
         self.close_down(number, MISTRUSTED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from fastinetd._board import RecordTuple
 from fastinetd._pools import PoolNews
 from fastinetd.log_lines import Level, error_text
@@ -15,6 +17,13 @@ UNHOLDABLE = {
     2: "has more files open when it is held than each of its forks could open again",
 }
 """Why a zygote refused to be one, by enum stage_refusal of _stage.h."""
+
+REMEDIES = {
+    errno.EMFILE: "allow the daemon more open files (ulimit -n, LimitNOFILE)",
+    errno.EAGAIN: "allow the service's user, and the daemon, more processes (ulimit -u, TasksMax)",
+    errno.ENOMEM: "allow the daemon more memory, or have fewer processes ready (min_spare)",
+}
+"""What helps when a process of a pool cannot be started or watched, by errno."""
 
 X86_64_CALLS = {
     7: "poll", 9: "mmap of shared memory", 22: "pipe", 23: "select", 26: "msync", 30: "shmat", 32: "dup", 33: "dup2",
@@ -39,7 +48,8 @@ def news_of(record: RecordTuple, name: str) -> tuple[Level, str]:
 def _news(news: PoolNews, value: int) -> tuple[Level, str]:
     match news:
         case PoolNews.NO_START:
-            return Level.ERROR, f"its pool cannot start a process: {error_text(value)}; {AGAIN}"
+            remedy = f"; if it stays so, {REMEDIES[value]}" if value in REMEDIES else ""
+            return Level.ERROR, f"its pool cannot start a process: {error_text(value)}; {AGAIN}{remedy}"
         case PoolNews.DIED_EARLY:
             how = f"by signal {-value}" if value < 0 else f"with status {value}"
             return Level.ERROR, (f"a process of its pool ended {how} before it was ready: the program cannot be held "
@@ -62,6 +72,7 @@ def _news(news: PoolNews, value: int) -> tuple[Level, str]:
         case PoolNews.UNINTELLIGIBLE:
             return Level.ERROR, f"a process of its pool said what is not understood and was ended; {AGAIN}"
         case PoolNews.HUNG:
-            return Level.ERROR, f"its zygote left connections unanswered for {value} seconds and was ended; {AGAIN}"
+            return Level.ERROR, (f"a process of its pool left connections unanswered for {value} seconds "
+                                 f"and was ended; {AGAIN}")
         case PoolNews.OVERTIME:
             return Level.WARNING, f"its worker with pid {value} was ended after max_runtime"

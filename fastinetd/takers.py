@@ -2,7 +2,8 @@
 
 Theory. Whoever takes such a connection says so to the acceptor before he touches it, and ends if he cannot. So when
 the acceptor is dead either nobody has it, or a child of the acceptor's that is the supervisor's now; which, the kernel
-knows (proc_pid_fd(5)): its inode is written in the slot.
+knows (proc_pid_fd(5)): its inode is written in the slot. One that has served and ended before it is looked for has
+nothing open any more: its client was served, and there is no record of it.
 """
 
 from __future__ import annotations

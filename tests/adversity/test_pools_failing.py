@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import ECHO, HELLO, Keep, Launch, acceptors, consistent, pause, replaced, switches, ticks
+from adversity.harm import ECHO, HELLO, Keep, Launch, acceptors, consistent, gone, pause, replaced, switches, ticks
 from adversity.test_pools_rude import rude, settles
 
 from support.clients import ask, connect, free_port, read_line
 from support.daemon import Daemon
-from support.pools import ask_name, descendants, gauges, held, recycled, served, tally, told
+from support.pools import ask_name, built, descendants, gauges, held, recycled, served, tally, told
 from support.proc import below, process, wait_for
 from support.texts import defaults, entry
 
@@ -59,6 +59,45 @@ def test_stopped_processes(launch: Launch, folder: Path, spawn: str) -> None:
     settles(daemon, "tally")
     daemon.await_metric("fastinetd_children", 0, service="tally")
     consistent(daemon)
+
+
+@pytest.mark.parametrize("spawn", ["zygote", "prefork", "worker"])
+def test_stopped_processes_when_it_ends(launch: Launch, folder: Path, spawn: str) -> None:
+    """Also they see that there is no daemon any more, and leave."""
+    program, file = tally(folder)
+    text = entry("tally", free_port(), program, f"@{file}", spawn=spawn, min_spare=3, max_spare=3, max_workers=3)
+    daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
+    pids = pool(daemon, "zygote" if spawn == "zygote" else "idle", 1 if spawn == "zygote" else 3)
+    stop(pids)
+    assert daemon.stop() == 0
+    wait_for(lambda: all(map(gone, pids)), lambda: [process(pid) for pid in pids])
+
+
+STAYS = r"""
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int main(void)
+{
+    int status = 0;
+    char byte;
+    signal(SIGTERM, SIG_IGN);
+    send(3, &status, sizeof status, MSG_NOSIGNAL);
+    while (recv(3, &byte, 1, 0) >= 0)
+        pause();
+}
+"""
+
+
+def test_a_worker_that_stays_when_the_daemon_ends(launch: Launch, folder: Path) -> None:
+    """It has been told that there are no more connections, and that is the end of it."""
+    text = entry("stays", free_port(), built(folder, "stays", STAYS), spawn="worker", min_spare=2, max_workers=2)
+    daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
+    daemon.await_metric("fastinetd_pool_processes", 2, service="stays", state="idle")
+    pids = [*descendants(daemon, "stays")]
+    assert daemon.stop() == 0
+    assert all(map(gone, pids)), [process(pid) for pid in pids]
 
 
 def test_a_lost_fork_among_many(launch: Launch, folder: Path) -> None:

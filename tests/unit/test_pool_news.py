@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import re
 from pathlib import Path
@@ -36,7 +37,7 @@ def said(news: int, value: int = 0) -> tuple[Level, str]:
         (PoolNews.HELD_EARLY, 9999, Level.INFO, "its program is held at system call 9999, before its first use"),
         (PoolNews.HELD_AT_MAIN, 0, Level.WARNING, "snapshot = first_io cannot be had on this kernel or processor"),
         (PoolNews.UNINTELLIGIBLE, 0, Level.ERROR, "a process of its pool said what is not understood and was ended"),
-        (PoolNews.HUNG, 5, Level.ERROR, "its zygote left connections unanswered for 5 seconds"),
+        (PoolNews.HUNG, 5, Level.ERROR, "a process of its pool left connections unanswered for 5 s"),
         (PoolNews.OVERTIME, 4711, Level.WARNING, "its worker with pid 4711 was ended after max_runtime"),
     ],
 )  # fmt: skip
@@ -44,6 +45,11 @@ def test_texts(news: PoolNews, value: int, level: Level, text: str) -> None:
     found = said(news, value)
     assert found[0] == level
     assert found[1].startswith(text), found
+
+
+def test_what_helps_against_a_limit() -> None:
+    assert said(PoolNews.NO_START, errno.EMFILE)[1].endswith("more open files (ulimit -n, LimitNOFILE)")
+    assert said(PoolNews.NO_START, errno.ENOENT)[1].endswith("until another one is ready")
 
 
 def test_a_system_error_is_named() -> None:
