@@ -358,9 +358,11 @@ def test_rude_worker(launch: Launch, folder: Path, how: str) -> None:
     text = entry("rude", port, program, f"@{file} {how}", spawn="worker", min_spare=1, max_workers=4)
     daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
     names = [f"n{number}" for number in range(8)]
-    for name in names:
-        assert ask_name(port, name, 30), (how, name, daemon.said())
-    assert served(file) == dict.fromkeys(names, 1)
+    answered = [name for name in names if ask_name(port, name, 30)]
+    # Who says that it has served what it has not even received loses that client, as if it had closed it.
+    lost = sum(recycled(daemon, "rude").values()) if how in ("twice", "floods") else 0
+    assert len(names) - len(answered) <= lost, (how, answered, daemon.said())
+    assert served(file) == dict.fromkeys(answered, 1)
     daemon.await_metric("fastinetd_children", 0, service="rude")
     pause(3)
     if how != "hangs":

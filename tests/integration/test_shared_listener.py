@@ -187,7 +187,7 @@ def test_reloads(
 
     daemon = launch(conf(1))
     first, second = connect(port), connect(port)
-    assert daemon.servers() == [first.server()]
+    assert [first.server()] == daemon.servers()
     daemon.reload(conf(2))
     second.server()
     assert len(daemon.servers()) == 2

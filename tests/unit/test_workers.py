@@ -61,7 +61,7 @@ class TestConnections:
         assert {record.pid for record in pooled.of_kind(RecordKind.EXIT)} == {worker}
 
     def test_what_it_is_told_and_has(self, pooled: Pooled) -> None:
-        pid = serve(pooled)
+        pid = serve(pooled, workers=1)
         pooled.await_state(PoolState.IDLE, 1)
         with pooled.connect() as client:
             assert tell(client, "env REMOTE_HOST") == "127.0.0.1"
