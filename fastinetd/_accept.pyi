@@ -13,7 +13,7 @@ from fastinetd._reception import Reception
 class Acceptor(Reception):
     def __init__(
         self, board: Board, section: int, listeners: Sequence[tuple[int, Program]], control: int, doorman: int,
-        acceptors: int = 1,
+        share: int = 1,
     ) -> None: ...
 
 class Keeper(Accounts):

