@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 /* Send a message, with a descriptor (borrowed; -1: without one), and never wait. Returns 0 or an errno. */
 static inline int send_message(int to, const void *data, size_t size, int fd)
@@ -56,23 +57,28 @@ static inline ssize_t receive_attested(int from, void *data, size_t room, int32_
     return length;
 }
 
-/* Take a message with a descriptor out of a socket, without waiting. Returns the descriptor, the caller's; -1: none. */
-static inline int receive_descriptor(int from)
+/* Take all messages, each with a descriptor, out of a socket, without waiting. Returns the last descriptor, the caller's,
+ * and closes those before it; -1: there is none. */
+static inline int receive_last_descriptor(int from)
 {
     union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr aligned; } control;
     char byte;
     struct iovec part = {&byte, 1};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
-                             .msg_controllen = sizeof control.space};
     struct cmsghdr *header;
-    int fd = -1;
+    int last = -1;
 
-    if (recvmsg(from, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
-        return -1;
-    header = CMSG_FIRSTHDR(&message);
-    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-        memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    return fd;
+    for (;;) {
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
+                                 .msg_controllen = sizeof control.space};
+        if (recvmsg(from, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
+            return last;
+        header = CMSG_FIRSTHDR(&message);
+        if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+            if (last >= 0)
+                close(last);
+            memcpy(&last, CMSG_DATA(header), sizeof last);
+        }
+    }
 }
 
 /* A pair of connected sockets, both close-on-exec; `attested`: the first is told the senders' pids. Returns 0 or an

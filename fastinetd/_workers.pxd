@@ -26,7 +26,7 @@ cdef struct Worker:
     int other  # the worker's end: what is still in it when the worker is dead, it never had
     u64 since
     u64 busy_since
-    bint received  # it is known to have taken its connection out of the socket
+    bint received  # it is known to have taken its last connection out of the socket
     u64 told_at  # when it was told to end
     u64 served
     u64 requests  # this worker's own limits
@@ -82,7 +82,7 @@ cdef class Workers:
     cdef void dismiss(self, u32 number, Recycling why, bint at_once) noexcept nogil
     cdef void dismiss_all(self, u32 index, Recycling why) noexcept nogil
     cdef void process_ended(self, u32 number) noexcept nogil
-    cdef void give_back(self, Worker *w, int code, int status) noexcept nogil
+    cdef void give_back(self, Worker *w, int fd, int code, int status) noexcept nogil
     cdef void start(self, u32 index, u64 now) noexcept nogil
     cdef void take_from_idle(self, u32 number) noexcept nogil
     cdef bint wants_more(self, WorkerPool *pool, u64 now) noexcept nogil
@@ -90,6 +90,7 @@ cdef class Workers:
     cdef void tend(self, u32 index, u64 now) noexcept nogil
     cdef void look_at(self, u32 number, u64 now) noexcept nogil
     cdef void look_at_busy(self, u32 number, u64 now) noexcept nogil
+    cdef bint never_received(self, u32 number, u64 now) noexcept nogil
     cdef void abandon(self) noexcept nogil
     cdef bint knows(self, i32 pid) noexcept nogil
     cdef bint leaving(self) noexcept nogil

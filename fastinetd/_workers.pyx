@@ -36,7 +36,7 @@ from fastinetd._servers cimport Servers, microseconds, set_aside, wait_for_child
 from fastinetd._workers cimport *
 
 cdef extern from "_passing.h" nogil:
-    int receive_descriptor(int from_) noexcept
+    int receive_last_descriptor(int from_) noexcept
 
 cdef extern from "_processes.h" nogil:
     u64 resident_bytes(i32 pid) noexcept
@@ -384,10 +384,13 @@ cdef class Workers:
                 lasted(&pool.life)
             failed(&pool.life, now)
             self.dismiss(number, MISTRUSTED if before == WORKER_STARTING else DIED, False)
+        cdef int fd = receive_last_descriptor(w.other)  # those before it the worker has said it had finished with
         if before == WORKER_BUSY:
             counters.pool[<int> BUSY] -= 1
             self.at.await_room()
-            self.give_back(w, info.si_code, info.si_status)
+            self.give_back(w, fd, info.si_code, info.si_status)
+        elif fd >= 0:
+            close(fd)
         self.at.forget(w.pidfd)
         self.at.forget(w.socket)
         close(w.other)
@@ -395,12 +398,11 @@ cdef class Workers:
         self.next_client(w.pool)
         self.wake_at(pool.life.start_at if pool.life.start_at > now else now)
 
-    cdef void give_back(self, Worker *w, int code, int status) noexcept nogil:
-        """A worker's end was the end of its connection, unless the worker had not even received it."""
+    cdef void give_back(self, Worker *w, int fd, int code, int status) noexcept nogil:
+        """A worker's end was the end of its connection, unless it had not even received it: then that is `fd`, else -1."""
         cdef Slot *s = &self.b.slots[w.slot]
         cdef Target *target = self.pools[w.pool].life.target
         cdef Peer peer
-        cdef int fd = receive_descriptor(w.other)
         if fd < 0:
             ended(self.b, self.section, w.slot, code, status, 0, 0)
             slot_free(self.b, &self.at.free_slots, w.slot)
@@ -418,9 +420,8 @@ cdef class Workers:
         cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
         cdef PoolSpec *spec = &pool.life.target.pool
         cdef Worker *w = NULL
-        cdef int pair[2]
         cdef u32 number
-        cdef int error
+        cdef int pair[2], error
         for number in range(self.worker_count):
             if self.workers[number].state == WORKER_NONE:
                 w = &self.workers[number]
@@ -430,8 +431,7 @@ cdef class Workers:
             return
         if pool.count == 0:
             look_at_files(&pool.life, now)
-        pair[0] = pair[1] = -1
-        w.pid = 0
+        pair[0], pair[1], w.pid = -1, -1, 0
         error = make_pair(pair, False)
         if error == 0:
             error = start_process(pool.life.target, self.nothing, &pair[1], 1, WORKER_SOCKET, False, &w.pid)
@@ -446,6 +446,7 @@ cdef class Workers:
         w.pidfd = watched_pidfd(w.pid)
         w.turn += 1
         w.pool, w.state, w.since, w.weighed_at, w.told_at, w.served = index, WORKER_STARTING, now, now, 0, 0
+        w.received = True
         w.requests, w.age, w.rss = jittered(spec.requests), jittered(spec.age), jittered(spec.rss)
         pool.count += 1
         pool.starting += 1
@@ -491,8 +492,8 @@ cdef class Workers:
     cdef void its_time(self) noexcept nogil:
         """Look after whatever is due; says in due_at when to come again."""
         cdef u64 now = now_monotonic()
-        cdef u32 number, index
         cdef WorkerPool *pool
+        cdef u32 number, index
         self.due_at = NEVER
         for number in range(self.worker_count):
             if self.workers[number].state != WORKER_NONE:
@@ -525,36 +526,42 @@ cdef class Workers:
             self.look_at_busy(number, now)
         elif w.state == WORKER_IDLE:
             why = self.used_up(w, now)
-            if <int> why != KEEP:
+            if not self.never_received(number, now) and <int> why != KEEP:
                 self.dismiss(number, why, False)
+        elif w.state == WORKER_LEAVING and elapsed(w.told_at, now) < GRACE:
+            self.wake_at(w.told_at + GRACE)
         elif w.state == WORKER_LEAVING:
-            if elapsed(w.told_at, now) >= GRACE:
-                kill(w.pid, SIGKILL)
-                self.wake_at(now + SECOND)
-            else:
-                self.wake_at(w.told_at + GRACE)
+            kill(w.pid, SIGKILL)
+            self.wake_at(now + SECOND)
 
     cdef void look_at_busy(self, u32 number, u64 now) noexcept nogil:
-        """A worker that does not even receive its connection (stopped by somebody, for instance), or serves too long."""
+        """A worker that serves too long, or has not even received its connection (stopped by somebody, for instance)."""
         cdef Worker *w = &self.workers[number]
         cdef Target *target = self.pools[w.pool].life.target
-        cdef u64 since = elapsed(w.busy_since, now)
-        cdef char byte
-        if not w.received and since < HUNG_AFTER:
-            self.wake_at(w.busy_since + HUNG_AFTER)
-        elif not w.received:
-            w.received = recv(w.other, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0
-            if not w.received:
-                tell_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
-                self.dismiss(number, MISTRUSTED, True)  # and process_ended takes the connection back
-                return
-        if target.pool.runtime and since >= target.pool.runtime:
+        if self.never_received(number, now):
+            return
+        if target.pool.runtime and elapsed(w.busy_since, now) >= target.pool.runtime:
             self.at.await_room()
             tell_of_pool(self.b, self.section, target.row, OVERTIME, w.pid)
             self.dismiss(number, RUNTIME, True)
             w.busy_since = now  # should that take long, it is not told at once again
         if target.pool.runtime:
             self.wake_at(w.busy_since + target.pool.runtime)
+
+    cdef bint never_received(self, u32 number, u64 now) noexcept nogil:
+        """Whether a worker has left the connection that it was sent last in its socket, though it may have said that it had
+        served it: then it is ended."""
+        cdef Worker *w = &self.workers[number]
+        cdef char byte
+        if not w.received and elapsed(w.busy_since, now) < HUNG_AFTER:
+            self.wake_at(w.busy_since + HUNG_AFTER)
+        elif not w.received:
+            w.received = recv(w.other, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0
+            if not w.received:
+                tell_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
+                self.dismiss(number, MISTRUSTED, True)
+                return True
+        return False
 
     cdef void abandon(self) noexcept nogil:
         """This process ends: so do the workers that have no connection. Those that are idle have a second for it, from when

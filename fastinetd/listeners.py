@@ -103,9 +103,7 @@ class Listeners:
         for held in waiting:
             if held.retry is not None:
                 held.retry.cancel()
-        opened = [self._attempt(held) for held in waiting]
-        if any(opened):
-            self._appeared()
+        self._opened([held for held in waiting if self._attempt(held)])
 
     def beside(self, sock: socket.socket) -> list[socket.socket]:
         """The open sockets of the endpoint this one belongs to (borrowed), itself included."""
@@ -161,7 +159,13 @@ class Listeners:
 
     def _again(self, held: Open) -> None:
         if self._attempt(held):
+            self._opened([held])
+
+    def _opened(self, late: list[Open]) -> None:
+        """These have been opened after all."""
+        for held in late:
             self._messages.notice(f"service {held.wish[3]}: listening on {held.wish[0]} now")
+        if late:
             self._appeared()
 
     @staticmethod

@@ -147,9 +147,19 @@ def _become(
 
 
 def parent_of(pid: int) -> int | None:
-    """The parent of a process, or None when it is gone (proc_pid_stat(5))."""
+    """The parent of a process, or None when it is gone."""
+    return _stat(pid, 4)
+
+
+def started_at(pid: int) -> int:
+    """When a process was started, in the kernel's clock ticks since the machine was; 0 when it is gone."""
+    return _stat(pid, 22) or 0
+
+
+def _stat(pid: int, field: int) -> int | None:
+    """A field of /proc/PID/stat after the name, as proc_pid_stat(5) numbers them; None when the process is gone."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[field - 3])
     except (OSError, IndexError, ValueError):
         return None
 

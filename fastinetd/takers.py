@@ -3,7 +3,8 @@
 Theory. Whoever takes such a connection says so to the acceptor before he touches it, and ends if he cannot. So when
 the acceptor is dead either nobody has it, or a child of the acceptor's that is the supervisor's now; which, the kernel
 knows (proc_pid_fd(5)): its inode is written in the slot. One that has served and ended before it is looked for has
-nothing open any more: its client was served, and there is no record of it.
+nothing open any more: its client was served, and there is no record of it. One that has several has taken none: it is
+what the acceptor was just starting, and has its low descriptors until exec.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fastinetd.roles import parent_of
+from fastinetd.roles import parent_of, started_at
 
 
 def children() -> list[int]:
@@ -42,8 +43,8 @@ def takers(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[int,
     found: dict[int, int] = {}
     if slots:
         # A zygote may still have what its fork has taken: the fork comes later, and counts.
-        for pid in sorted(set(children()) - set(known)):
-            for inode in _sockets(pid):
-                if inode in slots:
-                    found[slots[inode]] = pid
+        for pid in sorted(set(children()) - set(known), key=lambda pid: (started_at(pid), pid)):
+            held = {slots[inode] for inode in _sockets(pid) if inode in slots}
+            if len(held) == 1:
+                found[held.pop()] = pid
     return found

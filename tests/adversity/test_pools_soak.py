@@ -149,10 +149,11 @@ class Soak:
 
     def starve_descriptors(self) -> None:
         for pid in self.takers():
-            before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(descriptors(pid)) + 1, before[1]))
-            pause(0.1)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            with suppress(ProcessLookupError):  # it has just been retired
+                before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(descriptors(pid)) + 1, before[1]))
+                pause(0.1)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         self.did["starved"] += 1
 
     def starve_processes(self) -> None:

@@ -26,7 +26,7 @@ LIBRARY = {
 }  # fmt: skip
 OWN = {
     "atomic_cas32", "atomic_cas64", "await_end", "errno_set", "inode_of", "make_pair", "mark_file", "pidfd_of",
-    "receive_attested", "receive_descriptor", "resident_bytes", "send_message", "spawn_server", "wait_for_child",
+    "receive_attested", "receive_last_descriptor", "resident_bytes", "send_message", "spawn_server", "wait_for_child",
 }  # fmt: skip
 """Inline C of _linux.pxd, _reception.pyx, _spawn.h, _processes.h and _passing.h."""
 

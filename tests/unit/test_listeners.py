@@ -170,9 +170,11 @@ def test_try_again(kit: Kit, in_the_way: socket.socket) -> None:
     kit.listeners.try_again()
     assert kit.appeared == 0
     assert len(kit.loop.pending()) == 1
+    kit.said.take()
     in_the_way.close()
     kit.listeners.try_again()
     assert kit.appeared == 1
+    assert ["listening on" in text for _, text in kit.said.take()] == [True]
     assert kit.loop.pending() == []
 
 

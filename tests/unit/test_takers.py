@@ -176,6 +176,23 @@ class TestTakers:
             assert takers(both, ()) == {5: second}, "nothing is a zombie's"
         assert not {first, second} & set(children())
 
+    def test_who_has_several_has_taken_none(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """As a process that the acceptor was just starting has, before exec, what was open in the acceptor."""
+        both = [(7 + count, os.fstat(each.fileno()).st_ino) for count, each in enumerate(pair)]
+        with running(signal.pause) as copy:
+            assert copy in children()
+            assert takers(both, ()) == {}
+            assert takers(both[:1], ()) == {7: copy}
+
+    def test_the_youngest_has_it(
+        self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the time of its start, not by its number: those begin anew."""
+        with running(signal.pause) as fork_of_it, running(signal.pause) as zygote:
+            times = {fork_of_it: 200, zygote: 100}
+            monkeypatch.setattr("fastinetd.takers.started_at", lambda pid: times.get(pid, 0))
+            assert takers([(7, os.fstat(pair[0].fileno()).st_ino)], ()) == {7: fork_of_it}
+
     def test_children_without_the_kernels_list(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Some kernels have none (CONFIG_PROC_CHILDREN)."""
         pid = fork(signal.pause)
