@@ -421,7 +421,8 @@ cdef class Workers:
         cdef PoolSpec *spec = &pool.life.target.pool
         cdef Worker *w = NULL
         cdef u32 number
-        cdef int pair[2], error
+        cdef int pair[2]
+        cdef int error
         for number in range(self.worker_count):
             if self.workers[number].state == WORKER_NONE:
                 w = &self.workers[number]
@@ -431,7 +432,7 @@ cdef class Workers:
             return
         if pool.count == 0:
             look_at_files(&pool.life, now)
-        pair[0], pair[1], w.pid = -1, -1, 0
+        pair[0], pair[1], w.pid, w.received = -1, -1, 0, True
         error = make_pair(pair, False)
         if error == 0:
             error = start_process(pool.life.target, self.nothing, &pair[1], 1, WORKER_SOCKET, False, &w.pid)
@@ -446,7 +447,6 @@ cdef class Workers:
         w.pidfd = watched_pidfd(w.pid)
         w.turn += 1
         w.pool, w.state, w.since, w.weighed_at, w.told_at, w.served = index, WORKER_STARTING, now, now, 0, 0
-        w.received = True
         w.requests, w.age, w.rss = jittered(spec.requests), jittered(spec.age), jittered(spec.rss)
         pool.count += 1
         pool.starting += 1

@@ -25,7 +25,6 @@ import pytest
 from adversity.harm import Keep, Launch, acceptors, consistent, pause, replaced, switches, unbalanced
 
 from support.clients import ask, connect, free_port, read_line
-from support.daemon import Daemon
 from support.pools import descendants, gauges, served, tally
 from support.proc import below, descriptors, process, title, wait_for
 from support.texts import defaults, entry
