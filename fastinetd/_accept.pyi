@@ -13,7 +13,7 @@ from fastinetd._reception import Reception
 class Acceptor(Reception):
     def __init__(
         self, board: Board, section: int, listeners: Sequence[tuple[int, Program]], control: int, doorman: int,
-        share: int = 1,
+        acceptors: int = 1,
     ) -> None: ...
 
 class Keeper(Accounts):

@@ -9,7 +9,7 @@ The supervisor's hand in starting and ending servers is here too: the Keeper.
 from fastinetd._admit cimport *
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
-from fastinetd._pools cimport NEVER, NOBODY, SECOND, milliseconds_until
+from fastinetd._pools cimport NEVER, NOBODY, SECOND, milliseconds_until, serving
 from fastinetd._prefork cimport Prefork
 from fastinetd._program cimport Peer, Program, Target, environment
 from fastinetd._reception cimport *
@@ -32,16 +32,16 @@ cdef class Acceptor(Reception):
     cdef Workers workers
     cdef u64 strangers_at  # when they are looked for
 
-    def __init__(self, Board board, int section, listeners, int control, int doorman, u32 share=1):
-        """`share`: how many acceptors there are; each has its part of every pool."""
+    def __init__(self, Board board, int section, listeners, int control, int doorman, u32 acceptors=1):
+        """`acceptors`: how many there are; each has its part of the pools."""
         super().__init__(board, section, listeners, control, doorman)
         self.servers = Servers(self)
         self.strangers_at = NEVER
-        self.find_pools(share)
+        self.find_pools(acceptors)
 
-    cdef void find_pools(self, u32 share):
+    cdef void find_pools(self, u32 acceptors):
         """Number the pools: a service's listeners stand side by side and have one pool."""
-        cdef u32 zygotes = 0, workers = 0, i, n
+        cdef u32 zygotes = 0, workers = 0, i, n, share
         cdef u64 parked = 0, hands = 0
         cdef Target *target
         cdef Target *last = NULL
@@ -54,6 +54,7 @@ cdef class Acceptor(Reception):
                 self.listeners[i].pool = self.listeners[i - 1].pool
                 continue
             last = target
+            share = serving(target.pool.kind, acceptors)
             if target.pool.kind == WORKER:
                 self.listeners[i].pool = workers
                 workers += 1
@@ -64,15 +65,15 @@ cdef class Acceptor(Reception):
                 if target.pool.kind == PREFORK:
                     parked += 2 * ((target.pool.most + share - 1) // share) + 32
         self.zygotes = Prefork(self.servers, zygotes, <u32> min(parked, 0xFFFF))
-        self.workers = Workers(self.servers, workers, <u32> min(hands, 0xFFFF))
+        self.workers = Workers(self.servers, workers, <u32> min(hands, 0xFFFF), <u32> len(os.sched_getaffinity(0)))
         for i in range(self.count):
             target, n = self.listeners[i].target, self.listeners[i].pool
             if n == NOBODY:
                 continue
             if target.pool.kind == WORKER:
-                self.workers.found(n, target, share, i)
+                self.workers.found(n, target, acceptors, i)
             elif i == 0 or self.listeners[i - 1].target != target:
-                self.zygotes.found(n, target, share)
+                self.zygotes.found(n, target, acceptors)
 
     def run(self) -> None:
         """Serve until retired or left alone by the supervisor."""

@@ -70,7 +70,8 @@ cdef struct PoolLife:
     file_mark marks[8]
 
 
-cdef void begin_life(PoolLife *life, Target *target, u32 share) noexcept nogil
+cdef u32 serving(u32 kind, u32 count) noexcept nogil
+cdef void begin_life(PoolLife *life, Target *target, u32 acceptors) noexcept nogil
 cdef void failed(PoolLife *life, u64 now) noexcept nogil
 cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u64 now) noexcept nogil
 cdef void lasted(PoolLife *life) noexcept nogil

@@ -285,3 +285,7 @@ cdef class Program:
     @property
     def row(self) -> int:
         return self.target.row
+
+    @property
+    def kind(self) -> int:
+        return self.target.pool.kind

@@ -2,7 +2,7 @@
 
 from fastinetd._board cimport View
 from fastinetd._linux cimport *
-from fastinetd._pools cimport PoolLife, Recycling
+from fastinetd._pools cimport HUNG_AFTER, PoolLife, Recycling, elapsed
 from fastinetd._program cimport Peer, Target
 from fastinetd._reception cimport Listener, Reception
 from fastinetd._servers cimport Servers
@@ -52,9 +52,46 @@ cdef struct WorkerPool:
     u32 waiting
     u32 surplus  # seconds in a row with more idle ones than wanted
     u64 tended
-    u64 short_since  # when there began to be fewer idle ones than wanted
+    u64 short_since  # when there began to be fewer idle ones than wanted, or this was looked at last
+    u32 freed  # connections that workers have finished with since
+    u32 at_once  # so many workers keep this acceptor's part of the processors busy
     u64 begun_at  # when the last worker was started
     bint proven  # a worker was ready once, since the program's files were as they are
+
+cdef enum:
+    LONG = 5_000_000  # ns to be without enough idle workers, or to wait for one
+    OFTEN = 500_000  # ns: where workers become free more often, none need be idle
+
+
+cdef inline void look_anew(WorkerPool *pool, u64 now) noexcept nogil:
+    """From now on see how often workers become free."""
+    pool.short_since, pool.freed = now, 0
+
+
+cdef inline bint hopeless(WorkerPool *pool) noexcept nogil:
+    """Whether nothing can be expected of the pool: no worker is ready, and none that will be soon as others have been."""
+    return pool.count == pool.starting and not (
+        pool.proven and pool.starting and elapsed(pool.begun_at, now_monotonic()) < HUNG_AFTER)
+
+
+cdef inline bint too_few(WorkerPool *pool, u64 oldest, u64 now) noexcept nogil:
+    """Whether a pool needs another worker; `oldest` is when the first of those that wait has come.
+
+    It does where some are missing; where clients wait and a processor may be free; where one has waited for long; and where
+    the next one would: for so long too few have been idle, and those that are busy are so with long connections. Short
+    ones are served best by few workers, whose memory the processors have at hand.
+    """
+    cdef u64 short = elapsed(pool.short_since, now)
+    if pool.count >= pool.life.workers:
+        return False
+    if pool.count < pool.life.least:
+        return True
+    if pool.count == 0 or pool.idle_count + pool.starting >= max(pool.life.least, pool.waiting + 1):
+        return False
+    if pool.waiting and (pool.count < pool.at_once or elapsed(oldest, now) >= LONG):
+        return True
+    return short >= LONG and pool.freed < short // OFTEN
+
 
 cdef class Workers:
     cdef Servers servers
@@ -65,12 +102,13 @@ cdef class Workers:
     cdef u32 pool_count
     cdef Worker *workers
     cdef u32 worker_count
+    cdef u32 processors
     cdef Waiting *waits
     cdef u32 outstanding
     cdef int nothing
     cdef u64 due_at
 
-    cdef void found(self, u32 index, Target *target, u32 share, u32 listener) noexcept nogil
+    cdef void found(self, u32 index, Target *target, u32 acceptors, u32 listener) noexcept nogil
     cdef bint hand(self, u32 index, Listener *listener, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil
     cdef void next_client(self, u32 index) noexcept nogil

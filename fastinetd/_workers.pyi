@@ -6,4 +6,8 @@ from fastinetd._servers import Servers
 
 @disjoint_base
 class Workers:
-    def __init__(self, servers: Servers, pool_count: int, worker_count: int) -> None: ...
+    def __init__(self, servers: Servers, pool_count: int, worker_count: int, processors: int) -> None: ...
+
+def needs_another(
+    least: int, most: int, at_once: int, count: int, idle: int, waiting: int, waited: int, short: int, freed: int
+) -> bool: ...

@@ -59,25 +59,18 @@ cdef enum:
     KEEP = 255  # used_up: no reason
 
 cdef u64 SOON = SECOND // 10
-cdef u64 LONG = SECOND // 200  # to be without an idle worker, or to wait for one
 cdef u64 LASTING = 5 * SECOND
 cdef u64 GRACE = 10 * SECOND  # between the end of file and SIGKILL
-
-
-cdef bint hopeless(WorkerPool *pool) noexcept nogil:
-    """Whether nothing can be expected of the pool: no worker is ready, and none that will be soon as others have been."""
-    return pool.count == pool.starting and not (
-        pool.proven and pool.starting and elapsed(pool.begun_at, now_monotonic()) < HUNG_AFTER)
 
 
 cdef class Workers:
     """The workers of one acceptor."""
 
-    def __init__(self, Servers servers, u32 pool_count, u32 worker_count):
-        """For so many services and, over all of them, so many workers."""
+    def __init__(self, Servers servers, u32 pool_count, u32 worker_count, u32 processors):
+        """For so many services and, over all of them, so many workers; `processors`: what the machine has."""
         self.servers, self.at = servers, servers.at
         self.b, self.section = servers.b, servers.section
-        self.worker_count = min(worker_count, NUMBERS)
+        self.worker_count, self.processors = min(worker_count, NUMBERS), processors
         self.pools = <WorkerPool *> calloc(pool_count + 1, sizeof(WorkerPool))
         self.workers = <Worker *> calloc(self.worker_count + 1, sizeof(Worker))
         self.waits = <Waiting *> calloc(self.b.slot_count if pool_count else 1, sizeof(Waiting))
@@ -86,13 +79,15 @@ cdef class Workers:
         self.nothing = open("/dev/null", O_RDWR | O_CLOEXEC) if pool_count else -1
         self.due_at = NEVER
 
-    cdef void found(self, u32 index, Target *target, u32 share, u32 listener) noexcept nogil:
-        """Service number `index` is `target`, at this listener too; this acceptor is one of `share`."""
+    cdef void found(self, u32 index, Target *target, u32 acceptors, u32 listener) noexcept nogil:
+        """Service number `index` is `target`, at this listener too; this acceptor is one of so many."""
         cdef WorkerPool *pool = &self.pools[index]
         if index < self.pool_count:
             pool.listeners += 1
             return
-        begin_life(&pool.life, target, share)
+        begin_life(&pool.life, target, acceptors)
+        acceptors = serving(WORKER, acceptors)
+        pool.at_once = (2 * self.processors + acceptors - 1) // acceptors
         pool.first_listener, pool.listeners = listener, 1
         pool.idle = NOBODY
         self.pool_count = index + 1
@@ -222,21 +217,13 @@ cdef class Workers:
             link[0] = self.workers[number].below
             pool.idle_count -= 1
             if pool.idle_count + 1 == max(pool.life.least, 1) and pool.count < pool.life.workers:
-                pool.short_since = now_monotonic()
+                look_anew(pool, now_monotonic())
                 self.wake_at(pool.short_since + LONG)
 
     cdef bint wants_more(self, WorkerPool *pool, u64 now) noexcept nogil:
-        """Whether another worker is needed: some are missing, or too few have been idle for so long, or a client has waited
-        for so long, that it is no matter of some short connections that those there are serve as well."""
-        if pool.count >= pool.life.workers or self.at.retired:
-            return False
-        if pool.count < pool.life.least:
-            return True
-        if pool.count == 0 or pool.idle_count + pool.starting >= max(pool.life.least, pool.waiting + 1):
-            return False
-        if pool.waiting and elapsed(self.b.slots[pool.head].started, now) >= LONG:
-            return True
-        return elapsed(pool.short_since, now) >= LONG
+        """Whether another worker is to be started."""
+        cdef u64 oldest = self.b.slots[pool.head].started if pool.waiting else now
+        return not self.at.retired and too_few(pool, oldest, now)
 
     # ---- workers ----
 
@@ -275,6 +262,7 @@ cdef class Workers:
             slot_free(self.b, &self.at.free_slots, w.slot)
             counters.pool[<int> BUSY] -= 1
             w.served += 1
+            pool.freed += 1
         if w.state != WORKER_LEAVING:
             self.is_free(number)
 
@@ -475,6 +463,8 @@ cdef class Workers:
                 self.wake_at(pool.life.start_at)
             else:
                 self.start(index, now)
+        elif elapsed(pool.short_since, now) >= LONG:
+            look_anew(pool, now)
         if pool.idle_count <= pool.life.most:
             pool.surplus = 0
         elif now - pool.tended >= SECOND:
@@ -598,3 +588,13 @@ cdef class Workers:
                 self.dismiss(number, CHANGED, self.workers[number].state == WORKER_STARTING)
             some |= self.workers[number].state == WORKER_LEAVING
         return some
+
+
+def needs_another(u32 least, u32 most, u32 at_once, u32 count, u32 idle, u32 waiting, u64 waited, u64 short,
+                  u32 freed) -> bool:
+    """For tests: whether a pool needs one more worker. Somebody waits for `waited` ns; `short` ns ago too few were idle."""
+    cdef WorkerPool pool
+    memset(&pool, 0, sizeof(pool))
+    pool.life.least, pool.life.workers, pool.at_once, pool.count = least, most, at_once, count
+    pool.idle_count, pool.waiting, pool.freed, pool.short_since = idle, waiting, freed, SECOND - short
+    return too_few(&pool, SECOND - waited, SECOND)

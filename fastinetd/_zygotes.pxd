@@ -88,7 +88,7 @@ cdef class Zygotes:
     cdef u32 outstanding
     cdef u64 due_at
 
-    cdef void found(self, u32 index, Target *target, u32 share) noexcept nogil
+    cdef void found(self, u32 index, Target *target, u32 acceptors) noexcept nogil
     cdef bint hand(self, u32 index, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef bint send(self, ZygotePool *pool, u32 number, bint parked, int fd, const Peer *peer, u32 slot) noexcept nogil

@@ -68,9 +68,9 @@ cdef class Zygotes:
             raise MemoryError
         self.due_at = NEVER
 
-    cdef void found(self, u32 index, Target *target, u32 share) noexcept nogil:
-        """Service number `index` is `target`; this acceptor is one of `share`. Its zygote is started in a moment."""
-        begin_life(&self.pools[index].life, target, share)
+    cdef void found(self, u32 index, Target *target, u32 acceptors) noexcept nogil:
+        """Service number `index` is `target`; this acceptor is one of so many. Its zygote is started in a moment."""
+        begin_life(&self.pools[index].life, target, acceptors)
         self.pools[index].zygote = NOBODY
         self.pool_count = index + 1
         self.wake_at(0)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from fastinetd import doorman, monitor
 from fastinetd._accept import Acceptor
 from fastinetd._board import Board
+from fastinetd._pools import acceptors_of
 from fastinetd._program import Program
 from fastinetd._relay import Relay
 from fastinetd.loop import Loop
@@ -45,7 +46,7 @@ class Duties:
     """What a generation serves."""
 
     acceptors: int
-    programs: Sequence[tuple[int, Program]]  # listener, program: for every acceptor
+    programs: Sequence[tuple[int, Program]]  # listener, program: for the acceptors
     builtins: Sequence[tuple[int, Program]]  # for the relay
     tables: dict[int, AccessTable]  # rows whose clients' names decide
     asks_itself: bool  # the supervisor has such rows: wait services
@@ -103,7 +104,10 @@ class Generation:
         wake = self._board.wake
         posts = []
         answering = []
-        takers = [("acceptor", number, duties.programs) for number in range(1, duties.acceptors + 1)]
+        takers = [
+            ("acceptor", number, programs_of(number, duties.acceptors, duties.programs))
+            for number in range(1, duties.acceptors + 1)
+        ]
         if duties.builtins:
             takers.append(("relay", 0, duties.builtins))
         for kind, number, programs in takers:
@@ -207,6 +211,15 @@ class Generation:
                 role.retired = True
                 os.close(role.control)
                 role.control = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def programs_of(number: int, count: int, programs: Sequence[tuple[int, Program]]) -> Sequence[tuple[int, Program]]:
+    """What one of `count` acceptors serves; where not all serve a service, which of them do goes by its row."""
+    return [
+        (listener, program)
+        for listener, program in programs
+        if (number + program.row) % count < acceptors_of(program.kind, count)
+    ]
 
 
 def _reception(kind: str, programs: Sequence[tuple[int, Program]], question: int, acceptors: int) -> Main:

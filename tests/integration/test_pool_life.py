@@ -327,13 +327,15 @@ def test_a_handler_in_python(launch: Launch, folder: Path, function: str) -> Non
     assert hits + misses == 60 and hits >= 50, (hits, misses)
 
 
-def test_a_worker_in_c(launch: Launch, folder: Path) -> None:
+@pytest.mark.parametrize("acceptors", [ACCEPTORS, 2 * WORKERS])
+def test_a_worker_in_c(launch: Launch, folder: Path, acceptors: int) -> None:
+    """Half of the acceptors serve it: so it has no more workers than it asks for, with twice as many acceptors too."""
     path, port = folder / "worker", free_port()
     subprocess.run(["gcc", "-O1", "-o", path, CONTRIB / "worker_example.c"], check=True)
     text = (f'[defaults]\ncps = [0, 0]\n[service.hello]\ntype = "UNLISTED"\nport = {port}\nsocket_type = "stream"\n'
             f'wait = false\nuser = "{ME}"\nbind = "127.0.0.1"\nserver = "{path}"\nspawn = "worker"\n'
             f"min_spare = {WORKERS}\nmax_spare = {WORKERS}\nmax_workers = {WORKERS}\n")
-    daemon = launch(text, *OPTIONS, kind="toml", metrics=True)
+    daemon = launch(text, "--acceptors", str(acceptors), kind="toml", metrics=True)
     workers_are_ready(daemon)
     answers = [ask(port) for _ in range(40)]
     assert all(re.fullmatch(rb"hello 127\.0\.0\.1, \d+ before you\n", answer) for answer in answers)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fastinetd._board import Board, Verdict
-from fastinetd._program import Ranges
-from fastinetd.generation import Duties, Generation
+from fastinetd._board import Board, Method, Verdict
+from fastinetd._program import Pool, Ranges
+from fastinetd.generation import Duties, Generation, programs_of
 from fastinetd.loop import Loop
 from fastinetd.policy.access import compile_access
 from fastinetd.roles import Role
@@ -122,6 +122,21 @@ def test_roles(kit: Kit) -> None:
     assert len({*sections}) == 3
     assert kit.answer(0) == b"hello\n"
     assert kit.answer(1, b"echo") == b"echo"
+
+
+@pytest.mark.parametrize(("count", "serving"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (17, 8)])
+def test_workers_are_with_half_of_the_acceptors(count: int, serving: int) -> None:
+    """With the same ones for all listeners of a service, and each acceptor with as many services as the others."""
+    rows = range(2 * count)
+    exec_, workers = program(1000), [program(row, pool=Pool(Method.WORKER, 1, 1, 1)) for row in rows]
+    programs = [(5, exec_), *((10 * row + listener, workers[row]) for row in rows for listener in (0, 1))]
+    served = [programs_of(number, count, programs) for number in range(1, count + 1)]
+    assert all((5, exec_) in each for each in served)
+    assert {len(each) for each in served} == {1 + 2 * 2 * serving}
+    for row in rows:
+        first, second = ({n for n, each in enumerate(served) if 10 * row + at in dict(each)} for at in (0, 1))
+        assert first == second
+        assert len(first) == serving
 
 
 @pytest.mark.parametrize("title", ["acceptor 1", "relay"])

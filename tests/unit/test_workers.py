@@ -16,6 +16,7 @@ import pytest
 
 from fastinetd._board import Method, RecordKind, Status
 from fastinetd._pools import PoolNews, PoolState, Recycling, be_patient_for
+from fastinetd._workers import needs_another
 from support.core import await_end, reap
 from support.pooled import Pooled, everything, stop
 from support.proc import descriptors, process, wait_for
@@ -111,6 +112,28 @@ class TestConnections:
             client.close()
         pooled.balanced(5)
         pooled.await_state(PoolState.IDLE, 5)
+
+
+    MS = 1_000_000
+
+    @pytest.mark.parametrize(("expected", "count", "idle", "waiting", "waited", "short", "freed"), [
+        (True, 1, 1, 0, 0, 0, 0),  # one that is to be there is not
+        (False, 2, 2, 0, 0, 900 * MS, 0),  # enough are idle
+        (False, 2, 1, 0, 0, 4 * MS, 0),  # a connection may be a short one
+        (True, 2, 1, 0, 0, 6 * MS, 0),  # it is not
+        (True, 2, 1, 0, 0, 6 * MS, 11),
+        (False, 2, 1, 0, 0, 6 * MS, 12),  # many that are: the next client would not have to wait long
+        (False, 2, 0, 0, 0, 6 * MS, 12),
+        (True, 3, 0, 1, 0, 6 * MS, 12),  # there is a processor for one more
+        (False, 4, 0, 1, 4 * MS, 6 * MS, 12),
+        (True, 4, 0, 1, 6 * MS, 6 * MS, 12),  # somebody has waited for long
+        (False, 8, 0, 9, 900 * MS, 900 * MS, 0),  # as many as there may be
+    ])  # fmt: skip
+    def test_when_more_are_needed(
+        self, expected: bool, count: int, idle: int, waiting: int, waited: int, short: int, freed: int
+    ) -> None:
+        """Of 8, 2 are to be idle; 4 keep the processors busy."""
+        assert needs_another(2, 8, 4, count, idle, waiting, waited, short, freed) == expected
 
 
 class TestQueue:
@@ -467,8 +490,8 @@ class TestLeaving:
 
 
 def test_acceptors_share(pooled: Pooled) -> None:
-    """Two acceptors: each keeps its part of what is asked for."""
+    """Two of four acceptors: each keeps its part of what is asked for."""
     pooled.plan(WORKER, os.path.realpath(sys.executable), "-SE", str(TOLD), least=3, most=4, workers=5)
-    pids = [pooled.start(2) for _ in range(2)]
+    pids = [pooled.start(4) for _ in range(2)]
     pooled.await_state(PoolState.IDLE, 4)
     assert [len(pooled.pool(pid)) for pid in pids] == [2, 2]
