@@ -56,6 +56,7 @@ cdef enum:
 cdef u64 NEVER
 cdef u64 SECOND
 cdef u64 PATIENCE  # with a process that is not ready yet
+cdef u64 REST  # a worker that has been idle for so long is not needed
 cdef u64 HUNG_AFTER  # a connection is given to somebody else if nobody has taken it by then
 
 

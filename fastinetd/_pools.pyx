@@ -19,6 +19,7 @@ from fastinetd._servers cimport spawn_call, spawn_server, wait_for_child
 NEVER = 0xFFFFFFFFFFFFFFFF
 SECOND = 1000000000
 PATIENCE = 60 * SECOND
+REST = 60 * SECOND
 HUNG_AFTER = 5 * SECOND
 
 cdef u64 SHORTEST = SECOND // 10
@@ -166,6 +167,14 @@ def be_patient_for(double seconds) -> float:
     global PATIENCE
     cdef u64 before = PATIENCE
     PATIENCE = <u64> (seconds * 1e9)
+    return before / 1e9
+
+
+def rest_for(double seconds) -> float:
+    """How long workers that are not needed may be idle from now on, in this process; returns the time before."""
+    global REST
+    cdef u64 before = REST
+    REST = <u64> (seconds * 1e9)
     return before / 1e9
 
 

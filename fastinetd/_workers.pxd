@@ -2,7 +2,7 @@
 
 from fastinetd._board cimport View
 from fastinetd._linux cimport *
-from fastinetd._pools cimport HUNG_AFTER, PoolLife, Recycling, elapsed
+from fastinetd._pools cimport HUNG_AFTER, PoolLife, REST, Recycling, elapsed
 from fastinetd._program cimport Peer, Target
 from fastinetd._reception cimport Listener, Reception
 from fastinetd._servers cimport Servers
@@ -26,6 +26,7 @@ cdef struct Worker:
     int other  # the worker's end: what is still in it when the worker is dead, it never had
     u64 since
     u64 busy_since
+    u64 idle_since
     bint received  # it is known to have taken its last connection out of the socket
     u64 told_at  # when it was told to end
     u64 served
@@ -91,6 +92,11 @@ cdef inline bint too_few(WorkerPool *pool, u64 oldest, u64 now) noexcept nogil:
     if pool.waiting and (pool.count < pool.at_once or elapsed(oldest, now) >= LONG):
         return True
     return short >= LONG and pool.freed < short // OFTEN
+
+
+cdef inline bint superfluous(WorkerPool *pool, Worker *w, u64 now) noexcept nogil:
+    """Whether an idle worker was wanted only for a while: others have served alone ever since."""
+    return pool.count > pool.at_once and pool.idle_count > pool.life.least and elapsed(w.idle_since, now) >= REST
 
 
 cdef class Workers:

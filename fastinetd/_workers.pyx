@@ -278,7 +278,7 @@ cdef class Workers:
             return
         pool.proven = True
         counters_of(self.b, self.section, pool.life.target.row).pool[<int> IDLE] += 1
-        w.state = WORKER_IDLE
+        w.state, w.idle_since = WORKER_IDLE, now
         if <int> why != KEEP:
             self.dismiss(number, why, False)
             return
@@ -515,7 +515,8 @@ cdef class Workers:
         elif w.state == WORKER_BUSY:
             self.look_at_busy(number, now)
         elif w.state == WORKER_IDLE:
-            why = self.used_up(w, now)
+            why = SPARE if superfluous(&self.pools[w.pool], w, now) else self.used_up(w, now)
+            self.wake_at(w.idle_since + REST if elapsed(w.idle_since, now) < REST else NEVER)
             if not self.never_received(number, now) and <int> why != KEEP:
                 self.dismiss(number, why, False)
         elif w.state == WORKER_LEAVING and elapsed(w.told_at, now) < GRACE:
@@ -528,15 +529,14 @@ cdef class Workers:
         """A worker that serves too long, or has not even received its connection (stopped by somebody, for instance)."""
         cdef Worker *w = &self.workers[number]
         cdef Target *target = self.pools[w.pool].life.target
-        if self.never_received(number, now):
+        if self.never_received(number, now) or target.pool.runtime == 0:
             return
-        if target.pool.runtime and elapsed(w.busy_since, now) >= target.pool.runtime:
+        if elapsed(w.busy_since, now) >= target.pool.runtime:
             self.at.await_room()
             tell_of_pool(self.b, self.section, target.row, OVERTIME, w.pid)
             self.dismiss(number, RUNTIME, True)
             w.busy_since = now  # should that take long, it is not told at once again
-        if target.pool.runtime:
-            self.wake_at(w.busy_since + target.pool.runtime)
+        self.wake_at(w.busy_since + target.pool.runtime)
 
     cdef bint never_received(self, u32 number, u64 now) noexcept nogil:
         """Whether a worker has left the connection that it was sent last in its socket, though it may have said that it had

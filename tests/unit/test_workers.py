@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fastinetd._board import Method, RecordKind, Status
-from fastinetd._pools import PoolNews, PoolState, Recycling, be_patient_for
+from fastinetd._pools import PoolNews, PoolState, Recycling, be_patient_for, rest_for
 from fastinetd._workers import needs_another
 from support.core import await_end, reap
 from support.pooled import Pooled, everything, stop
@@ -289,6 +289,25 @@ class TestEnough:
         pooled.await_calm()
         pooled.await_state(PoolState.IDLE, 2)
         wait_for(lambda: len(pooled.children(pid)) == 2, "the others are gone")
+        assert ask(pooled, "by") == "worker"
+
+    @pytest.mark.slow
+    def test_not_needed_any_more(self, pooled: Pooled) -> None:
+        """What has been idle for long goes: all but those that keep the processors busy."""
+        enough, before = 2 * len(os.sched_getaffinity(0)), rest_for(2)
+        try:
+            pid = serve(pooled, least=1, most=enough + 4, workers=enough + 4)
+        finally:
+            rest_for(before)
+        clients = []
+        for _ in range(enough + 3):
+            clients.append(pooled.connect())
+            assert tell(clients[-1], "by")
+        for client in clients:
+            client.close()
+        pooled.await_recycled(Recycling.SPARE)
+        pooled.await_state(PoolState.IDLE, enough)
+        wait_for(lambda: len(pooled.children(pid)) == enough, "the others are gone")
         assert ask(pooled, "by") == "worker"
 
     @pytest.mark.slow
