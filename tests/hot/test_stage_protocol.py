@@ -164,11 +164,12 @@ def test_a_parked_child_that_cannot_say_so_does_not_serve() -> None:
 
 
 def test_no_processes_left_is_told_and_survived(root: None) -> None:
-    """RLIMIT_NPROC of the service's user."""
+    """RLIMIT_NPROC of the service's user, who has no other process: with one more, exec would fail already."""
+    user = 0x100000 + os.getpid()
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-        os.setresuid(4242, 4242, 4242)
+        os.setresuid(user, user, user)
 
     with held(CAT, before=limited) as zygote:
         zygote.ready()

@@ -149,7 +149,7 @@ def test_python_threads_and_processes_work_in_the_child(folder: Path) -> None:
         "thread = threading.Thread(target=lambda: found.append(threading.get_native_id() != os.getpid()))\n"
         "thread.start(), thread.join()\n"
         "selector.register(0, selectors.EVENT_READ)\n"
-        "print(found, os.getpid() == os.getsid(0), len(selector.select(0)), flush=True)\n"
+        "print(found, os.getpid() == os.getsid(0), len(selector.select(20)), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "pid = os.fork()\n"
         "if pid == 0: os._exit(7)\n"
