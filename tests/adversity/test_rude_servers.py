@@ -67,7 +67,7 @@ def test_ignores_sigterm(launch: Launch, keep: Keep[Any], script: Script) -> Non
     assert [read_line(client) for client in clients] == [b"ready\n"] * 2
     servers = daemon.servers()
     daemon.reload(base)
-    assert daemon.servers() == servers
+    wait_for(lambda: daemon.servers() == servers, daemon.servers)  # a role just forked has not its name yet
     assert daemon.stop(timeout=10) == 0
     assert "did not end on SIGTERM" in daemon.said()
     for client in clients:
