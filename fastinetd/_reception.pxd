@@ -65,6 +65,7 @@ cdef class Reception:
     cdef void await_room(self) noexcept nogil
     cdef void serve(self, u32 index) noexcept nogil
     cdef void greet(self, u32 index, int fd, Peer *peer, bint paid, bint vouched) noexcept nogil
+    cdef void shut(self, Target *target) noexcept nogil
     cdef void refuse(self, Listener *listener, int fd, Peer *peer, Verdict verdict) noexcept nogil
     cdef void ask(self, u32 index, int fd, Peer *peer, bint paid) noexcept nogil
     cdef void send_question(self, Question *question) noexcept nogil

@@ -208,12 +208,20 @@ cdef class Reception:
         # by who is retired and has no listener any more: its descriptor's number may be a client's by now.
         if (verdict == RATE and row.over_rate == CLOSE and not listener.target.unix_socket and not self.retired
                 and cas32(&row.closed, 0, 1)):
-            shutdown(listener.fd, SHUT_RDWR)
-            self.pause(listener, <u64> row.rate_pause * SECOND)
+            self.shut(listener.target)
             record = journal_next(self.b, self.section)
             record.row, record.kind, record.value = listener.target.row, DEACTIVATED, row.rate_pause
             journal_commit(self.b, self.section)
         self.refuse(listener, fd, peer, verdict)
+
+    cdef void shut(self, Target *target) noexcept nogil:
+        """Close the service's port for the pause that its rate asks for, on all its addresses."""
+        cdef u64 pause = self.b.rows[target.row].rate_pause * SECOND
+        cdef u32 i
+        for i in range(self.count):
+            if self.listeners[i].target == target:
+                shutdown(self.listeners[i].fd, SHUT_RDWR)
+                self.pause(&self.listeners[i], pause)
 
     cdef void refuse(self, Listener *listener, int fd, Peer *peer, Verdict verdict) noexcept nogil:
         """Close a client's connection, counted and recorded; takes `fd`."""

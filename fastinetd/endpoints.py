@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from functools import lru_cache
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Family, Service
 from fastinetd.sockets import UNIX_PATH_MOST, Endpoint, has_ipv6
+
+_APART = (Family.AUTO, Family.BOTH)
+"""Whose servers meet each client in its own family, where the daemon accepts for them. xinetd makes the socket of an
+accepted IPv4 client an IPv4 one; what it hands over as a whole, for datagrams and to servers that accept themselves,
+takes both families."""
 
 
 class Unplannable(Exception):
@@ -29,6 +35,8 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
     found = []
     for host in hosts:
         found += _internet_endpoints(service.family, host, kind, port)
+    if kind == socket.SOCK_STREAM and (service.internal or not service.wait) and service.family in _APART:
+        found = [replace(endpoint, apart=endpoint.family != socket.AF_INET) for endpoint in found]
     return tuple(dict.fromkeys(found))
 
 
@@ -46,7 +54,7 @@ def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list
             return [Endpoint(socket.AF_INET, kind, host, port)]
         case Family.IPV6:
             return [Endpoint(socket.AF_INET6, kind, host, port, v6only=True)]
-        case Family.DUAL:
+        case Family.DUAL | Family.BOTH:
             return [six if host else Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
         case Family.SPLIT if host:  # one socket per address, whatever families the host has
             return [Endpoint(socket.AF_UNSPEC, kind, host, port, v6only=True)]

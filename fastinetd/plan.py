@@ -79,13 +79,13 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
         try:
             made = _plan(service, surroundings, report)
             for endpoint in made.endpoints:
-                if (other := taken.get(endpoint)) is not None:
+                if (other := taken.get(endpoint.place)) is not None:
                     report.add("same-socket", service.where("port"), service=service.id, socket=endpoint,
                                other=other.id, place=other.place)
                     raise Unplannable
         except Unplannable:
             continue
-        taken.update(dict.fromkeys(made.endpoints, service))
+        taken.update((endpoint.place, service) for endpoint in made.endpoints)
         planned.append(made)
     if planned:
         _warn_of_wrappers(config, report)

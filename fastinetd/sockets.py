@@ -11,8 +11,8 @@ import fcntl
 import os
 import socket
 import stat
-from dataclasses import dataclass
-from ipaddress import ip_address
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
 FIRST_DESCRIPTOR = 64
@@ -35,6 +35,12 @@ class Endpoint:
     port: int = 0
     v6only: bool = False  # IPv4 has sockets of its own
     fallback: bool = False  # IPv4 where there is no IPv6
+    apart: bool = False  # IPv4 clients have a socket of their own beside one that takes clients of both families
+
+    @property
+    def place(self) -> Endpoint:
+        """The endpoint without what merely says how many sockets it has: of two with one place one can be open."""
+        return replace(self, apart=False)
 
     def __str__(self) -> str:
         if self.family == socket.AF_UNIX:
@@ -93,6 +99,27 @@ def open_endpoint(
 
 def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
     """(family, address for bind, device) of each socket of an endpoint."""
+    found = _addresses_of_host(endpoint)
+    return [each for one in found for each in _apart(endpoint, *one)] if endpoint.apart else found
+
+
+def _apart(
+    endpoint: Endpoint, family: int, address: tuple[str, int] | str, device: str
+) -> list[tuple[int, tuple[str, int] | str, str]]:
+    """A socket for each family of clients that this one would take: a client of another family than its socket's looks
+    foreign to servers that know only the family (::ffff:192.0.2.1)."""
+    if family != socket.AF_INET6:
+        return [(family, address, device)]
+    host, port = str(address[0]), int(address[1])
+    if host in ("", "::"):
+        four = (socket.AF_INET, ("", port), device)
+        return [four] if endpoint.fallback and not has_ipv6() else [four, (family, address, device)]
+    inside = IPv6Address(host.partition("%")[0]).ipv4_mapped
+    return [(family, address, device) if inside is None else (socket.AF_INET, (str(inside), port), device)]
+
+
+def _addresses_of_host(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
+    """Likewise, with one socket for both families where it takes both."""
     host, port = endpoint.host, endpoint.port
     if endpoint.family == socket.AF_UNIX:
         return [(socket.AF_UNIX, host, "")]
@@ -154,7 +181,7 @@ def _open(
             reuse = socket.SO_REUSEADDR if kind == socket.SOCK_STREAM else socket.SO_REUSEPORT
             made.setsockopt(socket.SOL_SOCKET, reuse, 1)
             if family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, endpoint.v6only)
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, endpoint.v6only or endpoint.apart)
             if device:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
             _bind(made, family, address, remarks)

@@ -128,7 +128,7 @@ def _family(values: dict[str, Any]) -> Family:
     flags, v6only = values.get("flags", frozenset()), values.get("v6only", False)
     if "IPv6" in flags:
         if "IPv4" in flags or not v6only:
-            return Family.DUAL
+            return Family.BOTH
         return Family.IPV6
     if "IPv4" in flags:
         return Family.IPV4

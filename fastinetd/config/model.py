@@ -31,9 +31,10 @@ class Place:
 class Family(Enum):
     """Which addresses a service listens on."""
 
-    AUTO = "auto"  # the bind address's own family; without bind one dual-stack socket, IPv4 where there is no IPv6
+    AUTO = "auto"  # the bind address's own family; without bind both, IPv4 where there is no IPv6
     IPV4 = "ipv4"
     IPV6 = "ipv6"  # IPv6 only
+    BOTH = "both"  # IPv6 addresses, and IPv4 clients too where they can come that way (xinetd's flags = IPv6)
     DUAL = "dual"  # one IPv6 socket that takes IPv4 clients too, IPv4 where there is no IPv6
     SPLIT = "split"  # two sockets, IPv4 and IPv6-only (what Debian's inetd opens for `tcp`)
     UNIX = "unix"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.clients import Held, ask, crowd, free_port
+from support.clients import Held, ask, connect, crowd, free_port, has_ipv6
 from support.daemon import Daemon, records
 from support.proc import listeners, listens, wait_for
 from support.texts import defaults, entry
@@ -73,6 +73,26 @@ def test_close(launch: Launch, folder: Path) -> None:
             assert second.admitted
             assert not Held(port).admitted, "the server that ran through the pause is forgotten"
     assert any("connections per second" in line for line in records(log, "FAIL"))
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_close_on_every_address(launch: Launch) -> None:
+    """A service has one port: clients of the other family find it closed, and open again, as well."""
+    port = free_port()
+    text = entry("cat", port, "/bin/cat", cps="1 2", over_rate="close", flags="IPv6", bind="::")
+    daemon = launch(defaults() + text)
+
+    def too_many() -> bool:
+        crowd(lambda _: asked(port), 5, 5)
+        return "Deactivating service cat" in daemon.said()
+
+    wait_for(too_many, "the port is closed")
+    for host in ("127.0.0.1", "::1"):
+        with pytest.raises(ConnectionRefusedError):
+            connect(port, host)
+    wait_for(lambda: "Activating service cat" in daemon.said(), "it is open again", 10)
+    for host in ("127.0.0.1", "::1"):
+        connect(port, host).close()
 
 
 @pytest.mark.parametrize("over_rate", ["refuse", "close"])

@@ -56,8 +56,9 @@ class TestEndpoints:
     @pytest.mark.parametrize(
         ("family", "bind", "wanted"),
         [
-            (Family.AUTO, (), [Endpoint(V6, STREAM, "", 7000, fallback=True)]),
-            (Family.AUTO, ("127.0.0.1",), [Endpoint(UNSPEC, STREAM, "127.0.0.1", 7000)]),
+            (Family.AUTO, (), [Endpoint(V6, STREAM, "", 7000, fallback=True, apart=True)]),
+            (Family.AUTO, ("127.0.0.1",), [Endpoint(UNSPEC, STREAM, "127.0.0.1", 7000, apart=True)]),
+            (Family.BOTH, (), [Endpoint(V6, STREAM, "", 7000, fallback=True, apart=True)]),
             (Family.IPV4, (), [Endpoint(V4, STREAM, "", 7000)]),
             (Family.IPV6, ("::1",), [Endpoint(V6, STREAM, "::1", 7000, v6only=True)]),
             (Family.DUAL, (), [Endpoint(V6, STREAM, "", 7000, fallback=True)]),
@@ -75,6 +76,17 @@ class TestEndpoints:
         monkeypatch.setattr(endpoints, "has_ipv6", lambda: ipv6)
         wanted = [Endpoint(V4, STREAM, "", 7000), Endpoint(V6, STREAM, "", 7000, v6only=True)]
         assert planned(family=Family.SPLIT).endpoints == tuple(wanted[: 1 + ipv6])
+
+    @pytest.mark.parametrize("kind", [STREAM, DGRAM])
+    def test_one_socket_is_handed_over(self, kind: int) -> None:
+        word = "stream" if kind == STREAM else "dgram"
+        made = planned(family=Family.AUTO, socket_type=word, protocol="tcp" if kind == STREAM else "udp", wait=True)
+        assert made.endpoints == (Endpoint(V6, kind, "", 7000, fallback=True),)
+
+    def test_one_place_can_be_had_once(self) -> None:
+        made, report = planned_all(service(), replace(service(wait=True), id="other", name="other"))
+        assert [each.id for each in made.services] == ["web"]
+        assert [each.code for each in report] == ["same-socket"]
 
     def test_unix(self) -> None:
         made = planned(family=Family.UNIX, protocol="unix", bind=("/run/x",), port=None, socket_type="dgram", wait=True)

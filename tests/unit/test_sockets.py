@@ -74,6 +74,32 @@ def test_dual_stack(kept: ExitStack) -> None:
 
 
 @V6
+@pytest.mark.parametrize("host", ["", "::", "lo"])
+def test_a_socket_for_each_family(kept: ExitStack, host: str) -> None:
+    port = free_port()
+    endpoint = Endpoint(socket.AF_UNSPEC if host == "lo" else socket.AF_INET6, STREAM, host, port, apart=True)
+    made, remarks = open_endpoint(endpoint, NONE, blocking=False)
+    for each in made:
+        kept.enter_context(each)
+        each.settimeout(10)
+    assert remarks == []
+    assert [each.family for each in made] == [socket.AF_INET, socket.AF_INET6]
+    for each, client in zip(made, ("127.0.0.1", "::1")):
+        kept.enter_context(socket.create_connection((client, port), 10))
+        accepted, address = each.accept()
+        kept.enter_context(accepted)
+        assert address[0] == client
+    with pytest.raises(OSError, match="in use"):
+        open_endpoint(endpoint, NONE, blocking=False)
+
+
+@V6
+def test_an_ipv4_address_inside_ipv6(kept: ExitStack) -> None:
+    made = opened(kept, Endpoint(socket.AF_INET6, STREAM, "::ffff:127.0.0.1", 0, apart=True))
+    assert (made.family, made.getsockname()[0]) == (socket.AF_INET, "127.0.0.1")
+
+
+@V6
 def test_both_families_at_one_port(kept: ExitStack) -> None:
     port = free_port()
     opened(kept, Endpoint(socket.AF_INET, STREAM, "", port))
@@ -90,8 +116,9 @@ def test_ipv4_where_there_is_no_ipv6(kept: ExitStack, monkeypatch: pytest.Monkey
         return real(family, *arguments, **more)
 
     monkeypatch.setattr(socket, "socket", without)
-    made = opened(kept, Endpoint(socket.AF_INET6, STREAM, "", 0, fallback=True))
-    assert made.family == socket.AF_INET
+    for apart in (False, True):
+        made = opened(kept, Endpoint(socket.AF_INET6, STREAM, "", 0, fallback=True, apart=apart))
+        assert made.family == socket.AF_INET
     assert not has_ipv6()
     with pytest.raises(OSError, match="not supported"):
         open_endpoint(Endpoint(socket.AF_INET6, STREAM, "", 0, v6only=True), NONE, blocking=False)
