@@ -109,6 +109,14 @@ def until(loop: Loop, condition: Callable[[], object], what: object) -> None:
     assert condition(), what
 
 
+def close_loop(loop: Loop) -> None:
+    """Give back its descriptors; the daemon's own loop ends with its process."""
+    signal.set_wakeup_fd(-1)
+    loop._epoll.close()
+    os.close(loop._reader)
+    os.close(loop._writer)
+
+
 @contextmanager
 def running(main: Callable[[], None]) -> Iterator[int]:
     """A child that runs `main` while the test goes on; it is killed if it is still there in the end."""

@@ -15,7 +15,7 @@ from fastinetd._pools import PoolNews, PoolState, Recycling
 from fastinetd._program import Pool, Program
 from fastinetd.stage import library
 from support.core import fork, open_row, program
-from support.proc import PATIENCE, Process, adopt_orphans, below, descriptors, process, wait_for
+from support.proc import PATIENCE, Offspring, Process, below, descriptors, process, wait_for
 
 ALL = sum(Field)
 SLOTS = 512
@@ -27,8 +27,7 @@ class Pooled:
     """Acceptors with one listener in common."""
 
     def __init__(self) -> None:
-        self.before = set(below(os.getpid()))
-        adopt_orphans()
+        self.offspring = Offspring()
         self.board = Board.create(2, SLOTS, 4)
         self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=SLOTS)
@@ -156,14 +155,7 @@ class Pooled:
     # ---- the end ----
 
     def close(self) -> None:
-        while left := [pid for pid in below(os.getpid()) if pid not in self.before]:
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            for pid in left:
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
-        adopt_orphans(False)
+        self.offspring.end()
         for each in (self.listener, *self.clients):
             each.close()
         for descriptor in (*self.controls.values(), self.board.wake, self.board.fd):

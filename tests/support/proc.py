@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -117,6 +118,25 @@ def reap(pid: int) -> None:
 def adopt_orphans(yes: bool = True) -> None:
     """From now on whatever loses its parent below this process comes back to it (PR_SET_CHILD_SUBREAPER), or not."""
     ctypes.CDLL(None, use_errno=True).prctl(36, int(yes), 0, 0, 0)
+
+
+class Offspring:
+    """What this process has below it from now on: orphans come back to it, and at the end all of it is killed and
+    reaped. An orphan that another process reaps leaves a pid that may be somebody else's by the time it is killed."""
+
+    def __init__(self) -> None:
+        self._before = set(below(os.getpid()))
+        adopt_orphans()
+
+    def end(self) -> None:
+        while left := [pid for pid in below(os.getpid()) if pid not in self._before]:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in left:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        adopt_orphans(False)
 
 
 # ---- sockets ----

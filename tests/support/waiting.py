@@ -20,7 +20,7 @@ from fastinetd.rows import Installed
 from fastinetd.sockets import SocketOptions
 from fastinetd.starts import Start
 from fastinetd.wait import WaitServices, WaitSocket
-from support.core import has_children, open_row, program, until
+from support.core import close_loop, has_children, open_row, program, until
 
 
 def planned(share: int) -> PlannedService:
@@ -85,6 +85,6 @@ class Kit:
         assert self.board.live == 0
         for sock in self.sockets:
             sock.close()
-        signal.set_wakeup_fd(-1)
+        close_loop(self.loop)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(self.board.fd)

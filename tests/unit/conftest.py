@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import socket
 from collections.abc import Iterator
 
@@ -10,7 +12,28 @@ import pytest
 from support.core import PATIENCE
 from support.logs import Clock, Reports
 from support.pooled import Pooled
+from support.proc import descriptors
 from support.waiting import Kit
+
+KEPT = ("/proc/loadavg", "_stage.")
+"""Files that are opened once, by the first test that needs them."""
+
+
+@pytest.fixture(autouse=True)
+def descriptors_given_back() -> Iterator[None]:
+    """Each test closes what it opens: what is left fills the numbers below 64, which processes of pools are made by."""
+    before = descriptors(os.getpid())
+    yield
+    if left_open(before):
+        gc.collect()
+        assert not left_open(before)
+
+
+def left_open(before: dict[int, str]) -> dict[int, str]:
+    return {
+        number: what for number, what in descriptors(os.getpid()).items()
+        if before.get(number) != what and not any(each in what for each in KEPT)
+    }  # fmt: skip
 
 
 @pytest.fixture

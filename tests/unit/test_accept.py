@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
 import struct
 import time
@@ -17,7 +16,7 @@ from fastinetd._accept import Acceptor
 from fastinetd._board import Board, Field, Method, RecordKind, SlotState, Verdict
 from fastinetd._program import Program, Ranges
 from support.core import HOUR, await_end, open_row, program, reap, running
-from support.proc import descriptors, wait_for
+from support.proc import Offspring, descriptors, wait_for
 
 PATIENCE = 20
 ALL = sum(Field)
@@ -30,6 +29,7 @@ class Accepting:
     """An acceptor with one listener."""
 
     def __init__(self) -> None:
+        self.offspring = Offspring()
         self.board = Board.create(2, 64, 2)
         self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -61,9 +61,7 @@ class Accepting:
         os.write(self.control, b"r")
 
     def close(self) -> None:
-        for slot in self.board.slots_in_use():
-            if slot.pid:
-                os.kill(slot.pid, signal.SIGKILL)
+        self.offspring.end()
         for one in (self.listener, self.asked, self.questions):
             one.close()
         for descriptor in (self.reader, self.control, self.board.wake, self.board.fd):

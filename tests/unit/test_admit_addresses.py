@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -84,6 +85,7 @@ def test_a_verdict_of_ask_takes_no_slot() -> None:
                    ranges=Ranges([(0, 2**32 - 1, Verdict.ASK)], []))
     assert Accounts(board, 0).admit(core, bytes(4)) == (Verdict.ASK, -1)
     assert board.live == 0
+    os.close(board.fd)
 
 
 def test_many_ranges() -> None:

@@ -173,11 +173,12 @@ def test_killed_processes_leave_nothing_behind(board: Board) -> None:
             while os.read(running[pid][1], 4096):
                 pass
             assert reap(pid) == 0
-            del running[pid]
+            os.close(running.pop(pid)[1])
     finally:
-        for pid in running:
+        for pid, (_, reader) in running.items():
             os.kill(pid, signal.SIGKILL)
             reap(pid)
+            os.close(reader)
         os.close(stop)
     assert board.slots_in_use() == []
     assert (board.live, [board.row_live(row) for row in rows]) == (0, [0, 0])

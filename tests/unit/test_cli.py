@@ -170,6 +170,6 @@ class TestDemo:
             assert demo.HOST in line
             assert str(service.port) in line
             assert ("nc " in line) is (netcat == "/no/bin/nc.openbsd")
-        assert f"curl http://{demo.HOST}:9100/metrics" in text
+        assert f"http://{demo.HOST}:9100/metrics" in text
         assert "metrics" not in demo.instructions(config, None)
         assert "http://[::1]:9100/" in demo.instructions(config, ("::1", 9100))

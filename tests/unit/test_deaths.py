@@ -137,6 +137,7 @@ def test_nothing_is_lost_and_nothing_told_twice(path: str, fields: int) -> None:
     for number, death in enumerate(deaths):
         told = told_after(death, served, (number, len(deaths)))
         assert told[RecordKind.START] == told[RecordKind.EXIT] <= 1, (number, len(deaths), told)
+    os.close(board.fd)
 
 
 @pytest.mark.parametrize("fields", [sum(Field), Field.SHOW_PID, 0])
@@ -150,3 +151,4 @@ def test_a_server_that_ends_before_it_has_its_connection(fields: int) -> None:
         told = told_after(death, served, (number, len(deaths)))
         assert told[RecordKind.START] == bool(fields), (number, len(deaths), told)
         assert told[RecordKind.EXIT] == (fields == sum(Field)), (number, len(deaths), told)
+    os.close(board.fd)

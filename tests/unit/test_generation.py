@@ -15,7 +15,7 @@ from fastinetd.generation import Duties, Generation, programs_of
 from fastinetd.loop import Loop
 from fastinetd.policy.access import compile_access
 from fastinetd.roles import Role
-from support.core import has_children, open_row, program, until
+from support.core import close_loop, has_children, open_row, program, until
 
 PATIENCE = 20.0
 
@@ -97,7 +97,7 @@ class Kit:
             listener.close()
         for descriptor in (self.reader, self.board.wake, self.board.fd):
             os.close(descriptor)
-        signal.set_wakeup_fd(-1)
+        close_loop(self.loop)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from fastinetd.loop import Loop
+from support.core import close_loop
 
 PATIENCE = 20.0
 
@@ -29,12 +30,9 @@ def loop(troubles: list[str]) -> Iterator[Loop]:
     yield made
     assert guard.callback is not None
     assert time.monotonic() < guard.when, "nothing stopped the loop"
-    signal.set_wakeup_fd(-1)
     for number, handler in kept.items():
         signal.signal(number, handler)
-    made._epoll.close()
-    os.close(made._reader)
-    os.close(made._writer)
+    close_loop(made)
 
 
 @pytest.fixture

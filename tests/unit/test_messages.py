@@ -116,6 +116,7 @@ def test_a_filelog_that_cannot_be_written_is_said_elsewhere(pipe: tuple[int, int
     said = os.read(pipe[0], 1000).decode()
     assert "fastinetd: one\n" in said
     assert "error: cannot write log file /dev/full: No space left on device (errno = 28)" in said
+    messages.close()
 
 
 def test_rotation_of_the_filelog(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_it_compiles_without_a_word(compiler: str, tmp_path: Path, need: Callabl
 
 
 def test_it_is_short() -> None:
-    assert len((CONTRIB / "fastinetd_worker.h").read_text().splitlines()) < 60
+    assert len((CONTRIB / "fastinetd_worker.h").read_text().splitlines()) <= 60
 
 
 def test_many_connections(worker: WorkerPeer) -> None:
