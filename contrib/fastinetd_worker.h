@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /* A server of fastinetd's that takes one connection after another: `spawn = worker` (docs/workers.md).
  *     static struct fastinetd_connection c;                       // begins as zeros
  *     while (fastinetd_next(&c) > 0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
 import socket
+import sys
 from itertools import count
 
 from fastinetd.config.model import Config, Place, Service
@@ -38,25 +40,36 @@ def configuration() -> Config:
 
 
 def instructions(config: Config, metrics: tuple[str, int] | None) -> str:
-    """A line to paste for each service, and for the metrics."""
+    """A line to paste for each service, and for the metrics; each can be run with what is on this machine."""
     lines = ["fastinetd --demo serves, until Control-C:", ""]
     for service in config.services:
         says = "are you there?" if service.id == "echo" else ""
         lines.append(f"  {service.id:8} {_client(service.port or 0, says=says)}")
     if metrics is not None:
         host = metrics[0] if metrics[0] not in ("", "0.0.0.0", "::") else HOST
-        shown = f"[{host}]" if ":" in host else host
-        lines.append(f"  {'metrics':8} curl http://{shown}:{metrics[1]}/metrics")
+        lines.append(f"  {'metrics':8} {_page(host, metrics[1])}")
     return "\n".join([*lines, ""])
 
 
 def _client(port: int, says: str) -> str:
     """A command that connects, says a line if there is one, and shows the answer: with OpenBSD's nc, or else with bash
-    alone. Other programs called nc do not know -N, or do not end without it."""
+    or Python alone. Other programs called nc do not know -N, or do not end without it."""
     if "openbsd" in os.path.realpath(shutil.which("nc") or ""):
         return f"echo '{says}' | nc -N {HOST} {port}" if says else f"nc {HOST} {port}"
-    talk = f'; echo "{says}" >&3' if says else ""
-    return f"bash -c 'exec 3<>/dev/tcp/{HOST}/{port}{talk}; head -n 1 <&3'"
+    if shutil.which("bash"):
+        talk = f'; echo "{says}" >&3' if says else ""
+        return f"bash -c 'exec 3<>/dev/tcp/{HOST}/{port}{talk}; read -r answer <&3; echo \"$answer\"'"
+    talk = f's.sendall(b"{says}\\n"); ' if says else ""
+    connect = f'import socket; s = socket.create_connection(("{HOST}", {port}))'
+    return f"{shlex.quote(sys.executable)} -c '{connect}; {talk}print(s.makefile().readline(), end=\"\")'"
+
+
+def _page(host: str, port: int) -> str:
+    """A command that shows the metrics: with curl, or else with Python alone."""
+    url = f"http://[{host}]:{port}/metrics" if ":" in host else f"http://{host}:{port}/metrics"
+    if shutil.which("curl"):
+        return f"curl {url}"
+    return f"{shlex.quote(sys.executable)} -c 'import urllib.request as r; print(r.urlopen(\"{url}\").read().decode())'"
 
 
 def _free_ports(wanted: int) -> list[int]:

@@ -1,0 +1,86 @@
+"""What an installation has: the licence, the documents with links that hold, the unit, the header, the examples."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CACHES = (".*_cache", ".git", ".venv", ".hypothesis", "build", "results", "*.egg-info", "*.so")
+LINK = re.compile(r"\]\(([^)#]+)")
+BENCH = "bench/README.md"
+"""How to measure; it comes with the sources alone."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source archive, and a wheel without the compiled core, of a copy of the tree."""
+    folder = tmp_path_factory.mktemp("package")
+    shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*CACHES))
+    command = ["setup.py", "-q", "build_py", "sdist", "-d", "..", "bdist_wheel", "--skip-build", "-d", ".."]
+    done = subprocess.run([sys.executable, *command], cwd=folder / "tree", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(made: Path) -> dict[str, str]:
+    """Name -> text; what goes below the prefix by its name there."""
+    (path,) = made.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return {name.partition(".data/data/")[2] or name: archive.read(name).decode() for name in archive.namelist()}
+
+
+@pytest.fixture(scope="module")
+def sources(made: Path) -> set[str]:
+    (path,) = made.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        return {name.partition("/")[2] for name in archive.getnames()}
+
+
+def tree(*patterns: str) -> set[str]:
+    return {str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
+
+
+def test_every_module(wheel: dict[str, str]) -> None:
+    assert tree("fastinetd/**/*.py", "fastinetd/**/*.pyi", "fastinetd/py.typed") <= wheel.keys()
+
+
+def test_metadata(wheel: dict[str, str]) -> None:
+    (text,) = (text for name, text in wheel.items() if name.endswith(".dist-info/METADATA"))
+    said = Parser().parsestr(text)
+    assert (said["License-Expression"], said["Author"]) == ("BSD-2-Clause", "fastinetd developers")
+    assert any(name.endswith(f".dist-info/licenses/{said['License-File']}") for name in wheel)
+    assert "SPDX-License-Identifier: BSD-2-Clause" in wheel["include/fastinetd_worker.h"]
+
+
+def test_below_the_prefix(wheel: dict[str, str]) -> None:
+    assert "[Service]" in wheel["lib/systemd/system/fastinetd.service"]
+    shared = {f"share/doc/fastinetd/{name}" for name in tree("docs/*", "contrib/*", "*.md", "LICENSE")}
+    assert shared == {name for name in wheel if name.startswith("share/")}
+
+
+def test_links_hold(wheel: dict[str, str]) -> None:
+    pages = {name: text for name, text in wheel.items() if name.startswith("share/") and name.endswith(".md")}
+    assert len(pages) > 5
+    for name, text in pages.items():
+        for link in LINK.findall(text):
+            where = str((ROOT / Path(name).parent / link).resolve().relative_to(ROOT))
+            assert where in wheel or where == f"share/doc/fastinetd/{BENCH}", f"{name}: {link}"
+
+
+def test_sources_are_whole(sources: set[str]) -> None:
+    """All that `make test` and a build need."""
+    core = tree("fastinetd/*.pyx", "fastinetd/*.pxd", "fastinetd/*.h") | {"fastinetd/_stage.c"}
+    wanted = tree("*", "docs/*", "contrib/*", "tests/**/*.py", "tests/golden/*", "bench/**/*.py", "bench/**/*.c") | core
+    wanted -= {".git", ".gitignore", *tree("*.log")}
+    assert wanted | {"LICENSE", BENCH, ".ci/run", "tests/debian-packages.txt"} <= sources
+    assert not {name for name in sources if name.endswith((".so", ".pyc"))}
