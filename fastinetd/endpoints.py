@@ -6,6 +6,7 @@ import os
 import socket
 from dataclasses import replace
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Family, Service
@@ -37,7 +38,7 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
         found += _internet_endpoints(service.family, host, kind, port)
     if kind == socket.SOCK_STREAM and (service.internal or not service.wait) and service.family in _APART:
         found = [replace(endpoint, apart=endpoint.family != socket.AF_INET) for endpoint in found]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(_plain(endpoint) for endpoint in found))
 
 
 def _unix_endpoint(service: Service, path: str, kind: int, report: Report) -> Endpoint:
@@ -67,6 +68,22 @@ def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list
             if host:
                 return [Endpoint(socket.AF_UNSPEC, kind, host, port)]
             return [Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
+
+
+def _plain(endpoint: Endpoint) -> Endpoint:
+    """The one way to write what is one socket: a numeric address is of one family, and alone with it."""
+    host, percent, scope = endpoint.host.partition("%")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return endpoint
+    if isinstance(address, IPv6Address) and endpoint.apart and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.version == 4:
+        return Endpoint(socket.AF_INET, endpoint.kind, "" if address.is_unspecified else str(address), endpoint.port)
+    if address.is_unspecified:
+        return replace(endpoint, family=socket.AF_INET6, host="")
+    return Endpoint(socket.AF_INET6, endpoint.kind, address.compressed + percent + scope, endpoint.port)
 
 
 def _port(service: Service, report: Report) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 from fastinetd.loop import Loop, Timer
 from fastinetd.messages import Messages
 from fastinetd.policy.limits import BackOff
-from fastinetd.sockets import Endpoint, SocketOptions, apply, open_endpoint
+from fastinetd.sockets import Endpoint, SocketOptions, apply, open_endpoint, permit
 
 FIRST_PAUSE = 1.0
 """Seconds until the second attempt on an endpoint."""
@@ -57,12 +57,14 @@ class Listeners:
     def want(self, wishes: Iterable[Wish]) -> set[Endpoint]:
         """Open what is not open yet, and set options. Returns the endpoints no longer wanted; see `drop`."""
         wanted = {wish[0]: wish for wish in wishes}
-        in_the_way = {_place(endpoint) for endpoint in self._open.keys() - wanted.keys()}
+        leaving: dict[tuple[bool, int, int], list[socket.socket]] = {}
+        for endpoint in self._open.keys() - wanted.keys():
+            leaving.setdefault(_place(endpoint), []).extend(self._open[endpoint].sockets)
         for endpoint, wish in wanted.items():
             held = self._open.get(endpoint)
             if held is None:
                 held = self._open[endpoint] = Open(wish)
-                self._attempt(held, quiet=_place(endpoint) in in_the_way)
+                self._attempt(held, leaving.get(_place(endpoint)))
                 continue
             before, held.wish = held.wish, wish
             for one in held.sockets:
@@ -70,6 +72,8 @@ class Listeners:
                     one.setblocking(False)
                 if before[1] != wish[1]:
                     apply(one, wish[1])
+            if before[1] != wish[1] and held.path_inode is not None:
+                self._permit(held, held.path_inode)
             if not held.sockets and held.retry is not None:  # a reload is worth another attempt
                 held.retry.cancel()
                 self._attempt(held)
@@ -132,11 +136,13 @@ class Listeners:
         )
         held.retry = self._loop.later(pause, lambda: self._again(held))
 
-    def _attempt(self, held: Open, *, quiet: bool = False) -> bool:
+    def _attempt(self, held: Open, beside: list[socket.socket] | None = None) -> bool:
+        """Open an endpoint; `beside`: these may be in its way, and will be closed soon."""
         held.retry = None
+        quiet = beside is not None
         endpoint, options, blocking, service = held.wish
         try:
-            held.sockets, remarks = open_endpoint(endpoint, options, blocking=blocking)
+            held.sockets, remarks = open_endpoint(endpoint, options, blocking=blocking, beside=beside or ())
         except OSError as error:
             first = held.back_off.pause == 0 and not quiet
             pause = FIRST_PAUSE if quiet else held.back_off.failed(0.0)
@@ -156,6 +162,15 @@ class Listeners:
             status = Path(endpoint.host).lstat()
             held.path_inode = (status.st_dev, status.st_ino)
         return True
+
+    def _permit(self, held: Open, inode: tuple[int, int]) -> None:
+        """The file of an open unix socket is to have another owner or mode."""
+        endpoint, options, _, service = held.wish
+        try:
+            permit(endpoint.host, inode, options)
+        except OSError as error:
+            self._messages.error(f"service {service}: cannot change the owner and mode of {endpoint.host}: "
+                                 f"{error.strerror}; mend the path and the permissions of its folder")
 
     def _again(self, held: Open) -> None:
         if self._attempt(held):

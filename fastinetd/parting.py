@@ -4,7 +4,11 @@ Theory. Acceptors of the generation that knew a removed service may start one mo
 retirement, and a service may have been removed only by name, its port now another's: so its clients are not turned
 away meanwhile. Once those acceptors are gone, the row is disabled and the running servers are told to end. The row is
 freed when its last server has ended and the journal has been drained of what that server wrote; only then may it be
-another service's.
+another service's. Until then the service may come back to it.
+
+A service that the configuration still has, but with an error, listens no more either. Nobody has asked for the end of
+its sessions, so its servers are not told: they go on, and count when the error is mended. A wait server is told, for it
+has the listening socket.
 
 Rules of this file: it decides when; rows, records and signals are others'.
 """
@@ -12,12 +16,14 @@ Rules of this file: it decides when; rows, records and signals are others'.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 
 from fastinetd._board import Board
 from fastinetd.generation import Generation
+from fastinetd.identity import name_of
 from fastinetd.loop import Loop, Timer
+from fastinetd.plan import Mode, Plan
 from fastinetd.rows import Installed, Rows
 
 DRAINS = 5
@@ -31,10 +37,19 @@ AGAIN = 0.02
 class Leaving:
     """A removed service."""
 
-    row: int
+    installed: Installed
     known_to: Generation
-    told: bool = False  # disabled, its servers told to end
+    spared: bool  # it has an error: its servers are not told
+    told: bool = False  # disabled, its servers told to end unless it is spared
     drains: int = 0  # since it was without servers
+
+    @property
+    def row(self) -> int:
+        return self.installed.row
+
+    @property
+    def name(self) -> Hashable:
+        return name_of(self.installed.planned.service)
 
 
 class Parting:
@@ -54,9 +69,19 @@ class Parting:
         self._leaving: list[Leaving] = []
         self._timer: Timer | None = None
 
-    def begin(self, removed: Iterable[Installed], known_to: Generation) -> None:
-        """These services are removed; the generation before the present one was the last to serve them."""
-        self._leaving += [Leaving(installed.row, known_to) for installed in removed]
+    def come_back(self, rows: Collection[int]) -> None:
+        """These rows have a service again."""
+        self._leaving = [each for each in self._leaving if each.row not in rows]
+
+    def begin(self, removed: Iterable[Installed], plan: Plan, known_to: Generation) -> None:
+        """The present plan is without these services; the generation before was the last to serve them."""
+        mistaken = {name_of(service) for service in plan.left_out}
+        for each in self._leaving:
+            if each.spared and each.name not in mistaken:
+                each.spared = each.told = False
+        for installed in removed:
+            spared = installed.planned.mode is not Mode.WAIT and name_of(installed.planned.service) in mistaken
+            self._leaving.append(Leaving(installed, known_to, spared))
         self.role_ended()
 
     def role_ended(self) -> None:
@@ -69,7 +94,7 @@ class Parting:
             self._reopen(row)
             each.told = True
         for slot in self._board.slots_in_use():
-            if slot.row in now:
+            if slot.row in now and not now[slot.row].spared:
                 self._tell(slot.pid, signal.SIGTERM)
         self._look_again()
 

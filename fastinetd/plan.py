@@ -60,20 +60,17 @@ class PlannedService:
         number = self.service.instances
         return 1 if number is None or "instances" in self.service.inherited else max(1, number)
 
-    @property
-    def key(self) -> tuple[str, str, tuple[Endpoint, ...]]:
-        """Identity across reloads: what keeps its row, its counts and its running servers."""
-        return (self.service.id, self.service.protocol, self.endpoints)
-
 
 @dataclass(frozen=True)
 class Plan:
     services: tuple[PlannedService, ...] = ()
+    left_out: tuple[Service, ...] = ()  # wanted, but with an error
 
 
 def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Plan:
     """Look up what the services need. Services that miss something are reported and left out."""
     planned: list[PlannedService] = []
+    left_out: list[Service] = []
     taken: dict[Endpoint, Service] = {}
     for service in config.services:
         try:
@@ -84,6 +81,7 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
                                other=other.id, place=other.place)
                     raise Unplannable
         except Unplannable:
+            left_out.append(service)
             continue
         taken.update((endpoint.place, service) for endpoint in made.endpoints)
         planned.append(made)
@@ -95,7 +93,7 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
             program_of(service, report)
         except Unplannable:
             continue
-    return Plan(tuple(planned))
+    return Plan(tuple(planned), (*left_out, *config.broken))
 
 
 def _plan(service: Service, surroundings: Surroundings, report: Report) -> PlannedService:

@@ -1,7 +1,8 @@
 """Services on the Board: which row is whose, what limits and times stand there, and the Program of each.
 
-Theory. A row belongs to a service's identity (id, protocol, endpoints) and keeps its counts and its running servers
-through every reload. What becomes of a removed service's row is told in parting.py.
+Theory. A row belongs to a service, by its name (identity.py), and keeps its counts, its sources, its rate and its
+running servers through every reload, whatever else changes. What becomes of a removed service's row is told in
+parting.py; until it is freed the service may come back to it.
 
 Rules of this file: only the supervisor writes limits and times. Times are looked at once a minute where a service has
 any, because the clock may be set at any moment; the core compares, so the minute is never late when it is not.
@@ -16,21 +17,19 @@ from functools import lru_cache
 
 from fastinetd._board import Board, Method, Verdict
 from fastinetd._program import Pool, Program, Ranges
+from fastinetd.identity import continued
 from fastinetd.loop import Loop, Timer
 from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService
 from fastinetd.policy.access import AccessTable
 from fastinetd.policy.access import Verdict as Access
 from fastinetd.policy.times import window_at
 from fastinetd.pools import PoolPlan
-from fastinetd.sockets import Endpoint
 from fastinetd.stage import library
 
 BUILTINS = ("echo", "discard", "chargen", "daytime", "time")
 """The relay's services; a Program's `builtin` is the position here, from 1."""
 
 _VERDICTS = {Access.ALLOW: Verdict.ADMIT, Access.DENY: Verdict.ADDRESS, Access.ASK: Verdict.ASK}
-
-Key = tuple[str, str, tuple[Endpoint, ...]]
 
 
 @dataclass(slots=True)
@@ -48,40 +47,52 @@ class Rows:
     def __init__(self, board: Board, loop: Loop) -> None:
         self._board = board
         self._loop = loop
-        self._by_key: dict[Key, Installed] = {}
+        self._services: list[Installed] = []
         self._clock: Timer | None = None
         self.by_row: dict[int, Installed] = {}
 
     def __iter__(self) -> Iterator[Installed]:
-        return iter(self._by_key.values())
+        return iter(self._services)
 
     def __len__(self) -> int:
-        return len(self._by_key)
+        return len(self._services)
 
     def of_mode(self, mode: Mode) -> list[Installed]:
-        return [installed for installed in self._by_key.values() if installed.planned.mode is mode]
+        return [installed for installed in self._services if installed.planned.mode is mode]
 
     def room_for(self, plan: Plan) -> bool:
         """Whether the Board has rows enough for the services the plan adds."""
-        added = sum(planned.key not in self._by_key for planned in plan.services)
-        return len(self.by_row) + added <= self._board.rows
+        _, continuing = self._continued(plan)
+        return len(self.by_row) + len(plan.services) - len(continuing) <= self._board.rows
 
     def install(self, plan: Plan) -> list[Installed]:
         """Make these the services; returns those removed, whose rows stay theirs until `free`."""
-        before, self._by_key = self._by_key, {}
-        for planned in plan.services:
-            old = before.pop(planned.key, None)
+        before = self._services
+        candidates, continuing = self._continued(plan)
+        self._services = []
+        for number, planned in enumerate(plan.services):
+            old = candidates[continuing[number]] if number in continuing else None
             row = old.row if old else self._board.row_claim()
             if old is not None and old.planned == planned:
                 installed = old
             else:
                 installed = Installed(row, planned, _program(row, planned))
                 self._write_limits(installed)
-            self._by_key[planned.key] = self.by_row[row] = installed
+            self._services.append(installed)
+            self.by_row[row] = installed
         self.look_at_clock()
-        for installed in self._by_key.values():
+        for installed in self._services:
             self._board.row_enable(installed.row, True)
-        return list(before.values())
+        kept = {installed.row for installed in self._services}
+        return [installed for installed in before if installed.row not in kept]
+
+    def _continued(self, plan: Plan) -> tuple[list[Installed], dict[int, int]]:
+        """The services there are, with the removed ones whose rows are not freed yet, and which of them the plan's
+        services continue, by position."""
+        present = {installed.row for installed in self._services}
+        leaving = [installed for row, installed in self.by_row.items() if row not in present]
+        candidates = [*self._services, *leaving]
+        return candidates, continued([installed.planned for installed in candidates], plan.services)
 
     def free(self, row: int) -> None:
         """A removed service's row may be another's."""
@@ -94,7 +105,7 @@ class Rows:
             self._clock.cancel()
             self._clock = None
         now = time.time()
-        for installed in self._by_key.values():
+        for installed in self._services:
             windows = installed.planned.service.access_times
             opens, closes = window_at(windows, now, time.localtime)
             self._board.row_times(installed.row, int(opens), int(closes))

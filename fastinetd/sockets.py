@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -78,23 +79,36 @@ def lifted(opened: socket.socket) -> socket.socket:
 
 
 def open_endpoint(
-    endpoint: Endpoint, options: SocketOptions, *, blocking: bool
+    endpoint: Endpoint, options: SocketOptions, *, blocking: bool, beside: Sequence[socket.socket] = ()
 ) -> tuple[list[socket.socket], list[str]]:
     """Bind and listen: one socket per address that the endpoint's host has, and remarks for the log.
 
-    `blocking`: the sockets are handed over to servers (O_NONBLOCK is shared with them). Raises OSError, with nothing
-    left open, when one of them cannot be had; what is missing may come later (an address, a resolver, a port).
+    `blocking`: the sockets are handed over to servers (O_NONBLOCK is shared with them). `beside`: listeners that have
+    the port, as every address perhaps, until they are closed; the port is shared with them, so that it is never
+    without a listener. Raises OSError, with nothing left open, when one of them cannot be had; what is missing may
+    come later (an address, a resolver, a port).
     """
     opened: list[socket.socket] = []
     remarks: list[str] = []
+    beside = [one for one in beside if one.family != socket.AF_UNIX]
     try:
+        _share_port(beside, True)
         for family, address, device in _addresses(endpoint):
-            opened.append(_open(endpoint, family, address, device, options, blocking, remarks))
+            opened.append(_open(endpoint, family, address, device, options, blocking, remarks, shared=bool(beside)))
     except BaseException:
         for one in opened:
             one.close()
         raise
+    finally:
+        _share_port(beside, False)
     return opened, remarks
+
+
+def _share_port(sockets: Sequence[socket.socket], yes: bool) -> None:
+    """Let the user of this process bind the port of streams once more, or nobody (datagram sockets always do)."""
+    for one in sockets:
+        if one.type == socket.SOCK_STREAM:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, yes)
 
 
 def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
@@ -162,6 +176,8 @@ def _open(
     options: SocketOptions,
     blocking: bool,
     remarks: list[str],
+    *,
+    shared: bool,
 ) -> socket.socket:
     kind = endpoint.kind
     try:
@@ -180,6 +196,8 @@ def _open(
             # a datagram port beside us; SO_REUSEPORT lets only the same user.
             reuse = socket.SO_REUSEADDR if kind == socket.SOCK_STREAM else socket.SO_REUSEPORT
             made.setsockopt(socket.SOL_SOCKET, reuse, 1)
+            if shared:
+                _share_port([made], True)
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, endpoint.v6only or endpoint.apart)
             if device:
@@ -188,6 +206,8 @@ def _open(
         apply(made, options)
         if kind == socket.SOCK_STREAM:
             made.listen(BACKLOG)
+        if shared:
+            _share_port([made], False)
     except BaseException:
         made.close()
         raise
@@ -239,6 +259,21 @@ def _bind_unix(made: socket.socket, path: str, options: SocketOptions) -> None:
                 os.chown(f"/proc/self/fd/{bound}", owner, -1 if options.group is None else options.group)
         finally:
             os.close(bound)
+
+
+def permit(path: str, inode: tuple[int, int], options: SocketOptions) -> None:
+    """Give the file of a bound unix socket the owner and mode of `options`, those of the daemon where they are silent.
+    Raises OSError; a file that is not `inode` any more is another's and left alone."""
+    bound = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(bound)
+        if (status.st_dev, status.st_ino) == inode:
+            owner = os.geteuid() if options.owner is None else options.owner
+            group = os.getegid() if options.group is None else options.group
+            os.chown(f"/proc/self/fd/{bound}", owner, group)
+            Path(f"/proc/self/fd/{bound}").chmod(0o666 if options.mode is None else options.mode)
+    finally:
+        os.close(bound)
 
 
 def apply(made: socket.socket, options: SocketOptions) -> None:

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -167,14 +167,11 @@ class Supervisor:
             self.messages.error(f"reconfiguration failed{why}: the configuration in use is kept; mend {config.source}")
             self.status.loaded(False)
         else:
-            old = {planned.key for planned in self.plan.services}
-            new = {planned.key for planned in plan.services}
-            if plan != self.plan:
-                self._install(plan)
+            before = len(self.rows)
+            dropped = self._install(plan) if plan != self.plan else 0
             self.status.loaded(True)
-            self.messages.notice(
-                f"Reconfigured: new={len(new - old)} old={len(new & old)} dropped={len(old - new)} (services)"
-            )
+            kept = before - dropped
+            self.messages.notice(f"Reconfigured: new={len(self.rows) - kept} old={kept} dropped={dropped} (services)")
         self.status.publish(ready=True)
         self.notifier.ready()
         self.status.retitle()
@@ -256,8 +253,8 @@ class Supervisor:
         for diagnostic in report:
             say[diagnostic.severity](f"{diagnostic.place}: {diagnostic.text}")
 
-    def _install(self, plan: Plan) -> None:
-        """Make `plan` what is served; it counts as installed once nothing can fail any more."""
+    def _install(self, plan: Plan) -> int:
+        """Make `plan` what is served; returns how many services it removes."""
         dropped = self.listeners.want(
             (endpoint, planned.options, planned.mode is Mode.WAIT, planned.id)
             for planned in plan.services
@@ -265,6 +262,9 @@ class Supervisor:
         )
         old = self.generation
         removed = self.rows.install(plan)
+        self.parting.come_back({installed.row for installed in self.rows})
+        for pid in self.waiting.misplaced(self._listening(self.rows), removed):
+            self._signal(pid, signal.SIGTERM)
         self.journal.configure({
             installed.row: JournalEntry(
                 installed.planned.id, installed.planned.service.log_type, os.fsdecode(installed.planned.start.path)
@@ -272,10 +272,12 @@ class Supervisor:
             for installed in self.rows
         })  # fmt: skip
         self._regenerate()
+        self.waiting.withdraw(sock for endpoint in dropped for sock in self.listeners.of(endpoint))
         self.listeners.drop(dropped)
         if old is not None:
-            self.parting.begin(removed, old)
+            self.parting.begin(removed, plan, old)
         self.plan = plan
+        return len(removed)
 
     def _regenerate(self) -> None:
         """Fork the roles anew for the present Plan and the listeners that are open now."""
@@ -312,10 +314,11 @@ class Supervisor:
     def _hand_over(self) -> None:
         """Watch the sockets of wait services, but those that an older generation's acceptors may still accept from."""
         taken = {fd for generation in self.retiring if generation.accepts for fd in generation.accepting}
-        self.waiting.install([
-            (installed, sock) for installed in self.rows.of_mode(Mode.WAIT) for sock in self._sockets(installed)
-            if sock.fileno() not in taken
-        ])  # fmt: skip
+        listening = self._listening(self.rows.of_mode(Mode.WAIT))
+        self.waiting.install([each for each in listening if each[1].fileno() not in taken])
+
+    def _listening(self, services: Iterable[Installed]) -> list[tuple[Installed, socket.socket]]:
+        return [(each, sock) for each in services for sock in self._sockets(each)]
 
     def _renew(self, sock: socket.socket) -> None:
         """A server has spoilt a wait service's socket: leave alone what its endpoint has, and open that anew."""
@@ -324,11 +327,7 @@ class Supervisor:
 
     def _duties(self) -> Duties:
         def programs(mode: Mode) -> list[tuple[int, Program]]:
-            return [
-                (sock.fileno(), installed.program)
-                for installed in self.rows.of_mode(mode)
-                for sock in self._sockets(installed)
-            ]
+            return [(sock.fileno(), each.program) for each, sock in self._listening(self.rows.of_mode(mode))]
 
         return Duties(
             acceptors=self.options.acceptors,

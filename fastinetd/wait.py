@@ -371,6 +371,16 @@ class WaitServices:
         for machine in [self._machines.pop(sock) for sock in sockets if sock in self._machines]:
             machine.withdraw()
 
+    def misplaced(self, wanted: Iterable[tuple[Installed, socket.socket]], removed: Iterable[Installed]) -> list[int]:
+        """Pids of servers whose socket is not wanted any more or is another service's now: they would go on serving it.
+        Those of services that are removed are told with everything else of theirs (parting.py)."""
+        kept = {(installed.row, sock) for installed, sock in wanted}
+        gone = {installed.row for installed in removed}
+        return [
+            pid for machine in self._machines.values() for pid in machine.servers
+            if (machine.installed.row, machine.sock) not in kept and machine.installed.row not in gone
+        ]  # fmt: skip
+
     def held(self) -> set[int]:
         """Rows of which a socket is left to its servers alone."""
         return {machine.installed.row for machine in self._machines.values() if machine.state is State.FULL}

@@ -120,7 +120,9 @@ class _Reader:
         for code, what in handler_faults(values):
             raise BadLine(code, Word("", places["handler"].line, places["handler"].column), **what)
         values["id"] = self._id(written_name, values["protocol"])
-        return Service(place=self._place(first), groups=True, places=MappingProxyType(places), **values)
+        return Service(
+            place=self._place(first), groups=True, numbered=True, places=MappingProxyType(places), **values
+        )
 
     def _id(self, name: str, protocol: str) -> str:
         """A name of its own for each line, so that logs and metrics can tell them apart: the service's name;

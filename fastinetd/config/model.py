@@ -136,6 +136,7 @@ class Service:
     socket_user: str | None = None  # owner of a unix socket's file
     socket_group: str | None = None
     socket_mode: int | None = None
+    numbered: bool = False  # nobody gave the id: it was made of the name, and depends on the lines before
     places: Mapping[str, Place] = field(default_factory=lambda: MappingProxyType({}))  # attribute name -> its value's place
     inherited: frozenset[str] = frozenset()  # the attributes among them that are written in `defaults` alone
 

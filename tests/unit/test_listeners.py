@@ -130,6 +130,31 @@ def test_no_longer_wanted(kit: Kit) -> None:
     assert len(kit.listeners.of(two)) == 1
 
 
+@pytest.mark.parametrize(("first", "second"), [("127.0.0.1", ""), ("", "127.0.0.1")])
+def test_one_address_and_all_of_them(kit: Kit, first: str, second: str) -> None:
+    """Each is in the other's way; both are open until the first is dropped, so the port is never without a listener.
+    Nobody else of the same user may bind the port because of that."""
+    kit.listeners.want([wish(tcp(host=first))])
+    port = kit.listeners.of(tcp(host=first))[0].getsockname()[1]
+    kit.listeners.drop([tcp(host=first)])
+    old, new = tcp(port, first), tcp(port, second)
+    kit.listeners.want([wish(old)])
+    assert kit.listeners.want([wish(new)]) == {old}
+    both = [*kit.listeners.of(old), *kit.listeners.of(new)]
+    assert len(both) == 2
+    assert [one.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for one in both] == [0, 0]
+    with socket.create_connection(("127.0.0.1", port), 10):
+        pass
+    kit.listeners.drop([old])
+    with socket.create_connection(("127.0.0.1", port), 10):
+        kit.listeners.of(new)[0].accept()[0].close()
+    assert kit.said.take() == []
+    with socket.socket() as third:
+        third.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with pytest.raises(OSError, match="in use"):
+            third.bind((second, port))
+
+
 def test_tried_again_until_it_opens(kit: Kit, in_the_way: socket.socket) -> None:
     """One error, growing pauses up to half a minute, one notice."""
     endpoint = tcp(in_the_way.getsockname()[1])
@@ -205,6 +230,32 @@ def test_nothing_is_left_open(in_the_way: socket.socket) -> None:
 class TestUnix:
     def unix(self, path: Path) -> Endpoint:
         return Endpoint(socket.AF_UNIX, socket.SOCK_STREAM, str(path))
+
+    def test_other_permissions_while_it_is_open(self, kit: Kit, tmp_path: Path) -> None:
+        """A reload may change owner and mode; queued clients stay. Another's file in its place is left alone."""
+        path = tmp_path / "s"
+        kit.listeners.want([wish(self.unix(path), SocketOptions(mode=0o600))])
+        (sock,) = kit.listeners.of(self.unix(path))
+        assert path.stat().st_mode & 0o7777 == 0o600
+        kit.listeners.want([wish(self.unix(path), SocketOptions(mode=0o640))])
+        assert path.stat().st_mode & 0o7777 == 0o640
+        kit.listeners.want([wish(self.unix(path))])
+        assert path.stat().st_mode & 0o7777 == 0o666
+        assert kit.listeners.of(self.unix(path)) == [sock]
+        if os.geteuid() == 0:
+            kit.listeners.want([wish(self.unix(path), SocketOptions(owner=65534, group=65533))])
+            assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65533)
+            kit.listeners.want([wish(self.unix(path))])
+            assert (path.stat().st_uid, path.stat().st_gid) == (os.geteuid(), os.getegid())
+        path.unlink()
+        path.write_text("")
+        path.chmod(0o604)
+        kit.listeners.want([wish(self.unix(path), SocketOptions(mode=0o600))])
+        assert path.stat().st_mode & 0o7777 == 0o604
+        path.unlink()
+        kit.listeners.want([wish(self.unix(path), SocketOptions(mode=0o640))])
+        ((level, text),) = kit.said.take()
+        assert (level, "cannot change the owner and mode" in text) == ("error", True)
 
     def test_its_file_goes_with_it(self, kit: Kit, tmp_path: Path) -> None:
         path = tmp_path / "s"

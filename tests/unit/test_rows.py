@@ -181,3 +181,30 @@ def test_modes(rows: Rows) -> None:
 
 def test_builtins() -> None:
     assert BUILTINS == ("echo", "discard", "chargen", "daytime", "time")
+
+
+@pytest.mark.parametrize("values", [{"bind": ("127.0.0.1", "127.0.0.2")}, {"port": 7009}, {"wait": True}])
+def test_what_counts_goes_on_under_another_address(board: Board, rows: Rows, values: dict[str, Any]) -> None:
+    """Servers, those of a source, and the rate: a service is its name."""
+    limits: dict[str, Any] = {"instances": 3, "per_source": 2, "rate": Rate(4, 3600.0), "over_rate": OverRate.REFUSE}
+    before = replace(A, **limits)
+    rows.install(plan_of(before))
+    (installed,) = rows
+    accounts = Accounts(board, 0)
+    slots = [accounts.admit(installed.program, HERE)[1] for _ in range(2)]
+    assert rows.install(plan_of(replace(before, **values))) == []
+    assert verdict(board, rows, "a") == Verdict.PER_SOURCE
+    assert verdict(board, rows, "a", bytes([10, 0, 0, 2])) == Verdict.ADMIT
+    for slot in slots:
+        accounts.drop(slot)
+    assert [verdict(board, rows, "a") for _ in range(2)] == [Verdict.ADMIT, Verdict.RATE]
+
+
+def test_a_removed_service_may_come_back(board: Board, rows: Rows) -> None:
+    """As long as its row is not freed it is its own."""
+    rows.install(plan_of(A, B))
+    (gone,) = rows.install(plan_of(B))
+    board.row_enable(gone.row, False)
+    assert rows.install(plan_of(replace(A, port=7005), B)) == []
+    assert {each.planned.id: each.row for each in rows}["a"] == gone.row
+    assert verdict(board, rows, "a") == Verdict.ADMIT
