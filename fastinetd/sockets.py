@@ -92,23 +92,20 @@ def open_endpoint(
     remarks: list[str] = []
     beside = [one for one in beside if one.family != socket.AF_UNIX]
     try:
-        _share_port(beside, True)
+        _share_port(beside)
         for family, address, device in _addresses(endpoint):
             opened.append(_open(endpoint, family, address, device, options, blocking, remarks, shared=bool(beside)))
     except BaseException:
         for one in opened:
             one.close()
         raise
-    finally:
-        _share_port(beside, False)
     return opened, remarks
 
 
-def _share_port(sockets: Sequence[socket.socket], yes: bool) -> None:
-    """Let the user of this process bind the port of streams once more, or nobody (datagram sockets always do)."""
+def _share_port(sockets: Sequence[socket.socket]) -> None:
+    """Let sockets of this process's user, and of nobody else, have the same port."""
     for one in sockets:
-        if one.type == socket.SOCK_STREAM:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, yes)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
@@ -197,7 +194,7 @@ def _open(
             reuse = socket.SO_REUSEADDR if kind == socket.SOCK_STREAM else socket.SO_REUSEPORT
             made.setsockopt(socket.SOL_SOCKET, reuse, 1)
             if shared:
-                _share_port([made], True)
+                _share_port([made])
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, endpoint.v6only or endpoint.apart)
             if device:
@@ -206,8 +203,6 @@ def _open(
         apply(made, options)
         if kind == socket.SOCK_STREAM:
             made.listen(BACKLOG)
-        if shared:
-            _share_port([made], False)
     except BaseException:
         made.close()
         raise
