@@ -66,13 +66,15 @@ cdef struct Target:
     u32 log_failure
     u32 builtin  # the relay's; NOT_BUILTIN for a program
     bint unix_socket
+    bint datagrams
     bint poolless  # a pool was asked for and refused: each connection is a miss
     bint asks  # for some clients the doorman must be asked
     u32 count4
     u32 count6
     Range4 *ranges4
     Range6 *ranges6
-    char **envp  # the connection's variables first, then the constant ones
+    char **envp  # the constant variables, then the connection's
+    u32 constant  # how many
     spawn_plan spawn
     PoolSpec pool
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from typing_extensions import disjoint_base
 
 INET_VARIABLES: tuple[str, ...]
+DATAGRAM_VARIABLES: tuple[str, ...]
 UNIX_VARIABLES: tuple[str, ...]
 CONNECTION_VARIABLES: frozenset[str]
 
@@ -48,6 +49,7 @@ class Program:
         log_success: int = 0,
         log_failure: int = 0,
         unix_socket: bool = False,
+        datagrams: bool = False,
         posix_spawn: bool = False,
         builtin: int = 0,
         pool: Pool | None = None,

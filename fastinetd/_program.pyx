@@ -2,11 +2,12 @@
 
 Theory. A program is built by the supervisor before the roles are forked and never changed, so every role has it
 without copying anything. Only the variables that tell of the connection differ from start to start; they are
-written into buffers of this process that the first entries of every environment point at.
+written into buffers of this process that the last entries of every environment point at. How many they are is nearly
+always the same for one service, so these entries are hardly ever written.
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memset, strlen
 
 from fastinetd._board cimport ASK, WORKER
 from fastinetd._linux cimport *
@@ -23,7 +24,7 @@ cdef extern from "_stage.h" nogil:
     const char *STAGE_BIND
 
 cdef enum:
-    VARIABLES = 8  # places for the connection's variables at the head of an environment; STAGE_PLACES
+    VARIABLES = 8  # places for the connection's variables at the end of an environment; STAGE_PLACES
     ROOM = 80  # STAGE_ROOM
 
 cdef char scratch[VARIABLES][ROOM]
@@ -49,17 +50,21 @@ class Pool(NamedTuple):
 
 
 INET_VARIABLES = (
-    "TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALIP", "TCPLOCALPORT", "PROTO", "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_HOST",
+    "REMOTE_HOST", "REMOTE_ADDR", "REMOTE_PORT", "PROTO", "TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALPORT", "TCPLOCALIP",
 )
 """What a server on an Internet socket is told of its client. Where the client is unknown only REMOTE_HOST is set."""
+
+DATAGRAM_VARIABLES = (*INET_VARIABLES[:4], "UDPREMOTEIP", "UDPREMOTEPORT", "UDPLOCALPORT", "UDPLOCALIP")
+"""What a datagram server is told of the first datagram. Without UDPLOCALIP where the socket has every address."""
 
 UNIX_VARIABLES = ("IPCREMOTEEUID", "IPCREMOTEEGID", "PROTO")
 """What a server on a unix socket is told of its client (the names of the UCSPI programs)."""
 
-CONNECTION_VARIABLES = frozenset(INET_VARIABLES + UNIX_VARIABLES)
+CONNECTION_VARIABLES = frozenset(INET_VARIABLES + DATAGRAM_VARIABLES + UNIX_VARIABLES)
 """Names that are never taken over from the daemon's own environment."""
 
 
+cdef u8 *ANY = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 cdef u8 *MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
 
 
@@ -107,52 +112,69 @@ cdef void put_number(char *into, const char *name, u32 value) noexcept nogil:
 
 
 cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil:
-    """The environment of one start: writes the connection's variables, returns where the block begins."""
+    """The environment of one start: writes the connection's variables, returns the whole block."""
+    cdef char **variable = target.envp + target.constant
+    cdef u32 count = tell_client(target, peer, fd)
+    cdef u32 i
+    for i in range(count):
+        if variable[i] == NULL:  # another start had fewer
+            variable[i] = scratch[i]
+    if variable[count] != NULL:
+        variable[count] = NULL
+    return target.envp
+
+
+cdef u32 tell_client(Target *target, const Peer *peer, int fd) noexcept nogil:
+    """Write the connection's variables into the buffers; returns how many."""
     cdef char text[64]
-    cdef sockaddr_storage own
-    cdef socklen_t length
-    cdef Peer local
     cdef ucred credentials
+    cdef socklen_t length = sizeof(credentials)
     if target.unix_socket:
-        length = sizeof(credentials)
         if getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0:
             credentials.uid = credentials.gid = 0xFFFFFFFF
-        put_number(scratch[5], "IPCREMOTEEUID=", credentials.uid)
-        put_number(scratch[6], "IPCREMOTEEGID=", credentials.gid)
-        put(scratch[7], "PROTO=", "IPC")
-        return target.envp + (VARIABLES - 3)
+        put_number(scratch[0], "IPCREMOTEEUID=", credentials.uid)
+        put_number(scratch[1], "IPCREMOTEEGID=", credentials.gid)
+        put(scratch[2], "PROTO=", "IPC")
+        return 3
     if peer.family != AF_INET and peer.family != AF_INET6:
-        put(scratch[7], "REMOTE_HOST=", "<no address>")
-        return target.envp + (VARIABLES - 1)
+        put(scratch[0], "REMOTE_HOST=", "<no address>")
+        return 1
     inet_ntop(peer.family, peer.address, text, sizeof(text))
-    put(scratch[0], "TCPREMOTEIP=", text)
-    put(scratch[5], "REMOTE_ADDR=", text)
-    put(scratch[7], "REMOTE_HOST=", text)
-    put_number(scratch[1], "TCPREMOTEPORT=", peer.port)
-    put_number(scratch[6], "REMOTE_PORT=", peer.port)
-    length = sizeof(own)
+    put(scratch[0], "REMOTE_HOST=", text)
+    put(scratch[1], "REMOTE_ADDR=", text)
+    put_number(scratch[2], "REMOTE_PORT=", peer.port)
+    put(scratch[3], "PROTO=", "UDP" if target.datagrams else "TCP")
+    put(scratch[4], "UDPREMOTEIP=" if target.datagrams else "TCPREMOTEIP=", text)
+    put_number(scratch[5], "UDPREMOTEPORT=" if target.datagrams else "TCPREMOTEPORT=", peer.port)
+    return 6 + tell_own_end(target, fd)
+
+
+cdef u32 tell_own_end(Target *target, int fd) noexcept nogil:
+    """Write where the client has come to; returns how many variables that takes. Of a socket that has every address it
+    is not known which one the client has used."""
+    cdef char text[64]
+    cdef sockaddr_storage own
+    cdef socklen_t length = sizeof(own)
+    cdef Peer local
     if getsockname(fd, <sockaddr *> &own, &length) < 0:
-        length = 0
+        return 0
     peer_of(&own, length, &local)
-    if local.family != AF_INET and local.family != AF_INET6:
-        local.family = AF_INET
-    inet_ntop(local.family, local.address, text, sizeof(text))
-    put(scratch[2], "TCPLOCALIP=", text)
-    put_number(scratch[3], "TCPLOCALPORT=", local.port)
-    put(scratch[4], "PROTO=", "TCP")
-    return target.envp
+    put_number(scratch[6], "UDPLOCALPORT=" if target.datagrams else "TCPLOCALPORT=", local.port)
+    if memcmp(local.address, ANY, sizeof(local.address)) == 0 or not inet_ntop(local.family, local.address, text, 64):
+        return 1
+    put(scratch[7], "UDPLOCALIP=" if target.datagrams else "TCPLOCALIP=", text)
+    return 2
 
 
 cdef size_t variables(Target *target, const Peer *peer, int fd, char *into) noexcept nogil:
     """The connection's variables one after the other, each with its NUL; at most STAGE_PLACES * STAGE_ROOM bytes.
     Returns their length."""
-    cdef char **block = environment(target, peer, fd)
     cdef size_t length = 0, n
-    while block != target.envp + VARIABLES:
-        n = strlen(block[0]) + 1
-        memcpy(into + length, block[0], n)
+    cdef u32 i
+    for i in range(tell_client(target, peer, fd)):
+        n = strlen(scratch[i]) + 1
+        memcpy(into + length, scratch[i], n)
         length += n
-        block += 1
     return length
 
 
@@ -195,8 +217,8 @@ cdef class Program:
 
     def __init__(
         self, int row, *, path: bytes, argv, environ, ids=None, groups=None, limits=(), umask=None, nice=None,
-        ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False, bint posix_spawn=False, int builtin=0,
-        pool=None, bint poolless=False,
+        ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False, bint datagrams=False,
+        bint posix_spawn=False, int builtin=0, pool=None, bint poolless=False,
     ):
         """`argv` and `environ` ("NAME=value") are bytes; `ids` is (uid, gid) or None to stay; `groups` the supplementary
         group ids or None to leave them; `limits` are (resource, soft, hard); `nice` is absolute; `ranges` a Ranges;
@@ -208,7 +230,7 @@ cdef class Program:
         if len(limits) > SPAWN_LIMITS:
             raise ValueError(f"more than {SPAWN_LIMITS} resource limits")
         t.row, t.log_success, t.log_failure, t.builtin = row, log_success, log_failure, builtin
-        t.unix_socket, t.poolless = unix_socket, poolless
+        t.unix_socket, t.datagrams, t.poolless = unix_socket, datagrams, poolless
         if ranges is not None:
             r = ranges
             self.kept.append(r)
@@ -220,12 +242,13 @@ cdef class Program:
             self.kept.append(text)
             self.argv[i] = text
         t.spawn.argv = self.argv
-        t.envp = <char **> array(len(environ) + VARIABLES + 1, sizeof(char *))
-        for i in range(VARIABLES):
-            t.envp[i] = scratch[i]
+        t.constant = len(environ)
+        t.envp = <char **> array(t.constant + VARIABLES + 1, sizeof(char *))
         for i, text in enumerate(environ):
             self.kept.append(text)
-            t.envp[VARIABLES + i] = text
+            t.envp[i] = text
+        for i in range(len(UNIX_VARIABLES) if unix_socket else VARIABLES):
+            t.envp[t.constant + i] = scratch[i]
         t.spawn.group_count = -1
         if groups is not None:
             self.groups = <u32 *> array(len(groups), sizeof(u32))

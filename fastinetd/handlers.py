@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.model import Service
+from fastinetd.config.model import Service, encoded
 from fastinetd.endpoints import Unplannable
 from fastinetd.held import barred
 
@@ -38,7 +38,7 @@ def handler_start(
         raise Unplannable
     python = os.fsencode(sys.executable)
     # -P: the current folder, which is / there, is no place for modules.
-    argv = (python, b"-P", b"-m", WORKER.encode(), os.fsencode(service.handler or ""))
+    argv = (python, b"-P", b"-m", WORKER.encode(), encoded(service.handler or ""))
     return python, argv, environ if _is_installed() else _with_package(environ)
 
 

@@ -153,6 +153,7 @@ def _program(row: int, planned: PlannedService) -> Program:
         log_success=planned.log_success,
         log_failure=planned.log_failure,
         unix_socket=planned.service.protocol == "unix",
+        datagrams=planned.service.socket_type == "dgram",
         posix_spawn=start.posix_spawn,
         builtin=BUILTINS.index(name) + 1 if planned.mode is Mode.BUILTIN else 0,
         pool=None if planned.pool is None else _pool(planned.pool),

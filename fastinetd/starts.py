@@ -6,27 +6,19 @@ import grp
 import os
 import pwd
 import resource
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 
-from fastinetd._program import CONNECTION_VARIABLES
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.model import UNLIMITED, Place, Service
+from fastinetd.config.model import UNLIMITED, Place, Service, encoded
 from fastinetd.endpoints import Unplannable
+from fastinetd.environment import Environment, environment_at_start, environment_of
 from fastinetd.handlers import handler_start
 
 LONGEST_ID = 10
 """Digits of the largest user or group id."""
-
-MANAGERS = frozenset({
-    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "MAINPID",
-    "MANAGERPID", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "FDSTORE",
-})  # fmt: skip
-"""What a service manager tells the daemon, and what is nothing to its servers."""
 
 Limit = tuple[int, int, int]
 """An rlimit: resource, soft, hard."""
@@ -39,7 +31,7 @@ class Start:
 
     path: bytes
     argv: tuple[bytes, ...]
-    environ: tuple[bytes, ...]
+    environ: Environment
     ids: tuple[int, int] | None = None
     groups: tuple[int, ...] | None = None
     limits: tuple[Limit, ...] = ()
@@ -71,7 +63,7 @@ def _capable(capability: int) -> bool:
 class Surroundings:
     """What the daemon was started with, as far as its servers inherit it."""
 
-    environ: Mapping[str, str] = field(default_factory=lambda: MappingProxyType(dict(os.environ)))
+    environ: Environment = field(default_factory=environment_at_start)
     root: bool = field(default_factory=lambda: os.geteuid() == 0)
     uid: int = field(default_factory=os.geteuid)
     gid: int = field(default_factory=os.getegid)
@@ -94,8 +86,8 @@ class Surroundings:
 def start_of(service: Service, surroundings: Surroundings, report: Report) -> Start:
     ids, groups = ids_of(service, surroundings, report)
     path = program_of(service, report)
-    argv = tuple(os.fsencode(word) for word in service.argv)
-    environ = _environ(service, surroundings.environ)
+    argv = tuple(map(encoded, service.argv))
+    environ = environment_of(service, surroundings.environ)
     if service.handler is not None and not service.internal:
         path, argv, environ = handler_start(service, ids, groups or (), environ, report)
     start = Start(
@@ -135,7 +127,8 @@ def program_of(service: Service, report: Report) -> bytes:
     """The server's path; it must be a file that may be executed."""
     if service.internal or service.server is None:
         return b""
-    path = Path(service.server)
+    server = encoded(service.server)
+    path = Path(os.fsdecode(server))
     reason = ""
     try:
         if not path.is_file():
@@ -147,7 +140,7 @@ def program_of(service: Service, report: Report) -> bytes:
     if reason:
         report.add("no-program", service.where("server"), service=service.id, value=service.server, reason=reason)
         raise Unplannable
-    return os.fsencode(service.server)
+    return server
 
 
 def uid_of(name: str, place: Place, report: Report) -> tuple[int, int | None]:
@@ -235,17 +228,6 @@ def _nice_of(service: Service, surroundings: Surroundings, report: Report) -> in
         report.add("not-own-nice", service.where("nice"), service=service.id, value=service.nice)
         raise Unplannable
     return nice
-
-
-def _environ(service: Service, environ: Mapping[str, str]) -> tuple[bytes, ...]:
-    """NAME=value of the constant part of the environment; the connection's own variables are never inherited."""
-    if service.passenv is None:
-        names: Sequence[str] = list(environ)
-    else:
-        names = [name for name in dict.fromkeys(service.passenv) if name in environ]
-    values = {name: environ[name] for name in names if name not in CONNECTION_VARIABLES | MANAGERS}
-    values.update((name, value) for name, value in service.env if name not in CONNECTION_VARIABLES)
-    return tuple(os.fsencode(f"{name}={value}") for name, value in values.items())
 
 
 _RESOURCES = {

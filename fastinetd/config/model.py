@@ -12,6 +12,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+
+def encoded(text: str) -> bytes:
+    """The bytes that a text of the configuration was decoded from (load.py), whatever the locale's encoding is."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 UNLIMITED = -1
 """An rlimit without a limit (RLIM_INFINITY)."""
 

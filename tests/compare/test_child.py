@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastinetd._program import CONNECTION_VARIABLES
 from support.clients import ask, connect, datagrams, has_ipv6
 from support.contract import ENV, FILES, HEAD, SERVICES, surroundings
 from support.pair import Pair
@@ -20,7 +21,7 @@ from support.views import PROBE, View, view
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-OWN_VARIABLES = {"TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALIP", "TCPLOCALPORT", "PROTO", "REMOTE_ADDR", "REMOTE_PORT"}
+OWN_VARIABLES = CONNECTION_VARIABLES - {"REMOTE_HOST"}
 
 ALWAYS_DIFFERENT = {"limit Max open files": (f"{FILES[1]} {FILES[1]}", f"{FILES[0]} {FILES[1]}")}
 """Deliberate: what -> (xinetd's, ours), where the service does not say it itself. The limit of open files is the one

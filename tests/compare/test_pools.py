@@ -53,8 +53,9 @@ SCRIPTS = ("script", "plain-script")
 """These run the shell's probe instead; it asks for $$, so it is held before main only (docs/pools.md)."""
 
 DELIBERATE = {"environ", "environment in memory", "objects", "the environment fills its place"}
-"""What is not the same, see alike(): the variables' order; the library that holds the program is there; and what the
-variables could have needed stays as zeros at the end of /proc/PID/environ."""
+"""What is not the same, see alike(): LD_PRELOAD, which the library was added to, is the service's last variable; the
+library that holds the program is there; and what the variables could have needed stays as zeros at the end of
+/proc/PID/environ."""
 
 ODD = """import ctypes, os, signal, sys
 for number in (*range(1, 32), *range(34, 65)):
@@ -166,8 +167,7 @@ def alike(started: Started, name: str, method: str, host: str = "127.0.0.1") -> 
         assert number(report, "parent") in started.acceptors
     before, after = map(fields, reports)
     for where in ("environ", "environment in memory"):
-        assert sorted(before[where]) == sorted(after[where])  # type: ignore[call-overload]
-        assert own(before[where]) == own(after[where])
+        assert preload_last(before[where]) == after[where]
     library = "/proc/self/fd/60"
     assert [line for line in after["objects"] if line != library] == before["objects"]  # type: ignore[attr-defined]
     assert library in after["objects"]  # type: ignore[operator]
@@ -175,11 +175,12 @@ def alike(started: Started, name: str, method: str, host: str = "127.0.0.1") -> 
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
-def own(variables: object) -> list[str]:
-    """The service's variables in their order; LD_PRELOAD, which the library was added to, is the last."""
+def preload_last(variables: object) -> list[str]:
+    """The same with LD_PRELOAD after the service's other variables and before the connection's."""
     assert isinstance(variables, list)
-    found = [each for each in variables if not re.match("TCP|REMOTE_|PROTO=|IPC|LD_PRELOAD", each)]
-    return [*found, *(each for each in variables if each.startswith("LD_PRELOAD"))]
+    found = [each for each in variables if not each.startswith("LD_PRELOAD=")]
+    at = next(i for i, each in enumerate(found) if re.match("REMOTE_HOST=|IPC", each))
+    return [*found[:at], *(each for each in variables if each.startswith("LD_PRELOAD=")), *found[at:]]
 
 
 def seen(report: View) -> dict[str, object]:

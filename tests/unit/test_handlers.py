@@ -43,7 +43,7 @@ def test_command() -> None:
 
 
 def test_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Surroundings(environ={"A": "b", "PYTHONPATH": "/theirs"}, clone=True)
+    machine = Surroundings(environ=(b"A=b", b"PYTHONPATH=/theirs"), clone=True)
     checkout(monkeypatch)
     start = start_of(replace(SERVICE, user=None, umask=0o22), machine, Report())
     assert (start.path, start.argv[-1], start.umask) == (PYTHON, b"pages:serve", 0o22)

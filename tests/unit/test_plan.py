@@ -16,11 +16,12 @@ from fastinetd._board import Field
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, Config, Family, OverRate, Place, Rate, Service
 from fastinetd.endpoints import Unplannable
+from fastinetd.environment import MANAGERS
 from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService, forget_lookups, make_plan
 from fastinetd.sockets import Endpoint
 from fastinetd.starts import Surroundings, gid_of
 
-ROOT = Surroundings(environ={"PATH": "/bin", "LANG": "C"}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096),
+ROOT = Surroundings(environ=(b"PATH=/bin", b"LANG=C"), root=True, uid=0, gid=0, nice=0, files=(1024, 4096),
                     hurries=True, raises=True,
                     ids=(0, 0), groups=frozenset({54321}))
 USER = replace(ROOT, root=False, uid=65534, gid=65534, hurries=False, raises=False)
@@ -137,17 +138,25 @@ class TestEnvironment:
         made = planned(passenv=("LANG", "MISSING", "LANG"), env=(("A", "="),))
         assert made.start.environ == (b"LANG=C", b"A==")
 
+    def test_what_is_no_variable_or_is_there_twice(self) -> None:
+        """A variable that is set takes the place of the first of its name; what is asked for is the first."""
+        machine = replace(ROOT, environ=(b"A=1", b"A", b"", b"=x", b"A=2", b"=="))
+        assert planned(machine).start.environ == machine.environ
+        assert planned(machine, env=(("A", "3"), ("B", "4"))).start.environ == (b"A=3", *machine.environ[1:], b"B=4")
+        assert planned(machine, passenv=("A",)).start.environ == (b"A=1",)
+
     def test_nothing(self) -> None:
         assert planned(passenv=()).start.environ == ()
 
     def test_the_connections_and_the_managers_own_are_not(self) -> None:
-        names = {"REMOTE_HOST": "x", "TCPREMOTEIP": "x", "PROTO": "x"} | dict.fromkeys(starts.MANAGERS, "x")
-        machine = replace(ROOT, environ=names | {"A": "b"})
+        names = ("REMOTE_HOST", "TCPREMOTEIP", "UDPLOCALIP", "PROTO", *MANAGERS)
+        machine = replace(ROOT, environ=(*(f"{name}=x".encode() for name in names), b"A=b"))
         assert planned(machine, env=(("REMOTE_ADDR", "forged"),)).start.environ == (b"A=b",)
 
     def test_bytes_that_are_no_text(self) -> None:
-        machine = replace(ROOT, environ={"A": "\udcff"})
-        assert planned(machine, argv=("\udcfe",)).start.environ == (b"A=\xff",)
+        machine = replace(ROOT, environ=(b"A=\xff", b"\xfe=\xfd"))
+        assert planned(machine, argv=("\udcfe",)).start.environ == (b"A=\xff", b"\xfe=\xfd")
+        assert planned(machine, passenv=("\udcfe",), env=(("A", "ü"),)).start.environ == (b"\xfe=\xfd", b"A=\xc3\xbc")
         assert planned(machine, argv=("\udcfe",)).start.argv == (b"\xfe",)
 
 

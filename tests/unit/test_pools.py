@@ -18,7 +18,7 @@ from fastinetd.plan import PlannedService, forget_lookups, make_plan
 from fastinetd.pools import REFUSALS, PoolPlan
 from fastinetd.starts import Surroundings
 
-ROOT = Surroundings(environ={"PATH": "/usr/bin:/bin"}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=(0, 0),
+ROOT = Surroundings(environ=(b"PATH=/usr/bin:/bin",), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=(0, 0),
                     groups=frozenset())
 USER = replace(ROOT, root=False, uid=65534, gid=65534)
 PROGRAM = os.path.realpath("/bin/sh")

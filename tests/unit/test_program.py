@@ -6,12 +6,13 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fastinetd._accept import Keeper
 from fastinetd._board import Board
-from fastinetd._program import CONNECTION_VARIABLES, INET_VARIABLES, UNIX_VARIABLES, Program, Ranges
+from fastinetd._program import CONNECTION_VARIABLES, DATAGRAM_VARIABLES, INET_VARIABLES, UNIX_VARIABLES, Program, Ranges
 from support.core import end, has_children, open_row, program
 
 ENV = "/usr/bin/env"
@@ -81,6 +82,33 @@ def test_longest_address(board: Board) -> None:
     assert found["REMOTE_HOST"] == "1111:2222:3333:4444:5555:6666:7777:bbbb"
 
 
+@pytest.mark.parametrize("own", ["127.0.0.1", ""])
+def test_datagram(board: Board, tmp_path: Path, own: str) -> None:
+    """Of a socket that has every address it is not known which one the client has used."""
+    report = tmp_path / "variables"
+    keeper = Keeper(board, 0)
+    shell = program(open_row(board), "/bin/sh", "-c", f"exec env >{report}", datagrams=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((own, 0))
+        port = server.getsockname()[1]
+        for client in (b"", bytes([192, 0, 2, 1]), b"", bytes(15) + b"\1"):  # fewer and more than the start before
+            _, slot, _ = keeper.start(shell, server.fileno(), client, 99)
+            assert slot >= 0
+            (used,) = board.slots_in_use()
+            end(keeper, used)
+            found = dict(line.split("=", 1) for line in report.read_text().splitlines() if not line.startswith("PWD="))
+            where = {"UDPLOCALPORT": str(port)} | ({"UDPLOCALIP": own} if own else {})
+            if not client:
+                assert found == {"REMOTE_HOST": "<no address>"}
+                continue
+            host = "192.0.2.1" if len(client) == 4 else "::1"
+            assert found == where | {
+                "PROTO": "UDP", "UDPREMOTEIP": host, "UDPREMOTEPORT": "99", "REMOTE_ADDR": host, "REMOTE_PORT": "99",
+                "REMOTE_HOST": host,
+            }  # fmt: skip
+            assert found.keys() <= {*DATAGRAM_VARIABLES}
+
+
 def test_unknown_client(board: Board) -> None:
     client, server = socket.socketpair()
     assert environment(board, client, server, b"", environ=[b"A=b"]) == {"REMOTE_HOST": "<no address>", "A": "b"}
@@ -102,7 +130,7 @@ def test_one_start_knows_nothing_of_the_one_before(board: Board) -> None:
 
 
 def test_connection_variables() -> None:
-    assert {*INET_VARIABLES, *UNIX_VARIABLES} == CONNECTION_VARIABLES
+    assert {*INET_VARIABLES, *DATAGRAM_VARIABLES, *UNIX_VARIABLES} == CONNECTION_VARIABLES
 
 
 def test_row() -> None:

@@ -18,7 +18,7 @@ from fastinetd.plan import Mode, Plan, make_plan
 from fastinetd.rows import BUILTINS, Rows
 from fastinetd.starts import Surroundings
 
-MACHINE = Surroundings(environ={}, root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None)
+MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None)
 HERE = bytes([10, 0, 0, 1])
 
 
