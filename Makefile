@@ -1,4 +1,4 @@
-# The one door: make, make run, make test, make check, make bench, make docs.
+# The one door: make, make run, make test, make check, make bench, make docs, make test-distributions.
 # A fresh machine needs Python 3.11 or later with venv, a C compiler and make.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ export FASTINETD_BUILD := $(BUILD)
 
 CORE := $(wildcard fastinetd/*.pyx fastinetd/*.pxd fastinetd/*.h) fastinetd/_stage.c
 
-.PHONY: all build run test check bench docs clean distclean
+.PHONY: all build run test check bench docs test-distributions clean distclean
 
 all: build
 
@@ -33,6 +33,10 @@ run: build
 
 test: build
 	$(RUN) -m pytest
+
+# On fresh Debian systems, as root; ROOTS is the folder that keeps them. tests/distributions/run says more.
+test-distributions:
+	tests/distributions/run $(DISTRIBUTIONS)
 
 check: build
 	$(RUN) -m ruff check .

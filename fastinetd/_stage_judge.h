@@ -10,6 +10,7 @@
 #define FASTINETD_STAGE_JUDGE_H
 
 #include <asm/ioctls.h>
+#include <asm/termbits.h>
 #include <linux/futex.h>
 #include <linux/mman.h>
 #include <linux/prctl.h>
@@ -18,6 +19,10 @@
 #include "_stage_rules.h"
 #include "_stage_signals.h"
 #include "_stage_system.h"
+
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 8             /* Linux 6.11 */
+#endif
 
 enum verdict { PASS, ANSWERED, HOLD_IO, HOLD_OTHER };
 
@@ -102,18 +107,19 @@ static enum verdict judge_ioctl(struct trapped_call *call)
 
     if (is_ours(call->arguments[0]))
         return answer(call, -EBADF);
-    if (command == TCGETS || command == TIOCGWINSZ || command == TIOCGPGRP)     /* no socket is a terminal */
-        return PASS;
+    if (command == TCGETS || command == TCGETS2 || command == TIOCGWINSZ || command == TIOCGPGRP)
+        return PASS;                /* no socket is a terminal */
     if (is_client(call->arguments[0]))
         return HOLD_IO;
     return command == FIOCLEX || command == FIONCLEX ? PASS : HOLD_OTHER;
 }
 
+/* A fork finds droppable memory empty, and that is what it is for: the C library keeps the state of getrandom there. */
 static enum verdict judge_map(struct trapped_call *call)
 {
     const unsigned long protection = call->arguments[2], flags = call->arguments[3], kind = flags & MAP_TYPE;
 
-    if ((kind != MAP_PRIVATE && protection & PROT_WRITE) || flags & MAP_LOCKED)
+    if ((kind != MAP_PRIVATE && kind != MAP_DROPPABLE && protection & PROT_WRITE) || flags & MAP_LOCKED)
         return HOLD_OTHER;
     return flags & MAP_ANONYMOUS ? PASS : judge_descriptor(call, call->arguments[4]);
 }
@@ -122,7 +128,8 @@ static enum verdict judge_prctl(int option)
 {
     switch (option) {
     case PR_GET_NAME: case PR_SET_NAME: case PR_GET_DUMPABLE: case PR_GET_PDEATHSIG: case PR_GET_SECCOMP:
-    case PR_GET_NO_NEW_PRIVS: case PR_CAPBSET_READ: case PR_GET_KEEPCAPS: case PR_GET_SECUREBITS: case 0x53564d41:
+    case PR_GET_NO_NEW_PRIVS: case PR_CAPBSET_READ: case PR_GET_KEEPCAPS: case PR_GET_SECUREBITS:
+    case PR_GET_THP_DISABLE: case PR_SET_THP_DISABLE: case 0x53564d41:
         return PASS;                /* the last one names a mapping: PR_SET_VMA, which older headers have not */
     default:
         return HOLD_OTHER;
