@@ -22,6 +22,7 @@
 #include "_stage_dispatch.h"
 #include "_stage_environ.h"
 #include "_stage_files.h"
+#include "_stage_seconds.h"
 #include "_stage_system.h"
 #include "_stage_thread.h"
 #include "_stage_warm.h"
@@ -142,6 +143,7 @@ static void serve(int socket, uint32_t seq, uint32_t parked_as, size_t size)
     tell_connection(size);
     show();
     reopen_files();
+    move_seconds_on();
 }
 
 /* In the child that is to wait for its connection. Returns when it serves it. */
@@ -181,6 +183,7 @@ static void hold(enum stage_point point, int call, int with_new_files)
         refuse(STAGE_FILES);
     find_thread();
     make_ready();
+    note_seconds();
     hide();
     if (!say(STAGE_CONTROL, STAGE_READY, point, call))
         leave(1);

@@ -7,7 +7,7 @@
  *
  * Rules of this file:
  *  - the handler may be interrupted by the program's own handlers, which may jump out of it for good: it keeps nothing
- *    in static memory but what the program set (SIGSYS's action, whether it is blocked, who blocks it);
+ *    in static memory but what the program set (SIGSYS's action, whether it is blocked, who blocks it) and counts;
  *  - SIGSYS is never really blocked or ignored while dispatch is on, for then the kernel would kill the process;
  *  - what a handler's return restores (the mask, the alternate stack) is changed in the frame, not in the kernel;
  *  - while the program is held, signals it has handlers for wait: they run in no zygote.
@@ -25,6 +25,8 @@ typedef void stage_holder(enum stage_point point, int call, int with_new_files);
 #include <linux/prctl.h>
 
 #include "_stage_judge.h"
+#include "_stage_scout.h"
+#include "_stage_traps.h"
 
 #define BY_DISPATCH 2               /* si_code: SYS_USER_DISPATCH */
 
@@ -36,7 +38,7 @@ static long make_call(const struct trapped_call *call)
     return stage_call(call->number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-/* Dispatch off; signals as the program set them, but those with handlers wait. */
+/* Dispatch off; clocks as they were; signals as the program set them, but those with handlers wait. */
 static void settle_signals(void)
 {
     uint64_t handled = 0;
@@ -44,6 +46,7 @@ static void settle_signals(void)
     int number;
 
     CALL(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0);
+    free_clocks();
     CALL(__NR_rt_sigaction, SIGSYS, &program_action, 0, 8);
     for (number = 1; number <= 64; number++) {
         if (CALL(__NR_rt_sigaction, number, 0, &action, 8) < 0)
@@ -85,14 +88,18 @@ static void trapped(int number, siginfo_t *info, struct ucontext *context)
         return;
     }
     verdict = info->si_arch == AUDIT_ARCH_X86_64 ? judge(&call) : HOLD_OTHER;
+    if (report)
+        scout_on(verdict, &call);
+    else if (verdict == PASS || verdict == ANSWERED)
+        verdict = look_ahead(&call, verdict);
     if (verdict == PASS)
         registers->rax = make_call(&call);
     else if (verdict == ANSWERED)
         registers->rax = call.result;
     else {
+        registers->rip = beginning_of_call(registers->rip);     /* to be made again; rax is its number still */
         settle_signals();
         holder(verdict == HOLD_IO ? STAGE_AT_IO : STAGE_AT_OTHER, call.number, 1);
-        registers->rip -= 2;            /* syscall, or int 0x80: the call is made again, rax is its number still */
         if (sigsys_blocked)
             context->uc_sigmask |= SIGNAL_BIT(SIGSYS);
     }
@@ -109,9 +116,10 @@ static int start_dispatch(stage_holder *held)
 
     holder = held;
     CALL(__NR_rt_sigaction, SIGSYS, &action, &program_action, 8);
-    if (CALL(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, stage_calls_begin,
-             stage_calls_end - stage_calls_begin, 0) == 0)
+    if (trap_calls()) {
+        trap_clocks();
         return 1;
+    }
     CALL(__NR_rt_sigaction, SIGSYS, &program_action, 0, 8);
     return 0;
 }

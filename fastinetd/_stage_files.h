@@ -128,10 +128,11 @@ static int note_files(int with_new_ones)
     return 0;
 }
 
-/* In the child. */
-static void reopen_files(void)
+/* In the child. Returns whether nothing is shared any more. */
+static int reopen_files(void)
 {
     const struct stage_file *file;
+    int all = 1;
     for (file = stage_files; file < stage_files + stage_file_count; file++) {
         long opened;
         struct proc_name name;
@@ -143,13 +144,16 @@ static void reopen_files(void)
             name = name_in_proc(file->number);
             opened = CALL(__NR_openat, AT_FDCWD, name.text, file->flags & ~O_NOFOLLOW);
         }
-        if (opened < 0)
+        if (opened < 0) {
+            all = 0;
             continue;
+        }
         CALL(__NR_dup3, opened, file->number, file->close_on_exec);
         CALL(__NR_close, opened);
         if (file->kind == FILE_OPENED && file->position > 0)
             CALL(__NR_lseek, file->number, file->position, 0);
     }
+    return all;
 }
 
 #endif
