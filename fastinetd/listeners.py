@@ -207,7 +207,7 @@ def _remedy(error: OSError, endpoint: Endpoint) -> str:
     if error.errno == errno.EADDRINUSE:
         return "end the other program that listens there, or choose another port"
     if error.errno == errno.EACCES:
-        return "start as root, or choose a port from 1024 on"
+        return "start as root with CAP_NET_BIND_SERVICE, or choose a port from 1024 on"
     if error.errno == errno.EADDRNOTAVAIL:
         return "add the address or mend the name"
     return "mend what the system call complains about"

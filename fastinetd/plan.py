@@ -20,6 +20,7 @@ from fastinetd.policy.access import AccessTable, compile_access
 from fastinetd.policy.addresses import Reason
 from fastinetd.policy.limits import rate_numbers
 from fastinetd.pools import PoolPlan, pool_of
+from fastinetd.privileges import bar_to_kill, nobody
 from fastinetd.sockets import Endpoint, SocketOptions
 from fastinetd.starts import Start, Surroundings, forget_users, gid_of, ids_of, program_of, start_of, uid_of
 
@@ -87,6 +88,7 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
         planned.append(made)
     if planned:
         _warn_of_wrappers(config, report)
+        _warn_of_privileges(config, planned, surroundings, report)
     for service in config.broken:
         try:
             ids_of(service, surroundings, report)
@@ -113,12 +115,36 @@ def _plan(service: Service, surroundings: Surroundings, report: Report) -> Plann
         group=gid_of(service.socket_group, service.where("socket_group"), report) if service.socket_group else None,
         mode=service.socket_mode,
     )
+    groups = {*surroundings.groups, surroundings.gid}
+    if bar := surroundings.may.bar_to_owner(options.owner, options.group, surroundings.uid, groups):
+        place = service.where("socket_user" if service.socket_user else "socket_group")
+        report.add("socket-owner", place, service=service.id, reason=bar.reason, remedy=bar.remedy)
+        raise Unplannable
+    lowest = surroundings.may.lowest_port
+    for port in sorted({endpoint.port for endpoint in endpoints if 0 < endpoint.port < lowest}):
+        report.add("low-port", service.where("port"), service=service.id, port=port, lowest=lowest)
     access = _access(service, report)
     return PlannedService(
         service, mode, endpoints, options, start, access, rate_numbers(service.rate),
         _fields(service.log_on_success), _fields(service.log_on_failure),
         *pool_of(service, start, endpoints, access, surroundings, report),
     )
+
+
+def _warn_of_privileges(
+    config: Config, planned: list[PlannedService], surroundings: Surroundings, report: Report
+) -> None:
+    """What the daemon itself cannot do here, whoever is served."""
+    if not surroundings.root:
+        return
+    place = Place(config.source, 1)
+    bar = bar_to_kill(surroundings.may)
+    if bar and any(each.start.ids is not None and each.start.ids[0] != surroundings.uid for each in planned):
+        report.add("cannot-kill", place, reason=bar.reason, remedy=bar.remedy)
+    who = nobody(surroundings.may)
+    if who.bar is not None:
+        what = "root" if who.uid is None else "root's groups"
+        report.add("roles-as-root", place, what=what, reason=who.bar.reason, remedy=who.bar.remedy)
 
 
 def _warn_of_wrappers(config: Config, report: Report) -> None:

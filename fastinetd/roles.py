@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import pwd
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -25,15 +24,13 @@ from pathlib import Path
 from setproctitle import setproctitle
 
 from fastinetd._accept import default_signals
+from fastinetd.privileges import nobody, own_privileges
 from fastinetd.sockets import lift
 
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_DUMPABLE = 4
-
-USERS = ("fastinetd", "_fastinetd", "nobody")
-"""Whom the roles without privileges run as: the first of these there is. One of their own keeps servers that run as
-nobody from signalling them."""
+CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 
 def prctl(option: int, argument: int) -> None:
@@ -42,6 +39,16 @@ def prctl(option: int, argument: int) -> None:
     if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, those that an exec would give included; raises OSError."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: twice 32 bits each
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capset(header, nothing) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"capset: {os.strerror(number)}")
 
 
 @dataclass
@@ -175,15 +182,16 @@ def close_others(keep: set[int]) -> None:
 
 
 def drop_privileges() -> None:
-    """Become one of USERS for good; without root, only make sure that nothing can be gained."""
+    """Be nobody for good, as far as that can be had (the Plan says so where it cannot), without any capability:
+    securebits(7) or the ambient set may keep them beyond the change of ids."""
     if os.geteuid() == 0:
-        uid = gid = 65534
-        for name in reversed(USERS):
-            with suppress(KeyError):
-                entry = pwd.getpwnam(name)
-                uid, gid = entry.pw_uid, entry.pw_gid
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        who = nobody(own_privileges())
+        if who.groups:
+            os.setgroups([])
+        if who.gid is not None:
+            os.setresgid(who.gid, who.gid, who.gid)
+        if who.uid is not None:
+            os.setresuid(who.uid, who.uid, who.uid)
+    drop_capabilities()
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 0)

@@ -6,16 +6,18 @@ import grp
 import os
 import pwd
 import resource
-from contextlib import suppress
+import stat
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NoReturn
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, Place, Service, encoded
 from fastinetd.endpoints import Unplannable
 from fastinetd.environment import Environment, environment_at_start, environment_of
 from fastinetd.handlers import handler_start
+from fastinetd.privileges import CAP_SYS_NICE, CAP_SYS_RESOURCE, Bar, Privileges, own_privileges
 
 LONGEST_ID = 10
 """Digits of the largest user or group id."""
@@ -46,19 +48,6 @@ def _settled_ids() -> tuple[int, int] | None:
     return (uids.pop(), gids.pop()) if len(uids) == len(gids) == 1 else None
 
 
-CAP_SYS_NICE, CAP_SYS_RESOURCE = 23, 24  # capabilities(7)
-
-
-def _capable(capability: int) -> bool:
-    """Whether this process has a capability; root in a container lacks some."""
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == "CapEff":
-                return bool(int(value, 16) >> capability & 1)
-    return os.geteuid() == 0
-
-
 @dataclass(frozen=True)
 class Surroundings:
     """What the daemon was started with, as far as its servers inherit it."""
@@ -69,8 +58,7 @@ class Surroundings:
     gid: int = field(default_factory=os.getegid)
     nice: int = field(default_factory=lambda: os.getpriority(os.PRIO_PROCESS, 0))
     files: tuple[int, int] = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE))
-    hurries: bool = field(default_factory=lambda: _capable(CAP_SYS_NICE))  # may set a priority above its own
-    raises: bool = field(default_factory=lambda: _capable(CAP_SYS_RESOURCE))  # may set limits above its own
+    may: Privileges = field(default_factory=own_privileges)
     clone: bool = True  # the start by clone works here
     ids: tuple[int, int] | None = field(default_factory=_settled_ids)  # None: real and effective ids differ
     groups: frozenset[int] = field(default_factory=lambda: frozenset(os.getgroups()))  # supplementary
@@ -86,6 +74,8 @@ class Surroundings:
 def start_of(service: Service, surroundings: Surroundings, report: Report) -> Start:
     ids, groups = ids_of(service, surroundings, report)
     path = program_of(service, report)
+    if path and not surroundings.may.gains and _gains(path):
+        report.add("no-gain", service.where("server"), service=service.id, value=service.server)
     argv = tuple(map(encoded, service.argv))
     environ = environment_of(service, surroundings.environ)
     if service.handler is not None and not service.internal:
@@ -121,6 +111,11 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
     if wanted == "posix_spawn" or (wanted == "auto" and not surroundings.clone):
         return Start(path, start.argv, start.environ, None, None, start.limits, posix_spawn=True)
     return start
+
+
+def _gains(path: bytes) -> bool:
+    """Whether a program is set-user-ID or set-group-ID."""
+    return bool(Path(os.fsdecode(path)).stat().st_mode & (stat.S_ISUID | stat.S_ISGID))
 
 
 def program_of(service: Service, report: Report) -> bytes:
@@ -216,7 +211,23 @@ def ids_of(
         groups = _groups_of(entry.pw_name, entry.pw_gid)
     if (uid, gid) == surroundings.ids and frozenset(groups) == surroundings.groups:
         return None, None  # it is what the daemon is: any way to start it will do
+    may = surroundings.may
+    if bar := may.bar_to_user(uid, surroundings.uid):
+        _cannot_become(service, "user", f"user {service.user}", bar, report)
+    if bar := may.bar_to_group(gid, surroundings.gid):
+        _cannot_become(service, "group" if service.group else "user", f"gid {gid}", bar, report)
+    if bar := may.bar_to_groups(groups):
+        if uid != surroundings.uid or service.groups:
+            _cannot_become(service, "groups" if service.groups else "user", "no groups but its own", bar, report)
+        report.add("groups-stay", service.where("user"), service=service.id, reason=bar.reason, remedy=bar.remedy)
+        return (None, None) if (uid, gid) == surroundings.ids else ((uid, gid), None)
     return (uid, gid), groups
+
+
+def _cannot_become(service: Service, attribute: str, what: str, bar: Bar, report: Report) -> NoReturn:
+    report.add("cannot-become", service.where(attribute), service=service.id, what=what, reason=bar.reason,
+               remedy=bar.remedy)
+    raise Unplannable
 
 
 def _nice_of(service: Service, surroundings: Surroundings, report: Report) -> int | None:
@@ -224,7 +235,7 @@ def _nice_of(service: Service, surroundings: Surroundings, report: Report) -> in
     if service.nice is None:
         return None
     nice = max(-20, min(19, surroundings.nice + service.nice))
-    if nice < surroundings.nice and not surroundings.hurries and not service.internal:
+    if nice < surroundings.nice and not surroundings.may.has(CAP_SYS_NICE) and not service.internal:
         report.add("not-own-nice", service.where("nice"), service=service.id, value=service.nice)
         raise Unplannable
     return nice
@@ -258,6 +269,6 @@ def _limits(service: Service, surroundings: Surroundings, report: Report) -> tup
 
 def _most(name: str, surroundings: Surroundings) -> int:
     """The highest limit that can be set; RLIM_INFINITY where there is none."""
-    if not surroundings.raises:
+    if not surroundings.may.has(CAP_SYS_RESOURCE):
         return surroundings.files[1] if name == "files" else resource.getrlimit(_RESOURCES[name])[1]
     return int(Path("/proc/sys/fs/nr_open").read_text()) if name == "files" else resource.RLIM_INFINITY

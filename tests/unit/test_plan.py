@@ -18,13 +18,13 @@ from fastinetd.config.model import UNLIMITED, Config, Family, OverRate, Place, R
 from fastinetd.endpoints import Unplannable
 from fastinetd.environment import MANAGERS
 from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService, forget_lookups, make_plan
+from fastinetd.privileges import CAP_SYS_RESOURCE, Privileges
 from fastinetd.sockets import Endpoint
 from fastinetd.starts import Surroundings, gid_of
 
 ROOT = Surroundings(environ=(b"PATH=/bin", b"LANG=C"), root=True, uid=0, gid=0, nice=0, files=(1024, 4096),
-                    hurries=True, raises=True,
-                    ids=(0, 0), groups=frozenset({54321}))
-USER = replace(ROOT, root=False, uid=65534, gid=65534, hurries=False, raises=False)
+                    may=Privileges(), ids=(0, 0), groups=frozenset({54321}))
+USER = replace(ROOT, root=False, uid=65534, gid=65534, may=Privileges(0))
 STREAM, DGRAM, UNSPEC = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.AF_UNSPEC
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -220,7 +220,7 @@ class TestLimits:
         assert plan.services[0].start.limits == ((resource.RLIMIT_NOFILE, most, most),)
         assert [each.code for each in report] == ["limit-cut"]
 
-    @pytest.mark.parametrize("machine", [USER, replace(ROOT, raises=False)])
+    @pytest.mark.parametrize("machine", [USER, replace(ROOT, may=Privileges(~(1 << CAP_SYS_RESOURCE)))])
     @pytest.mark.parametrize("files", [100_000, UNLIMITED])
     def test_without_the_right_not_above_what_there_is(self, machine: Surroundings, files: int) -> None:
         plan, report = planned_all(service(rlimits=MappingProxyType({"files": files})), machine=machine)

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,21 @@ from fastinetd.config import diagnostics
 from fastinetd.config.diagnostics import CATALOGUE, Diagnostic, Report
 from fastinetd.config.load import load
 from fastinetd.plan import Plan, forget_lookups, make_plan
+from fastinetd.privileges import CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_RESOURCE, Privileges
 from fastinetd.starts import Surroundings
 
 SERVICE = (
     "service a\n{\ntype = UNLISTED\nsocket_type = stream\nport = 7000\nwait = no\nuser = root\nserver = /bin/true\n"
 )
 LINE = 9  # of what follows SERVICE
-OWN = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None, hurries=True, raises=True)
-NOBODYS = replace(OWN, root=False, uid=65534, gid=65534, hurries=False, raises=False)
+OWN = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None, may=Privileges(),
+                   groups=frozenset({4}))
+NOBODYS = replace(OWN, root=False, uid=65534, gid=65534, may=Privileges(0))
+
+
+def lacking(*capabilities: int, **values: Any) -> Surroundings:
+    """Root without these."""
+    return replace(OWN, may=Privileges(~sum(1 << capability for capability in capabilities), **values))
 
 
 def lines(*more: str, base: str = SERVICE) -> str:
@@ -57,7 +65,7 @@ EXAMPLES: dict[str, Example] = {
     "no-clone": (lines("umask = 022"), replace(OWN, clone=False), (1, 1)),
     "same-socket": (lines() + "\n" + lines(base=SERVICE.replace("service a", "service b")), OWN, (15, 8)),
     "not-own-nice": (lines("user = 65534", "nice = -1", base=without("user")), NOBODYS, (LINE + 1, 8)),
-    "limit-cut": (lines("rlimit_files = 5000"), replace(OWN, raises=False), (LINE, 16)),
+    "limit-cut": (lines("rlimit_files = 5000"), lacking(CAP_SYS_RESOURCE), (LINE, 16)),
     "unix-access": (lines("only_from = 10.0.0.1", base=UNIX), OWN, (LINE + 1, 13)),
     "unix-access-inherited": ("defaults\n{\nno_access = 10.0.0.1\n}\n" + lines(base=UNIX), OWN, (3, 13)),
     "per-source-unused": (lines("per_source = 3", base=SERVICE.replace("wait = no", "wait = yes")), OWN, (LINE, 14)),
@@ -68,7 +76,16 @@ EXAMPLES: dict[str, Example] = {
     "wait-access": (lines("only_from = 10.0.0.0", base=SERVICE.replace("wait = no", "wait = yes")), OWN, (LINE, 13)),
 }
 
-BY_HAND = {"tcp-wrappers", "unix-without-path", "no-interpreter"}
+EXAMPLES |= {
+    "cannot-become": (lines(base=NOBODY), lacking(CAP_SETUID), (7, 8)),
+    "groups-stay": (lines(), lacking(CAP_SETGID), (7, 8)),
+    "socket-owner": (lines("socket_group = 33", base=UNIX), lacking(CAP_CHOWN), (LINE + 1, 16)),
+    "low-port": (lines("port = 79", base=without("port")), lacking(lowest_port=80), (LINE, 8)),
+    "cannot-kill": (lines(base=NOBODY), lacking(CAP_KILL), (1, 1)),
+    "roles-as-root": (lines(), lacking(CAP_SETUID), (1, 1)),
+}
+
+BY_HAND = {"no-gain", "tcp-wrappers", "unix-without-path", "no-interpreter"}
 """Tested below and in test_handlers: they need files, or are written another way."""
 
 
@@ -110,6 +127,16 @@ def test_example(code: str, tmp_path: Path) -> None:
     error = found.severity is diagnostics.Severity.ERROR
     assert len(made.services) == text.count("service ") - error
     assert "{" not in found.text.replace("{1,300}", "").replace("{1,2,3}", "")
+
+
+def test_set_user_id_without_effect(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    for mode, told in ((0o755, False), (0o4755, True), (0o2755, True)):
+        program.chmod(mode)
+        text = lines(f"server = {program}", base=without("server"))
+        for machine, wanted in ((lacking(gains=False), told), (OWN, False)):
+            assert ("no-gain" in [each.code for each in planned(tmp_path, text, machine)[1]]) == wanted
 
 
 def test_unix_without_path(tmp_path: Path) -> None:

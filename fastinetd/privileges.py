@@ -1,0 +1,177 @@
+"""What this process may do as whom: its capabilities, the ids of its user namespace, the ports it may have.
+
+Theory. Root is not always all of root: a container takes capabilities from it (capabilities(7)), a user namespace knows
+few ids and may refuse setgroups (user_namespaces(7)). What is missing is found out before it is needed, so that a
+service that would fail for each client is not started, and the reason is told with its remedy.
+
+Rules of this file: it looks and decides, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_NICE, CAP_SYS_RESOURCE = 0, 5, 6, 7, 23, 24
+
+USERS = ("fastinetd", "_fastinetd", "nobody")
+"""Whom the roles without privileges run as: the first of these that can be had. One of their own keeps servers that run
+as nobody from signalling them."""
+
+Ids = tuple[range, ...]
+EVERY: Ids = (range(2**32 - 1),)
+
+
+class Bar(NamedTuple):
+    """Why something cannot be had, and what would help."""
+
+    reason: str
+    remedy: str
+
+
+def _without(name: str) -> Bar:
+    return Bar(f"the daemon is without CAP_{name}",
+               f"give it that capability (`--cap-add {name}` of a container, CapabilityBoundingSet= of a unit)")
+
+
+def _unmapped(kind: str, number: int) -> Bar:
+    return Bar(f"{kind} {number} is not mapped in the daemon's user namespace", "map it (user_namespaces(7))")
+
+
+_NO_SETGROUPS = Bar("setgroups is denied in the daemon's user namespace",
+                    "have it mapped by root or newgidmap(1), which need not deny that")
+
+
+@dataclass(frozen=True, slots=True)
+class Privileges:
+    """What one process may do. Without arguments: everything."""
+
+    capabilities: int = 2**64 - 1  # a bit for each that is effective
+    uids: Ids = EVERY  # that exist in its user namespace
+    gids: Ids = EVERY
+    setgroups: bool = True  # its user namespace allows it
+    gains: bool = True  # its programs may gain privileges when they are set-user-ID (no no_new_privs)
+    lowest_port: int = 0  # that it may listen on
+
+    def has(self, capability: int) -> bool:
+        return bool(self.capabilities >> capability & 1)
+
+    def bar_to_user(self, uid: int, own: int) -> Bar | None:
+        """What keeps a process with the uid `own` from having another."""
+        if uid == own:
+            return None
+        if not self.has(CAP_SETUID):
+            return _without("SETUID")
+        return None if _among(uid, self.uids) else _unmapped("uid", uid)
+
+    def bar_to_group(self, gid: int, own: int) -> Bar | None:
+        """What keeps a process with the gid `own` from having another."""
+        if gid == own:
+            return None
+        if not self.has(CAP_SETGID):
+            return _without("SETGID")
+        return None if _among(gid, self.gids) else _unmapped("gid", gid)
+
+    def bar_to_groups(self, groups: Iterable[int]) -> Bar | None:
+        """What keeps a process from having these supplementary groups."""
+        if not self.has(CAP_SETGID):
+            return _without("SETGID")
+        if not self.setgroups:
+            return _NO_SETGROUPS
+        return next((_unmapped("gid", gid) for gid in groups if not _among(gid, self.gids)), None)
+
+    def bar_to_owner(self, uid: int | None, gid: int | None, own: int, groups: Iterable[int]) -> Bar | None:
+        """What keeps a file of the user `own`, who is in `groups`, from having another owner or group."""
+        if uid in (None, own) and (gid is None or gid in groups):
+            return None
+        if not self.has(CAP_CHOWN):
+            return _without("CHOWN")
+        if uid is not None and not _among(uid, self.uids):
+            return _unmapped("uid", uid)
+        return None if gid is None or _among(gid, self.gids) else _unmapped("gid", gid)
+
+
+def bar_to_kill(privileges: Privileges) -> Bar | None:
+    """What keeps root from signalling the processes of others."""
+    return None if privileges.has(CAP_KILL) else _without("KILL")
+
+
+class Nobody(NamedTuple):
+    """Whom a role without privileges runs as; None where root's own must stay, and then why."""
+
+    uid: int | None
+    gid: int | None
+    groups: bool  # its supplementary groups can be dropped
+    bar: Bar | None
+
+
+def nobody(privileges: Privileges) -> Nobody:
+    """Whom root's roles without privileges can be."""
+    candidates: list[tuple[int, int]] = []
+    for name in USERS:
+        with suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            candidates.append((entry.pw_uid, entry.pw_gid))
+    candidates.append((65534, 65534))
+    bars = [
+        (privileges.bar_to_user(uid, 0), privileges.bar_to_group(gid, 0), privileges.bar_to_groups(()))
+        for uid, gid in candidates
+    ]
+    best = min(range(len(bars)), key=lambda number: sum(bar is not None for bar in bars[number]))
+    (uid, gid), (user, group, groups) = candidates[best], bars[best]
+    first = user or group or groups
+    return Nobody(uid if user is None else None, gid if group is None else None, groups is None, first)
+
+
+def own_privileges() -> Privileges:
+    """Those of this process."""
+    fields = {}
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    everything = 2**64 - 1 if os.geteuid() == 0 else 0
+    return Privileges(
+        capabilities=int(fields["CapEff"], 16) if "CapEff" in fields else everything,
+        uids=_ids_of("uid_map"),
+        gids=_ids_of("gid_map"),
+        setgroups=_text("/proc/self/setgroups") != "deny",
+        gains=fields.get("NoNewPrivs") != "1",
+        lowest_port=_lowest_port(),
+    )
+
+
+def _among(number: int, ids: Sequence[range]) -> bool:
+    return any(number in each for each in ids)
+
+
+def _ids_of(name: str) -> Ids:
+    """The ids of this process's user namespace."""
+    rows = [line.split() for line in _text(f"/proc/self/{name}").splitlines()]
+    return tuple(range(int(first), int(first) + int(count)) for first, _, count in rows) or EVERY
+
+
+def _lowest_port() -> int:
+    """The lowest port that this process may have: tried, because a capability counts only in its own namespaces."""
+    limit = _text("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    lowest = int(limit) if limit else 1024
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            if lowest > 1:
+                probe.bind(("127.0.0.1", lowest - 1))
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                return lowest
+    return 0
+
+
+def _text(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text().strip()
+    return ""

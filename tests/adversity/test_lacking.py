@@ -1,0 +1,100 @@
+"""Root without some of its capabilities, or in a user namespace of few ids: what can be served is served, the rest is
+told beforehand, and every role stays alive."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from adversity.harm import CAT, Launch, builtin
+
+from support.clients import ask, free_port
+from support.daemon import Daemon
+from support.proc import listeners
+from support.texts import defaults, entry
+
+pytestmark = pytest.mark.usefixtures("root")
+
+WITHOUT = ("relay", "doorman", "monitor")
+
+
+def lacking(*capabilities: str) -> list[str]:
+    """The prefix of a command that is to be without these."""
+    names = ",".join(f"-{name}" for name in capabilities)
+    return ["setpriv", f"--bounding-set={names}", f"--inh-caps={names}"]
+
+
+MAPPED = ["unshare", "--user", "--map-root-user"]
+SECUREBITS = ["setpriv", "--securebits=+no_setuid_fixup,+keep_caps_locked"]
+
+
+def status(pid: int, field: str) -> str:
+    found = re.search(rf"^{field}:[ \t]*(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def check(path: Path, prefix: Sequence[str]) -> str:
+    command = [*prefix, sys.executable, "-m", "fastinetd", "-f", str(path), "--check"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize(("prefix", "others", "codes"), [
+    (lacking("setuid"), False, ("CAP_SETUID", "leave root behind")),
+    (lacking("setgid"), False, ("CAP_SETGID", "leave root's groups behind")),
+    (lacking("kill"), True, ("told to end: the daemon is without CAP_KILL",)),
+    (lacking("all"), False, ("CAP_SETUID", "leave root behind")),
+    (lacking("setpcap", "sys_resource", "dac_override", "dac_read_search", "chown", "fowner", "sys_nice", "sys_admin",
+             "sys_ptrace", "net_bind_service", "net_raw", "ipc_lock", "sys_rawio", "net_admin"), True, ()),
+    (MAPPED, False, ("uid 65534 is not mapped", "leave root behind")),
+    (["setpriv", "--no-new-privs"], True, ()),
+    (SECUREBITS, True, ()),
+], ids=lambda value: "-".join(value).replace("=", "") if isinstance(value, list) else None)  # fmt: skip
+def test_serves_what_it_can(
+    launch: Launch, need: Callable[[str], str], folder: Path, prefix: list[str], others: bool, codes: Sequence[str]
+) -> None:
+    need(prefix[0])
+    own, nobodys, echo, named = (free_port() for _ in range(4))
+    text = (
+        defaults() + entry("own", own, CAT, user="root") + entry("nobodys", nobodys, CAT, user="65534")
+        + builtin("echo", echo) + entry("named", named, CAT, user="root", only_from="localhost")
+    )  # fmt: skip
+    daemon = launch(text, metrics=True, prefix=prefix)
+    said = check(daemon.conf, prefix)
+    for code in codes:
+        assert re.search(code, said), said
+        assert re.search(code, daemon.said()), daemon.said()
+    if not others:
+        place = text[: text.index("user = 65534")].count("\n") + 1
+        assert re.search(rf":{place}:12: error: service nobodys cannot have ", said), said
+    for port in (own, echo, named):
+        assert ask(port, b"hello\n") == b"hello\n"
+    assert (nobodys in listeners()) == others
+    if others:
+        assert ask(nobodys, b"hello\n") == b"hello\n"
+    _roles_hold(daemon)
+
+
+def _roles_hold(daemon: Daemon) -> None:
+    """None has died, and those that read strangers' words have no capability, whoever they are."""
+    assert "takes its place" not in daemon.said()
+    assert daemon.metric("fastinetd_children") == 0
+    roles = daemon.roles()
+    for kind in WITHOUT:
+        for field in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(status(roles[kind], field), 16) == 0, (kind, field)
+        assert status(roles[kind], "NoNewPrivs") == "1"
+
+
+def test_a_port_below_1024(launch: Launch, need: Callable[[str], str], folder: Path) -> None:
+    need("setpriv")
+    path = folder / "low.conf"
+    path.write_text(defaults() + entry("low", 79, CAT))
+    assert "low" not in [line.split()[2] for line in check(path, []).splitlines() if "cannot listen" in line]
+    said = check(path, lacking("net_bind_service"))
+    if Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text().strip() != "0":
+        assert re.search(r":13:12: warning: service low cannot listen on port 79: .*CAP_NET_BIND_SERVICE", said), said
