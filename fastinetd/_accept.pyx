@@ -208,7 +208,7 @@ def spawn(Program program, int fd) -> int:
     call.envp = environment(&program.target, &peer, fd)
     call.fd = fd
     call.further_count = 0
-    call.reset_signals, call.tied = True, False
+    call.reset_signals, call.tied, call.guard = True, False, -1
     cdef int number = spawn_server(&call, &pid)
     if number:
         raise OSError(number, os.strerror(number))

@@ -122,7 +122,7 @@ cdef int start_process(Target *target, int fd, const int *further, int count, in
         call.plan = &target.spawn
         call.envp = target.pool.envp
         call.fd, call.further, call.further_count, call.further_at = low[count], low, count, at
-        call.reset_signals, call.tied = False, tied
+        call.reset_signals, call.tied, call.guard = False, tied, target.pool.guard
         number = spawn_server(&call, pid)
     for i in range(count + 1):
         if low[i] >= 0:

@@ -56,6 +56,7 @@ cdef struct PoolSpec:
     u64 rss  # of a worker, in bytes; 0: any
     u64 runtime  # of a worker's connection, in nanoseconds; 0: any
     int library  # of a zygote: the descriptor it is preloaded from
+    int guard  # of a zygote: the capability that keeps others of its user out while it starts; -1: nothing does
     u32 file_count
     const char *files[8]
     char **envp  # of the pool's process itself, before it has a connection

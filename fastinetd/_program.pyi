@@ -24,6 +24,7 @@ class Pool(NamedTuple):
     files: tuple[bytes, ...] = ()
     library: int = -1
     point: bytes = b"main"
+    guard: int = -1
 
 @disjoint_base
 class Ranges:

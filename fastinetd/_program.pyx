@@ -47,6 +47,7 @@ class Pool(NamedTuple):
     files: tuple = ()
     library: int = -1  # zygotes: descriptor of the library that holds the program (stage.py)
     point: bytes = b"main"  # or first_io
+    guard: int = -1  # zygotes: the capability that keeps others of their user out while they start (guard.py)
 
 
 INET_VARIABLES = (
@@ -277,7 +278,7 @@ cdef class Program:
         cdef int i
         cdef list block
         p.kind, p.least, p.most, p.workers = pool.kind, pool.least, pool.most, pool.workers
-        p.library = pool.library
+        p.library, p.guard = pool.library, pool.guard
         p.requests, p.age, p.rss, p.runtime = pool.requests, pool.age, pool.rss, pool.runtime
         for i, text in enumerate(pool.files[:POOL_FILES]):
             self.kept.append(text)
@@ -292,7 +293,7 @@ cdef class Program:
             if not any(text.startswith(b"LD_BIND_NOW=") for text in environ):
                 block.append(STAGE_BIND)
             block += [b"=" * (STAGE_ROOM - 1) for _ in range(STAGE_PLACES)]
-            block.append(STAGE_VARIABLE + b"=" + pool.point)
+            block.append(STAGE_VARIABLE + b"=" + pool.point + (b":%d" % pool.guard if pool.guard >= 0 else b""))
         p.envp = <char **> array(len(block) + 1, sizeof(char *))
         for i, text in enumerate(block):
             self.kept.append(text)

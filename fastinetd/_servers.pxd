@@ -17,6 +17,7 @@ cdef extern from "_spawn.h" nogil:
         int further_at
         int reset_signals
         int tied
+        int guard
         int error
     int spawn_server(spawn_call *call, i32 *pid) noexcept
 

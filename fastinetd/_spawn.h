@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "_processes.h"
+#include "_spawn_guard.h"
 #include "_spawn_plan.h"
 
 #define SPAWN_SECONDS 10     /* a child that has not come to exec by then is killed */
@@ -45,6 +46,7 @@ struct spawn_call {          /* one start */
     int further_at;
     int reset_signals;       /* the caller has handlers or a mask of its own (the supervisor has, acceptors have not) */
     int tied;                /* it is killed when the process that starts it ends */
+    int guard;               /* a capability that keeps others of its user out (_spawn_guard.h); -1: nothing does */
     volatile int error;      /* errno of the step that failed */
 };
 
@@ -94,8 +96,12 @@ static int child_main(void *argument)
         CHILD_TRY(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none));
     /* Last: from here on whoever has the same uid may stop this process, and the parent waits with it. */
     if (plan->change_ids) {
+        if (call->guard >= 0)
+            CHILD_TRY(keep_capabilities());
         CHILD_TRY(syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid));
         CHILD_TRY(syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid));
+        if (call->guard >= 0)
+            CHILD_TRY(take_guard(call->guard));
     }
     if (call->tied)                                 /* a change of ids would undo this */
         CHILD_TRY(syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));

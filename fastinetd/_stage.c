@@ -16,12 +16,11 @@
  *  - a process that is not to serve never returns to the program: it ends in leave();
  *  - few system calls: recvmsg, clone, close for each request; what a child does before main is in serve().
  */
-#include <linux/prctl.h>
-
 #include "_stage.h"
 #include "_stage_dispatch.h"
 #include "_stage_environ.h"
 #include "_stage_files.h"
+#include "_stage_guard.h"
 #include "_stage_seconds.h"
 #include "_stage_system.h"
 #include "_stage_thread.h"
@@ -98,23 +97,6 @@ static long receive(int socket, struct stage_request *request, int *descriptor, 
     return size - (long)sizeof *request;
 }
 
-/* Until it serves, no server of the same user may look into the process or change it (ptrace(2)): whoever did would have
- * the next client as well. */
-static long dumpable;
-
-static void hide(void)
-{
-    dumpable = CALL(__NR_prctl, PR_GET_DUMPABLE);
-    if (dumpable == 1)
-        CALL(__NR_prctl, PR_SET_DUMPABLE, 0);
-}
-
-static void show(void)
-{
-    if (dumpable == 1)
-        CALL(__NR_prctl, PR_SET_DUMPABLE, 1);
-}
-
 static void close_ours(void)
 {
     int fd = pinned ? STAGE_PINS : STAGE_VOICE;
@@ -184,7 +166,8 @@ static void hold(enum stage_point point, int call, int with_new_files)
     find_thread();
     make_ready();
     note_seconds();
-    hide();
+    if (!hide())
+        leave(1);
     if (!say(STAGE_CONTROL, STAGE_READY, point, call))
         leave(1);
     CALL(__NR_close, 0);

@@ -16,7 +16,7 @@
 #define STAGE_VOICE 61                    /* the zygote's descriptors of the third socket, */
 #define STAGE_CONTROL 62                  /* the first */
 #define STAGE_HAND 63                     /* and the second */
-#define STAGE_VARIABLE "FASTINETD_STAGE"  /* in the zygote's environment: "main" or "first_io" */
+#define STAGE_VARIABLE "FASTINETD_STAGE"  /* in the zygote's environment: "main" or "first_io", and ":11", its guard */
 #define STAGE_BIND "LD_BIND_NOW=fastinetd"  /* there as well: symbols are looked up in the zygote, not in each child */
 #define STAGE_PLACES 8                    /* variables that tell of a connection, at most */
 #define STAGE_ROOM 80                     /* bytes of each, NAME=value with its NUL, at most */

@@ -12,6 +12,7 @@
 #define FASTINETD_STAGE_ENVIRON_H
 
 #include "_stage.h"
+#include "_stage_guard.h"
 #include "_stage_system.h"
 
 extern char **environ __attribute__((weak));
@@ -68,8 +69,10 @@ static char take_environment(void)
     char **from, **to, kind = 0;
     array = environment_now();
     for (from = array; from && *from; from++)
-        if (starts_with(*from, STAGE_VARIABLE "="))
+        if (starts_with(*from, STAGE_VARIABLE "=")) {
             kind = (*from)[sizeof STAGE_VARIABLE];
+            note_guard(*from);
+        }
     if (!kind)
         return 0;
     for (from = to = array; *from; from++) {

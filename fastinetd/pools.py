@@ -41,6 +41,7 @@ class PoolPlan:
     max_runtime: int | None  # seconds
     handler: str | None
     files: tuple[bytes, ...]  # a change of one of these replaces the pool
+    guard: int | None = None  # the capability that keeps others of the user out while zygotes start (guard.py)
 
 
 METHODS = {
@@ -99,7 +100,7 @@ def pool_of(
     low, high, most = _sizes(service, report)
     plan = PoolPlan(
         service.spawn, service.snapshot, low, high, most, service.max_requests, service.max_age, service.max_rss,
-        service.max_runtime, service.handler, files,
+        service.max_runtime, service.handler, files, _guard(service, start, surroundings, report),
     )  # fmt: skip
     return plan, None
 
@@ -168,6 +169,19 @@ def _admits(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -> bool:
     """Whether a client whose address is not in `loopback` may be let in."""
     low, high = loopback
     return any(verdict is not Verdict.DENY and not low <= first <= last <= high for first, last, verdict in intervals)
+
+
+# ---- who could change what it holds ----
+
+
+def _guard(service: Service, start: Start, surroundings: Surroundings, report: Report) -> int | None:
+    """What keeps others of the service's user out of its zygotes while they start. Nothing would keep root out, nor a
+    daemon's own user."""
+    if service.spawn == "worker" or start.ids is None or start.ids[0] == 0:
+        return None
+    if surroundings.guard is None:
+        report.add("pool-unguarded", service.where("spawn"), service=service.id, user=service.user)
+    return surroundings.guard
 
 
 # ---- what it is made of ----

@@ -176,4 +176,5 @@ def _pool(plan: PoolPlan) -> Pool:
         files=plan.files,
         library=library() if plan.kind != "worker" else -1,
         point=plan.snapshot.encode(),
+        guard=-1 if plan.guard is None else plan.guard,
     )

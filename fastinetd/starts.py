@@ -16,6 +16,7 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, Place, Service, encoded
 from fastinetd.endpoints import Unplannable
 from fastinetd.environment import Environment, environment_at_start, environment_of
+from fastinetd.guard import guard
 from fastinetd.handlers import handler_start
 from fastinetd.privileges import CAP_SYS_NICE, CAP_SYS_RESOURCE, Bar, Privileges, own_privileges
 
@@ -60,6 +61,7 @@ class Surroundings:
     files: tuple[int, int] = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE))
     may: Privileges = field(default_factory=own_privileges)
     clone: bool = True  # the start by clone works here
+    guard: int | None = field(default_factory=guard)  # keeps others out of what starts (guard.py); None: nothing does
     ids: tuple[int, int] | None = field(default_factory=_settled_ids)  # None: real and effective ids differ
     groups: frozenset[int] = field(default_factory=lambda: frozenset(os.getgroups()))  # supplementary
 

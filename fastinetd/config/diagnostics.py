@@ -136,6 +136,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "no-effect-here": (_W, "{name} has no effect on service {service}: {reason}; remove it"),
     "spare-order": (_W, "min_spare = {low} of service {service} is above {name} = {most}, which counts; write `min_spare = {most}`, or more for {name}"),
     "pool-refused": (_W, "service {service} is served by exec and not by {kind}: {reason}; {remedy}, or write `spawn = exec`"),
+    "pool-unguarded": (_W, "other processes of user {user} can change what clients of service {service} get while its pool starts; allow the daemon CAP_NET_BROADCAST or CAP_WAKE_ALARM (containers: --cap-add NET_BROADCAST), or let nothing else run as {user}"),
     "no-interpreter": (_E, "the handler of service {service} cannot be started: {reason}; {remedy}"),
     "no-handler": (_W, "there is no module {value!r} where service {service} looks for its handler; write its folder as `env = PYTHONPATH=/FOLDER`, or install it for {python}"),
     "same-socket": (_E, "service {service} wants {socket}, which service {other} at {place} already has; give it another port or address"),

@@ -22,6 +22,8 @@ int main(void)
 }
 """
 ALLOWED = {"syscall", "__errno_location", "memset"}
+STEPS = {"keep_capabilities", "take_guard"}
+"""Functions of their own, of _spawn_guard.h."""
 
 
 @pytest.fixture(scope="module", params=["-O0", "-O2"])
@@ -41,7 +43,8 @@ def calls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_child_makes_system_calls_only(calls: dict[str, list[str]]) -> None:
     assert "syscall" in calls["child_main"]
-    assert set(calls["child_main"]) <= ALLOWED
+    assert set(calls["child_main"]) <= ALLOWED | STEPS
+    assert "syscall" in {name for step in STEPS for name in calls[step]} <= ALLOWED
 
 
 def test_parent_is_seen_to_call_more(calls: dict[str, list[str]]) -> None:
@@ -81,7 +84,7 @@ def lines_of(pattern: str) -> int:
 def test_c_is_kept_small() -> None:
     """What lies between clone and execve; what the daemon's processes have in C besides; and no other C but the library
     that goes into held programs, which has nothing in common with them."""
-    assert lines_of("_spawn*.h") <= 230
+    assert lines_of("_spawn*.h") <= 270
     assert lines_of("_p*.h") <= 200
     known = {*PACKAGE.glob("_spawn*.h"), *PACKAGE.glob("_p*.h"), *PACKAGE.glob("_stage*.[ch]")}
     others = {*PACKAGE.glob("*.h"), *PACKAGE.glob("*.c")} - known

@@ -72,6 +72,7 @@ EXAMPLES: dict[str, Example] = {
     "no-effect-here": (lines("socket_mode = 0600"), OWN, (LINE, 15)),
     "spare-order": (lines("spawn = prefork", "min_spare = 9", "max_spare = 8", base=NOBODY), OWN, (LINE + 1, 13)),
     "pool-refused": (lines("spawn = zygote"), OWN, (LINE, 9)),
+    "pool-unguarded": (lines("spawn = zygote", base=NOBODY), replace(OWN, guard=None), (LINE, 9)),
     "no-handler": (lines("spawn = worker", "handler = no_such:f", base=without("server")), OWN, (LINE + 1, 11)),
     "wait-access": (lines("only_from = 10.0.0.0", base=SERVICE.replace("wait = no", "wait = yes")), OWN, (LINE, 13)),
 }

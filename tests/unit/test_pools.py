@@ -19,7 +19,7 @@ from fastinetd.pools import REFUSALS, PoolPlan
 from fastinetd.starts import Surroundings
 
 ROOT = Surroundings(environ=(b"PATH=/usr/bin:/bin",), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=(0, 0),
-                    groups=frozenset())
+                    groups=frozenset(), guard=11)
 USER = replace(ROOT, root=False, uid=65534, gid=65534)
 PROGRAM = os.path.realpath("/bin/sh")
 ASKED = Place("x.conf", 9, 5)
@@ -69,13 +69,26 @@ class TestWhatItIs:
     @pytest.mark.parametrize("kind", ["zygote", "prefork"])
     def test_forked(self, kind: str) -> None:
         assert pool(spawn=kind, snapshot="first_io") == PoolPlan(
-            kind, "first_io", 2, 32, 32, None, None, None, None, None, (os.fsencode(PROGRAM),)
+            kind, "first_io", 2, 32, 32, None, None, None, None, None, (os.fsencode(PROGRAM),), 11
         )
 
     def test_worker(self) -> None:
         made = pool(spawn="worker", min_spare=1, max_spare=3, max_workers=9, max_requests=1, max_age=2, max_rss=3,
                     max_runtime=4)
         assert made == PoolPlan("worker", "main", 1, 3, 9, 1, 2, 3, 4, None, (os.fsencode(PROGRAM),))
+
+    def test_what_keeps_others_out(self) -> None:
+        """Nothing keeps root out, nor the daemon's own user; workers are as any process of theirs."""
+        for machine, values in ((ROOT, {"user": "0", "groups": False}), (USER, {}), (ROOT, {"spawn": "worker"})):
+            made, _ = planned(service(**{"allow_shared_layout": True} | values), replace(machine, guard=None))
+            assert made.pool is not None and made.pool.guard is None
+
+    def test_where_nothing_can(self) -> None:
+        made, report = planned(service(), replace(ROOT, guard=None))
+        assert made.pool is not None and made.pool.guard is None
+        (said,) = report
+        assert (said.code, said.severity, said.place) == ("pool-unguarded", Severity.WARNING, ASKED)
+        assert "other processes of user 65534 can change" in said.text and "CAP_NET_BROADCAST" in said.text
 
     def test_files(self, tmp_path: Path) -> None:
         """The script, its interpreter and what it is given first; not what it may write to."""
