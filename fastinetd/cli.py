@@ -20,6 +20,7 @@ from fastinetd.background import Launch, must_stay, prepare_descriptors
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
 from fastinetd.config.model import Config
+from fastinetd.endpoints import check_hosts
 from fastinetd.log_lines import FACILITIES
 from fastinetd.messages import Messages
 from fastinetd.monitor import parse_address
@@ -78,6 +79,7 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     report = Report()
     config = _reader(options, path, kind)(report)
     plan = make_plan(config, Surroundings(), report)
+    check_hosts((*config.services, *config.broken), report)
     lines = [f"fastinetd: warning: {warning}" for warning in warnings]
     lines += map(str, sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
     count = len(plan.services)

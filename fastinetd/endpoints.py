@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from fastinetd.config.diagnostics import Report
+from fastinetd.config.entries import shown
 from fastinetd.config.model import Family, Service
 from fastinetd.sockets import UNIX_PATH_MOST, Endpoint, has_ipv6
 
@@ -34,8 +36,8 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
     port = _port(service, report)
     hosts = service.bind or ("",)
     found = []
-    for host in hosts:
-        found += _internet_endpoints(service.family, host, kind, port)
+    for index, host in enumerate(hosts):
+        found += _internet_endpoints(_family_of(service, index, host, report), host, kind, port)
     if kind == socket.SOCK_STREAM and (service.internal or not service.wait) and service.family in _APART:
         found = [replace(endpoint, apart=endpoint.family != socket.AF_INET) for endpoint in found]
     return tuple(dict.fromkeys(_plain(endpoint) for endpoint in found))
@@ -46,6 +48,51 @@ def _unix_endpoint(service: Service, path: str, kind: int, report: Report) -> En
         report.add("unix-without-path", service.where("bind"), service=service.id, most=UNIX_PATH_MOST)
         raise Unplannable
     return Endpoint(socket.AF_UNIX, kind, path)
+
+
+def _family_of(service: Service, index: int, host: str, report: Report) -> Family:
+    """The family to listen with on one host. An address has its own, whatever the flags are: xinetd listens on every
+    address of the flags' family then, which is what whoever wrote an address did not want."""
+    family = service.family
+    version = _version(host)
+    if version == 4 and family in (Family.IPV6, Family.DUAL, Family.BOTH):
+        actual, wanted = Family.IPV4, "IPv4"
+    elif version == 6 and family is Family.IPV4:
+        actual, wanted = Family.IPV6, "IPv6"
+    else:
+        return family
+    if wanted not in service.flags:
+        flags = " ".join(service.flags & {"IPv4", "IPv6"})
+        what = f"flags = {flags}" if flags else f"an {family.value} socket"
+        report.add("bind-family", service.spot("bind", index), service=service.id, what=what, value=host)
+    return actual
+
+
+def check_hosts(services: Iterable[Service], report: Report) -> None:
+    """Say which hosts of `bind` name nothing on this machine now. May wait for the resolver."""
+    interfaces = {name for _, name in socket.if_nameindex()}
+    for service in services:
+        if service.protocol == "unix":
+            continue
+        for index, host in enumerate(service.bind):
+            if _version(host) is None and host not in interfaces and not _resolves(host):
+                report.add("no-host", service.spot("bind", index), service=service.id, value=shown(host))
+
+
+@lru_cache(maxsize=4096)
+def _resolves(host: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    except (OSError, ValueError, UnicodeError):
+        return False
+
+
+def _version(host: str) -> int | None:
+    """4 or 6 for an address, None for a name."""
+    try:
+        return ip_address(host.partition("%")[0]).version
+    except ValueError:
+        return None
 
 
 def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list[Endpoint]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 from pathlib import Path
 
 from fastinetd._board import Field
+from fastinetd.access_lists import access_of, forget_networks
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, OverRate, Place, Service
 from fastinetd.endpoints import Unplannable, endpoints_of, listed_port
 from fastinetd.no_effect import check_effects
-from fastinetd.policy.access import AccessTable, compile_access
-from fastinetd.policy.addresses import Reason
+from fastinetd.policy.access import AccessTable
 from fastinetd.policy.limits import rate_numbers
 from fastinetd.pools import PoolPlan, pool_of
 from fastinetd.privileges import bar_to_kill, nobody
@@ -90,6 +89,7 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
         _warn_of_wrappers(config, report)
         _warn_of_privileges(config, planned, surroundings, report)
     for service in config.broken:
+        access_of(service, report)
         try:
             ids_of(service, surroundings, report)
             program_of(service, report)
@@ -123,7 +123,7 @@ def _plan(service: Service, surroundings: Surroundings, report: Report) -> Plann
     lowest = surroundings.may.lowest_port
     for port in sorted({endpoint.port for endpoint in endpoints if 0 < endpoint.port < lowest}):
         report.add("low-port", service.where("port"), service=service.id, port=port, lowest=lowest)
-    access = _access(service, report)
+    access = access_of(service, report)
     return PlannedService(
         service, mode, endpoints, options, start, access, rate_numbers(service.rate),
         _fields(service.log_on_success), _fields(service.log_on_failure),
@@ -163,52 +163,7 @@ def forget_lookups() -> None:
     """Ask the user database, /etc/services and /etc/networks anew (before each reading of the configuration)."""
     forget_users()
     listed_port.cache_clear()
-    _networks.cache_clear()
-
-
-# ---- access ----
-
-_WHY = {
-    Reason.COMMA: ("has a comma outside braces", "separate addresses by blanks"),
-    Reason.BRACES: ("has braces that cannot be read", "write a.b.c.{1,2,3} with numbers up to 255 as its last part"),
-    Reason.ADDRESS: ("is not a whole address", "write a.b.c.0 or a.b.c.0/24"),
-    Reason.LENGTH: ("has no length of network after its slash", "write a.b.c.0/24"),
-    Reason.MASK: ("has a mask that is not a network's", "write the length, as in a.b.c.0/24"),
-    Reason.SCOPE: ("names an interface", "write the address alone"),
-    Reason.UNKNOWN: ("is neither an address nor a name", "write an address, a network or a host name"),
-}
-
-
-def _network(name: str) -> str | None:
-    """The dotted number of a name in /etc/networks (networks(5))."""
-    return _networks().get(name.lower())
-
-
-@lru_cache(maxsize=1)
-def _networks() -> dict[str, str]:
-    found: dict[str, str] = {}
-    try:
-        lines = Path("/etc/networks").read_text(errors="replace").splitlines()
-    except OSError:
-        return found
-    for line in lines:
-        words = line.partition("#")[0].split()
-        for name in [words[0], *words[2:]] if len(words) > 1 else []:
-            found.setdefault(name.lower(), words[1])
-    return found
-
-
-def _access(service: Service, report: Report) -> AccessTable:
-    table = compile_access(service.only_from, service.no_access, _network)
-    for rejection in table.rejected:
-        entries = service.only_from if rejection.list == "only_from" else service.no_access
-        reason, remedy = _WHY[rejection.reason]
-        report.add("bad-address-entry", service.where(rejection.list), service=service.id, name=rejection.list,
-                   value=(entries or ())[rejection.position], reason=reason, remedy=remedy)
-    lost = sum(rejection.list == "only_from" for rejection in table.rejected)
-    if service.only_from and lost == len(service.only_from):
-        report.add("only-from-nobody", service.where("only_from"), service=service.id, remedy="mend its entries")
-    return table
+    forget_networks()
 
 
 # ---- logging ----

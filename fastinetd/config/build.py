@@ -32,7 +32,8 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False, 
     xinetd.conf; `defaults` hold for them too."""
     defaults = Block()
     for entry in entries.defaults:
-        interpret(entry, defaults, {}, report, defaults=True, toml=toml)
+        interpret(entry, defaults, Block(), report, defaults=True, toml=toml)
+    _refuse_path(defaults, report)
     wanted = _Choice(defaults.values)
     services: list[Service] = []
     broken: list[Service] = []
@@ -41,7 +42,7 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False, 
             wanted.met.add(_id(entry, toml))
             continue
         block = Block()
-        interpret(entry, block, defaults.values, report, toml=toml)
+        interpret(entry, block, defaults, report, toml=toml)
         if block.values.get("disable"):
             continue
         service, sound = _service(entry, block, defaults, report)
@@ -55,6 +56,15 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False, 
     # A stray line in the defaults of xinetd.conf is only left out, as in xinetd; TOML has no such lines.
     fatal = defaults.broken or (toml and any(entry.broken for entry in entries.defaults))
     return Config(source, tuple(services), fatal=fatal, broken=tuple(broken))
+
+
+def _refuse_path(defaults: Block, report: Report) -> None:
+    """A path in the bind of `defaults`: it would be the unix socket of every service."""
+    for text, place in zip(defaults.values.get("bind", ()), defaults.spots.get("bind", ())):
+        if "/" in text:
+            syntax = SETTINGS["interface"].syntax
+            report.add("bad-default", place, name="bind", value=shown(text), problem="", syntax=syntax)
+            defaults.fail("bind")
 
 
 def _say_unknown_ids(entries: Entries, known: set[str], report: Report) -> None:
@@ -97,6 +107,9 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tup
     """The record of a service and whether it is sound as a whole."""
     own = block.values
     values: dict[str, Any] = {**defaults.values, **own} if defaults.values else own
+    unix = own.get("protocol") == "unix"
+    if unix and "bind" not in own:
+        values.pop("bind", None)  # the addresses of `defaults` are nothing to a path
     name = own.get("name", entry.name)
     service_id = own.get("id", entry.name)
     sound = complete(entry, block, values, name, report)
@@ -114,8 +127,7 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tup
     if limits:
         fields["rlimits"] = MappingProxyType(limits)
     places = {**defaults.places, **block.places} if defaults.places else block.places
-    if "interface" in places:
-        places.setdefault("bind", places["interface"])
+    fields["spots"] = MappingProxyType({**defaults.spots, **block.spots} if defaults.spots else block.spots)
     fields["id"], fields["name"] = service_id, name
     fields["inherited"] = frozenset(defaults.places.keys() - block.places.keys())
     return Service(place=entry.place, places=MappingProxyType(places), **fields), sound
@@ -150,6 +162,7 @@ _INHERITED = (
     "over_rate",
     "passenv",
     "umask",
+    "bind",
     "spawn_primitive",
     "receive_buffer",
     "send_buffer",
@@ -169,5 +182,6 @@ def _with_defaults(service: Service, defaults: Block) -> Service:
     }
     rate = defaults.values.get("rate", RATE)
     places = MappingProxyType({**defaults.places, **service.places})
+    spots = MappingProxyType({**defaults.spots, **service.spots})
     inherited = frozenset(defaults.places.keys() - service.places.keys())
-    return dataclasses.replace(service, rate=rate, places=places, inherited=inherited, **changed)
+    return dataclasses.replace(service, rate=rate, places=places, spots=spots, inherited=inherited, **changed)

@@ -61,6 +61,18 @@ def place_of(entry: Entry, written: Written, index: int) -> Place:
     return Place(entry.file, written.line, max(column, 1))
 
 
+def places_of(entry: Entry, written: Written) -> tuple[Place, ...]:
+    """The places of all values of a line, in order."""
+    if not written.text:
+        return tuple(Place(entry.file, written.line, written.column) for _ in written.words)
+    places, start = [], written.column - 1
+    for word in written.words:
+        at = written.text.find(word, start)
+        places.append(Place(entry.file, written.line, at + 1))
+        start = at + len(word)
+    return tuple(places)
+
+
 def shown(text: str) -> str:
     """A value as messages show it: not longer than a line."""
     return text if len(text) <= 80 else text[:77] + "..."

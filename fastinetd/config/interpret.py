@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entry, Written, place_of, shown
+from fastinetd.config.entries import Entry, Written, place_of, places_of, shown
 from fastinetd.config.model import Place
 from fastinetd.config.settings import ANY, GROWS, ONCE, REMEDIES, SETTINGS, Scope, Setting
 from fastinetd.config.values import BadValue
@@ -20,11 +20,13 @@ from fastinetd.config.values import BadValue
 class Block:
     """The values of one service, or of all `defaults`."""
 
-    __slots__ = ("broken", "failed", "places", "values")
+    __slots__ = ("broken", "failed", "places", "seen", "spots", "values")
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}  # Setting.field -> value
         self.places: dict[str, Place] = {}  # attribute name -> place of its value
+        self.spots: dict[str, tuple[Place, ...]] = {}  # Setting.field of a list -> place of each entry
+        self.seen: set[str] = set()  # attributes of one value that have it; of several `defaults` the first counts
         self.failed: set[str] = set()  # attributes with an error of their own
         self.broken = False  # there are errors
 
@@ -37,16 +39,15 @@ class Block:
 def interpret(
     entry: Entry,
     block: Block,
-    base: dict[str, Any],
+    base: Block,
     report: Report,
     *,
     defaults: bool = False,
     toml: bool = False,
 ) -> None:
-    """Add the values of `entry` to `block`; `+=` and `-=` start from `base` (the values of `defaults`) where
-    the block says nothing yet."""
-    seen: set[str] = set()
-    values, places = block.values, block.places
+    """Add the values of `entry` to `block`; `+=` and `-=` start from `base` (that of `defaults`) where the block says
+    nothing yet. A repeated `=` on a list replaces it in a service, and adds to it in `defaults`, as in xinetd."""
+    seen, values, places = block.seen, block.values, block.places
     service = None if defaults else entry.name
     for written in entry.lines:
         name, operator, words, line, column, text = written
@@ -113,9 +114,14 @@ def interpret(
             continue
         field = setting.field or name
         if count == GROWS:
-            value = _grown(setting, operator, value, values.get(field), base.get(field))
+            if operator == "=" and values.get(field):
+                _say_again(entry, written, setting, block, report, service)
+            adds = setting.appends or defaults
+            value = _grown(setting, operator, value, block, base, places_of(entry, written), adds=adds)
         values[field] = value
         places[name] = Place(entry.file, line, column)
+        if field in SETTINGS and name != field:
+            places.setdefault(field, places[name])
         if setting.unused or setting.refused:
             _say_effect(entry, written, setting, block, report, service)
 
@@ -145,18 +151,37 @@ def _say_count(
         block.fail(setting.name)
 
 
-def _grown(setting: Setting, operator: str, value: Any, own: Any, inherited: Any) -> Any:
-    """A list or set after one more line."""
-    if operator == "=":
-        return own + value if setting.appends and own is not None else value
-    start = own if own is not None else inherited
-    if start is None:
-        start = type(value)()
-    if operator == "+=":
-        return start | value if isinstance(value, frozenset) else start + value
+def _grown(
+    setting: Setting, operator: str, value: Any, block: Block, base: Block, spots: tuple[Place, ...], *, adds: bool
+) -> Any:
+    """A list or set after one more line; `spots` are the places of its words, kept in `block` where each counts."""
+    field = setting.field or setting.name
+    if operator == "=" and not adds:
+        source = None
+    else:
+        source = block if field in block.values else base if operator != "=" else None
+    start = source.values.get(field) if source is not None else None
     if isinstance(value, frozenset):
-        return start - value
-    return tuple(item for item in start if item not in value)
+        start = start or frozenset()
+        return start - value if operator == "-=" else start | value
+    start = start or ()
+    kept = [index for index, item in enumerate(start) if operator != "-=" or item not in value]
+    if setting.located:
+        before = source.spots.get(field, ()) if source is not None else ()
+        block.spots[field] = (*(before[index] for index in kept), *(spots if operator != "-=" else ()))
+    return (*(start[index] for index in kept), *(value if operator != "-=" else ()))
+
+
+def _say_again(
+    entry: Entry, written: Written, setting: Setting, block: Block, report: Report, service: str | None
+) -> None:
+    """Report a second `=` on a list: in xinetd a service loses the first one, and of two binds the second."""
+    if setting.field == "bind":
+        place = block.places["bind"]
+        report.add("bind-adds", _name_place(entry, written), service=service, name=setting.name, line=place.line)
+    elif service is not None and not setting.appends:
+        place = block.places[setting.name]
+        report.add("list-replaced", _name_place(entry, written), service=service, name=setting.name, line=place.line)
 
 
 def _say_effect(

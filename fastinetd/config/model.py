@@ -144,6 +144,7 @@ class Service:
     socket_mode: int | None = None
     numbered: bool = False  # nobody gave the id: it was made of the name, and depends on the lines before
     places: Mapping[str, Place] = field(default_factory=lambda: MappingProxyType({}))  # attribute name -> its value's place
+    spots: Mapping[str, tuple[Place, ...]] = field(default_factory=lambda: MappingProxyType({}))  # only_from, no_access, bind -> the place of each entry
     inherited: frozenset[str] = frozenset()  # the attributes among them that are written in `defaults` alone
 
     @property
@@ -157,6 +158,11 @@ class Service:
     def where(self, attribute: str) -> Place:
         """The place of an attribute's value, or of the service when the attribute is not written."""
         return self.places.get(attribute, self.place)
+
+    def spot(self, attribute: str, index: int) -> Place:
+        """The place of one entry of a list."""
+        spots = self.spots.get(attribute, ())
+        return spots[index] if index < len(spots) else self.where(attribute)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,11 +55,16 @@ class Setting:
     field: str = ""  # key among the values of a service; the name when empty
     origin: Origin = Origin.XINETD
     free_text: bool = False  # `#` is content, never a comment
-    appends: bool = False  # a repeated `=` adds to the list and does not replace it
+    appends: bool = False  # a repeated `=` adds to the list and does not replace it, in services too
     optional: bool = False  # the list may be empty
     unused: frozenset[str] = frozenset()  # values without effect in this release: warned of
     refused: frozenset[str] = frozenset()  # values a service cannot work without: it is not started
     toml_only: bool = False
+
+    @property
+    def located(self) -> bool:
+        """Whether the place of each entry of the list is kept, for messages about single entries."""
+        return self.parse in (v.addresses, v.binds)
 
     @property
     def effect(self) -> str:
@@ -132,9 +137,9 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
                 "no: each connection starts a server", default="required"),
         Setting("port", v.whole(0, 65535), 1, "a port from 0 to 65535", "the port", default="looked up in /etc/services"),
         Setting("bind", v.binds, GROWS, "addresses, host names or interface names, or the path of a unix socket",
-                "where to listen; a repeated line adds", default="everywhere", operators=("=", "+="), appends=True, field="bind"),
+                "where to listen; a repeated line adds, what a service says replaces what `defaults` say", _BOTH, "everywhere", ("=", "+="), field="bind", appends=True),
         Setting("interface", v.binds, GROWS, "addresses, host names or interface names", "another name of bind",
-                default="everywhere", operators=("=", "+="), field="bind", appends=True),
+                _BOTH, "everywhere", ("=", "+="), field="bind", appends=True),
         Setting("v6only", v.yes_no, 1, _YES_NO, "an IPv6 socket takes no IPv4 clients", _BOTH, "no"),
         _own("receive_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's receive buffer", _BOTH, "the system's", origin=Origin.INETD),
         _own("send_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's send buffer", _BOTH, "the system's", origin=Origin.INETD),
@@ -213,9 +218,9 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     ),
     "Read, but without effect in this release": (
         Setting("redirect", v.words, 2, "a host, and a port or service name", "hands the connection on to another host", refused=ANY),
-        Setting("banner", v.path, 1, "the absolute path of a file", "a file sent to every client", _BOTH, unused=ANY),
-        Setting("banner_success", v.path, 1, "the absolute path of a file", "a file sent to admitted clients", _BOTH, unused=ANY),
-        Setting("banner_fail", v.path, 1, "the absolute path of a file", "a file sent to refused clients", _BOTH, unused=ANY),
+        Setting("banner", v.word, 1, "the path of a file", "a file sent to every client", _BOTH, unused=ANY),
+        Setting("banner_success", v.word, 1, "the path of a file", "a file sent to admitted clients", _BOTH, unused=ANY),
+        Setting("banner_fail", v.word, 1, "the path of a file", "a file sent to refused clients", _BOTH, unused=ANY),
         Setting("rpc_version", v.versions, 1, "a number, or a range such as 2-4", "versions of an RPC service", unused=ANY),
         Setting("rpc_number", v.whole(0, 2**32 - 1), 1, "a number", "program number of an RPC service", unused=ANY),
         Setting("mdns", v.yes_no, 1, _YES_NO, "announces the service by multicast DNS", _BOTH, unused=ANY),

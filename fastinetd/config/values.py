@@ -8,6 +8,7 @@ Nothing is looked up.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from keyword import iskeyword
 
@@ -236,7 +237,21 @@ def binds(words: Sequence[str]) -> tuple[str, ...]:
     for index, text in enumerate(words):
         if "/" in text and (len(words) > 1 or not text.startswith("/")):
             raise BadValue(index)
+        if "/" not in text and not _may_be_host(text):
+            raise BadValue(index, ", which is no whole address")
     return tuple(words)
+
+
+def _may_be_host(text: str) -> bool:
+    """Whether numbers and dots, or what has a colon, are an address; anything else may be a name."""
+    six = ":" in text
+    if not six and text.strip("0123456789."):
+        return True
+    try:
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0]) if six else socket.inet_aton(text)
+    except OSError:
+        return False
+    return True
 
 
 def variables(words: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -5,10 +5,12 @@ the one in no_access. None matches: refused when only_from is set (even to nothi
 
 How specific an entry is:
   * an address entry by its fixed bits, a single address most of all;
-  * a host name as much as a single address;
-  * a .domain less than any address entry with a fixed bit and more than `any IPv4` (0.0.0.0) and `any IPv6`
-    (::/0); of two domains the one with more labels is the more specific;
-  * for IPv4 clients an IPv6 prefix that takes in ::ffff:0:0/96 (such as ::/0) less than 0.0.0.0.
+  * for IPv4 clients an IPv6 prefix that takes in ::ffff:0:0/96 (such as ::/0) less than 0.0.0.0;
+  * a name by its labels: of two domains the one with more, a host name more than any domain.
+Whether a name or a network is the more specific cannot be told, so what refuses wins:
+  * a host name or .domain in no_access refuses whatever addresses only_from has;
+  * a .domain in only_from allows against no address entry with a fixed bit, only against `any IPv4` (0.0.0.0) and
+    `any IPv6` (::/0); a host name in only_from, being one machine, allows against all but its single address.
 
 Each interval says ALLOW, DENY or ASK. ASK stands only where some name a client could have would turn the
 verdict; who knows the client's names then calls `decide_named`, which given no names says what holds without.
@@ -26,7 +28,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from operator import itemgetter
 
-from fastinetd.policy.addresses import MAPPED, Prefix, Rejection, read_list
+from fastinetd.policy.addresses import MAPPED, Prefix, Rejection, read_list, rules_of
 
 
 class Verdict(IntEnum):
@@ -50,6 +52,7 @@ NOTHING = -(1 << 20)
 _NO_NAME = NOTHING - 1  # below even that: no name entry there to match
 _STEP = 256  # ranks per fixed bit; a domain's rank is its number of labels, which stays below one bit
 _ALLOWS, _DENIES = 1, 2
+_ANY = ((0, 0), (MAPPED, 96))  # any IPv6, which takes IPv4 in, and any IPv4
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,31 @@ def compile_access(
     return _build(allow, deny, default, tuple(rejected))
 
 
+def overruled(
+    only_from: tuple[str, ...], no_access: tuple[str, ...], networks: Callable[[str], str | None]
+) -> list[tuple[int, int]]:
+    """Entries of no_access that a more specific one of only_from overrules: (position in no_access, position in
+    only_from), for each of the former the first there is. What only some clients' names can tell is not among them."""
+    allow = [(rule, index) for index, rule in rules_of(only_from, networks)]
+    inside = sorted(((rule, index) for rule, index in allow if not isinstance(rule, str)), key=itemgetter(0))
+    named = [(rule, index) for rule, index in allow if isinstance(rule, str)]
+    found: dict[int, int] = {}
+    for position, rule in rules_of(no_access, networks):
+        if isinstance(rule, str):
+            against = [index for name, index in named if rule.startswith(".") and name != rule and name.endswith(rule)]
+        else:
+            first, bits = rule
+            against = []
+            at = bisect_right(inside, (first, bits), key=itemgetter(0))
+            if at < len(inside) and inside[at][0][0] <= first | (1 << 128 - bits) - 1:
+                against.append(inside[at][1])
+            if rule in _ANY:
+                against += [index for _, index in named]
+        if against:
+            found.setdefault(position, min(against))
+    return sorted(found.items())
+
+
 def verdict_at(table: AccessTable, address: Address) -> Verdict:
     """What the core finds for a client's address."""
     bits, key = _key(address)
@@ -115,9 +143,10 @@ def decide_named(table: AccessTable, address: Address, names: frozenset[str]) ->
     if not ranks:
         return verdict_at(table, address) is Verdict.ALLOW
     _, allow, deny = ranks[bisect_right(ranks, key, key=itemgetter(0)) - 1]
-    allow = max(allow, *_name_ranks(names, table.hosts[0], table.domains[0], bits))
-    deny = max(deny, *_name_ranks(names, table.hosts[1], table.domains[1], bits))
-    return _allowed(allow, deny, table.default)
+    named_allow, named_deny = (max(_name_ranks(names, *both, bits)) for both in zip(table.hosts, table.domains))
+    if named_allow > max(deny, named_deny):
+        return True
+    return named_deny == NOTHING and _allowed(allow, deny, table.default)
 
 
 # Building tables
@@ -210,11 +239,10 @@ def _verdicts(
     """The intervals of a family, neighbours with the same verdict made one."""
     # The same name in both lists refuses, so the entry in only_from can turn nothing.
     may_allow = max((_name_rank(name, width) for name in names[0] - names[1]), default=_NO_NAME)
-    may_deny = max((_name_rank(name, width) for name in names[1]), default=_NO_NAME)
     starts: list[tuple[int, Verdict]] = []
     for first, allow, deny in ranks:
         if _allowed(allow, deny, default):
-            verdict = Verdict.ASK if may_deny >= allow else Verdict.ALLOW
+            verdict = Verdict.ASK if names[1] else Verdict.ALLOW
         else:
             verdict = Verdict.ASK if may_allow > deny else Verdict.DENY
         if not starts or starts[-1][1] is not verdict:

@@ -3,7 +3,7 @@
 The forms (xinetd.conf(5)), where IPv4-mapped IPv6 is IPv4:
   a.b.c.d           as inet_aton(3) reads it (127.1 is 127.0.0.1); zero octets at the end are wildcards
   a.b.{c,d}  {a}    one network per number in the braces, as long as what is written
-  a.b.c.d/n         a prefix; n may be a dotted mask; above 32 it is 32; octets left out (10/8) are zeros
+  a.b.c.d/n         a prefix; n may be a dotted mask; above 32 it is 32, as in xinetd; octets left out (10/8) are zeros
   x:y::z  x:y::/n   one IPv6 address, an IPv6 prefix
   name  .domain     a client's confirmed name, or the end of it
   network           a name of /etc/networks, which wins over a host of that name; as long as the class of its
@@ -15,7 +15,7 @@ Everything here is a pure function of its arguments; the look-up of network name
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
@@ -23,19 +23,21 @@ from typing import NamedTuple
 
 
 class Reason(Enum):
-    """Why an entry does not count."""
+    """Why an entry does not count; LONG: what it counts as."""
 
     COMMA = "comma"  # a comma outside braces: xinetd disables the service for it
     BRACES = "braces"  # a.b.{1,2}: braces not closed, not last, empty, or a number above 255
     ADDRESS = "address"  # numbers and dots, or a colon, and yet no address
     LENGTH = "length"  # no number after the slash, or more than 128
+    LONG = "long"  # an IPv4 length above 32: the single address counts
+    RANGE = "range"  # 10.0.0.1-9, which would pass for a name
     MASK = "mask"  # a dotted mask whose ones do not stand together at the left
     SCOPE = "scope"  # fe80::1%eth0: interfaces are not compared
     UNKNOWN = "unknown"  # neither an address nor a possible name
 
 
 class Rejection(NamedTuple):
-    """An entry that does not count: its position in its list from 0, the list's name, and why."""
+    """An entry that does not count, or not as it is written: its position in its list from 0, the list's name, why."""
 
     position: int
     list: str  # "only_from" or "no_access"
@@ -55,18 +57,34 @@ def read_list(
     title: str, tokens: tuple[str, ...], networks: Callable[[str], str | None], rejected: list[Rejection]
 ) -> tuple[Prefix | str, ...]:
     """The prefixes and names (a domain with its dot) of a list; what cannot be read goes to `rejected`."""
-    rules: list[Prefix | str] = []
+    for index, token in enumerate(tokens):
+        entry = _read(token)
+        if isinstance(entry, Reason):
+            rejected.append(Rejection(index, title, entry))
+        elif isinstance(entry, tuple) and _too_long(token):
+            rejected.append(Rejection(index, title, Reason.LONG))
+    return tuple(rule for _, rule in rules_of(tokens, networks))
+
+
+def rules_of(
+    tokens: tuple[str, ...], networks: Callable[[str], str | None]
+) -> Iterator[tuple[int, Prefix | str]]:
+    """The prefixes and names that the entries of a list mean, each with its entry's position."""
     for index, token in enumerate(tokens):
         entry = _read(token)
         if isinstance(entry, str):
             number = None if entry.startswith(".") else networks(token)
             network = None if number is None else _network(number)
-            rules.append(entry if network is None else network)
-        elif isinstance(entry, Reason):
-            rejected.append(Rejection(index, title, entry))
-        else:
-            rules += entry
-    return tuple(rules)
+            yield index, entry if network is None else network
+        elif not isinstance(entry, Reason):
+            for prefix in entry:
+                yield index, prefix
+
+
+def _too_long(token: str) -> bool:
+    """Whether an IPv4 prefix has more bits than an address."""
+    text, slash, length = token.partition("/")
+    return bool(slash) and ":" not in text and "." not in length and (_count(length) or 0) > 32
 
 
 @lru_cache(maxsize=4096)
@@ -84,6 +102,8 @@ def _read(token: str) -> tuple[Prefix, ...] | str | Reason:
     address = _aton(text)
     if address is not None:
         return ((MAPPED | address, 128 - 8 * _zero_octets(address)),)
+    if re.fullmatch(r"[0-9.]+-[0-9.-]*", text):
+        return Reason.RANGE
     name = text.lower()
     if name.startswith("."):
         return name if plausible_name(name[1:]) else Reason.UNKNOWN

@@ -40,6 +40,8 @@ EXAMPLES: dict[str, Example] = {
     "not-in-defaults": ("xinetd", "defaults\n{\nport = 5\n}\n", (3, 1)),
     "only-in-defaults": ("xinetd", lines("enabled = a"), (LINE, 1)),
     "already-set": ("xinetd", lines("nice = 5", "nice = 6"), (LINE + 1, 1)),
+    "list-replaced": ("xinetd", lines("no_access = 10.0.0.1", "no_access = 10.0.0.2"), (LINE + 1, 1)),
+    "bind-adds": ("xinetd", lines("bind = 127.0.0.1", "bind = 127.0.0.2"), (LINE + 1, 1)),
     "log-type-again": ("xinetd", "defaults\n{\nlog_type = FILE /a\nlog_type = FILE /b\n}\n", (4, 1)),
     "wrong-operator": ("xinetd", lines("nice += 5"), (LINE, 1)),
     "cannot-take-away": ("xinetd", lines("env -= A=1"), (LINE, 1)),

@@ -38,11 +38,13 @@ def service(record: Service) -> dict[str, object]:
     shown = {
         name: plain(getattr(record, name))
         for name, default in EMPTY.items()
-        if name not in ("place", "places", "rlimits") and getattr(record, name) != default
+        if name not in ("place", "places", "spots", "rlimits") and getattr(record, name) != default
     }
     if record.rlimits:
         shown["rlimits"] = dict(record.rlimits)
     shown["places"] = {name: spot(place) for name, place in sorted(record.places.items())}
+    if record.spots:
+        shown["spots"] = {name: [spot(place) for place in places] for name, places in sorted(record.spots.items())}
     return {**shown, "place": spot(record.place)}
 
 

@@ -86,6 +86,15 @@ def test_inetd_compat_and_pools(tmp_path: Path) -> None:
     assert found == [("zygote", 7, 32), ("exec", 7, 32), ("prefork", 2, 3)]
 
 
+def test_inetd_compat_and_bind(tmp_path: Path) -> None:
+    """The addresses of `defaults` are those of every line without its own."""
+    (tmp_path / "x.conf").write_text("defaults\n{\nbind = 127.0.0.2\n}\n")
+    lines = ("7000", "127.0.0.3:7001", "*:7002")
+    (tmp_path / "inetd.conf").write_text("".join(f"{each} stream tcp nowait root /x\n" for each in lines))
+    config = read(tmp_path / "x.conf", inetd_compat=str(tmp_path / "inetd.conf"))
+    assert [service.bind for service in config.services] == [("127.0.0.2",), ("127.0.0.3",), ("127.0.0.2",)]
+
+
 def test_inetd_compat_without_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.conf").write_text(XINETD)
     assert len(read(tmp_path / "x.conf", inetd_compat=str(tmp_path / "none")).services) == 1

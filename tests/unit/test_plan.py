@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fastinetd import endpoints, plan, starts
+from fastinetd import access_lists, endpoints, plan, starts
 from fastinetd._board import Field
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, Config, Family, OverRate, Place, Rate, Service
@@ -274,7 +274,7 @@ def test_socket_options() -> None:
 
 
 def test_networks_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "_networks", lambda: {"lab": "10.1.0.0"})
+    monkeypatch.setattr(access_lists, "_networks", lambda: {"lab": "10.1.0.0"})
     table = planned(only_from=("LAB",)).access
     assert [verdict.name for _, _, verdict in table.v4] == ["DENY", "ALLOW", "DENY"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,10 @@ EXAMPLES: dict[str, Example] = {
     "other-port": (lines(base=SERVICE.replace("type = UNLISTED\n", "\n", 1).replace("a", "ftp", 1)), OWN, (5, 8)),
     "raw-socket": (lines(base=SERVICE.replace("stream", "raw").replace("type = UN", "protocol = icmp\ntype = UN")), OWN,
                    (5, 15)),
-    "bad-address-entry": (lines("no_access = 10.0.0.0/8 10.0.0.{1,300}"), OWN, (LINE, 13)),
+    "bad-address-entry": (lines("no_access = 10.0.0.0/8 10.0.0.{1,300}"), OWN, (LINE, 24)),
+    "long-prefix": (lines("only_from = 10.0.0.1", "only_from += 10.0.0.2 10.0.0.0/33"), OWN, (LINE + 1, 23)),
+    "refusal-overruled": (lines("only_from = 10.0.0.1", "no_access = 9.9.9.9 0.0.0.0"), OWN, (LINE + 1, 21)),
+    "bind-family": (lines("flags = IPv6", "bind = ::1 127.0.0.1"), OWN, (LINE + 1, 12)),
     "only-from-nobody": (lines("only_from = 300.1.1.1"), OWN, (LINE, 13)),
     "cannot-posix-spawn": (lines("umask = 022", "spawn_primitive = posix_spawn"), OWN, (LINE + 1, 19)),
     "no-clone": (lines("umask = 022"), replace(OWN, clone=False), (1, 1)),
@@ -86,7 +90,7 @@ EXAMPLES |= {
     "roles-as-root": (lines(), lacking(CAP_SETUID), (1, 1)),
 }
 
-BY_HAND = {"no-gain", "tcp-wrappers", "unix-without-path", "no-interpreter"}
+BY_HAND = {"no-host", "no-gain", "tcp-wrappers", "unix-without-path", "no-interpreter"}
 """Tested below and in test_handlers: they need files, or are written another way."""
 
 
@@ -161,7 +165,7 @@ def test_tcp_wrappers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_message_has_an_example() -> None:
     folder = Path(fastinetd.plan.__file__).parent
-    names = ("plan.py", "starts.py", "endpoints.py", "no_effect.py", "pools.py", "handlers.py")
+    names = ("plan.py", "access_lists.py", "starts.py", "endpoints.py", "no_effect.py", "pools.py", "handlers.py")
     sources = "".join((folder / name).read_text() for name in names)
     used = set(re.findall(r'report\.add\(\s*"([a-z-]+)"', sources))
     assert used == EXAMPLES.keys() | BY_HAND
@@ -203,9 +207,34 @@ def test_reasons_of_no_program(tmp_path: Path) -> None:
         assert reason in only(report, "no-program").text
 
 
-def test_places_of_lists_are_those_of_the_list(tmp_path: Path) -> None:
-    report = planned(tmp_path, lines("only_from = 10.0.0.0", "only_from += 300.1.1.1"))[1]
-    assert only(report, "bad-address-entry").place.line in (LINE, LINE + 1)
+def test_each_bad_entry_has_its_own_place(tmp_path: Path) -> None:
+    """Also after `-=`, below `defaults`, and in a service that is not started for another error."""
+    text = "defaults\n{\nonly_from = 127.0.0. 10.0.0.0\n}\n" + lines(
+        "only_from += 192.0.2.1 10.0.0.*", "only_from -= 10.0.0.0", "only_from += 300.1.1.1", "nice = many"
+    )
+    made, report = planned(tmp_path, text)
+    found = [(d.place.line - 4, d.place.column) for d in report if d.code == "bad-address-entry"]
+    assert found == [(-1, 13), (LINE, 24), (LINE + 2, 14)]
+    assert made.services == ()
+
+
+def test_hosts_that_name_nothing(tmp_path: Path) -> None:
+    text = lines("bind = 127.0.0.1 lo no-such-host.invalid", "bind += ::1 localhost no-such-interface0")
+    path = tmp_path / "x.conf"
+    path.write_text(text)
+    report = Report()
+    endpoints.check_hosts(load(str(path), kind="xinetd", report=report).services, report)
+    found = [(d.place.line, d.place.column) for d in report if d.code == "no-host"]
+    assert found == [(LINE, 21), (LINE + 1, 23)]
+
+
+def test_families_that_go_with_addresses(tmp_path: Path) -> None:
+    text = lines("flags = IPv4 IPv6", "bind = ::1 127.0.0.1")
+    made, report = planned(tmp_path, text)
+    assert [*report] == []
+    assert [(each.family, each.host) for each in made.services[0].endpoints] == [
+        (socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")
+    ]  # fmt: skip
 
 
 INTERNAL = "service echo\n{\ntype = INTERNAL UNLISTED\nsocket_type = stream\nport = 7000\nwait = no\nuser = root\n"

@@ -17,6 +17,7 @@ from fastinetd.policy.access import (
     Verdict,
     compile_access,
     decide_named,
+    overruled,
     verdict_at,
 )
 from fastinetd.policy.addresses import Reason, Rejection
@@ -62,19 +63,26 @@ def matched(token: str, address: Address, names: frozenset[str]) -> float | None
 
 
 def oracle(lists: Lists, address: Address, names: frozenset[str]) -> bool:
-    best = []
+    found = []
     for tokens in lists:
-        ranks = [matched(token, address, names) for token in tokens or ()]
-        best.append(max((rank for rank in ranks if rank is not None), default=None))
-    allow, deny = best
-    if allow is None and deny is None:
+        ranks = [(token, matched(token, address, names)) for token in tokens or ()]
+        found.append([(token, rank) for token, rank in ranks if rank is not None])
+    allowing, denying = found
+    if not allowing and not denying:
         return lists[0] is None
-    return allow is not None and (deny is None or allow > deny)
+    return any(
+        all(rank > other and (is_name(token) or not is_name(against)) for against, other in denying)
+        for token, rank in allowing
+    )
+
+
+def is_name(token: str) -> bool:
+    return token[0] == "." or (token[0].isalpha() and ":" not in token)
 
 
 def name_sets(lists: Lists) -> list[frozenset[str]]:
     """The names that can turn a verdict: each host, a stranger in each domain, a stranger."""
-    tokens = [t for tokens in lists for t in tokens or () if t[0] == "." or (t[0].isalpha() and ":" not in t)]
+    tokens = [t for tokens in lists for t in tokens or () if is_name(t)]
     return [frozenset({"other" + t if t[0] == "." else t}) for t in tokens] + [frozenset({"other.host"})]
 
 
@@ -197,7 +205,8 @@ ALLOWED, REFUSED, ASKED = Verdict.ALLOW, Verdict.DENY, Verdict.ASK
         (None, "host.example", {"127.0.0.1": ASKED}),
         ("10.0.0.0", "host.example", {"10.0.0.1": ASKED, "11.0.0.1": REFUSED, "::1": REFUSED}),
         ("host.example", "10.0.0.0 10.0.0.1", {"10.0.0.1": REFUSED, "10.0.0.2": ASKED}),
-        ("10.0.0.0", ".example", {"10.0.0.1": ALLOWED, "11.0.0.1": REFUSED}),
+        ("10.0.0.0", ".example", {"10.0.0.1": ASKED, "11.0.0.1": REFUSED}),
+        ("10.0.0.1", ".example", {"10.0.0.1": ASKED, "11.0.0.1": REFUSED}),
         ("0.0.0.0", ".example", {"10.0.0.1": ASKED, "::1": REFUSED}),
         (".example", "0.0.0.0", {"10.0.0.1": ASKED, "::1": ASKED}),
         (".example", "0.0.0.0/1", {"10.0.0.1": REFUSED, "128.0.0.1": ASKED}),
@@ -229,6 +238,12 @@ def test_lists(only_from: str | None, no_access: str | None, expected: dict[str,
         ("10.0.0.1", "x.example", "x.example", False),
         ("x.example", "10.0.0.0", "x.example", True),
         (None, ".example", "x.example", False),
+        ("10.0.0.0/24", ".example", "x.example", False),
+        ("10.0.0.1", ".example", "x.example", False),
+        ("10.0.0.1", ".example", "x.other", True),
+        ("10.0.0.1 .x.example", ".example", "a.x.example", True),
+        ("10.0.0.1 .x.example", ".example", "a.y.example", False),
+        ("10.0.0.1 x.example", ".example", "x.example", True),
         (None, ".example", "x.other", True),
     ],
 )
@@ -254,6 +269,51 @@ def test_rejected_entries_name_their_list_and_position() -> None:
         Rejection(1, "no_access", Reason.BRACES),
     )
     assert verdict_at(table, IPv4Address("10.0.0.1")) is Verdict.ALLOW
+
+
+def test_a_length_above_32_is_told_and_counts_as_before() -> None:
+    table = table_of("10.0.0.1/33 10.0.0.1-9 10.0.0.2/32 ::1/129", "10.0.0.3/64")
+    assert table.rejected == (
+        Rejection(0, "only_from", Reason.LONG),
+        Rejection(1, "only_from", Reason.RANGE),
+        Rejection(3, "only_from", Reason.LENGTH),
+        Rejection(0, "no_access", Reason.LONG),
+    )
+    verdicts = [verdict_at(table, IPv4Address(f"10.0.0.{n}")) for n in (1, 2, 3, 4)]
+    assert verdicts == [ALLOWED, ALLOWED, REFUSED, REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("only_from", "no_access", "expected"),
+    [
+        ("127.0.0.1", "0.0.0.0/0", [(0, 0)]),
+        ("127.0.0.1 10.0.0.0", "0.0.0.0 10.0.0.0/7 11.0.0.1", [(0, 1), (1, 1)]),
+        ("127.0.0.0/8", "127.0.0.0/8 127.0.0.1", []),
+        ("0.0.0.0", "127.0.0.1", []),
+        ("10.0.0.0", "::/0", [(0, 0)]),
+        ("2001:db8::1", "2001:db8::/32 2001:db9::/32", [(0, 0)]),
+        (".example", "0.0.0.0", [(0, 0)]),
+        (".example x.other", "10.0.0.0", []),
+        ("10.0.0.1", ".example", []),
+        ("x.example .y.example", ".example .y.example", [(0, 0)]),
+        ("lab", "10.0.0.0/7", [(0, 0)]),
+    ],
+)
+def test_overruled(only_from: str, no_access: str, expected: list[tuple[int, int]]) -> None:
+    found = overruled(tuple(only_from.split()), tuple(no_access.split()), {"lab": "10.0.0.0"}.get)
+    assert found == expected
+
+
+@given(numbers, numbers)
+def test_overruled_as_the_verdicts(only_from: tuple[str, ...], no_access: tuple[str, ...]) -> None:
+    """Exactly where a list of nothing but the one refusal admits somebody whom it names."""
+    found = {deny for deny, _ in overruled(only_from, no_access, no_networks)}
+    for index, token in enumerate(no_access):
+        alone = compile_access(None, (token,), no_networks)
+        both = compile_access(only_from, (token,), no_networks)
+        refused = [address for address in probes(both) + probes(alone) if verdict_at(alone, address) is REFUSED]
+        admits = any(verdict_at(both, address) is not REFUSED for address in refused)
+        assert (index in found) is admits or (index in found and ":" in token)
 
 
 def test_networks_are_asked_anew() -> None:
