@@ -167,7 +167,8 @@ def test_defaults(tried: Case, tmp_path: Path) -> None:
         pytest.skip("mounting is not allowed here")
     report = Report()
     config = load(str(conf), kind="xinetd", report=report)
-    plan = make_plan(config, replace(Surroundings(), environ=ENV), report)
+    environ = tuple(f"{name}={value}".encode() for name, value in ENV.items())
+    plan = make_plan(config, replace(Surroundings(), environ=environ), report)
     said = [str(diagnostic) for diagnostic in report]
     if tried in BAD:
         assert theirs.fatal
