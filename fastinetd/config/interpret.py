@@ -62,16 +62,7 @@ def interpret(
             )
             continue
         if setting.scope is not Scope.BOTH and (setting.scope is Scope.DEFAULTS) is not defaults:
-            if defaults:
-                report.add("not-in-defaults", _name_place(entry, written), name=name)
-            else:
-                report.add(
-                    "only-in-defaults",
-                    _name_place(entry, written),
-                    service=service,
-                    name=name,
-                    remedy=_instead(name),
-                )
+            _say_elsewhere(entry, written, name, report, service)
             continue
         if "#" in text and not toml:
             written = _without_comment(entry, written, setting, report, service)
@@ -124,6 +115,15 @@ def interpret(
             places.setdefault(field, places[name])
         if setting.unused or setting.refused:
             _say_effect(entry, written, setting, block, report, service)
+
+
+def _say_elsewhere(entry: Entry, written: Written, name: str, report: Report, service: str | None) -> None:
+    """Report an attribute of services in `defaults`, or the other way round."""
+    place = _name_place(entry, written)
+    if service is None:
+        report.add("not-in-defaults", place, name=name)
+    else:
+        report.add("only-in-defaults", place, service=service, name=name, remedy=_instead(name))
 
 
 def _say_count(

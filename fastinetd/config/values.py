@@ -8,8 +8,8 @@ Nothing is looked up.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
+from ipaddress import AddressValueError, IPv6Address
 from keyword import iskeyword
 
 from fastinetd.config.model import UNLIMITED, LogKind, LogType, Rate
@@ -244,14 +244,16 @@ def binds(words: Sequence[str]) -> tuple[str, ...]:
 
 def _may_be_host(text: str) -> bool:
     """Whether numbers and dots, or what has a colon, are an address; anything else may be a name."""
-    six = ":" in text
-    if not six and text.strip("0123456789."):
+    if ":" in text:
+        try:
+            return bool(IPv6Address(text.partition("%")[0]).packed)
+        except AddressValueError:
+            return False
+    if text.strip("0123456789."):
         return True
-    try:
-        socket.inet_pton(socket.AF_INET6, text.partition("%")[0]) if six else socket.inet_aton(text)
-    except OSError:
-        return False
-    return True
+    *first, last = (number(part) for part in text.split("."))  # 127.1 is 127.0.0.1
+    most = 256 ** (4 - len(first)) if len(first) < 4 else 0
+    return last is not None and last < most and all(part is not None and part < 256 for part in first)
 
 
 def variables(words: Sequence[str]) -> tuple[tuple[str, str], ...]:

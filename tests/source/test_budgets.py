@@ -13,7 +13,7 @@ FUNCTION = 60
 
 LONGER_FILES: dict[str, int] = {}
 LONGER_FUNCTIONS: dict[str, int] = {
-    "config/interpret.py:interpret": 84,
+    "config/interpret.py:interpret": 80,
     "config/toml.py:_read": 74,
     "config/xinetd.py:read_block": 66,
 }

@@ -71,3 +71,14 @@ def test_limits() -> None:
     assert values.count(["unlimited"]) is None
     with pytest.raises(BadValue):
         values.memory_limit(["9" * 18 + "M"])
+
+
+@pytest.mark.parametrize("text", ["127.0.0.300", "1.2.3.4.5", "127.0.0.", "256.1", "1.2.65536", "....", ":::", "::1::"])
+def test_no_address_to_bind(text: str) -> None:
+    with pytest.raises(BadValue):
+        values.binds(["127.0.0.1", text])
+
+
+@pytest.mark.parametrize("text", ["127.1", "255.255.255.255", "1.2.65535", "::1", "fe80::1%eth0", "eth0", "a.b", "4x4"])
+def test_address_or_name_to_bind(text: str) -> None:
+    assert values.binds([text]) == (text,)
