@@ -5,21 +5,48 @@ from __future__ import annotations
 import os
 import resource
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fastinetd import __version__
+from fastinetd._board import Board
 from fastinetd.dump import DumpState, ServerLine, ServiceLine, ServiceState, render, write_dump
+from fastinetd.generation import Generation
+from fastinetd.journal import Journal
+from fastinetd.listeners import Listeners
+from fastinetd.rows import Rows
+from fastinetd.wait import WaitServices
 
-if TYPE_CHECKING:
-    from fastinetd.supervisor import Supervisor
+
+class StartOptions(Protocol):
+    """How the daemon was started."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def process_limit(self) -> int | None: ...
 
 
-def dump_state(supervisor: Supervisor, path: str) -> None:
+class Daemon(Protocol):
+    """What is asked of the supervisor, which is above this module."""
+
+    @property
+    def options(self) -> StartOptions: ...
+
+    board: Board
+    rows: Rows
+    listeners: Listeners
+    waiting: WaitServices
+    journal: Journal
+    retiring: list[Generation]
+    generation: Generation | None
+
+
+def dump_state(supervisor: Daemon, path: str) -> None:
     """Write the supervisor's state to the file `path`, in place of the last dump. Raises OSError."""
     write_dump(path, render(gather(supervisor)))
 
 
-def gather(supervisor: Supervisor) -> DumpState:
+def gather(supervisor: Daemon) -> DumpState:
     """What the supervisor knows now."""
     board = supervisor.board
     wall = time.time() - time.monotonic()

@@ -48,25 +48,25 @@ def place_of(module: str) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """All modules a file imports; imports for the type checker alone do not count."""
-    text = path.read_text()
-    if path.suffix != ".py":
-        found = re.findall(r"^ *(?:from (\S+) c?import|c?import (\S+))", text, re.MULTILINE)
-        return {one or other for one, other in found}
+    """All that a file imports: a module, and what is taken from it, which may be a module too. Imports for the type
+    checker alone count."""
+    return imports_of(path.read_text(), path.suffix)
+
+
+def imports_of(text: str, suffix: str = ".py") -> set[str]:
+    if suffix != ".py":
+        whole = re.findall(r"^ *c?import (.*)$", text, re.MULTILINE)
+        names = {name for line in whole for name in re.split(r"[\s,]+", line)}
+        for module, taken in re.findall(r"^ *from (\S+) c?import (\([^)]*\)|.*)$", text, re.MULTILINE):
+            names |= {module, *(f"{module}.{name}" for name in re.findall(r"\w+", taken))}
+        return names
     names = set()
-    pending: list[ast.AST] = [ast.parse(text)]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            pending += node.orelse
-            continue
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            own = f"{node.module}."
-            names |= {own + alias.name for alias in node.names} if own == SELF else {node.module or ""}
-        pending += ast.iter_child_nodes(node)
+            assert node.level == 0, "relative import"
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
@@ -76,6 +76,18 @@ def imports(module: str) -> set[str]:
     known = modules().keys()
     own = {name.removeprefix(SELF) for name in every if name.startswith(SELF)}
     return (own & known) - {module}
+
+
+@pytest.mark.parametrize(("line", "suffix"), [
+    ("from fastinetd.config.load import load", ".py"), ("from fastinetd.config import inetd, load", ".py"),
+    ("import fastinetd.config.load", ".py"), ("if TYPE_CHECKING:\n    from fastinetd.config import load", ".py"),
+    ("def late() -> None:\n    import os, fastinetd.config.load", ".py"),
+    ("from fastinetd.config cimport load", ".pxd"), ("cimport fastinetd.config.load", ".pyx"),
+    ("from fastinetd.config cimport (\n    inetd, load as reader,\n)", ".pyx"),
+    ("cimport os, fastinetd.config.load as reader", ".pyx"),
+])  # fmt: skip
+def test_every_way_to_import_is_seen(line: str, suffix: str) -> None:
+    assert "fastinetd.config.load" in imports_of(f"x = 1\n{line}\n", suffix)
 
 
 def test_the_table_has_every_module_once() -> None:
