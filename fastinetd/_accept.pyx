@@ -9,7 +9,7 @@ The supervisor's hand in starting and ending servers is here too: the Keeper.
 from fastinetd._admit cimport *
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
-from fastinetd._pools cimport NEVER, NOBODY, SECOND, milliseconds_until, serving
+from fastinetd._pools cimport CHANGED, NEVER, NOBODY, SECOND, milliseconds_until, serving
 from fastinetd._prefork cimport Prefork
 from fastinetd._program cimport Peer, Program, Target, environment
 from fastinetd._reception cimport *
@@ -101,6 +101,12 @@ cdef class Acceptor(Reception):
             self.workers.happened(kind, index)
         else:
             self.zygotes.happened(kind, index)
+
+    cdef void renew_pools(self) noexcept nogil:
+        cdef u32 index
+        self.zygotes.renew()
+        for index in range(self.workers.pool_count):
+            self.workers.dismiss_all(index, CHANGED)
 
     cdef void its_time(self) noexcept nogil:
         cdef u64 now = now_monotonic()

@@ -129,7 +129,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef extern from "<fcntl.h>" nogil:
     enum:
-        F_DUPFD_CLOEXEC, O_RDONLY, O_CLOEXEC
+        F_DUPFD_CLOEXEC, O_RDONLY, O_RDWR, O_CLOEXEC
     int fcntl(int fd, int command, ...)
     int open(const char *path, int flags, ...)
 

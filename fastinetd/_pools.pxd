@@ -76,6 +76,7 @@ cdef void begin_life(PoolLife *life, Target *target, u32 acceptors) noexcept nog
 cdef void failed(PoolLife *life, u64 now) noexcept nogil
 cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u64 now) noexcept nogil
 cdef void lasted(PoolLife *life) noexcept nogil
+cdef void begin_anew(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
 cdef void close_both(int *pair) noexcept nogil

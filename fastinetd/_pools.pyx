@@ -53,8 +53,7 @@ cdef void begin_life(PoolLife *life, Target *target, u32 acceptors) noexcept nog
     life.target = target
     life.least, life.most = part(target.pool.least, share), part(target.pool.most, share)
     life.workers = part(target.pool.workers, share)
-    life.pause = SHORTEST
-    life.start_at = 0
+    begin_anew(life)
 
 
 cdef void failed(PoolLife *life, u64 now) noexcept nogil:
@@ -73,6 +72,12 @@ cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u
 cdef void lasted(PoolLife *life) noexcept nogil:
     """A process of the pool has lived for a while."""
     life.pause = SHORTEST
+
+
+cdef void begin_anew(PoolLife *life) noexcept nogil:
+    """All is forgotten that went wrong: another process may be started now."""
+    life.pause = SHORTEST
+    life.start_at = 0
 
 
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil:

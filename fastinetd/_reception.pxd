@@ -77,6 +77,7 @@ cdef class Reception:
     cdef int timeout(self) noexcept nogil
     cdef void receive(self) noexcept nogil
     # the subclass's
+    cdef void renew_pools(self) noexcept nogil
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil
     cdef void its_time(self) noexcept nogil

@@ -8,8 +8,9 @@ there was none.
 
 A client whose name decides waits here, with a question at the doorman; the answer, or its absence, decides.
 
-The control pipe's end says how to leave. A byte: retired by a reload, so no new connections but the questions open
-are still decided. End of file: the supervisor is gone, leave at once.
+The control pipe says how to leave. A byte: retired by a reload, so no new connections but the questions open
+are still decided. End of file: the supervisor is gone, leave at once. RENEW is the byte of a reload that changes nothing:
+processes of pools are replaced.
 
 Rules of this file
  - Nothing blocks but epoll_wait, and await_room while the journal is full.
@@ -32,6 +33,7 @@ cdef enum:
     REFUSE = 1
     CLOSE = 2
 
+cdef char RENEW = c"p"  # as roles.py writes it
 cdef u64 SECOND = 1000000000
 cdef u64 ANSWER_WITHIN = 12000000000  # longer than the doorman's own patience
 cdef u64 STARVED = 50000000  # pause of a listener when there are no descriptors or no memory
@@ -305,12 +307,14 @@ cdef class Reception:
     # ---- life ----
 
     cdef void hear(self) noexcept nogil:
-        """The control pipe: a byte retires, its end means nobody is in charge any more."""
+        """The control pipe: a byte retires or, RENEW, replaces pools; its end means nobody is in charge any more."""
         cdef char byte
         cdef ssize_t n = read(self.control, &byte, 1)
         if n < 0 and (errno == EAGAIN or errno == EINTR):
             return
-        if n > 0:
+        if n > 0 and byte == RENEW:
+            self.renew_pools()
+        elif n > 0:
             self.retire()
         else:
             self.leave_now()
@@ -389,6 +393,9 @@ cdef class Reception:
 
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
         """Serve a client; takes `fd` and `slot`."""
+
+    cdef void renew_pools(self) noexcept nogil:
+        """Replace the processes that wait for clients; those that serve go on."""
 
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
         """Something of the subclass's own happened: `kind` is ON_OTHER or above."""

@@ -47,10 +47,6 @@ cdef extern from "<sys/socket.h>" nogil:
         MSG_TRUNC
         MSG_PEEK
 
-cdef extern from "<fcntl.h>" nogil:
-    enum:
-        O_RDWR
-
 cdef enum:
     WORKER_SOCKET = 3  # its descriptor in the worker
     NUMBERS = 0xFFFF
@@ -333,13 +329,14 @@ cdef class Workers:
             self.wake_at(0)  # others are needed
 
     cdef void dismiss_all(self, u32 index, Recycling why) noexcept nogil:
-        """Replace all workers of a pool; those that are busy finish what they do."""
+        """Replace all workers of a pool; those that are busy finish what they do. What was wrong may have been mended."""
         cdef u32 number
         for number in range(self.worker_count):
             if self.workers[number].state != WORKER_NONE and self.workers[number].pool == index \
                     and self.workers[number].told_at == 0:
                 self.dismiss(number, why, False)
         self.pools[index].proven = False
+        begin_anew(&self.pools[index].life)
         look_at_files(&self.pools[index].life, now_monotonic())
         self.wake_at(0)
 

@@ -108,6 +108,7 @@ cdef class Zygotes:
     cdef void open_channels(self, u32 number, u64 now) noexcept nogil
     cdef void not_watched(self, u32 number, int error, u64 now) noexcept nogil
     cdef void close_down(self, u32 number, Recycling why) noexcept nogil
+    cdef void renew(self) noexcept nogil
     cdef void ended(self, u32 number) noexcept nogil
     cdef void sweep(self, u32 number) noexcept nogil
     cdef bint not_parked(self, u32 number, u32 place) noexcept nogil

@@ -409,6 +409,15 @@ cdef class Zygotes:
                     self.by_exec(i)
         self.wake_at(now)
 
+    cdef void renew(self) noexcept nogil:
+        """Give up all zygotes, and start others at once: what was wrong with those before may have been mended."""
+        cdef u32 index
+        for index in range(self.pool_count):
+            begin_anew(&self.pools[index].life)
+            if self.pools[index].zygote != NOBODY:
+                self.close_down(self.pools[index].zygote, CHANGED)
+        self.wake_at(0)
+
     cdef void ended(self, u32 number) noexcept nogil:
         """A zygote's pidfd says that it has ended."""
         cdef Zygote *z = &self.zygotes[number]

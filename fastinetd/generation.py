@@ -183,6 +183,12 @@ class Generation:
         """Whether there is somebody to accept connections, if there are any to accept."""
         return not self._duties.programs or any(role.kind == "acceptor" for role, _ in self.roles.values())
 
+    def renew_pools(self) -> None:
+        """Replace the processes that wait for clients; whoever serves goes on."""
+        for role, _ in self.roles.values():
+            if role.kind == "acceptor":
+                role.renew_pools()
+
     def retire(self) -> None:
         """Let every role finish what it has in hand and leave."""
         self.retired = True

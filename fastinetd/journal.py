@@ -155,7 +155,6 @@ class Journal:
         Files are opened now; one that cannot be is reported, and written when it can be. Files that no row
         needs any more are closed.
         """
-        self._news.clear()
         limits: dict[str, list[LogType]] = {}
         for row, entry in services.items():
             self._targets[row] = self._target(entry)
@@ -200,7 +199,9 @@ class Journal:
                 batch.clear()
 
     def reopen(self) -> None:
-        """Open every log file again, after a rotation, the daemon's own included."""
+        """The configuration is read again: open every log file anew, the daemon's own included, after a rotation; and
+        tell anew what is told once."""
+        self._news.clear()
         self._sinks.reopen()
 
     def flush(self) -> float | None:

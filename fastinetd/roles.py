@@ -71,8 +71,13 @@ class Role:
     def retire(self) -> None:
         """Ask the role to finish what it has in hand and leave."""
         self.retired = True
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError, BlockingIOError):
             os.write(self.control, b"r")
+
+    def renew_pools(self) -> None:
+        """Have an acceptor replace the processes that wait for clients."""
+        with suppress(BrokenPipeError, BlockingIOError):  # full: it has been asked often enough
+            os.write(self.control, b"p")
 
     def forget(self) -> None:
         """Close what belongs to a role that has ended."""
@@ -91,6 +96,7 @@ def fork_role(
 ) -> Role:
     """Fork a process that runs `main(control)` with only the descriptors in `keep`; takes nothing. Raises OSError."""
     reader, writer = lifted_pipe()
+    os.set_blocking(writer, False)  # a role that somebody has stopped stops nobody else
     gc.freeze()  # no collection in the child may touch, and so copy, what it shares with us
     try:
         pid = os.fork()

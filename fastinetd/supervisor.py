@@ -167,8 +167,11 @@ class Supervisor:
             self.messages.error(f"reconfiguration failed{why}: the configuration in use is kept; mend {config.source}")
             self.status.loaded(False)
         else:
-            before = len(self.rows)
-            dropped = self._install(plan) if plan != self.plan else 0
+            before, dropped = len(self.rows), 0
+            if plan != self.plan:
+                dropped = self._install(plan)
+            else:
+                self.generation.renew_pools()  # what their programs have read may have changed
             self.status.loaded(True)
             kept = before - dropped
             self.messages.notice(f"Reconfigured: new={len(self.rows) - kept} old={kept} dropped={dropped} (services)")

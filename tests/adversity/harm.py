@@ -30,8 +30,9 @@ PID = re.compile(r"pid=(\d+)")
 class Load:
     """Clients without a break from several threads, until `end`."""
 
-    def __init__(self, port: int, threads: int = 4, wanted: bytes = HELLO) -> None:
+    def __init__(self, port: int, threads: int = 4, wanted: bytes = HELLO, says: bytes = b"") -> None:
         self.wanted = wanted
+        self.says = says
         self.answers: list[object] = []
         self._port = port
         self._over = threading.Event()
@@ -42,7 +43,7 @@ class Load:
     def _work(self) -> None:
         while not self._over.is_set():
             try:
-                self.answers.append(ask(self._port))
+                self.answers.append(ask(self._port, self.says))
             except (OSError, AssertionError) as error:
                 self.answers.append(repr(error))
                 self._over.wait(0.02)  # nobody listens: leave the machine to who will
