@@ -19,9 +19,9 @@ from fastinetd._accept import probe
 from fastinetd.background import Launch, must_stay, prepare_descriptors
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
-from fastinetd.config.model import Config
+from fastinetd.config.model import Config, Place
 from fastinetd.endpoints import check_hosts
-from fastinetd.log_lines import FACILITIES
+from fastinetd.log_lines import FACILITIES, printable
 from fastinetd.messages import Messages
 from fastinetd.monitor import parse_address
 from fastinetd.options import INETD_CONF, PLACES, Refusal, parse
@@ -30,6 +30,9 @@ from fastinetd.plan import make_plan
 from fastinetd.sockets import lifted
 from fastinetd.starts import Surroundings
 from fastinetd.supervisor import Options, Supervisor
+
+_NO_INETD = {"xinetd": "an xinetd.conf", "toml": "TOML"}
+"""Kinds of files in which --dialect has no meaning."""
 
 FEWEST = 80
 """Descriptors without which there is nothing to begin: 64 are set aside for clients, and every listener needs one."""
@@ -69,7 +72,14 @@ def _reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Repo
         config = demo.configuration()
         return lambda report: config
     compat = INETD_CONF if options.inetd_compat else None
-    return lambda report: load(path, kind=kind, dialect=options.dialect, report=report, inetd_compat=compat)
+
+    def read(report: Report) -> Config:
+        config = load(path, kind=kind, dialect=options.dialect or "debian", report=report, inetd_compat=compat)
+        if options.dialect and config.kind in _NO_INETD and compat is None:
+            report.add("dialect-unused", Place(path, 1), dialect=options.dialect, kind=_NO_INETD[config.kind])
+        return config
+
+    return read
 
 
 def _check(options: argparse.Namespace, warnings: list[str]) -> int:
@@ -80,15 +90,21 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     config = _reader(options, path, kind)(report)
     plan = make_plan(config, Surroundings(), report)
     check_hosts((*config.services, *config.broken), report)
+    for left in config.disabled:
+        report.add("disabled", left.place, service=left.id, how=left.how)
     lines = [f"fastinetd: warning: {warning}" for warning in warnings]
     lines += map(str, sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
-    count = len(plan.services)
+    if report.left_out:
+        lines.append(f"{path}: {report.left_out}, not shown")
+    count = 0 if config.fatal else len(plan.services)
     lines.append(f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
                  f"{report.errors} error{'' if report.errors == 1 else 's'}")
-    if not count and not _stays_alive(options):
+    if config.fatal:
+        lines[-1] += "; with these errors nothing of it is used"
+    elif not count and not _stays_alive(options):
         lines[-1] += "; without any service fastinetd does not start, but for -stayalive and -dontfork"
     try:
-        print(*lines, sep="\n", flush=True)
+        print(*map(printable, lines), sep="\n", flush=True)
     except OSError as error:
         raise Refusal(f"cannot write what was found: {error.strerror}") from None
     return 1 if report.errors or config.fatal else 0

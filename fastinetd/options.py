@@ -46,7 +46,7 @@ def parser() -> _Parser:
     one.add_argument("-f", "--file", metavar="FILE", help="configuration: xinetd.conf, or TOML by its ending .toml")
     one.add_argument("--inetd", metavar="FILE", nargs="?", const=INETD_CONF,
                      help=f"read an inetd.conf (default {INETD_CONF})")
-    source.add_argument("--dialect", metavar="NAME", default="debian", choices=sorted(DIALECTS),
+    source.add_argument("--dialect", metavar="NAME", choices=sorted(DIALECTS),
                         help=f"of inetd.conf: {', '.join(sorted(DIALECTS))} (default debian)")
     source.add_argument("-inetd_compat", "--inetd-compat", dest="inetd_compat", action="store_true",
                         help=f"read {INETD_CONF} after the xinetd.conf")
@@ -74,6 +74,8 @@ def parser() -> _Parser:
     logs.add_argument("--metrics", metavar="[ADDR]:PORT", help="serve Prometheus metrics there")
     logs.add_argument("-logprocs", "--log-procs", "-shutdownprocs", metavar="N", type=_count,
                       help="accepted for xinetd's sake, no effect")
+    logs.add_argument("-inetd_ipv6", "--inetd-ipv6", action="store_true",
+                      help="accepted for Debian's init script, no effect: lines of inetd.conf say so themselves")
     logs.add_argument("-reuse", "--reuse", action="store_true", help="accepted for xinetd's sake, always on")
     p.add_argument("-version", "--version", action="version", version=f"fastinetd Version {__version__}")
     return p
@@ -85,13 +87,15 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     own = parser()
     options, rest = own.parse_known_args(arguments)
     warnings = []
-    for word in rest:
+    for word in filter(None, rest):  # a quoted variable of an init script may be empty
         if word.startswith("-") and not word.startswith("--"):
             if f"-{word}" in own.option_strings:
                 own.error(f"there is no option {word}, write -{word}")
             warnings.append(f"there is no option {word}, it is ignored; see fastinetd --help")
         else:
             own.error(f"unexpected argument {word!r}")
+    if options.demo and options.dialect:
+        warnings.append("--dialect does nothing with --demo; remove one of the two")
     if options.filelog and options.syslog:
         own.error("-filelog and -syslog exclude each other")
     return options, warnings

@@ -23,6 +23,9 @@ from fastinetd.privileges import bar_to_kill, nobody
 from fastinetd.sockets import Endpoint, SocketOptions
 from fastinetd.starts import Start, Surroundings, forget_users, gid_of, ids_of, program_of, start_of, uid_of
 
+MOST_SERVICES = 8192
+"""Rows of the Board."""
+
 WRAPPER_FILES = ("/etc/hosts.allow", "/etc/hosts.deny")
 
 class Mode(Enum):
@@ -72,7 +75,12 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
     planned: list[PlannedService] = []
     left_out: list[Service] = []
     taken: dict[Endpoint, Service] = {}
-    for service in config.services:
+    for number, service in enumerate(config.services):
+        if len(planned) == MOST_SERVICES:
+            more = len(config.services) - number - 1
+            report.add("too-many-services", service.place, service=service.id, more=more, most=MOST_SERVICES)
+            left_out += config.services[number:]
+            break
         try:
             made = _plan(service, surroundings, report)
             for endpoint in made.endpoints:

@@ -33,7 +33,7 @@ from fastinetd.loop import Loop, Timer
 from fastinetd.messages import Messages
 from fastinetd.notify import Notifier
 from fastinetd.parting import Parting
-from fastinetd.plan import Mode, Plan, forget_lookups, make_plan
+from fastinetd.plan import MOST_SERVICES, Mode, Plan, forget_lookups, make_plan
 from fastinetd.pools import holds
 from fastinetd.questions import Questions
 from fastinetd.records import Records
@@ -48,7 +48,6 @@ from fastinetd.status import Status, info_of
 from fastinetd.wait import WaitServices
 
 SLOTS = 65536
-ROWS = 8192
 
 RETIRING_MOST = 8  # generations that may go on with what they had in hand; with more the oldest must leave
 STOP_WITHIN = 5.0
@@ -80,7 +79,7 @@ class Supervisor:
         self.notifier = Notifier()
         self.loop = Loop(messages.error)
         # Sections for the supervisor, and for acceptors and relay of this generation and of those that are retiring.
-        self.board = Board.create(ROWS, SLOTS, 2 + (RETIRING_MOST + 1) * (options.acceptors + 1))
+        self.board = Board.create(MOST_SERVICES, SLOTS, 2 + (RETIRING_MOST + 1) * (options.acceptors + 1))
         self.board.set_process_limit(options.process_limit)
         self.reader = lift(self.board.reader())
         self.rows = Rows(self.board, self.loop)
@@ -255,6 +254,8 @@ class Supervisor:
         say = {Severity.ERROR: to.error, Severity.WARNING: to.warning, Severity.NOTE: to.info}
         for diagnostic in report:
             say[diagnostic.severity](f"{diagnostic.place}: {diagnostic.text}")
+        if report.left_out:
+            to.error(f"{report.left_out} of this configuration are not told")
 
     def _install(self, plan: Plan) -> int:
         """Make `plan` what is served; returns how many services it removes."""

@@ -15,7 +15,7 @@ from typing import Any
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import Entries, Entry, place_of, shown
 from fastinetd.config.interpret import Block, interpret
-from fastinetd.config.model import Config, Family, Rate, Service
+from fastinetd.config.model import Config, Disabled, Family, Rate, Service
 from fastinetd.config.settings import POOL_SETTINGS, SETTINGS, Scope
 from fastinetd.config.whole import complete
 
@@ -37,25 +37,34 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False, 
     wanted = _Choice(defaults.values)
     services: list[Service] = []
     broken: list[Service] = []
+    disabled: list[Disabled] = []
     for entry in entries.services:
-        if entry.disabled or not wanted(_id(entry, toml)):
-            wanted.met.add(_id(entry, toml))
+        found = _id(entry, toml)
+        how = "(disable = yes)" if entry.disabled else wanted.missing(found)
+        if how:
+            wanted.met.add(found)
+            disabled.append(Disabled(found, entry.place, how))
             continue
         block = Block()
         interpret(entry, block, defaults, report, toml=toml)
         if block.values.get("disable"):
+            disabled.append(Disabled(found, entry.place, "(disable = yes)"))
             continue
         service, sound = _service(entry, block, defaults, report)
         (services if sound and not block.broken and not entry.broken else broken).append(service)
         wanted.met.add(service.id)
     if beside is not None:
-        services += [_with_defaults(service, defaults) for service in beside.services if wanted(service.id)]
+        for service in beside.services:
+            if how := wanted.missing(service.id):
+                disabled.append(Disabled(service.id, service.place, how))
+            else:
+                services.append(_with_defaults(service, defaults))
         broken += beside.broken
         wanted.met |= {service.id for service in beside.services}
     _say_unknown_ids(entries, wanted.met, report)
     # A stray line in the defaults of xinetd.conf is only left out, as in xinetd; TOML has no such lines.
     fatal = defaults.broken or (toml and any(entry.broken for entry in entries.defaults))
-    return Config(source, tuple(services), fatal=fatal, broken=tuple(broken))
+    return Config(source, tuple(services), fatal=fatal, broken=tuple(broken), disabled=tuple(disabled))
 
 
 def _refuse_path(defaults: Block, report: Report) -> None:
@@ -88,8 +97,13 @@ class _Choice:
         self._disabled = frozenset(defaults.get("disabled", ()))
         self.met: set[str] = set()
 
-    def __call__(self, id_: str) -> bool:
-        return (self._enabled is None or id_ in self._enabled) and id_ not in self._disabled
+    def missing(self, id_: str) -> str:
+        """How a service is switched off; empty when it is not."""
+        if id_ in self._disabled:
+            return "by `disabled` of `defaults`"
+        if self._enabled is not None and id_ not in self._enabled:
+            return "by `enabled` of `defaults`, which does not name it"
+        return ""
 
 
 def _id(entry: Entry, toml: bool) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from fastinetd.config.model import Place
@@ -38,13 +38,19 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "include-depth": (_E, "files include files more than {depth} deep here; put the services into one folder and use includedir"),
     "not-a-file": (_N, "{path!r} is not a regular file and is skipped; keep only service files in this folder"),
     "unknown-kind": (_E, "there is no kind of configuration called {kind!r}; write one of: {known}"),
+    "dialect-unused": (_W, "--dialect {dialect} does nothing, for this file is {kind}; name an inetd.conf with --inetd FILE, or remove the option"),
     # -- every reader
+    "too-many-entries": (_E, "this configuration has more than {most} services, and what begins here is not read; divide it among several daemons"),
     "nul-byte": (_E, "this line holds a NUL byte and cannot be used; write the file as plain text"),
     # -- xinetd.conf: the grammar
     "no-keyword": (_E, "{word!r} begins no entry; write `service NAME`, `defaults`, `include FILE` or `includedir FOLDER`"),
     "no-service-name": (_E, "`service` has no name; write `service NAME`"),
     "no-path": (_E, "`{keyword}` has no path; write `{keyword} /path`"),
     "no-open-brace": (_E, "no `{{` after `{entry}`; put `{{` alone on the line after it"),
+    "slash-comment": (_E, "{word!r} begins no comment, so this line cannot be used; write `#` in its place"),
+    "close-in-line": (_E, "`}}` behind a value does not close `{entry}`; put it alone on the next line"),
+    "name-skipped": (_N, "{path!r} is not read: files of an includedir with a dot in the name, or `~` at its end, are skipped; rename it if it is meant"),
+    "disabled": (_N, "service {service} is disabled {how}; remove that to have it started"),
     "stray-open": (_E, "`{{` without `service NAME` or `defaults` before it, so this block is ignored; write the missing line above it"),
     "stray-close": (_E, "`}}` without an open entry; remove it"),
     "no-close-brace": (_E, "`{entry}` (line {line}) is not closed by a `}}`; put `}}` alone on a line after its last attribute"),
@@ -145,6 +151,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "pool-unguarded": (_W, "other processes of user {user} can change what clients of service {service} get while its pool starts; allow the daemon CAP_NET_BROADCAST or CAP_WAKE_ALARM (containers: --cap-add NET_BROADCAST), or let nothing else run as {user}"),
     "no-interpreter": (_E, "the handler of service {service} cannot be started: {reason}; {remedy}"),
     "no-handler": (_W, "there is no module {value!r} where service {service} looks for its handler; write its folder as `env = PYTHONPATH=/FOLDER`, or install it for {python}"),
+    "too-many-services": (_E, "service {service} and {more} after it are not started: one daemon has {most} services at most; divide them among several"),
     "same-socket": (_E, "service {service} wants {socket}, which service {other} at {place} already has; give it another port or address"),
     "tcp-wrappers": (_W, "{file} holds rules, but tcp wrappers are not consulted; write them as only_from and no_access"),
     # -- further modules add theirs below, each group under a heading of its own
@@ -152,22 +159,45 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
 """Code -> severity and text. A text says what is wrong and, after a semicolon, what to write instead."""
 
 
-@dataclass
+MOST_KEPT = 1000
+"""Diagnostics of each severity that are kept; further ones are counted. Nobody reads so many, and a file that is no
+configuration would fill memory and logs with them."""
+
+
 class Report:
-    """Collects diagnostics while a configuration is read and planned."""
+    """Collects diagnostics while a configuration is read and planned: the first MOST_KEPT of each severity, and how
+    many there were. What `defaults` say is the same fault in each service, so of equal ones at one place there is one."""
 
-    diagnostics: list[Diagnostic] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Place, str], Diagnostic] = {}
+        self._counts = dict.fromkeys(Severity, 0)
+        self._shown = dict.fromkeys(Severity, 0)
 
-    def add(self, code: str, place: Place, /, *, service: str | None = None, **values: object) -> Diagnostic:
+    def add(self, code: str, place: Place, /, *, service: str | None = None, **values: object) -> None:
         """Record CATALOGUE[code] at `place`, its text filled in with `values` and `service`."""
         severity, text = CATALOGUE[code]
-        diagnostic = Diagnostic(code, place, severity, text.format_map({"service": service, **values}), service)
-        self.diagnostics.append(diagnostic)
-        return diagnostic
+        if self.is_full(code):
+            self._counts[severity] += 1
+            return
+        text = text.format_map({"service": service, **values})
+        if (place, text) not in self._kept:
+            self._kept[place, text] = Diagnostic(code, place, severity, text, service)
+            self._counts[severity] += 1
+            self._shown[severity] += 1
+
+    def is_full(self, code: str) -> bool:
+        """Whether another diagnostic of this kind would only be counted."""
+        return self._shown[CATALOGUE[code][0]] >= MOST_KEPT
 
     @property
     def errors(self) -> int:
-        return sum(d.severity is Severity.ERROR for d in self.diagnostics)
+        return self._counts[Severity.ERROR]
+
+    @property
+    def left_out(self) -> str:
+        """What there was beyond those kept; empty when that is nothing."""
+        more = {severity: self._counts[severity] - self._shown[severity] for severity in Severity}
+        return " and ".join(f"{number} more {severity.value}{'s' * (number > 1)}" for severity, number in more.items() if number)
 
     def __iter__(self) -> Iterator[Diagnostic]:
-        return iter(self.diagnostics)
+        return iter(self._kept.values())

@@ -14,6 +14,10 @@ the path) -> (file name, text) of each file in turn. It reports what it cannot r
 can."""
 
 
+MOST_ENTRIES = 32_768
+"""Services that are read of one configuration; four times as many as can be started, for some are disabled."""
+
+
 class Written(NamedTuple):
     """One attribute as written."""
 
@@ -23,6 +27,7 @@ class Written(NamedTuple):
     line: int
     column: int  # of the first value, or of what stands where it should be
     text: str  # the whole line, for the columns of further words; "" where there is no such line
+    spots: tuple[tuple[int, int], ...] = ()  # line and column of each value, where they are known without a line
 
 
 class Entry:
@@ -52,6 +57,8 @@ class Entries:
 
 def place_of(entry: Entry, written: Written, index: int) -> Place:
     """The place of the value with this index."""
+    if written.spots:
+        return Place(entry.file, *written.spots[index if index < len(written.spots) else 0])
     column = written.column
     if written.text and index:
         start = column - 1
@@ -63,6 +70,8 @@ def place_of(entry: Entry, written: Written, index: int) -> Place:
 
 def places_of(entry: Entry, written: Written) -> tuple[Place, ...]:
     """The places of all values of a line, in order."""
+    if written.spots:
+        return tuple(Place(entry.file, line, column) for line, column in written.spots)
     if not written.text:
         return tuple(Place(entry.file, written.line, written.column) for _ in written.words)
     places, start = [], written.column - 1

@@ -17,7 +17,7 @@ from typing import Any
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.dialects import DIALECTS, Dialect
-from fastinetd.config.entries import shown
+from fastinetd.config.entries import MOST_ENTRIES, shown
 from fastinetd.config.inetd_lines import BadLine, Word, logical_lines
 from fastinetd.config.inetd_pool import parted, take_pool
 from fastinetd.config.model import Config, Family, Place, Rate, Service
@@ -56,6 +56,9 @@ def read(text: str, file: str, dialect: str, report: Report) -> Config:
         return Config(file, (), fatal=True)
     reader = _Reader(file, rules, report)
     for words in logical_lines(text, file, rules, report):
+        if len(reader.services) >= MOST_ENTRIES:
+            report.add("too-many-entries", Place(file, words[0].line, words[0].column), most=MOST_ENTRIES)
+            break
         reader.take(words)
     return Config(file, tuple(reader.services))
 
@@ -205,6 +208,7 @@ class _Reader:
         values["family"] = self._family(values["family"], hosts, protocol)
         if hosts:
             values["bind"] = tuple(host.text for host in hosts)
+            values["spots"] = MappingProxyType({"bind": tuple(map(self._place, hosts))})
             places["bind"] = self._place(hosts[0])
 
     def _hosts(self, first: Word, text: str) -> tuple[Word, ...]:
@@ -282,13 +286,14 @@ class _Reader:
                 self._place(word),
                 value=shown(word.text),
                 usual=self.rules.rate or "none",
-                syntax=self.rules.limit_syntax,
+                syntax=self._limit_syntax(kind, self.rules.limits[0]),
             )
             return
         counts = [value or 0 for value in numbers] + [0, 0]
         if sign == "/":
             values["instances"], values["per_source"] = counts[0] or None, counts[2] or None
-            meaning = f"{counts[0] or 'any number of'} servers at a time"
+            sharing = " that share the socket" if values["wait"] else ""
+            meaning = f"{counts[0] or 'any number of'} servers at a time{sharing}"
         else:
             values["rate"] = Rate(counts[0], SECONDS, PAUSE) if counts[0] else None
             meaning = f"{counts[0] or 'any number of'} starts in a minute"
@@ -298,10 +303,17 @@ class _Reader:
                 self._place(word),
                 value=shown(word.text),
                 meaning=meaning,
-                syntax=self.rules.limit_syntax,
+                syntax=self._limit_syntax(kind, sign),
             )
         if counts[1]:
             self.report.add("inetd-per-minute", self._place(word), value=shown(word.text))
+
+    def _limit_syntax(self, kind: str, sign: str) -> str:
+        """How to write in this dialect what a limit behind `sign` says; where it has no such limits, whose has."""
+        if self.rules.children is (sign == "/"):
+            return self.rules.limit_syntax.replace("nowait", kind)
+        other = {"/": "freebsd", ":": "netbsd", ".": "debian"}[sign]
+        return f"{kind} alone, or read the file with --dialect {other}"
 
     def _user(self, word: Word, values: dict[str, Any]) -> None:
         """USER, USER:GROUP or USER.GROUP; what follows a slash is a login class, which Linux does not

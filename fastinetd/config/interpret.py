@@ -50,7 +50,7 @@ def interpret(
     seen, values, places = block.seen, block.values, block.places
     service = None if defaults else entry.name
     for written in entry.lines:
-        name, operator, words, line, column, text = written
+        name, operator, words, line, column, text, _ = written
         setting = SETTINGS.get(name)
         if setting is None or (setting.toml_only and not toml):
             report.add(

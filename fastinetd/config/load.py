@@ -24,7 +24,7 @@ from fastinetd.config.model import Config, Place
 
 KINDS = ("auto", "xinetd", "inetd", "toml")
 
-MOST = 64 << 20
+MOST = 16 << 20
 """Bytes of a file; no configuration is that long, and some files have no end."""
 
 PATIENCE = 3.0
@@ -67,7 +67,7 @@ def load(
             config = toml.read(text, path, files.sources, report)
         else:
             config = _xinetd(text, path, files, report, inetd_compat, dialect)
-    return replace(config, files=tuple(dict.fromkeys(files.seen)))
+    return replace(config, kind=kind, files=tuple(dict.fromkeys(files.seen)))
 
 
 def guess(path: str, text: str) -> str:
@@ -176,9 +176,13 @@ class _Files:
         `~`."""
         self.seen.append(path)
         with os.scandir(path) as found:
-            entries = [entry for entry in found if "." not in entry.name and not entry.name.endswith("~")]
+            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
         paths = []
-        for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
+        for entry in entries:
+            if "." in entry.name or entry.name.endswith("~"):
+                if not entry.name.startswith("."):
+                    self._report.add("name-skipped", place, path=entry.path)
+                continue
             with suppress(OSError):  # a loop of links
                 if entry.is_file():  # links are followed
                     paths.append(entry.path)

@@ -166,11 +166,22 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Disabled:
+    """A service that the configuration switches off."""
+
+    id: str
+    place: Place
+    how: str  # completes `is disabled`
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One reading of a configuration."""
 
     source: str  # the file that was named
     services: tuple[Service, ...]
+    kind: str = ""  # xinetd, inetd or toml; empty when it was not read from a file
     files: tuple[str, ...] = ()  # every file and folder that was read, for messages and watching
     fatal: bool = False  # the configuration as a whole must not be used (a bad `defaults`, an unreadable file)
     broken: tuple[Service, ...] = ()  # services with an error, as far as they could be read: never started, only checked
+    disabled: tuple[Disabled, ...] = ()

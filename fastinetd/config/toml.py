@@ -23,9 +23,12 @@ from fastinetd.config.model import Config, Place
 from fastinetd.config.settings import SETTINGS
 
 _WHERE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
-_HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?$")
+_HEADER = re.compile(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=\s*""")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"([^"]*)"|'([^']*)'""")
+
+MOST_LINES = 100_000
+"""Lines that a list of values may have, when the places of its values are looked for."""
 
 _Keys = dict[tuple[str, ...], tuple[int, int]]
 
@@ -42,14 +45,12 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
     """Append the entries of `text`; False when it or an included file is not TOML."""
     try:
         document = tomllib.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # the former is what TOMLDecodeError is; also numbers beyond reason
+    except (ValueError, RecursionError) as error:  # the former is what TOMLDecodeError is; also absurd numbers
         reason, fault = _fault(str(error) or "values are nested too deeply", text, file)
         report.add("toml-syntax", fault, reason=reason)
         return False
-    keys = _keys(text)
+    lines = text.split("\n")
+    keys = _keys(lines)
     sound = True
 
     def place(*path: str) -> Place:
@@ -79,7 +80,8 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
                 entry.failed.add(key.lower())
                 entry.broken = True
             else:
-                entry.lines.append(Written(key.lower(), "=", words, at.line, at.column, ""))
+                spots = _spots(lines, at, words) if isinstance(value, list | str) else ()
+                entry.lines.append(Written(key.lower(), "=", words, at.line, at.column, "", spots))
         return entry
 
     for key, value in document.items():
@@ -176,12 +178,34 @@ def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(match[1] or match[2] or match[0].strip("\"'") for match in _PART.finditer(dotted))
 
 
-def _keys(text: str) -> _Keys:
-    """Table headers and keys -> line and column (of the value, for a key). The first of a name counts."""
+def _spots(lines: list[str], at: Place, words: list[str]) -> tuple[tuple[int, int], ...]:
+    """Line and column of each of the words of the value that begins at `at`; () when they are not written there as
+    they are read (escapes, numbers in bases)."""
+    found = []
+    number, column = at.line - 1, at.column - 1
+    for word in words:
+        while (column := lines[number].find(word, column)) < 0:
+            number, column = number + 1, 0
+            if number == len(lines) or number - at.line > MOST_LINES or _KEY.match(lines[number]):
+                return ()
+        quoted = column > 0 and lines[number][column - 1] in "\"'"
+        found.append((number + 1, column + 1 - quoted))
+        column += len(word)
+    return tuple(found)
+
+
+def _keys(lines: list[str]) -> _Keys:
+    """Tables and keys -> line and column (of the value, for a key). The first of a name counts; a table that has no
+    header of its own is where its first part is."""
     found: _Keys = {}
     table: tuple[str, ...] = ()
     inside = ""  # the quotes of a string that goes over several lines
-    for number, line in enumerate(text.split("\n"), 1):
+
+    def note(path: tuple[str, ...], line: int, column: int) -> None:
+        for length in range(1, len(path) + 1):
+            found.setdefault(path[:length], (line, column))
+
+    for number, line in enumerate(lines, 1):
         if inside:
             if line.count(inside) % 2:
                 inside = ""
@@ -189,11 +213,11 @@ def _keys(text: str) -> _Keys:
         header = _HEADER.match(line)
         if header:
             table = _parts(header[1])
-            found.setdefault(table, (number, line.index("[") + 1))
+            note(table, number, line.index("[") + 1)
             continue
         key = _KEY.match(line)
         if key:
-            found.setdefault((*table, *_parts(key[1])), (number, key.end() + 1))
+            note((*table, *_parts(key[1])), number, key.end() + 1)
         for quotes in ('"""', "'''"):
             if line.count(quotes) % 2:
                 inside = quotes

@@ -161,6 +161,8 @@ class _Check:
 
     def _missing(self, attribute: str, reason: str = "", syntax: str = "") -> None:
         self.sound = False
+        if self.entry.broken and not self.entry.lines:
+            return  # there was no block, which has been reported
         if attribute not in self.failed:
             syntax = syntax or SETTINGS[attribute].syntax
             self._bad("missing-attribute", self.entry.place, name=attribute, reason=reason, syntax=syntax)

@@ -20,10 +20,21 @@ import re
 from collections.abc import Callable
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entries, Entry, Sources, Written, shown
+from fastinetd.config.entries import MOST_ENTRIES, Entries, Entry, Sources, Written, shown
 from fastinetd.config.model import Place
 
 OPERATORS = frozenset(("=", "+=", "-="))
+KEYWORDS = frozenset(("service", "defaults", "include", "includedir"))
+COMMENTS = ("//", "/*", ";", "--")
+"""What begins a comment elsewhere, and nothing here."""
+
+_BRACKETS = ("(", "[", "<", "{{", "{;")
+"""What is written for `{` by mistake."""
+_CLOSING = (")", "]", ">", "}}", "};")
+"""And for `}`."""
+
+MOST_FAILED = 1000
+"""Names of attributes with an error that an entry remembers; there are not so many attributes."""
 
 _ODD_BLANK = re.compile(r"[^\S \t\n\r]")
 """Characters that Python, but not xinetd, takes for blanks."""
@@ -49,10 +60,19 @@ def read(text: str, file: str, entries: Entries, sources: Sources, report: Repor
         _void_lines_with_nul(lines, file, report)
     reader = _Reader(lines, split, file, report)
     seen_defaults = False
+    stray = False  # a line that begins no entry has been reported: of those that follow it, and their `}`, nothing is
     while (words := reader.next_words()) is not None:
         keyword = words[0].lower()
         place = reader.place(words[0])
+        if keyword not in KEYWORDS and (words[0].startswith(COMMENTS) or stray):
+            if words[0].startswith(COMMENTS):
+                report.add("slash-comment", place, word=shown(words[0]))
+            continue
+        stray = False
         if keyword == "service":
+            if len(entries.services) >= MOST_ENTRIES:
+                report.add("too-many-entries", place, most=MOST_ENTRIES)
+                return
             if len(words) < 2:
                 report.add("no-service-name", place)
                 reader.read_block(Entry("", place), "service")
@@ -82,6 +102,7 @@ def read(text: str, file: str, entries: Entries, sources: Sources, report: Repor
             report.add("stray-close", place)
         else:
             report.add("no-keyword", place, word=shown(words[0]))
+            stray = True
 
 
 _VOID = "\0"
@@ -152,8 +173,10 @@ class _Reader:
         else:
             self.report.add("no-open-brace", entry.place, entry=shown(header))
             entry.broken = True
-            inline = self.split(self.lines[self.at - 1])[-1] == "{"
-            if not inline and (opening is None or "=" not in "".join(opening)):
+            inline = self.split(self.lines[self.at - 1])[-1] in ("{", *_BRACKETS)
+            if opening is not None and " ".join(opening) in _BRACKETS:
+                self.next_words()
+            elif not inline and (opening is None or "=" not in "".join(opening)):
                 return  # nothing that could be the block follows
         lines, split, file, total = self.lines, self.split, self.file, len(self.lines)
         recorded = entry.lines.append
@@ -183,9 +206,11 @@ class _Reader:
             else:
                 self.at = at
                 if "=" not in line and self._is_header(words):
-                    self.report.add("no-close-brace", self.place(name), entry=shown(header), line=entry.place.line)
-                    entry.broken = True
+                    self._say_open(entry, header)
                     self.at = at - 1
+                    return
+                if words == ["{"] or (name in _CLOSING and len(words) == 1):
+                    self._say_wrong_brace(entry, header, name)
                     return
                 tight = None if entry.disabled else self._tight(entry, line)
                 if tight is None:
@@ -203,12 +228,27 @@ class _Reader:
                 entry.disabled = True
             recorded(Written(name, operator, values, at, column, line))
         self.at = at
-        self.report.add(
-            "no-close-brace",
-            Place(file, max(total - (not lines[-1]), 1)),
-            entry=shown(header),
-            line=entry.place.line,
-        )
+        self._say_open(entry, header, Place(file, max(total - (not lines[-1]), 1)))
+
+    def _say_open(self, entry: Entry, header: str, end: Place | None = None) -> None:
+        """Report a block that is not closed before the header taken last, or the `end` of the file."""
+        entry.broken = True
+        last = entry.lines[-1] if entry.lines else None
+        if last is not None and last.words[-1:] == ["}"]:  # it was closed, behind the last value
+            place = Place(self.file, last.line, last.text.rindex("}") + 1)
+            self.report.add("close-in-line", place, entry=shown(header))
+            last.words.pop()
+            return
+        place = end or self.place(self.lines[self.at - 1].split()[0])
+        self.report.add("no-close-brace", place, entry=shown(header), line=entry.place.line)
+
+    def _say_wrong_brace(self, entry: Entry, header: str, brace: str) -> None:
+        """Report a brace in a block that can only be its end, or the beginning of another one without a header."""
+        if brace == "{":
+            self.report.add("stray-open", self.place(brace))
+            self.skip_block()
+        elif not entry.broken:  # else the block began with a wrong one, too
+            self.report.add("no-close-brace", self.place(brace), entry=shown(header), line=entry.place.line)
         entry.broken = True
 
     def _tight(self, entry: Entry, line: str) -> tuple[str, str, list[str], int] | None:
@@ -219,9 +259,14 @@ class _Reader:
             operator = before[-1] + "="
             before = before[:-1]
         names = self.split(before)
+        if names and names[0].startswith(COMMENTS):
+            self.report.add("slash-comment", self.place(names[0]), service=entry.name or None, word=shown(names[0]))
+            entry.broken = True
+            return None
         if not equals or len(names) > 1:
             self.report.add("no-operator", self.place(names[0]), service=entry.name or None, name=shown(names[0]))
-            entry.failed.add(names[0].lower())
+            if len(entry.failed) < MOST_FAILED:
+                entry.failed.add(names[0].lower())
             entry.broken = True
             return None
         if not names:

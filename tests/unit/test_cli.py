@@ -73,6 +73,52 @@ class TestCheck:
         assert main(["--check", "-f", str(tmp_path / "missing.conf")]) == 1
         assert "missing.conf" in capsys.readouterr().out
 
+    def test_a_dialect_for_no_inetd_conf(self, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        toml, inetd = conf.with_name("x.toml"), conf.with_name("inetd.conf")
+        toml.write_text("")
+        inetd.write_text("7001 stream tcp nowait root /bin/true true\n")
+        for words, told in (
+            (["-f", str(conf)], True), (["-f", str(toml)], True), (["--demo"], True), (["-f", str(inetd)], False),
+            (["--inetd", str(inetd)], False), (["-f", str(conf), "-inetd_compat"], False),
+        ):  # fmt: skip
+            main(["--check", "--dialect", "debian", *words])
+            assert ("--dialect" in capsys.readouterr().out) is told, words
+            main(["--check", *words])
+            assert "--dialect" not in capsys.readouterr().out, words
+
+    def test_bad_defaults_start_nothing(self, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        conf.write_text("defaults\n{\ninstances = many\n}\n" + GOOD)
+        assert main(["--check", "-f", str(conf)]) == 1
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == f"{conf}: 0 services can be started, 1 error; with these errors nothing of it is used"
+
+    def test_what_is_disabled(self, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        others = [GOOD.replace("service a", f"service {name}") for name in "bcd"]
+        others[0] = others[0].replace("user", "disable = yes\nuser")
+        conf.write_text("defaults\n{\nenabled = a b c\ndisabled = c\n}\n" + GOOD + "".join(others))
+        assert main(["--check", "-f", str(conf)]) == 0
+        *notes, last = capsys.readouterr().out.splitlines()
+        assert [note.partition(": note: ")[2].partition(";")[0] for note in notes] == [
+            "service b is disabled (disable = yes)",
+            "service c is disabled by `disabled` of `defaults`",
+            "service d is disabled by `enabled` of `defaults`, which does not name it",
+        ]
+        assert last == f"{conf}: 1 service can be started, 0 errors"
+
+    def test_odd_bytes_are_shown(self, conf: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        conf.write_bytes(b"service \xff\x1b[31m\n{\n}\n")
+        assert main(["--check", "-f", str(conf)]) == 1
+        assert "\\udcff\\x1b[31m has no wait" in capfd.readouterr().out
+
+    def test_each_message_at_its_own_place(self, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        line = GOOD.count("\n")
+        more = "only_from = 127.0.0. 10.0.0.0/33\nonly_from += 192.0.2.1 10.0.0.*\nbind = no-such-host.invalid\n"
+        conf.write_text(GOOD.rstrip()[:-1] + more + "log_type = SYSLOG dameon\n}\n")
+        main(["--check", "-f", str(conf)])
+        *found, _ = (text.split(":")[1:3] for text in capsys.readouterr().out.splitlines())
+        assert found == [[str(line), "13"], [str(line), "22"], [str(line + 1), "24"], [str(line + 2), "8"],
+                         [str(line + 3), "19"]]
+
     def test_demo(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--check", "--demo"]) == 0
         assert "3 services can be started" in capsys.readouterr().out

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import fastinetd.config
-from fastinetd.config.diagnostics import CATALOGUE, Report, Severity
+from fastinetd.config import inetd, xinetd
+from fastinetd.config.diagnostics import CATALOGUE, MOST_KEPT, Report, Severity
 from fastinetd.config.load import DEPTH, load
 
 SERVICE = (
@@ -22,6 +23,8 @@ def lines(*more: str) -> str:
 
 
 EXAMPLES: dict[str, Example] = {
+    "slash-comment": ("xinetd", lines("  // nice = 5"), (LINE, 3)),
+    "close-in-line": ("xinetd", SERVICE + "nice = 5 }\nservice b\n{\n}\n", (LINE, 10)),
     "nul-byte": ("xinetd", lines("env = A=\0"), (LINE, 9)),
     "no-keyword": ("xinetd", "\nfoo bar\n", (2, 1)),
     "no-service-name": ("xinetd", "service\n{\n}\n", (1, 1)),
@@ -86,6 +89,8 @@ EXAMPLES: dict[str, Example] = {
 }
 
 BY_HAND = {
+    "too-many-entries",
+    "name-skipped",
     "cannot-read",
     "cannot-include",
     "include-cycle",
@@ -172,6 +177,59 @@ def test_not_a_file(tmp_path: Path) -> None:
     assert [(d.code, d.severity) for d in report] == [("not-a-file", Severity.NOTE)]
 
 
+def test_names_that_are_skipped(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("a.conf", "b~", "c", ".hidden"):
+        (tmp_path / "d" / name).write_text("")
+    report = said(tmp_path, "xinetd", "\nincludedir d\n")
+    assert [(d.code, d.place.line, d.place.column) for d in report] == [("name-skipped", 2, 12)] * 2
+    assert ["/d/a.conf" in d.text or "/d/b~" in d.text for d in report] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SERVICE.replace("{\n", "") + "}\n",  # no opening brace
+        SERVICE.replace("{", "(") + ")\n",
+        SERVICE.replace("{", "[") + "}\n",
+        SERVICE,
+        SERVICE + ")\n" + SERVICE + "}\n",
+        SERVICE + "{\n" + SERVICE.partition("{")[2] + "}\n",  # neither `}` nor a header
+        SERVICE.rstrip() + " }\nservice b\n{\ndisable = yes\n}\n",
+        SERVICE.replace("\n", " ") + "}\n",  # all on one line
+        "service a (\n}\n",
+        "serivce a\n{\ntype = UNLISTED\n}\n",
+        "what\nis = this\n}\nfor = a\nfile\n",
+    ],
+)
+def test_one_error_for_one_brace(text: str, tmp_path: Path) -> None:
+    report = said(tmp_path, "xinetd", text)
+    assert [d.severity for d in report] == [Severity.ERROR], [str(d) for d in report]
+
+
+def test_rubbish_is_bounded(tmp_path: Path) -> None:
+    """Whatever the kind of file: so many are kept and all are counted, and equal ones at one place are one."""
+    many = 3 * MOST_KEPT
+    for kind, text in (
+        ("xinetd", "service a\n{\n" + "".join(f"name{n} value\n" for n in range(many)) + "}\n"),
+        ("xinetd", "".join(f"service a{n}\n{{\n}}\n" for n in range(many))),
+        ("debian", "".join(f"a{n} b\n" for n in range(many))),
+    ):
+        report = said(tmp_path, kind, text)
+        assert len([*report]) == MOST_KEPT
+        assert report.errors >= many
+        assert report.left_out == f"{report.errors - MOST_KEPT} more errors"
+
+
+def test_more_entries_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xinetd, "MOST_ENTRIES", 2)
+    monkeypatch.setattr(inetd, "MOST_ENTRIES", 2)
+    for kind, text, line in (("xinetd", lines() * 4, 1 + 2 * lines().count("\n")),
+                             ("debian", "".join(f"{n} stream tcp nowait root /x\n" for n in range(1, 5)), 3)):
+        found = [d for d in said(tmp_path, kind, text) if d.code == "too-many-entries"]
+        assert [(d.place.line, d.place.column) for d in found] == [(line, 1)]
+
+
 def test_unknown_kind_and_dialect(tmp_path: Path) -> None:
     path = tmp_path / "x.conf"
     path.write_text("")
@@ -179,4 +237,4 @@ def test_unknown_kind_and_dialect(tmp_path: Path) -> None:
     assert load(str(path), kind="ini", report=report).fatal
     assert load(str(path), kind="inetd", dialect="solaris", report=report).fatal
     assert [d.code for d in report] == ["unknown-kind", "unknown-dialect"]
-    assert "busybox, debian, freebsd" in report.diagnostics[1].text
+    assert "busybox, debian, freebsd" in [*report][1].text

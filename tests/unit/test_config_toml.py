@@ -106,7 +106,7 @@ service.d.umask = 7
     assert [(d.text.split()[0], d.place.line, d.place.column) for d in read.report if d.code == "bad-value"] == [
         ("umask", 2, 11),
         ("nice", 3, 14),
-        ("env", 4, 7),
+        ("env", 5, 3),
         ("umask", 11, 9),
     ]
 

@@ -90,7 +90,7 @@ EXAMPLES |= {
     "roles-as-root": (lines(), lacking(CAP_SETUID), (1, 1)),
 }
 
-BY_HAND = {"no-host", "no-gain", "tcp-wrappers", "unix-without-path", "no-interpreter"}
+BY_HAND = {"no-host", "too-many-services", "no-gain", "tcp-wrappers", "unix-without-path", "no-interpreter"}
 """Tested below and in test_handlers: they need files, or are written another way."""
 
 
@@ -226,6 +226,19 @@ def test_hosts_that_name_nothing(tmp_path: Path) -> None:
     endpoints.check_hosts(load(str(path), kind="xinetd", report=report).services, report)
     found = [(d.place.line, d.place.column) for d in report if d.code == "no-host"]
     assert found == [(LINE, 21), (LINE + 1, 23)]
+
+
+def test_more_services_than_the_board_has_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MOST_SERVICES", 2)
+    names = ("a", "bad", "b", "c", "d")
+    texts = [lines(base=SERVICE.replace("service a", f"service {name}").replace("7000", f"700{number}"))
+             for number, name in enumerate(names)]
+    texts[1] = texts[1].replace("/bin/true", "/no/such")
+    made, report = planned(tmp_path, "".join(texts))
+    assert [planned.id for planned in made.services] == ["a", "b"]
+    found = only(report, "too-many-services")
+    assert (found.service, found.place.line) == ("c", 1 + 3 * texts[0].count("\n"))
+    assert "c and 1 after it" in found.text
 
 
 def test_families_that_go_with_addresses(tmp_path: Path) -> None:
