@@ -1,4 +1,4 @@
-# The one door: make, make run, make test, make check, make bench, make docs, make test-distributions.
+# The one door: make, make run, make test, make mutate, make check, make bench, make docs, make test-distributions.
 # A fresh machine needs Python 3.11 or later with venv, a C compiler and make.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ export FASTINETD_BUILD := $(BUILD)
 
 CORE := $(wildcard fastinetd/*.pyx fastinetd/*.pxd fastinetd/*.h) fastinetd/_stage.c
 
-.PHONY: all build run test check bench docs test-distributions clean distclean
+.PHONY: all build run test mutate check bench docs test-distributions clean distclean
 
 all: build
 
@@ -37,6 +37,10 @@ test: build
 # On fresh Debian systems, as root; ROOTS is the folder that keeps them. tests/distributions/run says more.
 test-distributions:
 	tests/distributions/run $(DISTRIBUTIONS)
+
+# Mutations in a copy of the tree, as root: what no test notices; tests/mutation/__main__.py says more.
+mutate: build
+	PYTHONPATH=tests $(RUN) -m mutation $(MUTATE)
 
 check: build
 	$(RUN) -m ruff check .
