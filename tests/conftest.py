@@ -16,11 +16,12 @@ pytest.register_assert_rewrite("support")
 
 from fastinetd._accept import default_signals  # noqa: E402
 from support.daemon import Daemon  # noqa: E402
+from support.lacking import missing  # noqa: E402
 from support.proc import adopt_orphans  # noqa: E402
+from support.reach import closed_to_others  # noqa: E402
 from support.texts import Service, defaults  # noqa: E402
 
 PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/git-core"])
-IN_CI = bool(os.environ.get("CI"))
 
 
 class Launch(Protocol):
@@ -53,11 +54,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-def missing(what: str) -> None:
-    """Skip, with the reason; where everything must be tested (CI is set) it is a failure."""
-    if IN_CI:
-        pytest.fail(f"{what}; see tests/debian-packages.txt")
-    pytest.skip(what)
+def pytest_report_header() -> str:
+    why = closed_to_others()
+    return f"checkout: {why}: tests copy what they need of it to a folder for everybody" if why else "checkout: open"
 
 
 @pytest.fixture(scope="session")

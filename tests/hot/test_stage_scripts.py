@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.lacking import need_modules
 from support.stage import AT_IO, Held, answer_of, held
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="dispatch is for x86-64")
@@ -60,6 +61,8 @@ def script(request: pytest.FixtureRequest, need: Callable[[str], str], folder: P
     """The command line, and the folder in which the script makes another file whenever it is loaded."""
     text = {"bash": BASH, "perl": PERL, "python3": PYTHON, "dash": DASH}[request.param]
     program = os.path.realpath(sys.executable) if request.param == "python3" else need(request.param)
+    if request.param == "perl":
+        need_modules(program, "POSIX", "IO::Socket", "Time::HiRes")
     logs, path = folder / "logs", folder / "script"
     logs.mkdir()
     path.write_text(text.format(log=logs / "loaded"))

@@ -14,6 +14,7 @@ import pytest
 
 from support import programs
 from support.daemon import Daemon
+from support.lacking import need_modules
 from support.proc import wait_for
 from support.programs import Form, Need
 from support.texts import Service, defaults
@@ -152,5 +153,9 @@ print("hello", name, *sys.argv[1:], variables[b"REMOTE_HOST"].decode(), flush=Tr
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_script(form: Form, folder: Path, name: str) -> None:
+def test_script(form: Form, need: Need, folder: Path, name: str) -> None:
+    if not name.startswith("python"):
+        need(name.partition("-")[0])
+    if name == "perl":
+        need_modules("perl", "POSIX", "IO::Socket")
     programs.greeter(form, folder, SCRIPTS[name].replace("{python}", os.path.realpath(sys.executable)))

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,18 @@ PLACES = re.compile(r"/(?:home/[a-z]\w*|work|Users|root)/\w")
 TALK = re.compile(r"\b(?:language mo" r"del|this conver" r"sation|session i" r"d)\b", re.IGNORECASE)
 
 
-def published() -> list[Path]:
+def published(git: str) -> list[Path]:
     """The text files of the repository, as git has them."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    listed = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
     paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
     return [path for path in paths if path.suffix in KINDS and path.is_file() and not path.is_symlink()]
 
 
-def found(pattern: re.Pattern[str], keep: tuple[str, ...] = ()) -> list[str]:
+def found(git: str, pattern: re.Pattern[str], keep: tuple[str, ...] = ()) -> list[str]:
     places = []
-    for path in published():
+    for path in published(git):
         name = str(path.relative_to(ROOT))
         if name.startswith(keep):
             continue
@@ -36,5 +37,5 @@ def found(pattern: re.Pattern[str], keep: tuple[str, ...] = ()) -> list[str]:
 
 
 @pytest.mark.parametrize("pattern", [MARKS, PLACES, TALK], ids=["marks", "places", "talk"])
-def test_words(pattern: re.Pattern[str]) -> None:
-    assert found(pattern, keep=("tests/corpus/", "tests/golden/", "docs/decisions/")) == []
+def test_words(pattern: re.Pattern[str], need: Callable[[str], str]) -> None:
+    assert found(need("git"), pattern, keep=("tests/corpus/", "tests/golden/", "docs/decisions/")) == []

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.reach import reachable
+
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
 LIBRARY = PACKAGE / f"_stage{sysconfig.get_config_var('EXT_SUFFIX')}"
 BIND = "LD_BIND_NOW=fastinetd"
@@ -124,7 +126,7 @@ class Held:
         for end in (self.control, self.voice):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             end.settimeout(PATIENCE)
-        library = f"LD_PRELOAD={LIBRARY}" + (f":{preload}" if preload else "")
+        library = f"LD_PRELOAD={reachable(LIBRARY)}" + (f":{preload}" if preload else "")
         places = ["=" * (ROOM - 1)] * PLACES
         with control, hand, voice, place:
             other.close()

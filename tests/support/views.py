@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-PROBE = Path(__file__).parent / "probe.sh"
+from support.reach import reachable
+
+PROBE = reachable(Path(__file__).parent / "probe.sh")
 
 STATUS = (
     "Umask", "Uid", "Gid", "Groups", "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "CapInh", "CapPrm", "CapEff", "CapBnd",

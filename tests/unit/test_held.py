@@ -139,7 +139,7 @@ class TestScripts:
             ("#!/no/such\n", "/no/such cannot be read: No such file"),
             ("#!/bin/sh\r\n", "cannot be read: No such file"),
             ("#!/bin/\0sh\n", "cannot be read"),
-            ("#!/etc/hosts\n", "/etc/hosts is neither"),
+            ("#!/etc/passwd\n", "/etc/passwd is neither"),
         ],
     )
     def test_bad_lines(self, line: str, reason: str, tmp_path: Path) -> None:
