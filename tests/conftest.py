@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -24,6 +25,9 @@ from support.texts import Service, defaults  # noqa: E402
 PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/git-core"])
 
 
+DESCRIPTORS = 20_000
+
+
 class Launch(Protocol):
     def __call__(
         self, conf: str, *options: str, kind: str = "xinetd", metrics: bool = False,
@@ -38,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     default_signals(32, 33)
+    # Most logins have 1,024 at first, which a test with many clients of its own is more than.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, DESCRIPTORS), hard))
 
 
 ORDER = ("source", "unit", "hot", "compare", "integration", "adversity")

@@ -35,6 +35,7 @@ from adversity.harm import (
 
 from support.clients import Held, ask, connect, free_port, read_all
 from support.daemon import records
+from support.lacking import need_localhost
 from support.proc import listens, process, wait_for
 from support.texts import defaults, entry
 
@@ -116,6 +117,7 @@ def test_acceptors_stopped(launch: Launch, keep: Keep[Any], folder: Path) -> Non
 @pytest.mark.parametrize("kind", ["relay", "doorman", "monitor"])
 def test_other_role_killed_again_and_again(launch: Launch, keep: Keep[Any], folder: Path, kind: str) -> None:
     """The service goes on beside it, and it is replaced each time, soon."""
+    need_localhost()
     port, echo, log = free_port(), free_port(), folder / "records"
     named = entry("hello", port, ECHO, "hello", only_from="localhost 127.0.0.0/8")
     daemon = launch(defaults(log) + named + builtin("echo", echo, only_from="localhost"), metrics=True)

@@ -179,6 +179,7 @@ for source in (7, 19):
 
 def test_echo_and_chargen_do_not_play(launch: Launch, folder: Path, need: Need) -> None:
     """Datagrams that claim to come from echo or chargen are refused, in a network of their own on the real ports."""
+    need("ip")
     log = folder / "records"
     daemon = launch(
         defaults(log) + builtin("echo", 7, dgram=True) + builtin("chargen", 19, dgram=True),

@@ -258,6 +258,7 @@ def test_is_as_after_execve_whatever_the_number_of_variables(compile_c: Callable
                 assert zygote.serve(variables=variables)[0] == expected
 
 
+@pytest.mark.usefixtures("root")
 def test_nothing_of_the_last_connection_is_left(compile_c: Callable[..., str]) -> None:
     """Neither in the zygote's block of variables nor in a later child's."""
     with held([compile_c(PROBE)], ["A=b"]) as zygote:
@@ -270,6 +271,7 @@ def test_nothing_of_the_last_connection_is_left(compile_c: Callable[..., str]) -
         assert zygote.descriptors() == {1, 2, VOICE, CONTROL, HAND}
 
 
+@pytest.mark.usefixtures("root")
 def test_the_users_own_preload_is_restored(compile_c: Callable[..., str], folder: Path) -> None:
     library = compile_c("int nothing;", "-shared", "-fPIC")
     argv = [compile_c(PROBE)]

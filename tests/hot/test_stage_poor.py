@@ -19,6 +19,11 @@ from support.stage import AT_IO, AT_MAIN, FILES, LIBRARY, NOT_FURTHER, REFUSED, 
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")
 
+WRITES = """
+#include <unistd.h>
+int main(void) { return write(1, "x", 1) != 1; }
+"""
+
 CLOSE_RANGE, PRCTL, UNSHARE, GET_ROBUST_LIST, VM_READ = 436, 157, 272, 274, 310
 URING_SETUP, URING_REGISTER = 425, 427
 GET_TID_ADDRESS, SET_DISPATCH = 40, 59
@@ -99,7 +104,7 @@ def test_does_without(case: str, compiler: str, folder: Path, need: Callable[[st
 
 def test_what_every_program_writes_to_is_copied_while_forking(folder: Path) -> None:
     """Else each page is a fault, in the child and in the zygote."""
-    argv = [compiled(folder, 'int main() { return write(1, "x", 1) != 1; }')]
+    argv = [compiled(folder, WRITES)]
     counted = []
     for forbidden in ((), ((URING_SETUP, None, EPERM),)):
         with held(argv, before=without(*forbidden)) as zygote:
@@ -125,7 +130,7 @@ def faults(pid: int) -> int:
 
 
 def test_without_dispatch_it_is_held_before_main(folder: Path) -> None:
-    argv = [compiled(folder, 'int main() { return write(1, "x", 1) != 1; }')]
+    argv = [compiled(folder, WRITES)]
     with held(argv, snapshot="first_io", before=without((PRCTL, SET_DISPATCH, EINVAL))) as zygote:
         assert (said := zygote.ready()).seq == NOT_FURTHER
         assert said.value == -1

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from support.c import STRICT
 from support.clients import ask, connect, crowd, free_port, read_line
 from support.daemon import Daemon
 from support.proc import wait_for
@@ -65,7 +66,7 @@ def pools_are_ready(daemon: Daemon, kind: str) -> None:
 def program(path: Path, word: str) -> Path:
     """Put a program that answers with `word` at `path`, as an upgrade does: a new file with the old name."""
     fresh = path.with_suffix(".fresh")
-    subprocess.run(["gcc", "-w", "-x", "c", "-o", fresh, "-"], input=ECHO.replace("%s", word), text=True, check=True)
+    subprocess.run(["gcc", *STRICT, "-x", "c", "-o", fresh, "-"], input=ECHO.replace("%s", word), text=True, check=True)
     fresh.rename(path)
     return path
 
@@ -203,7 +204,7 @@ def test_a_reload_to_a_pool_and_back(launch: Launch, kind: str) -> None:
 
 def static(folder: Path) -> dict[str, Any]:
     path = folder / "static"
-    subprocess.run(["gcc", "-w", "-static", "-x", "c", "-o", path, "-"], input=ECHO.replace("%s", ""), text=True,
+    subprocess.run(["gcc", *STRICT, "-static", "-x", "c", "-o", path, "-"], input=ECHO.replace("%s", ""), text=True,
                    check=True)
     return {"server": path}
 
@@ -222,7 +223,7 @@ def threads(folder: Path) -> dict[str, Any]:
         "static void *thread(void *unused) { for (;;) pause(); }\n"
         "__attribute__((constructor)) static void early(void) { pthread_create(&id, 0, thread, 0); }\n"
     )
-    subprocess.run(["gcc", "-w", "-shared", "-fPIC", "-o", folder / "early.so", folder / "early.c"], check=True)
+    subprocess.run(["gcc", *STRICT, "-shared", "-fPIC", "-o", folder / "early.so", folder / "early.c"], check=True)
     return {"server": "/bin/cat", "env": f"LD_PRELOAD={folder}/early.so"}
 
 

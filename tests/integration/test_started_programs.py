@@ -243,6 +243,8 @@ ignore = struct.pack("QQQQ", int(signal.SIG_IGN), 0, 0, 0)
 for number in range(1, 65):  # libc would not touch 32 and 33
     ctypes.CDLL(None).syscall(rt_sigaction, number, ignore, None, 8)
 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+if os.geteuid() == 0:
+    os.setgroups([])  # those of a login are more than a service of root's has, and posix_spawn can change none
 os.execv(sys.argv[1], sys.argv[1:])
 """
 """Starts a program with every signal ignored and blocked."""

@@ -84,3 +84,5 @@ def test_sources_are_whole(sources: set[str]) -> None:
     wanted -= {".git", ".gitignore", *tree("*.log")}
     assert wanted | {"LICENSE", BENCH, ".ci/run", "tests/debian-packages.txt"} <= sources
     assert not {name for name in sources if name.endswith((".so", ".pyc"))}
+    made_here = {f"{name.removesuffix('.pyx')}.c" for name in core}
+    assert not made_here & sources, "C made by Cython: each build makes its own"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from typing import NoReturn
 
@@ -16,6 +17,14 @@ def missing(what: str) -> NoReturn:
     if IN_CI:
         pytest.fail(f"{what}; see tests/debian-packages.txt")
     pytest.skip(what)
+
+
+def need_localhost() -> None:
+    """A system that was only just unpacked has no /etc/hosts."""
+    try:
+        socket.getaddrinfo("localhost", 0, socket.AF_INET)
+    except socket.gaierror:
+        missing("localhost has no address (/etc/hosts)")
 
 
 def need_modules(perl: str, *modules: str) -> None:

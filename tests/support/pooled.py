@@ -15,6 +15,7 @@ from fastinetd._pools import PoolNews, PoolState, Recycling
 from fastinetd._program import Pool, Program
 from fastinetd.stage import library
 from support.core import fork, open_row, program
+from support.lacking import missing
 from support.proc import PATIENCE, Offspring, Process, below, descriptors, process, wait_for
 
 ALL = sum(Field)
@@ -145,11 +146,13 @@ class Pooled:
 
     def zygote(self, pid: int) -> int:
         """The one that has come so far as to be held."""
+        may_look()
         self.await_state(PoolState.HOLDING, 1)
         (found,) = [each for each in self.pool(pid) if "socket" in descriptors(each).get(CONTROL, "")]
         return found
 
     def parked(self, pid: int) -> list[int]:
+        may_look()
         return [each for each in self.pool(pid) if CONTROL not in descriptors(each)]
 
     # ---- the end ----
@@ -160,6 +163,12 @@ class Pooled:
             each.close()
         for descriptor in (*self.controls.values(), self.board.wake, self.board.fd):
             os.close(descriptor)
+
+
+def may_look() -> None:
+    """Zygotes and parked children show their descriptors to nobody but root."""
+    if os.geteuid() != 0:
+        missing("needs root to look into processes that wait")
 
 
 def stop(*pids: int) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from support.c import STRICT
 from support.clients import ask
 from support.daemon import Daemon
 from support.proc import below, program
@@ -81,7 +82,7 @@ def built(folder: Path, name: str, source: str, *options: str) -> Path:
     """A program in C, or a library; for everybody to use."""
     text = folder / f"{name}.c"
     text.write_text(source)
-    subprocess.run(["gcc", "-O1", "-w", "-o", folder / name, text, *options], check=True)
+    subprocess.run(["gcc", "-O1", *STRICT, "-o", folder / name, text, *options], check=True)
     return folder / name
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.c import STRICT
 from support.reach import reachable
 
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
@@ -37,7 +38,7 @@ def compiled(folder: Path, source: str, *options: str, compiler: str = "gcc") ->
     path = folder / f"program-{len(list(folder.iterdir()))}"
     path.with_suffix(".c").write_text(source)
     subprocess.run(
-        [compiler, "-O1", "-w", str(path.with_suffix(".c")), "-o", str(path), "-pthread", *options], check=True
+        [compiler, "-O1", *STRICT, str(path.with_suffix(".c")), "-o", str(path), "-pthread", *options], check=True
     )
     return str(path)
 

@@ -14,7 +14,7 @@ import pytest
 
 from fastinetd.sockets import FIRST_DESCRIPTOR, Endpoint, SocketOptions, has_ipv6, lift, lifted, open_endpoint
 from support.clients import free_port
-from support.lacking import missing
+from support.lacking import need_localhost
 
 NONE = SocketOptions()
 STREAM, DGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
@@ -131,10 +131,7 @@ def test_the_family_of_the_address(kept: ExitStack) -> None:
 
 
 def test_by_host_name(kept: ExitStack) -> None:
-    try:
-        socket.getaddrinfo("localhost", 0, socket.AF_INET)
-    except socket.gaierror:
-        missing("localhost has no address (/etc/hosts)")
+    need_localhost()
     made, _ = open_endpoint(Endpoint(socket.AF_INET, STREAM, "localhost", 0), NONE, blocking=False)
     with ExitStack() as stack:
         names = {stack.enter_context(each).getsockname()[0] for each in made}
