@@ -12,6 +12,7 @@ from fastinetd._linux cimport *
 from fastinetd._pools cimport CHANGED, NEVER, NOBODY, SECOND, milliseconds_until, serving
 from fastinetd._prefork cimport Prefork
 from fastinetd._program cimport Peer, Program, Target, environment
+from fastinetd._rates cimport Payment
 from fastinetd._reception cimport *
 from fastinetd._servers cimport *
 from fastinetd._workers cimport Workers
@@ -165,15 +166,21 @@ cdef class Keeper(Accounts):
         known; `vouched`: the doorman has admitted its name. Returns (verdict, slot, pid); the slot is -1 and the pid a
         negative errno when the start failed."""
         cdef Peer peer
+        cdef Payment payment
         cdef u32 slot = 0
         cdef View *b = &self.board.view
         cdef int number
+        payment.at = 0
         make_peer(&peer, address, port)
         cdef Verdict verdict = decide(b, &program.target, &peer)
         if verdict == ASK and vouched:
             verdict = ADMIT
         if verdict == ADMIT:
-            verdict = take_slot(b, self.section, &self.free_slots, &program.target, &peer, False, &slot)
+            verdict = take_slot(b, self.section, &self.free_slots, &program.target, &peer, &payment, &slot)
+        if verdict == ADMIT and b.rows[program.target.row].held_to:
+            counters_of(b, self.section, program.target.row).rate_waits += 1
+        if verdict != RATE:
+            held_no_longer(b, self.section, program.target.row)
         if verdict != ADMIT:
             return verdict, -1, 0
         counters_of(b, self.section, program.target.row).accepted += 1
@@ -181,6 +188,10 @@ cdef class Keeper(Accounts):
         if number:
             return verdict, -1, -number
         return verdict, slot, b.slots[slot].pid
+
+    def hold(self, u32 row) -> None:
+        """What came for a wait service waits for its rate."""
+        held_back(&self.board.view, self.section, row)
 
     def refuse(self, Program program, verdict: Verdict, bytes address=b"", int port=0) -> None:
         """Count and record a refusal that `start` returned."""

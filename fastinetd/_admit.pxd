@@ -3,6 +3,7 @@
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Target
+from fastinetd._rates cimport Payment
 
 cdef struct FreeSlots:
     u32 *stack  # slots this process gave back, likely free
@@ -18,9 +19,11 @@ cdef void make_peer(Peer *peer, bytes address, int port) noexcept
 cdef int open_free_slots(FreeSlots *free_slots, View *b) noexcept nogil
 cdef Verdict address_verdict(Target *target, const Peer *peer) noexcept nogil
 cdef Verdict decide(View *b, Target *target, const Peer *peer) noexcept nogil
-cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, bint paid,
+cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, Payment *payment,
                        u32 *slot) noexcept nogil
 cdef void drop_slot(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil
+cdef void held_back(View *b, u32 section, u32 row) noexcept nogil
+cdef void held_no_longer(View *b, u32 section, u32 row) noexcept nogil
 cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil
 cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil
 cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number) noexcept nogil

@@ -8,7 +8,7 @@ is still to be written.
 
 Rules of this file
  - Nothing here blocks but `enter` while the supervisor counts again.
- - Callers have made sure of journal room: one record for each of refused, started, start_failed and ended.
+ - Callers have made sure of journal room: one record for each of refused, started, start_failed, ended and held_back.
 """
 
 from libc.stdlib cimport atof, free, malloc
@@ -19,6 +19,7 @@ from fastinetd._board cimport *
 from fastinetd._journal cimport *
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Program, Range4, Range6, Target
+from fastinetd._rates cimport RATE_CELLS, Payment, rate_take
 
 
 cdef struct LoadAverage:
@@ -151,9 +152,11 @@ cdef void slot_free(View *b, FreeSlots *free_slots, u32 slot) noexcept nogil:
         free_slots.depth += 1
 
 
-cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, bint paid,
+cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, Payment *payment,
                        u32 *slot) noexcept nogil:
-    """Count the connection in: ADMIT and its slot, or the limit that refuses it. `paid`: the rate was taken before.
+    """Count the connection in: ADMIT and its slot, or the limit that refuses it.
+
+    `payment` is what was taken from the rate before, or else is taken now; a refusal gives it back.
 
     The slot is written before anything is counted, and in the state TAKEN counts as counted: whoever counts again
     finds every slot that this process may have counted.
@@ -162,7 +165,7 @@ cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *targ
     cdef Slot *s
     cdef Verdict verdict = ADMIT
     cdef i64 found
-    if not paid and not rate_take(row, now_monotonic()):
+    if payment.at == 0 and not take_start(b, target.row, payment):
         return RATE
     enter(b, section)
     found = slot_find(b, free_slots, section)
@@ -194,8 +197,7 @@ cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *targ
             slot_free(b, free_slots, <u32> found)
     leave(b, section)
     if verdict != ADMIT:
-        if not paid:
-            rate_give(row)
+        give_start(b, target.row, payment)
     else:
         slot[0] = <u32> found
     return verdict
@@ -219,6 +221,30 @@ cdef void drop_slot(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexc
     count_out(b, slot)
     slot_free(b, free_slots, slot)
     leave(b, section)
+
+
+# ---- clients that wait for the rate ----
+
+cdef void held_back(View *b, u32 section, u32 row) noexcept nogil:
+    """A client waits because the rate is used up: count the time since the last look, or write that it begins."""
+    cdef u64 *held_to = &b.rows[row].held_to
+    cdef u64 now = now_monotonic(), seen = load64(held_to)
+    cdef Record *record
+    if seen < now and cas64(held_to, seen, now):
+        if seen:
+            counters_of(b, section, row).rate_wait_ns += now - seen
+        else:
+            record = journal_next(b, section)
+            record.row, record.kind = row, HELD_BACK
+            journal_commit(b, section)
+
+
+cdef void held_no_longer(View *b, u32 section, u32 row) noexcept nogil:
+    """Nobody waits for the rate any more."""
+    cdef u64 *held_to = &b.rows[row].held_to
+    cdef u64 now = now_monotonic(), seen = load64(held_to)
+    if seen and cas64(held_to, seen, 0) and now > seen:
+        counters_of(b, section, row).rate_wait_ns += now - seen
 
 
 # ---- records ----
@@ -361,16 +387,31 @@ cdef class Accounts:
         """(verdict, slot): decide and take_slot for a peer; slot is -1 when refused."""
         cdef Peer peer
         cdef u32 slot = 0
+        cdef Payment payment
         cdef Verdict verdict
+        payment.at = 0
         make_peer(&peer, address, port)
         verdict = decide(&self.board.view, &program.target, &peer)
         if verdict == ADMIT:
-            verdict = take_slot(&self.board.view, self.section, &self.free_slots, &program.target, &peer, False, &slot)
+            verdict = take_slot(&self.board.view, self.section, &self.free_slots, &program.target, &peer, &payment, &slot)
         return verdict, (slot if verdict == ADMIT else -1)
 
     def drop(self, int slot) -> None:
         """Give back a slot without a server."""
         drop_slot(&self.board.view, self.section, &self.free_slots, slot)
+
+    def take_start(self, u32 row, u64 now) -> tuple | None:
+        """Use up a start of the row's rate at a time of the caller's; None if the rate allows none. For tests."""
+        cdef Payment payment
+        if not rate_take(&self.board.view.rows[row].rate, rate_cells(&self.board.view, row), now, &payment):
+            return None
+        return payment.at, payment.cell
+
+    def give_start(self, u32 row, u64 at, u32 cell) -> None:
+        """Give back what take_start returned. For tests."""
+        cdef Payment payment
+        payment.at, payment.cell = at, cell if cell < RATE_CELLS else 0
+        give_start(&self.board.view, row, &payment)
 
     def lose_server(self, int slot, int number) -> None:
         """The slot's server, reaped already, was ended by signal `number` before it had its connection. For tests."""

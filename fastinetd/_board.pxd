@@ -2,7 +2,7 @@
 
 Theory. One memfd, mapped by every role. Rows (services), slots (running servers), a table of sources (client
 addresses), and one section per process: counters and a journal that only this process writes. There are no locks:
-what several processes change (a row's `live`, its rate word, a source's count) is changed by compare-and-swap.
+what several processes change (a row's `live`, a cell of its rate, a source's count) is changed by compare-and-swap.
 
 The slot is the truth. `live`, the total and the source counts are caches of it: taking and giving back a slot changes
 them, and when a process died in between, the supervisor closes the gate for some microseconds, waits until nobody is
@@ -18,9 +18,10 @@ Rules of this file
 """
 
 from fastinetd._linux cimport *
+from fastinetd._rates cimport RATE_CELLS, Payment, Rate, rate_give, rate_take, rate_wait
 
 cdef enum:
-    LAYOUT = 3  # raised whenever a structure below changes
+    LAYOUT = 4  # raised whenever a structure below changes
     REASONS = 16
     ERRNOS = 16
     LATENCIES = 18  # buckets, the last without an upper bound
@@ -66,6 +67,7 @@ cpdef enum RecordKind:
     ACCEPT_FAILED = 5  # value: errno
     DEACTIVATED = 6  # cps with over_rate = close; value: seconds
     POOL = 7  # reason: a PoolNews, value: what it says
+    HELD_BACK = 8  # the rate is used up, and clients wait for it from now on
 
 cpdef enum Method:
     """How a connection comes to its server."""
@@ -118,14 +120,15 @@ cdef struct Row:
     u32 per_source
     u32 live
     u32 over_rate  # OverRate's order: wait, refuse, close
-    u64 rate_tat  # theoretical arrival time of GCRA, nanoseconds of CLOCK_MONOTONIC
-    u64 rate_increment  # nanoseconds a start costs; 0: no rate
-    u64 rate_tolerance
+    Rate rate
+    u64 held_to  # clients wait for the rate, and until then their waiting is counted; CLOCK_MONOTONIC; 0: nobody waits
     i64 open_from  # Unix seconds; open while open_from <= now < open_until
     i64 open_until
     double max_load  # 0: any
     u32 rate_pause  # seconds of over_rate = close
     u32 closed  # 1: the supervisor is to listen again after rate_pause
+    u32 deaf  # number of the first of the service's endpoints that does not listen, plus one; 0: all do
+    u32 deaf_errno  # why
 
 cdef struct Slot:
     u32 word  # SlotState, and from bit 8 on the section of the process that answers for it: one word, changed at once
@@ -171,6 +174,8 @@ cdef struct Counters:
     u64 pool_misses
     u64 recycled[RECYCLINGS]
     u64 pool[POOL_STATES]  # processes there are now; of a section whose process is gone they are 0
+    u64 rate_waits
+    u64 rate_wait_ns
 
 cdef struct Section:
     u32 owner  # pid; 0: free
@@ -193,6 +198,7 @@ cdef struct View:
     Row *rows
     Slot *slots
     u64 *sources
+    u64 *rates
     Section *sections
     Counters *counters
     int wake  # eventfd of the supervisor
@@ -287,34 +293,25 @@ cdef inline void give_one(u32 *word) noexcept nogil:
             return
 
 
-# ---- rates: GCRA ----
+# ---- rates ----
 
-cdef inline u64 rate_wait(Row *row, u64 now) noexcept nogil:
-    """Nanoseconds until the rate allows a start; 0: now."""
-    cdef u64 tat = load64(&row.rate_tat)
-    if row.rate_increment == 0 or tat <= now + row.rate_tolerance:
-        return 0
-    return tat - now - row.rate_tolerance
+cdef inline u64 *rate_cells(View *b, u32 row) noexcept nogil:
+    return &b.rates[<u64> row * RATE_CELLS]
 
 
-cdef inline bint rate_take(Row *row, u64 now) noexcept nogil:
-    """Use up one start, if the rate allows it."""
-    cdef u64 tat, base
-    if row.rate_increment == 0:
-        return True
-    while True:
-        tat = load64(&row.rate_tat)
-        base = tat if tat > now else now
-        if base - now > row.rate_tolerance:
-            return False
-        if cas64(&row.rate_tat, tat, base + row.rate_increment):
-            return True
+cdef inline u64 start_wait(View *b, u32 row) noexcept nogil:
+    """Nanoseconds until the row's rate allows a start; 0: now."""
+    return rate_wait(&b.rows[row].rate, rate_cells(b, row), now_monotonic())
 
 
-cdef inline void rate_give(Row *row) noexcept nogil:
-    """Give back a start that came to nothing."""
-    if row.rate_increment:
-        sub64(&row.rate_tat, row.rate_increment)
+cdef inline bint take_start(View *b, u32 row, Payment *payment) noexcept nogil:
+    """Use up a start of the row's rate, if that allows one."""
+    return rate_take(&b.rows[row].rate, rate_cells(b, row), now_monotonic(), payment)
+
+
+cdef inline void give_start(View *b, u32 row, Payment *payment) noexcept nogil:
+    """Give back a start that came to nothing, if one was taken."""
+    rate_give(&b.rows[row].rate, rate_cells(b, row), payment)
 
 
 # ---- sources ----

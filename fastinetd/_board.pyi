@@ -41,6 +41,7 @@ class RecordKind(IntEnum):
     ACCEPT_FAILED = 5
     DEACTIVATED = 6
     POOL = 7
+    HELD_BACK = 8
 
 class Method(IntEnum):
     EXEC = 0
@@ -102,6 +103,8 @@ class CountersTuple(NamedTuple):
     pool_misses: int
     recycled: tuple[int, ...]
     pool: tuple[int, ...]
+    rate_waits: int
+    rate_wait_seconds: float
 
 @type_check_only
 class _Status(TypedDict):
@@ -149,8 +152,8 @@ class Board:
         instances: int | None,
         per_source: int | None,
         over_rate: int,
-        rate_increment: int,
-        rate_tolerance: int,
+        rate_count: int,
+        rate_period: int,
         rate_pause: int,
         max_load: float,
     ) -> None: ...
@@ -158,8 +161,11 @@ class Board:
     def row_enable(self, row: int, enabled: bool) -> None: ...
     def row_live(self, row: int) -> int: ...
     def row_closed(self, row: int) -> int: ...
+    def row_hears(self, row: int, endpoint: int = -1, number: int = 0) -> None: ...
+    def row_deaf(self, row: int) -> tuple[int, int] | None: ...
     def row_open(self, row: int) -> None: ...
     def rate_wait(self, row: int) -> float: ...
+    def row_holds(self, row: int) -> bool: ...
     def section_claim(self, owner: int) -> int: ...
     def section_own(self, section: int, owner: int) -> None: ...
     def section_release(self, section: int) -> None: ...

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from fastinetd._board cimport *
 from fastinetd._linux cimport *
+from fastinetd._rates cimport RATE_CELLS, count_of
 from libc.string cimport memcpy, memset
 
 cdef u64 MAGIC = 0x66617374696E6574ULL  # "fastinet"
@@ -116,6 +117,8 @@ class CountersTuple(NamedTuple):
     pool_misses: int
     recycled: tuple
     pool: tuple
+    rate_waits: int
+    rate_wait_seconds: float
 
 
 cdef str address_text(const u8 *address, u16 family):
@@ -147,8 +150,8 @@ cdef class Board:
     def size_for(rows: int, slots: int, sections: int, buckets: int) -> int:
         """Bytes of a Board with these capacities (most of them never touched, so never allocated)."""
         cdef u64 total = PAGE
-        for part in (rows * sizeof(Row), slots * sizeof(Slot), buckets * WAYS * 8, sections * sizeof(Section),
-                     <u64> sections * rows * sizeof(Counters)):
+        for part in (rows * sizeof(Row), slots * sizeof(Slot), buckets * WAYS * 8, <u64> rows * RATE_CELLS * 8,
+                     sections * sizeof(Section), <u64> sections * rows * sizeof(Counters)):
             total += (part + PAGE - 1) // PAGE * PAGE
         return total
 
@@ -208,6 +211,8 @@ cdef class Board:
         at += (h.slots * sizeof(Slot) + PAGE - 1) // PAGE * PAGE
         self.view.sources = <u64 *> (self.view.base + at)
         at += (<u64> h.buckets * WAYS * 8 + PAGE - 1) // PAGE * PAGE
+        self.view.rates = <u64 *> (self.view.base + at)
+        at += (<u64> h.rows * RATE_CELLS * 8 + PAGE - 1) // PAGE * PAGE
         self.view.sections = <Section *> (self.view.base + at)
         at += (h.sections * sizeof(Section) + PAGE - 1) // PAGE * PAGE
         self.view.counters = <Counters *> (self.view.base + at)
@@ -284,6 +289,7 @@ cdef class Board:
         cdef u32 i
         for i in range(self.view.row_count):
             if not self.view.rows[i].used:
+                memset(rate_cells(&self.view, i), 0, count_of(&self.view.rows[i].rate) * sizeof(u64))
                 memset(&self.view.rows[i], 0, sizeof(Row))
                 self.view.rows[i].used = 1
                 return i
@@ -297,17 +303,29 @@ cdef class Board:
         store32(&self.view.rows[row].enabled, 0)
         store32(&self.view.rows[row].used, 0)
 
-    def row_limits(self, u32 row, *, instances: int | None, per_source: int | None, over_rate: int, rate_increment: int,
-                   rate_tolerance: int, rate_pause: int, max_load: float) -> None:
-        """Write a service's limits; None is unlimited. What is counted stays as it is."""
+    def row_limits(self, u32 row, *, instances: int | None, per_source: int | None, over_rate: int, u32 rate_count,
+                   u64 rate_period, rate_pause: int, max_load: float) -> None:
+        """Write a service's limits; None is unlimited. What is counted stays as it is.
+
+        `rate_count` starts in `rate_period` nanoseconds, RATE_CELLS at most; 0: any number.
+        """
         cdef Row *r = &self.view.rows[row]
+        cdef u32 before = count_of(&r.rate), cell
+        if rate_count > RATE_CELLS:
+            raise ValueError(f"a rate of {rate_count} starts, and there is room for {RATE_CELLS}")
         store32(&r.instances, NO_LIMIT if instances is None else instances)
         store32(&r.per_source, NO_LIMIT if per_source is None else per_source)
         r.over_rate = over_rate
         r.rate_pause = rate_pause
         r.max_load = max_load
-        store64(&r.rate_tolerance, rate_tolerance)
-        store64(&r.rate_increment, rate_increment)
+        store64(&r.rate.period, rate_period)
+        store32(&r.rate.count, rate_count)
+        for cell in range(rate_count, before):  # what is given up shall be empty if it is needed again
+            store64(&rate_cells(&self.view, row)[cell], 0)
+        if rate_count > before > 0:
+            store32(&r.rate.next, before)
+        if rate_count == 0:
+            store64(&r.held_to, 0)
 
     def row_times(self, u32 row, i64 open_from, i64 open_until) -> None:
         """The window in which the service is open, in Unix seconds."""
@@ -325,13 +343,27 @@ cdef class Board:
         """Whether over_rate = close has closed the service's port."""
         return load32(&self.view.rows[row].closed)
 
+    def row_hears(self, u32 row, int endpoint=-1, int number=0) -> None:
+        """Say that all of the service's endpoints listen, or which is the first that does not, and its errno."""
+        store32(&self.view.rows[row].deaf_errno, number)
+        store32(&self.view.rows[row].deaf, <u32> (endpoint + 1))
+
+    def row_deaf(self, u32 row) -> tuple | None:
+        """The first endpoint that does not listen, with its errno; None when all do."""
+        cdef u32 endpoint = load32(&self.view.rows[row].deaf)
+        return (endpoint - 1, load32(&self.view.rows[row].deaf_errno)) if endpoint else None
+
     def row_open(self, u32 row) -> None:
         """The port is open again."""
         store32(&self.view.rows[row].closed, 0)
 
     def rate_wait(self, u32 row) -> float:
         """Seconds until the service's rate allows a start."""
-        return rate_wait(&self.view.rows[row], now_monotonic()) / 1e9
+        return start_wait(&self.view, row) / 1e9
+
+    def row_holds(self, u32 row) -> bool:
+        """Whether clients of the service wait because its rate is used up."""
+        return load64(&self.view.rows[row].held_to) != 0
 
     # ---- sections ----
 
@@ -526,7 +558,7 @@ cdef class Board:
             tuple([total.session[i] for i in range(SESSIONS)]), total.session_ns / 1e9,
             tuple([total.exits[i] for i in range(STATUSES)]), total.user_us / 1e6, total.system_us / 1e6,
             total.pool_hits, total.pool_misses, tuple([total.recycled[i] for i in range(RECYCLINGS)]),
-            tuple([total.pool[i] for i in range(POOL_STATES)]))
+            tuple([total.pool[i] for i in range(POOL_STATES)]), total.rate_waits, total.rate_wait_ns / 1e9)
 
     def count_activation(self, u32 section, u32 row) -> None:
         """A datagram (or a client of a wait service) started a server."""

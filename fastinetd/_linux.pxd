@@ -116,6 +116,8 @@ cdef extern from "<poll.h>" nogil:
         int fd
         short events
         short revents
+    enum:
+        POLLIN
     int poll(pollfd *fds, unsigned long count, int timeout)
 
 

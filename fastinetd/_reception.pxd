@@ -4,6 +4,7 @@ from fastinetd._admit cimport FreeSlots
 from fastinetd._board cimport Board, View, Verdict
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Target
+from fastinetd._rates cimport Payment
 
 cdef enum:
     EVENTS = 256  # taken from the kernel at once
@@ -33,7 +34,7 @@ cdef struct Listener:
 cdef struct Question:
     int fd  # -1: unused
     u32 listener
-    bint paid
+    Payment payment
     u64 cookie
     u64 deadline
     Peer peer
@@ -55,6 +56,7 @@ cdef class Reception:
     cdef Question questions[256]
     cdef u32 asking
     cdef u64 cookies
+    cdef Payment payment  # of the client now greeted
     cdef i64 waited  # nanoseconds that the client now greeted has waited for the doorman
     cdef epoll_event events[256]
 
@@ -62,12 +64,14 @@ cdef class Reception:
     cdef void forget(self, int fd) noexcept nogil
     cdef void pause(self, Listener *listener, u64 nanoseconds) noexcept nogil
     cdef void resume(self) noexcept nogil
+    cdef void hold_back(self, u32 index) noexcept nogil
+    cdef void let_go(self, u32 index) noexcept nogil
     cdef void await_room(self) noexcept nogil
     cdef void serve(self, u32 index) noexcept nogil
-    cdef void greet(self, u32 index, int fd, Peer *peer, bint paid, bint vouched) noexcept nogil
+    cdef void greet(self, u32 index, int fd, Peer *peer, bint vouched) noexcept nogil
     cdef void shut(self, Target *target) noexcept nogil
     cdef void refuse(self, Listener *listener, int fd, Peer *peer, Verdict verdict) noexcept nogil
-    cdef void ask(self, u32 index, int fd, Peer *peer, bint paid) noexcept nogil
+    cdef void ask(self, u32 index, int fd, Peer *peer) noexcept nogil
     cdef void send_question(self, Question *question) noexcept nogil
     cdef void answers(self) noexcept nogil
     cdef void overdue(self, u64 now) noexcept nogil

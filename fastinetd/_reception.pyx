@@ -4,7 +4,8 @@ Theory. All receptions (acceptors, and the relay for the built-in services) watc
 EPOLLEXCLUSIVE, so the kernel wakes one. A listener that must not be accepted from for a while (rate used up, no
 descriptors, the doorman overwhelmed) is paused: taken out of the epoll set until its time comes; its clients wait in
 the kernel's queue. Under over_rate = wait a start is paid for before the connection is accepted, and given back if
-there was none.
+there was none. Who waits while the rate is used up is counted when accepted: from the first that finds it so until the
+queue is seen empty, everybody does, for a queue has an order.
 
 A client whose name decides waits here, with a question at the doorman; the answer, or its absence, decides.
 
@@ -21,7 +22,7 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastinetd._admit cimport decide, open_free_slots, refused, take_slot
+from fastinetd._admit cimport decide, held_back, held_no_longer, open_free_slots, refused, take_slot
 from fastinetd._board cimport *
 from fastinetd._journal cimport *
 from fastinetd._linux cimport *
@@ -125,6 +126,26 @@ cdef class Reception:
                 self.listeners[i].paused = False
                 self.paused -= 1
 
+    cdef void hold_back(self, u32 index) noexcept nogil:
+        """The rate is used up: let those wait that are in the queue. An empty one is watched on, and tells of the first."""
+        cdef Listener *listener = &self.listeners[index]
+        if readable(listener.fd):
+            held_back(self.b, self.section, listener.target.row)
+            self.pause(listener, start_wait(self.b, listener.target.row))
+        else:
+            self.let_go(index)
+
+    cdef void let_go(self, u32 index) noexcept nogil:
+        """The queue may be empty: if clients had to wait for the rate, look at all queues of the service."""
+        cdef Target *target = self.listeners[index].target
+        cdef u32 i
+        if load64(&self.b.rows[target.row].held_to) == 0 or self.retired:
+            return
+        for i in range(self.count):
+            if self.listeners[i].target == target and readable(self.listeners[i].fd):
+                return
+        held_no_longer(self.b, self.section, target.row)
+
     cdef void await_room(self) noexcept nogil:
         """Wait until the journal has room for what one connection or one ended server writes.
 
@@ -146,7 +167,6 @@ cdef class Reception:
         cdef socklen_t length
         cdef Peer peer
         cdef Record *record
-        cdef bint paid
         cdef int fd, i
         for i in range(BATCH):
             if self.retired or listener.paused:
@@ -154,12 +174,10 @@ cdef class Reception:
             self.await_room()
             if self.retired:
                 return
-            paid = False
-            if row.over_rate == WAIT and row.rate_increment:
-                if not rate_take(row, now_monotonic()):
-                    self.pause(listener, rate_wait(row, now_monotonic()))
-                    return
-                paid = True
+            self.payment.at = 0
+            if row.over_rate == WAIT and not take_start(self.b, target.row, &self.payment):
+                self.hold_back(index)
+                return
             if self.asking == QUESTIONS and target.asks:
                 self.pause(listener, STARVED)
                 fd = -1
@@ -168,11 +186,12 @@ cdef class Reception:
                 length = sizeof(address)
                 fd = accept4(listener.fd, <sockaddr *> &address, &length, SOCK_CLOEXEC)
             if fd < 0:
-                if paid:
-                    rate_give(row)
+                give_start(self.b, target.row, &self.payment)
                 if errno == ECONNABORTED or errno == EINTR or errno == EPROTO:
                     continue
-                if errno != EAGAIN:
+                if errno == EAGAIN:
+                    self.let_go(index)
+                else:
                     if row.closed or listener_is_shut(errno):
                         self.pause(listener, SECOND // 4)
                     else:
@@ -182,13 +201,16 @@ cdef class Reception:
                         self.pause(listener, STARVED)
                 return
             counters_of(self.b, self.section, target.row).accepted += 1
+            if row.held_to:
+                counters_of(self.b, self.section, target.row).rate_waits += 1
             peer_of(&address, length, &peer)
             if target.unix_socket:
                 peer.family = AF_UNIX
-            self.greet(index, fd, &peer, paid, False)
+            self.greet(index, fd, &peer, False)
+        self.let_go(index)
 
-    cdef void greet(self, u32 index, int fd, Peer *peer, bint paid, bint vouched) noexcept nogil:
-        """Decide about a client; takes `fd`. `vouched`: the doorman has admitted its name."""
+    cdef void greet(self, u32 index, int fd, Peer *peer, bint vouched) noexcept nogil:
+        """Decide about a client; takes `fd` and `payment`. `vouched`: the doorman has admitted its name."""
         cdef Listener *listener = &self.listeners[index]
         cdef Row *row = &self.b.rows[listener.target.row]
         cdef Record *record
@@ -196,16 +218,16 @@ cdef class Reception:
         cdef Verdict verdict = decide(self.b, listener.target, peer)
         if verdict == ASK:
             if not vouched:
-                self.ask(index, fd, peer, paid)
+                self.ask(index, fd, peer)
                 return
             verdict = ADMIT
         if verdict == ADMIT:
-            verdict = take_slot(self.b, self.section, &self.free_slots, listener.target, peer, paid, &slot)
+            verdict = take_slot(self.b, self.section, &self.free_slots, listener.target, peer, &self.payment,
+                                &slot)
         if verdict == ADMIT:
             self.admitted(listener, fd, peer, slot)
             return
-        if paid:
-            rate_give(row)
+        give_start(self.b, listener.target.row, &self.payment)
         # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. So they are
         # by who is retired and has no listener any more: its descriptor's number may be a client's by now.
         if (verdict == RATE and row.over_rate == CLOSE and not listener.target.unix_socket and not self.retired
@@ -232,8 +254,8 @@ cdef class Reception:
 
     # ---- the doorman ----
 
-    cdef void ask(self, u32 index, int fd, Peer *peer, bint paid) noexcept nogil:
-        """Let the client wait for the doorman's answer; takes `fd`."""
+    cdef void ask(self, u32 index, int fd, Peer *peer) noexcept nogil:
+        """Let the client wait for the doorman's answer; takes `fd` and `payment`."""
         cdef Question *question = NULL
         cdef int kept
         cdef u32 i
@@ -243,13 +265,12 @@ cdef class Reception:
                 break
         kept = fcntl(fd, F_DUPFD_CLOEXEC, 64) if question != NULL and self.doorman >= 0 else -1
         if kept < 0:
-            if paid:
-                rate_give(&self.b.rows[self.listeners[index].target.row])
+            give_start(self.b, self.listeners[index].target.row, &self.payment)
             self.refuse(&self.listeners[index], fd, peer, DOORMAN)
             return
         close(fd)
         self.cookies += QUESTIONS
-        question.fd, question.listener, question.paid = kept, index, paid
+        question.fd, question.listener, question.payment = kept, index, self.payment
         question.cookie = self.cookies + i
         question.deadline = now_monotonic() + ANSWER_WITHIN
         memcpy(&question.peer, peer, sizeof(Peer))
@@ -278,11 +299,11 @@ cdef class Reception:
             self.await_room()
             if message.verdict == 1:
                 self.waited = <i64> (now_monotonic() - (question.deadline - ANSWER_WITHIN))
-                self.greet(question.listener, fd, &question.peer, question.paid, True)
+                self.payment = question.payment
+                self.greet(question.listener, fd, &question.peer, True)
                 self.waited = 0
             else:
-                if question.paid:
-                    rate_give(&self.b.rows[self.listeners[question.listener].target.row])
+                give_start(self.b, self.listeners[question.listener].target.row, &question.payment)
                 self.refuse(&self.listeners[question.listener], fd, &question.peer, NAME)
 
     cdef void overdue(self, u64 now) noexcept nogil:
@@ -300,8 +321,7 @@ cdef class Reception:
             fd, question.fd = question.fd, -1
             self.asking -= 1
             self.await_room()
-            if question.paid:
-                rate_give(&self.b.rows[self.listeners[question.listener].target.row])
+            give_start(self.b, self.listeners[question.listener].target.row, &question.payment)
             self.refuse(&self.listeners[question.listener], fd, &question.peer, DOORMAN)
 
     # ---- life ----
@@ -410,6 +430,13 @@ cdef class Reception:
     cdef bint busy(self) noexcept nogil:
         """Whether there is something left to do after retiring."""
         return False
+
+
+cdef inline bint readable(int fd) noexcept nogil:
+    """Whether a client or a datagram is there at this moment."""
+    cdef pollfd look
+    look.fd, look.events, look.revents = fd, POLLIN, 0
+    return poll(&look, 1, 0) > 0 and (look.revents & POLLIN) != 0
 
 
 cdef inline void errno_is_again() noexcept nogil:

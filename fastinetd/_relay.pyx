@@ -18,6 +18,7 @@ from fastinetd._board cimport *
 from fastinetd._journal cimport *
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Target, peer_of
+from fastinetd._rates cimport Payment
 from fastinetd._reception cimport *
 
 cdef enum:
@@ -120,7 +121,7 @@ cdef class Relay(Reception):
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)
         cdef bint brief = listener.target.builtin == DAYTIME or listener.target.builtin == TIME_SERVICE
         if self.vacancies <= (0 if brief else RESERVED):
-            rate_give(&self.b.rows[listener.target.row])
+            give_start(self.b, listener.target.row, &self.payment)
             drop_slot(self.b, self.section, &self.free_slots, slot)
             self.refuse(listener, fd, peer, SLOTS_FULL)
             return
@@ -230,6 +231,7 @@ cdef class Relay(Reception):
         cdef socklen_t length
         cdef Record *record
         cdef Peer peer
+        cdef Payment payment
         cdef Verdict verdict
         cdef ssize_t n
         cdef u32 position = 0
@@ -238,21 +240,24 @@ cdef class Relay(Reception):
             if self.retired:
                 return
             self.await_room()
-            if not rate_take(row, now_monotonic()):
-                self.pause(listener, rate_wait(row, now_monotonic()))
+            if not take_start(self.b, target.row, &payment):
+                self.hold_back(index)
                 return
             length = sizeof(address)
             n = recvfrom(listener.fd, buffer, sizeof(buffer), MSG_DONTWAIT, <sockaddr *> &address, &length)
             if n < 0:
-                rate_give(row)
+                give_start(self.b, target.row, &payment)
+                self.let_go(index)
                 return
             counters.accepted += 1
+            if row.held_to:
+                counters.rate_waits += 1
             peer_of(&address, length, &peer)
             verdict = decide(self.b, target, &peer)
             if verdict == ADMIT and target.builtin != DISCARD and not target.unix_socket and self.from_builtin(&peer):
                 verdict = LOOP
             if verdict != ADMIT:
-                rate_give(row)
+                give_start(self.b, target.row, &payment)
                 refused(self.b, self.section, target, &peer, NAME if verdict == ASK else verdict)
                 continue
             counters.activations += 1
@@ -269,6 +274,7 @@ cdef class Relay(Reception):
             elif target.builtin != ECHO:
                 n = moment(target.builtin, buffer)
             sendto(listener.fd, buffer, n, MSG_NOSIGNAL | MSG_DONTWAIT, <sockaddr *> &address, length)
+        self.let_go(index)
 
 
 cdef u32 characters(char *into, u32 room, u32 *position) noexcept nogil:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from fastinetd.config.model import UNLIMITED, LogKind, Service
+from fastinetd.config.model import UNLIMITED, LogKind, OverRate, Service
 from fastinetd.log_lines import printable
 
 DUMP_PATH = "/run/fastinetd.dump"
@@ -43,6 +43,9 @@ class ServiceLine:
     descriptors: tuple[int, ...] = ()  # its listening sockets in the supervisor
     ids: tuple[int, int] | None = None  # uid and gid of its servers; None: the daemon's own
     refused: str | None = None  # why it has no pool although it asks for one
+    waits: int = 0  # clients that had to wait for the rate, and in how many seconds somebody did
+    waited: float = 0.0
+    holding: bool = False  # somebody does now
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
         ("Nice", s.nice),
         ("CPS", _rate(s)),
         ("over_rate", None if s.rate is None else s.over_rate.value),
+        ("Waited for CPS", _waits(entry)),
         ("max_load", s.max_load),
         ("PER_SOURCE", -1 if s.per_source in (None, UNLIMITED) else s.per_source),
         ("Bind", _words(s.bind) or "All addresses."),
@@ -226,6 +230,12 @@ def _rate(service: Service) -> str | None:
         return None
     period = "" if rate.seconds == 1 else f" per:{rate.seconds:g}"
     return f"max conn:{rate.count}{period} wait:{rate.pause}"
+
+
+def _waits(entry: ServiceLine) -> str | None:
+    if entry.service.rate is None or entry.service.over_rate is not OverRate.WAIT:
+        return None
+    return f"{entry.waits} clients, {entry.waited:.1f} seconds{', and clients do now' if entry.holding else ''}"
 
 
 def _window(start: int, end: int) -> str:

@@ -28,6 +28,7 @@ from fastinetd.messages import Messages
 from fastinetd.metrics import ServiceInfo
 from fastinetd.policy.access import AccessTable
 from fastinetd.policy.limits import BackOff
+from fastinetd.readiness import Unserved
 from fastinetd.roles import Role, fork_role
 from fastinetd.sockets import lifted
 
@@ -51,6 +52,7 @@ class Duties:
     tables: dict[int, AccessTable]  # rows whose clients' names decide
     asks_itself: bool  # the supervisor has such rows: wait services
     services: Sequence[ServiceInfo]
+    unserved: Sequence[Unserved]
     library: int  # that holds programs; -1: no service needs it
     metrics: int | None  # the metrics listener
     reader: int  # the Board, open for reading only
@@ -251,7 +253,8 @@ def _monitor(duties: Duties) -> Main:
     def main(board: Board, section: int | None, control: int) -> None:
         assert duties.metrics is not None
         board.unmap()
-        monitor.run(duties.metrics, control, Board.open(duties.reader, False), duties.services, version=duties.version)
+        monitor.run(duties.metrics, control, Board.open(duties.reader, False), duties.services,
+                    version=duties.version, unserved=duties.unserved)
 
     return main
 

@@ -33,12 +33,13 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The head of a request. Header names are in lower case; `path` is without the query."""
+    """The head of a request. Header names are in lower case; `path` and `query` are without the `?` between."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     keep_alive: bool
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +100,15 @@ def parse_head(head: bytes) -> Request:
     old = minor == b"0"
     if not old and "host" not in headers:
         raise BadRequest(HTTPStatus.BAD_REQUEST)
-    path = path_of(target.decode("latin-1"))
-    return Request(method.decode("latin-1"), path, headers, stays_open(old, headers))
+    path, query = path_and_query(target.decode("latin-1"))
+    return Request(method.decode("latin-1"), path, headers, stays_open(old, headers), query)
 
 
-def path_of(target: str) -> str:
-    """The path of a request target in origin or absolute form (RFC 9112, section 3.2)."""
+def path_and_query(target: str) -> tuple[str, str]:
+    """Both of a request target in origin or absolute form (RFC 9112, section 3.2)."""
     absolute = _ORIGIN.match(target)
-    path = target[absolute.end() :] if absolute else target
-    return path.partition("?")[0].partition("#")[0] or "/"
+    path, _, query = (target[absolute.end() :] if absolute else target).partition("#")[0].partition("?")
+    return path or "/", query
 
 
 def stays_open(old: bool, headers: Mapping[str, str]) -> bool:

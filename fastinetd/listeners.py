@@ -39,6 +39,7 @@ class Open:
     wish: Wish
     sockets: list[socket.socket] = field(default_factory=list)
     retry: Timer | None = None
+    trouble: int = 0  # errno of the last attempt
     back_off: BackOff = field(default_factory=lambda: BackOff(first=FIRST_PAUSE, ceiling=30.0))
     path_inode: tuple[int, int] | None = None
     renewals: BackOff = field(default_factory=BackOff)
@@ -52,6 +53,7 @@ class Listeners:
         self._loop = loop
         self._messages = messages
         self._appeared = appeared
+        self.changed: Callable[[], None] = lambda: None  # called when a socket is open that was not, or the reverse
         self._open: dict[Endpoint, Open] = {}
 
     def want(self, wishes: Iterable[Wish]) -> set[Endpoint]:
@@ -101,6 +103,11 @@ class Listeners:
         held = self._open.get(endpoint)
         return held.sockets if held else []
 
+    def trouble(self, endpoint: Endpoint) -> int:
+        """The errno that the last attempt on an endpoint failed with; 0 when it did not."""
+        held = self._open.get(endpoint)
+        return held.trouble if held else 0
+
     def try_again(self) -> None:
         """Attempt what waits now: a listener that was in the way may be closed."""
         waiting = [held for held in self._open.values() if held.retry is not None]
@@ -132,9 +139,10 @@ class Listeners:
         held.renewed = time.monotonic()
         when = f" in {pause:g} s" if pause else ""
         self._messages.warning(
-            f"{held.wish[3]}: its server has shut down or connected {held.wish[0]}, it is opened anew{when}"
+            f"{held.wish[3]}: its server has shut down, connected or locked {held.wish[0]}, it is opened anew{when}"
         )
         held.retry = self._loop.later(pause, lambda: self._again(held))
+        self.changed()
 
     def _attempt(self, held: Open, beside: list[socket.socket] | None = None) -> bool:
         """Open an endpoint; `beside`: these may be in its way, and will be closed soon."""
@@ -147,6 +155,8 @@ class Listeners:
             first = held.back_off.pause == 0 and not quiet
             pause = FIRST_PAUSE if quiet else held.back_off.failed(0.0)
             held.retry = self._loop.later(pause, lambda: self._again(held))
+            held.trouble = error.errno or 0
+            self.changed()
             if first:
                 name = errno.errorcode.get(error.errno or 0, error.errno)
                 self._messages.error(
@@ -155,6 +165,7 @@ class Listeners:
                 )
             return False
         held.back_off.succeeded()
+        held.trouble = 0
         self._messages.debug(f"service {service}: listening on {endpoint}")
         for remark in remarks:
             self._messages.warning(f"service {service}: {remark}")

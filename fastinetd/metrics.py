@@ -90,7 +90,8 @@ class ServiceInfo:
 
     `row` is its place on the Board; `id` its name in metrics; `methods` the ways in which its connections come to
     a server (none: nothing is started, and there is no latency), more than one where it has a pool; `refused` says why
-    it has none although it asks for one; `inodes` are its listening sockets'.
+    it has none although it asks for one; `inodes` are its listening sockets', `endpoints` all that it
+    is to listen on.
     """
 
     row: int
@@ -99,6 +100,7 @@ class ServiceInfo:
     methods: tuple[str, ...] = ("exec",)
     inodes: tuple[int, ...] = ()
     refused: str | None = None
+    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,13 @@ METRICS = (
     Entry("fastinetd_connections_rejected_total", "counter", ("service", "reason"),
           "Connections that were refused, by the rule that refused them.",
           lambda r: [((name,), r.counters.rejected[place]) for name, place in REASONS]),
+    Entry("fastinetd_rate_waits_total", "counter", ("service",),
+          "Connections (of wait services: starts) that had to wait because the rate of cps was used up: all that were "
+          "accepted from the first that met with it until the queue was empty again.",
+          lambda r: [((), r.counters.rate_waits)]),
+    Entry("fastinetd_rate_wait_seconds_total", "counter", ("service",),
+          "Time in which at least one client of the service had to wait for that.",
+          lambda r: [((), r.counters.rate_wait_seconds)]),
     Entry("fastinetd_accept_queue_length", "gauge", ("service",),
           "Connections that the kernel holds until they are accepted; services with a stream socket only.",
           lambda r: [] if r.queue is None else [((), r.queue)]),

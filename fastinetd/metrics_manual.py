@@ -26,8 +26,10 @@ This page is made from the table in `fastinetd/metrics.py`:
 
 _HEALTH = """\
 
-`/-/healthy` answers 200 while the process that serves this port lives; `/-/ready` answers 200 once
-every service listens, and 503 before.
+`/-/healthy` answers 200 while the process that serves this port lives; `/-/ready` answers 200 when
+every service that is configured listens on all its addresses, and 503 when not, with a line for each
+that does not and why (a port that is taken, an error in its configuration, a port that `over_rate =
+close` has closed). `/-/ready?service=ID` asks for one, 404 where there is none of that id.
 """
 
 

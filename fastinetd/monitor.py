@@ -40,6 +40,7 @@ from fastinetd import listen_queues
 from fastinetd._board import Board
 from fastinetd.http import HEAD_LIMIT, Answer, BadRequest, Request, encode, parse_head, plain, take_head
 from fastinetd.metrics import BoardCollector, ServiceInfo, page
+from fastinetd.readiness import Readiness, Unserved
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 RESET = struct.pack("ii", 1, 0)  # struct linger: close at once, throw away what is not sent (socket(7))
@@ -296,11 +297,11 @@ class Server:
 
 
 class Pages:
-    """What there is to see. `board` is borrowed."""
+    """What there is to see."""
 
-    def __init__(self, board: Board, collector: BoardCollector, version: str) -> None:
-        self._board = board
+    def __init__(self, collector: BoardCollector, readiness: Readiness, version: str) -> None:
         self._collector = collector
+        self._readiness = readiness
         self._landing = landing_page(version)
 
     def answer(self, request: Request) -> Answer:
@@ -312,10 +313,8 @@ class Pages:
                 return page(self._collector, accept, encoding)
             case "/-/healthy":
                 return plain(HTTPStatus.OK, "healthy")
-            case "/-/ready" if self._board.status()["ready"]:
-                return plain(HTTPStatus.OK, "ready")
             case "/-/ready":
-                return plain(HTTPStatus.SERVICE_UNAVAILABLE, "not ready")
+                return self._readiness.answer(request.query)
             case "/":
                 return Answer(HTTPStatus.OK, self._landing, "text/html; charset=utf-8")
         return plain(HTTPStatus.NOT_FOUND)
@@ -331,7 +330,7 @@ def landing_page(version: str) -> bytes:
 
 
 def run(listener_fd: int, control_fd: int, board: Board, services: Sequence[ServiceInfo], *, version: str,
-        bounds: Bounds | None = None) -> None:
+        unserved: Sequence[Unserved] = (), bounds: Bounds | None = None) -> None:
     """The role: serve until a byte comes on `control_fd`, or its end.
 
     Takes `listener_fd`, a listening stream socket, and closes it when retired; borrows `control_fd`, the read
@@ -339,8 +338,9 @@ def run(listener_fd: int, control_fd: int, board: Board, services: Sequence[Serv
     opens no file but in /proc. Raises OSError when the descriptors are not what they should be.
     """
     collector = BoardCollector(board, services, version, listen_queues.read)
+    readiness = Readiness(board, services, unserved)
     with socket.socket(fileno=listener_fd) as listener:
-        Server(listener, control_fd, Pages(board, collector, version).answer, bounds or Bounds()).serve()
+        Server(listener, control_fd, Pages(collector, readiness, version).answer, bounds or Bounds()).serve()
 
 
 def parse_address(text: str) -> tuple[str | None, int]:

@@ -6,13 +6,14 @@ cannot be found is reported at the place where it is written, and takes down tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from fastinetd._board import Field
 from fastinetd.access_lists import access_of, forget_networks
-from fastinetd.config.diagnostics import Report
+from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config, OverRate, Place, Service
 from fastinetd.endpoints import Unplannable, endpoints_of, listed_port
 from fastinetd.no_effect import check_effects
@@ -46,7 +47,7 @@ class PlannedService:
     options: SocketOptions
     start: Start
     access: AccessTable
-    rate: tuple[int, int]  # GCRA's increment and tolerance in nanoseconds
+    rate: tuple[int, int]  # so many starts in so many nanoseconds; (0, 0): any number
     log_success: int
     log_failure: int
     pool: PoolPlan | None = None  # None: every connection is served by exec
@@ -68,6 +69,7 @@ class PlannedService:
 class Plan:
     services: tuple[PlannedService, ...] = ()
     left_out: tuple[Service, ...] = ()  # wanted, but with an error
+    unserved: tuple[tuple[str, str], ...] = ()  # their ids, and why
 
 
 def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Plan:
@@ -103,7 +105,20 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
             program_of(service, report)
         except Unplannable:
             continue
-    return Plan(tuple(planned), (*left_out, *config.broken))
+    lost = (*left_out, *config.broken)
+    return Plan(tuple(planned), lost, tuple(_reasons(lost, report)))
+
+
+def _reasons(services: Iterable[Service], report: Report) -> Iterator[tuple[str, str]]:
+    """The ids of services that cannot be started, and the first error that was told of each."""
+    told: dict[object, str] = {}
+    for found in report:
+        if found.severity is Severity.ERROR:
+            told.setdefault(found.place, found.text)
+            told.setdefault(found.service, found.text)
+    for service in services:
+        keys = (service.id, *service.places.values(), service.place, service.name)
+        yield service.id, next((told[key] for key in keys if key in told), "it is left out, see the log")
 
 
 def _plan(service: Service, surroundings: Surroundings, report: Report) -> PlannedService:

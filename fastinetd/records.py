@@ -29,13 +29,15 @@ GLANCING = 0.2
 class Records:
     """Drains the Board's journal into the log."""
 
-    def __init__(self, board: Board, loop: Loop, journal: Journal, *, closed: Callable[[int, int], None],
-                 drained: Callable[[], None]) -> None:
-        """`closed(row, seconds)`: a service's port was closed for so long; `drained()`: something may have changed."""
+    def __init__(self, board: Board, loop: Loop, journal: Journal, closed: Callable[[int, int], None],
+                 held: Callable[[int], None], drained: Callable[[], None]) -> None:
+        """`closed(row, seconds)`: a service's port was closed for so long; `held(row)`: clients begin to wait for the
+        service's rate; `drained()`: something may have changed."""
         self._board = board
         self._loop = loop
         self._journal = journal
         self._closed = closed
+        self._held = held
         self._drained = drained
         self._flush: Timer | None = None
         board.wake = lift(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
@@ -63,6 +65,8 @@ class Records:
             for record in records:
                 if record.kind == RecordKind.DEACTIVATED:
                     self._closed(record.row, record.value)
+                elif record.kind == RecordKind.HELD_BACK:
+                    self._held(record.row)
         wait = self._journal.flush()
         if self._flush is not None:
             self._flush.cancel()

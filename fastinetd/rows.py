@@ -50,6 +50,7 @@ class Rows:
         self._services: list[Installed] = []
         self._clock: Timer | None = None
         self.by_row: dict[int, Installed] = {}
+        self.unserved: tuple[tuple[str, str], ...] = ()  # the Plan's
 
     def __iter__(self) -> Iterator[Installed]:
         return iter(self._services)
@@ -59,6 +60,11 @@ class Rows:
 
     def of_mode(self, mode: Mode) -> list[Installed]:
         return [installed for installed in self._services if installed.planned.mode is mode]
+
+    def program_of(self, row: int) -> Program | None:
+        """The program of a row; None when it is nobody's."""
+        installed = self.by_row.get(row)
+        return None if installed is None else installed.program
 
     def room_for(self, plan: Plan) -> bool:
         """Whether the Board has rows enough for the services the plan adds."""
@@ -70,6 +76,7 @@ class Rows:
         before = self._services
         candidates, continuing = self._continued(plan)
         self._services = []
+        self.unserved = plan.unserved
         for number, planned in enumerate(plan.services):
             old = candidates[continuing[number]] if number in continuing else None
             row = old.row if old else self._board.row_claim()
@@ -114,14 +121,14 @@ class Rows:
 
     def _write_limits(self, installed: Installed) -> None:
         service = installed.planned.service
-        increment, tolerance = installed.planned.rate
+        count, period = installed.planned.rate
         self._board.row_limits(
             installed.row,
             instances=service.instances,
             per_source=service.per_source,
             over_rate=OVER_RATE[service.over_rate],
-            rate_increment=increment,
-            rate_tolerance=tolerance,
+            rate_count=count,
+            rate_period=period,
             rate_pause=service.rate.pause if service.rate else 0,
             max_load=service.max_load or 0.0,
         )

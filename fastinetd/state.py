@@ -14,7 +14,7 @@ from fastinetd.generation import Generation
 from fastinetd.journal import Journal
 from fastinetd.listeners import Listeners
 from fastinetd.rows import Rows
-from fastinetd.wait import WaitServices
+from fastinetd.wait_services import WaitServices
 
 
 class StartOptions(Protocol):
@@ -61,7 +61,13 @@ def gather(supervisor: Daemon) -> DumpState:
         port = installed.planned.endpoints[0].port or None
         descriptors = tuple(sock.fileno() for sock in sockets)
         ids, refused = installed.planned.start.ids, installed.planned.refused
-        services.append(ServiceLine(service, state, board.row_live(installed.row), port, descriptors, ids, refused))
+        counters = board.counters(installed.row)
+        services.append(
+            ServiceLine(
+                service, state, board.row_live(installed.row), port, descriptors, ids, refused,
+                counters.rate_waits, counters.rate_wait_seconds, board.row_holds(installed.row),
+            )
+        )  # fmt: skip
     names = {row: installed.planned.id for row, installed in supervisor.rows.by_row.items()}
     servers = tuple(
         ServerLine(names.get(slot.row, "?"), slot.pid, wall + slot.started, slot.address, slot.port)

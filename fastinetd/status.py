@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from setproctitle import setproctitle
 
 from fastinetd._board import Board
+from fastinetd.listeners import Listeners
 from fastinetd.loop import Loop, Timer
 from fastinetd.metrics import ServiceInfo
 from fastinetd.plan import Mode
@@ -24,17 +25,21 @@ def info_of(installed: Installed, sockets: Sequence[socket.socket]) -> ServiceIn
     """What the monitor must know of a service that listens on these sockets (borrowed)."""
     stream = installed.planned.service.socket_type == "stream"
     inodes = tuple(os.fstat(sock.fileno()).st_ino for sock in sockets) if stream else ()
+    endpoints = tuple(map(str, installed.planned.endpoints))
     methods = () if installed.planned.mode is Mode.BUILTIN else methods_of(installed.planned.pool)
-    return ServiceInfo(installed.row, installed.planned.id, stream, methods, inodes, installed.planned.refused)
+    planned = installed.planned
+    return ServiceInfo(installed.row, planned.id, stream, methods, inodes, planned.refused, endpoints)
 
 
 class Status:
     """The supervisor's title and status, kept up to date by calls."""
 
-    def __init__(self, board: Board, rows: Rows, loop: Loop) -> None:
+    def __init__(self, board: Board, rows: Rows, loop: Loop, listeners: Listeners) -> None:
         self._board = board
         self._rows = rows
         self._loop = loop
+        self._listeners = listeners
+        listeners.changed = self.listening
         self._title = ""
         self._titled = 0.0
         self._timer: Timer | None = None
@@ -43,8 +48,19 @@ class Status:
         self._generations = 0
 
     def generation(self) -> None:
-        """Another generation serves."""
+        """Another generation is about to serve."""
         self._generations += 1
+        self.listening()
+
+    def listening(self) -> None:
+        """Write to the Board which services do not listen on all of their endpoints, and why."""
+        for installed in self._rows:
+            wanted = enumerate(installed.planned.endpoints)
+            deaf = next(((place, endpoint) for place, endpoint in wanted if not self._listeners.of(endpoint)), None)
+            if deaf is None:
+                self._board.row_hears(installed.row)
+            else:
+                self._board.row_hears(installed.row, deaf[0], self._listeners.trouble(deaf[1]))
 
     def loaded(self, ok: bool) -> None:
         """A configuration was installed, or refused."""

@@ -26,6 +26,7 @@ from fastinetd.children import Children, check_counts
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config
 from fastinetd.dump import DUMP_PATH
+from fastinetd.episodes import Episodes
 from fastinetd.generation import Duties, Generation
 from fastinetd.journal import Journal, JournalEntry
 from fastinetd.listeners import Listeners
@@ -45,7 +46,7 @@ from fastinetd.stage import library
 from fastinetd.starts import Surroundings
 from fastinetd.state import dump_state
 from fastinetd.status import Status, info_of
-from fastinetd.wait import WaitServices
+from fastinetd.wait_services import WaitServices
 
 SLOTS = 65536
 
@@ -86,7 +87,7 @@ class Supervisor:
         self.listeners = Listeners(self.loop, messages, self._regenerate)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         self.children = Children(
-            self.board, self.keeper, self._program_of, self._is_role, lambda: self.records.drain(), self.loop.later
+            self.board, self.keeper, self.rows.program_of, self._is_role, lambda: self.records.drain(), self.loop.later
         )
         self.questions = Questions(self.loop)
         self.waiting = WaitServices(
@@ -94,7 +95,8 @@ class Supervisor:
         )
         self.journal = Journal(messages)
         self.reopen = Reopen(self.board, self.rows, self.loop, messages, self._sockets)
-        self.records = Records(self.board, self.loop, self.journal, closed=self.reopen.later, drained=self._drained)
+        episodes = Episodes(self.board, self.rows, self.loop, messages.say)
+        self.records = Records(self.board, self.loop, self.journal, self.reopen.later, episodes.began, self._drained)
         self.parting = Parting(
             self.board, self.rows, self.loop, tell=self._signal, forget=self.journal.forget, drain=self.records.drain,
             reopen=self.reopen.again,
@@ -103,7 +105,7 @@ class Supervisor:
         self.generation: Generation | None = None
         self.retiring: list[Generation] = []
         self.again: Timer | None = None  # for another attempt at a generation
-        self.status = Status(self.board, self.rows, self.loop)
+        self.status = Status(self.board, self.rows, self.loop, self.listeners)
 
     # ---- life ----
 
@@ -337,11 +339,10 @@ class Supervisor:
             acceptors=self.options.acceptors,
             programs=programs(Mode.NOWAIT),
             builtins=programs(Mode.BUILTIN),
-            tables={
-                installed.row: installed.planned.access for installed in self.rows if installed.planned.access.asks
-            },
+            tables={each.row: each.planned.access for each in self.rows if each.planned.access.asks},
             asks_itself=any(installed.planned.access.asks for installed in self.rows.of_mode(Mode.WAIT)),
             services=[info_of(installed, self._sockets(installed)) for installed in self.rows],
+            unserved=self.rows.unserved,
             library=library() if any(holds(installed.planned.pool) for installed in self.rows) else -1,
             metrics=self.options.metrics.fileno() if self.options.metrics is not None else None,
             reader=self.reader,
@@ -352,10 +353,6 @@ class Supervisor:
         return [sock for endpoint in installed.planned.endpoints for sock in self.listeners.of(endpoint)]
 
     # ---- roles ----
-
-    def _program_of(self, row: int) -> Program | None:
-        installed = self.rows.by_row.get(row)
-        return None if installed is None else installed.program
 
     def _is_role(self, pid: int) -> bool:
         generations = [*self.retiring, *([self.generation] if self.generation is not None else [])]

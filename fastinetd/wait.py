@@ -10,9 +10,11 @@ takes its place at once, which may be one too many and then waits for the next c
 alone (FULL).
 
 Was what woke a server still there when it ended soon after its start, it did not read: the next start waits a growing
-pause (COOLDOWN). A start that failed, or a limit that time will lift, pauses too. Nothing in the queue is thrown away,
-but what a limit or an address rule refuses: that one datagram or client. Nor is that while servers run, for it is
-theirs to read and may be another's by the time it is taken: then just no further server is started for it.
+pause (COOLDOWN). A stream's queue has a length only, which says little: once a server has ended soon and left somebody
+waiting, it is asked who waits (`pending`). A start that failed, or a limit that time will lift, pauses too. Nothing in
+the queue is thrown away, but what a limit or an address rule refuses: that one datagram or client. Nor is that while
+servers run, for it is theirs to read and may be another's by the time it is taken: then just no further server is
+started for it. What servers have changed on the socket is set back once the last one has ended.
 
     state        event          next       action
     IDLE         readable       GRACE      start a server; FULL if one is all there may be
@@ -46,7 +48,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
@@ -54,10 +56,12 @@ from fastinetd._accept import Keeper
 from fastinetd._board import Board, Verdict
 from fastinetd.children import Children
 from fastinetd.loop import Loop, Timer
+from fastinetd.pending import Clients, pending
 from fastinetd.policy.limits import BackOff
 from fastinetd.questions import Questions
 from fastinetd.queue_head import Head, Peer, clear_errors, first_sender, head, hung_up, spoilt, take_one
 from fastinetd.rows import Installed
+from fastinetd.socket_settings import CONFIGURED, restore, settings_of
 
 SOON = 1.0
 """Seconds within which an exit without having read counts against the server."""
@@ -101,10 +105,11 @@ TRANSITIONS = frozenset({
 
 
 class Server(NamedTuple):
-    """A running server: when it was started, and what was first in the queue then."""
+    """A running server: when it was started, what was first in the queue then, and who was in it, if that was asked."""
 
     started: float
     sign: Head | None
+    clients: Clients | None
 
 
 class WaitSocket:
@@ -122,11 +127,10 @@ class WaitSocket:
         self._keeper = keeper
         self._children = children
         self._questions = questions
-        # A stream's queue may be as long as before although its server took clients, so it is not held up for long.
         self._dgram = sock.type == socket.SOCK_DGRAM
-        ceiling = 30.0 if self._dgram else 0.2
-        self._back_off = BackOff(ceiling=ceiling)
-        self._grace = BackOff(ceiling=ceiling)
+        self._back_off = BackOff()
+        # A stream's queue may be as long as before although servers take clients: they are not held up for long.
+        self._grace = BackOff(ceiling=30.0 if self._dgram else 0.2)
         self._grace.failed(0.0)  # its pause is the grace pause
         self._renew = renew
         self._warn = warn
@@ -137,11 +141,15 @@ class WaitSocket:
         self._asked: Head | None = None  # and at the last question
         self._standing: float | None = None  # since when the queue was not seen empty, or called for the last server
         self._called_for = 1
+        self._suspect = False  # the last server of a stream ended soon, and somebody was waiting
+        self._own = settings_of(sock)
         self._prepare()
         self._watch()
 
     def use(self, installed: Installed) -> None:
         """After a reload: the service as it is now. More servers may run than there may be; they are left alone."""
+        if installed.planned.options != self.installed.planned.options:
+            self._own |= settings_of(self.sock, CONFIGURED)
         self.installed = installed
         self._prepare()
         if self.state in (State.SHARED, State.FULL) or (self.state is State.GRACE and self._full()):
@@ -246,7 +254,7 @@ class WaitSocket:
         server = self.servers.pop(pid)
         if self.state is State.GONE:
             return
-        if not self.servers and spoilt(self.sock):
+        if not self.servers and (spoilt(self.sock) or not restore(self.sock, self._own)):
             self._renew(self.sock)
             return
         first = self._head()
@@ -254,13 +262,11 @@ class WaitSocket:
             self._emptied()
         if self.state is State.ASKING:
             return
-        if first is not None and time.monotonic() - server.started < SOON and first.same(server.sign):
+        if first is None or time.monotonic() - server.started >= SOON:
+            self._suspect = False
+        elif not self._served(server, first):
             if self.state is not State.COOLDOWN:
-                before = self._back_off.pause
-                self._cool(self._back_off.failed(0.0))
-                if before < TOLD_FROM <= self._back_off.pause:
-                    self._warn(f"service {self.installed.planned.id}: its server ends again and again without having "
-                               f"read; it is started with growing pauses, mend the program")
+                self._pause_after_failure(certain=self._dgram or server.clients is not None)
             return
         self._back_off.succeeded()
         if first is not None and self.servers and not self._full():
@@ -268,12 +274,29 @@ class WaitSocket:
         else:
             self._settle()
 
+    def _served(self, server: Server, first: Head) -> bool:
+        """Whether a server that ended soon has taken anything of what it found in the queue, which is not empty now."""
+        if self._dgram:
+            return not first.same(server.sign)
+        now = pending(self.sock) if server.clients is not None else None
+        taken = not first.same(server.sign) if server.clients is None or now is None else not server.clients <= now
+        self._suspect = not taken or server.clients is None
+        return taken
+
+    def _pause_after_failure(self, *, certain: bool) -> None:
+        before = self._back_off.pause
+        self._cool(self._back_off.failed(0.0) if certain else 0.1)
+        if before < TOLD_FROM <= self._back_off.pause:
+            self._warn(f"service {self.installed.planned.id}: its server ends again and again and leaves what waits; "
+                       "it is started with growing pauses, mend the program")
+
     # ---- starting servers ----
 
     def _try(self, peer: Peer, *, vouched: bool) -> None:
         """Start a server for what is first in the queue, or do what the verdict says."""
         row = self.installed.row
         first = self._head()
+        clients = pending(self.sock) if self._suspect else None
         if not self.servers:
             self.sock.setblocking(True)  # acceptors had it before, or the last server left it otherwise
         verdict, slot, pid = self._keeper.start(self.installed.program, self.sock.fileno(), *peer, vouched=vouched)
@@ -282,15 +305,16 @@ class WaitSocket:
             self._go(State.ASKING)
             self._questions.ask(row, peer[0], lambda answer: self._answered(peer, answer))
         elif verdict == Verdict.RATE and self.installed.planned.service.over_rate.value == "wait":
+            self._keeper.hold(row)
             self._cool(max(self._board.rate_wait(row), 0.001))
         elif verdict != Verdict.ADMIT:
             self._refuse(verdict, peer)
         elif slot < 0:
             self._cool(self._back_off.failed(0.0))
         else:
-            self._started(pid, slot, first)
+            self._started(pid, slot, first, clients)
 
-    def _started(self, pid: int, slot: int, first: Head | None) -> None:
+    def _started(self, pid: int, slot: int, first: Head | None, clients: Clients | None) -> None:
         """A server runs. If what was first at the start before this one is first still, that one did not help."""
         if not self.servers or first is None or not first.same(self._sign):
             self._grace.succeeded()
@@ -299,7 +323,7 @@ class WaitSocket:
         if self._standing is None:
             self._standing = now
         self._sign = first
-        self.servers[pid] = Server(now, first)
+        self.servers[pid] = Server(now, first, clients)
         self._board.count_activation(0, self.installed.row)
         self._children.started(pid, slot, lambda: self._ended(pid))
         if self._full():
@@ -339,48 +363,3 @@ class WaitSocket:
     def _enough(self) -> None:
         """No further server is called for; a new pause begins with the next look."""
         self._called_for, self._standing = max(1, len(self.servers)), None
-
-
-class WaitServices:
-    """The machines of all wait services, kept across reloads by their socket."""
-
-    def __init__(self, board: Board, loop: Loop, keeper: Keeper, children: Children, questions: Questions,
-                 renew: Callable[[socket.socket], None], warn: Callable[[str], None]) -> None:
-        """`renew(socket)`: its server has spoilt it, so another is needed. `warn(text)`: the administrator's."""
-        self._make: Callable[[Installed, socket.socket], WaitSocket] = lambda installed, sock: WaitSocket(
-            installed, sock, board, loop, keeper, children, questions, renew, warn
-        )
-        self._machines: dict[socket.socket, WaitSocket] = {}
-
-    def __iter__(self) -> Iterator[WaitSocket]:
-        return iter(self._machines.values())
-
-    def install(self, wanted: list[tuple[Installed, socket.socket]]) -> None:
-        """Serve these sockets, and no others."""
-        names = {sock: installed for installed, sock in wanted}
-        self.withdraw([sock for sock in self._machines if sock not in names])
-        for sock, installed in names.items():
-            machine = self._machines.get(sock)
-            if machine is None:
-                self._machines[sock] = self._make(installed, sock)
-            else:
-                machine.use(installed)
-
-    def withdraw(self, sockets: Iterable[socket.socket]) -> None:
-        """Leave these sockets alone. Before they are closed: what a server kept of them would go on waking the loop."""
-        for machine in [self._machines.pop(sock) for sock in sockets if sock in self._machines]:
-            machine.withdraw()
-
-    def misplaced(self, wanted: Iterable[tuple[Installed, socket.socket]], removed: Iterable[Installed]) -> list[int]:
-        """Pids of servers whose socket is not wanted any more or is another service's now: they would go on serving it.
-        Those of services that are removed are told with everything else of theirs (parting.py)."""
-        kept = {(installed.row, sock) for installed, sock in wanted}
-        gone = {installed.row for installed in removed}
-        return [
-            pid for machine in self._machines.values() for pid in machine.servers
-            if (machine.installed.row, machine.sock) not in kept and machine.installed.row not in gone
-        ]  # fmt: skip
-
-    def held(self) -> set[int]:
-        """Rows of which a socket is left to its servers alone."""
-        return {machine.installed.row for machine in self._machines.values() if machine.state is State.FULL}

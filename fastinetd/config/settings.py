@@ -192,7 +192,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("instances", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time; with `wait = yes` servers that share the listening socket, where the service itself says 2 or more",
                 _BOTH, "UNLIMITED"),
         Setting("per_source", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time for one client address", _BOTH, "UNLIMITED"),
-        Setting("cps", v.rate, 2, "two numbers: connections per second, and seconds to pause", "most starts per second; a first number of 0 is no limit",
+        Setting("cps", v.rate, 2, "two numbers: connections per second, and seconds to pause", "most starts in any second, by default 50: more clients wait (docs/rates.md); a first number of 0 is no limit",
                 _BOTH, "50 10", field="rate"),
         _own("over_rate", _over_rate, 1, "wait, refuse or close",
              "connections above cps wait in the queue, are closed, or nobody listens for the seconds of cps", _BOTH, "wait"),

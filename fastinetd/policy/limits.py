@@ -1,13 +1,8 @@
 """Rates and pauses as numbers.
 
-A rate is kept by the generic cell rate algorithm (ITU-T I.371): one word of state, the theoretical arrival
-time `tat`, in nanoseconds of the monotonic clock, and two numbers made here. The core's compare-and-swap is
-
-    tat = max(tat, now);  allowed iff tat - now <= tolerance;  tat += increment
-
-so that `count` starts are allowed at once after a rest, and from then on one per seconds/count; in no window
-of `seconds` are there more than twice `count`. `Gcra` says the same in Python, for whatever keeps a rate
-outside the core and for tests of it.
+A rate is kept by the core (`_rates`): so many starts in a period, and in no period of that length more. Its memory has
+room for RATE_CELLS starts. A rate of more is divided: its period into equal parts, each with an equal part of the
+starts, so that it is never exceeded either, but all of it is not to be had at once.
 
 A pause grows with every failure in a row: `BackOff` holds one, for a wait-mode server that dies without
 reading its socket and for a role's process that must be started again.
@@ -21,47 +16,26 @@ from __future__ import annotations
 from fastinetd.config.model import Rate
 
 NO_LIMIT = (0, 0)
-"""The numbers of no rate: an increment of 0 means that the rate word is not looked at."""
+"""The numbers of no rate."""
+
+RATE_CELLS = 4096
+"""Starts of which the core keeps the times, for each service."""
 
 _SECOND = 1_000_000_000
-_LONGEST = 1 << 60  # nanoseconds, 36 years: tat stays far from the end of a signed 64-bit word
+_LONGEST = 1 << 60  # nanoseconds, 36 years: a time and a period still fit into 64 bits
 
 
 def rate_numbers(rate: Rate | None) -> tuple[int, int]:
-    """(increment, tolerance) of a rate in nanoseconds.
+    """A rate as (count, period): so many starts in so many nanoseconds, RATE_CELLS at most.
 
-    NO_LIMIT for None and for a count or a period that is not positive (`cps = 0 …` switches the check off).
-    The increment is rounded up, so the rate is never exceeded, and is 1 ns at least.
+    NO_LIMIT for None and for a count or a period that is not positive (`cps = 0 …` switches the check off). A rate of
+    so many that a part of it would last less than a nanosecond becomes RATE_CELLS in one.
     """
     if rate is None or rate.count <= 0 or rate.seconds <= 0:
         return NO_LIMIT
-    period = min(int(rate.seconds * _SECOND), _LONGEST)
-    increment = max(1, -(-period // rate.count))
-    return increment, min(increment * (rate.count - 1), _LONGEST)
-
-
-class Gcra:
-    """A rate and its state; times are nanoseconds."""
-
-    __slots__ = ("increment", "tat", "tolerance")
-
-    def __init__(self, rate: Rate | None) -> None:
-        self.increment, self.tolerance = rate_numbers(rate)
-        self.tat = 0
-
-    def admit(self, now: int) -> bool:
-        """Whether a start at `now` is within the rate; if so it is counted."""
-        if not self.increment:
-            return True
-        tat = max(self.tat, now)
-        if tat - now > self.tolerance:
-            return False
-        self.tat = tat + self.increment
-        return True
-
-    def ready_at(self, now: int) -> int:
-        """When the next start is within the rate: `now`, or later."""
-        return max(now, self.tat - self.tolerance)
+    period = max(1, min(int(rate.seconds * _SECOND), _LONGEST))
+    parts = -(-rate.count // RATE_CELLS)
+    return max(1, min(rate.count // parts, RATE_CELLS)), max(1, -(-period // parts))
 
 
 class BackOff:

@@ -99,8 +99,8 @@ ONLY_XINETD = re.compile(
 """Its own poll table and retries, which are not here; the environment, which is nobody's business."""
 
 ONLY_OURS = re.compile(
-    r"\s+over_rate = |lost_records = |acceptor \d = |relay = |\s+Server = internal|\s+Instances = UNLIMITED"
-    r"|\s+CPS = max conn:50 wait:10"
+    r"\s+(?:over_rate|Waited for CPS) = |lost_records = |acceptor \d = |relay = |\s+Server = internal"
+    r"|\s+Instances = UNLIMITED|\s+CPS = max conn:50 wait:10"
 )
 """What it has more, and what holds where nothing is written."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,6 +106,33 @@ def test_stays_without_any_service(launch: Launch) -> None:
 def metrics_of(daemon: Daemon) -> tuple[Any, ...]:
     names = ("successful", "success_timestamp_seconds")
     return tuple(daemon.metric(f"fastinetd_config_last_reload_{name}") for name in names)
+
+
+def test_ready_when_all_services_listen(launch: Launch) -> None:
+    """A port that somebody else has, and a service that cannot be started, are named with their reasons."""
+    port, taken = free_port(), free_port()
+
+    def page(query: str = "") -> tuple[int, str]:
+        status, body = http(daemon.metrics_port, "/-/ready" + query)
+        return status, body
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", taken))
+        other.listen()
+        services = entry("cat", port, "/bin/cat") + entry("date", taken, "/bin/date")
+        daemon = launch(defaults() + services + entry("none", 9, "/no/such"), metrics=True)
+        status, text = page()
+        assert status == 503
+        first, *lines = text.splitlines()
+        reasons = dict(line.split(": ", 1) for line in lines)
+        assert (first, sorted(reasons)) == ("not ready", ["date", "none"])
+        assert f"127.0.0.1:{taken}" in reasons["date"] and "EADDRINUSE" in reasons["date"]
+        assert "/no/such" in reasons["none"]
+        assert (page("?service=cat"), page("?service=date")[0]) == ((200, "ready\n"), 503)
+    daemon.reload(defaults() + services)
+    wait_for(lambda: page() == (200, "ready\n"), "the port is free, and all listen")
+    daemon.remember_descriptors()
+    assert page("?service=none")[0] == 404
 
 
 def test_refused_reload(launch: Launch) -> None:

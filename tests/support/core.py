@@ -27,7 +27,7 @@ def open_row(board: Board, *, enabled: bool = True, **limits: Any) -> int:
     """A row that is open at all times."""
     row = board.row_claim()
     standard: dict[str, Any] = {
-        "instances": None, "per_source": None, "over_rate": 0, "rate_increment": 0, "rate_tolerance": 0,
+        "instances": None, "per_source": None, "over_rate": 0, "rate_count": 0, "rate_period": 0,
         "rate_pause": 0, "max_load": 0.0,
     }  # fmt: skip
     board.row_limits(row, **(standard | limits))

@@ -61,6 +61,11 @@ class Daemon:
 
     # ---- starting and stopping ----
 
+    def has_started(self) -> bool:
+        """Whether the daemon serves what it can. That may be less than what is configured, and then is not "ready"."""
+        status, text = clients.http(self.metrics_port, "/-/ready")
+        return status == 200 or (status == 503 and not text.startswith("not ready: "))
+
     def await_ready(self) -> Daemon:
         """Wait until it serves: the pid file is written once all listeners are open."""
 
@@ -70,7 +75,7 @@ class Daemon:
 
         wait_for(there, lambda: f"ready; so far: {self.said()}", STARTING)
         if self.metrics_port:
-            wait_for(lambda: clients.http(self.metrics_port, "/-/ready")[0] == 200, "/-/ready answers 200", STARTING)
+            wait_for(self.has_started, "/-/ready answers", STARTING)
         self.remember_descriptors()
         return self
 

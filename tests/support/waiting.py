@@ -19,7 +19,8 @@ from fastinetd.policy.access import AccessTable
 from fastinetd.rows import Installed
 from fastinetd.sockets import SocketOptions
 from fastinetd.starts import Start
-from fastinetd.wait import WaitServices, WaitSocket
+from fastinetd.wait import WaitSocket
+from fastinetd.wait_services import WaitServices
 from support.core import close_loop, has_children, open_row, program, until
 
 

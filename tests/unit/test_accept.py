@@ -148,16 +148,48 @@ class TestRates:
 
     def test_wait(self, accepting: Accepting) -> None:
         """The second waits in the kernel's queue, neither accepted nor refused."""
-        accepting.serve("/bin/true", over_rate=WAIT, rate_increment=HOUR)
+        accepting.serve("/bin/true", over_rate=WAIT, rate_count=1, rate_period=HOUR)
         with running(accepting.main):
             assert everything(accepting.connect()) == b""
             with accepting.connect():
                 assert select.select([accepting.listener], [], [], PATIENCE)[0]
                 assert accepting.board.counters(accepting.row).accepted == 1
                 assert accepting.board.rate_wait(accepting.row) > 3500
+                wait_for(lambda: accepting.board.row_holds(accepting.row), "it is known that it waits")
+
+    def test_exact(self, accepting: Accepting) -> None:
+        """No more than the count in any period: the next start comes a whole period after the first."""
+        accepting.serve("/bin/cat", over_rate=WAIT, rate_count=10, rate_period=10**9)
+        with running(accepting.main):
+            clients = [accepting.connect() for _ in range(20)]
+            wait_for(lambda: accepting.board.live == 20, "all are served")
+            started = sorted(slot.started for slot in accepting.board.slots_in_use())
+            assert started[10] - started[0] > 0.9  # what lies between a start's two readings of the clock is some ms
+            assert started[19] - started[10] < 0.9
+            for client in clients:
+                client.close()
+
+    def test_who_waits_is_counted(self, accepting: Accepting) -> None:
+        """Each once, in a time that goes on until the queue is empty; who comes later and need not wait is not."""
+        accepting.serve("/bin/cat", over_rate=WAIT, rate_count=3, rate_period=10**8)
+        with running(accepting.main):
+            clients = [accepting.connect() for _ in range(10)]
+            wait_for(lambda: accepting.board.live == 10, "all are served")
+            wait_for(lambda: not accepting.board.row_holds(accepting.row), "nobody waits any more")
+            counters = accepting.board.counters(accepting.row)
+            assert counters.rate_waits == 7
+            assert 0.2 <= counters.rate_wait_seconds < PATIENCE
+            wait_for(lambda: accepting.board.rate_wait(accepting.row) == 0, "the rate has recovered")
+            clients.append(accepting.connect())
+            wait_for(lambda: accepting.board.live == 11, "one more is served")
+            assert accepting.board.counters(accepting.row).rate_waits == 7
+            held = [record for record in accepting.board.drain() if record.kind == RecordKind.HELD_BACK]
+            assert [record.row for record in held] == [accepting.row]
+            for client in clients:
+                client.close()
 
     def test_refuse(self, accepting: Accepting) -> None:
-        accepting.serve("/bin/true", over_rate=REFUSE, rate_increment=HOUR)
+        accepting.serve("/bin/true", over_rate=REFUSE, rate_count=1, rate_period=HOUR)
         with running(accepting.main):
             for _ in range(3):
                 assert everything(accepting.connect()) == b""
@@ -165,7 +197,7 @@ class TestRates:
 
     def test_close(self, accepting: Accepting) -> None:
         """The port is closed, and said to be; whoever listens again opens it."""
-        accepting.serve("/bin/true", over_rate=CLOSE, rate_increment=HOUR, rate_pause=7)
+        accepting.serve("/bin/true", over_rate=CLOSE, rate_count=1, rate_period=HOUR, rate_pause=7)
         with running(accepting.main):
             for _ in range(2):
                 everything(accepting.connect())
@@ -226,7 +258,7 @@ class TestNames:
     def test_a_retired_acceptor_closes_no_port(self, accepting: Accepting) -> None:
         """over_rate = close after it has given up its listener: the descriptor's number may be anybody's."""
         ranges = Ranges([(0, 2**32 - 1, Verdict.ASK)], [])
-        accepting.serve("/bin/true", ranges=ranges, over_rate=CLOSE, rate_increment=HOUR, rate_pause=7)
+        accepting.serve("/bin/true", ranges=ranges, over_rate=CLOSE, rate_count=1, rate_period=HOUR, rate_pause=7)
         listener = f"socket:[{os.fstat(accepting.listener.fileno()).st_ino}]"
         with running(accepting.main) as pid:
             clients = [accepting.connect() for _ in range(2)]

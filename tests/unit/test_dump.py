@@ -41,7 +41,8 @@ STATE = DumpState(
     now=1_790_000_000,
     config_file="/etc/xinetd.conf",
     services=(
-        ServiceLine(WEB, ServiceState.ACTIVE, running=2, descriptors=(64, 65), ids=(1234, 1234)),
+        ServiceLine(WEB, ServiceState.ACTIVE, running=2, descriptors=(64, 65), ids=(1234, 1234), waits=7, waited=1.5,
+                    holding=True),
         ServiceLine(PLAIN, ServiceState.SUSPENDED, port=37),
     ),
     servers=(ServerLine("web-by-id", 4711, 1_790_000_000, "192.0.2.7", 40000), ServerLine("time", 4712, 0)),
@@ -113,6 +114,7 @@ def test_a_service() -> None:
         "umask = 27",
         "CPS = max conn:50 wait:10",
         "over_rate = wait",
+        "Waited for CPS = 7 clients, 1.5 seconds, and clients do now",
         "PER_SOURCE = -1",
         "Bind = All addresses.",
         "Server = /usr/sbin/webd",

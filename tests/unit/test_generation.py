@@ -58,6 +58,7 @@ class Kit:
                 tables={rows[0]: compile_access(("localhost",), None, lambda name: None)} if names else {},
                 asks_itself=False,
                 services=[],
+                unserved=[],
                 metrics=None,
                 library=-1,
                 reader=self.reader,

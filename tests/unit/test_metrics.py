@@ -37,11 +37,11 @@ ROWS, SLOTS, SECTIONS = 16, 64, 4
 COUNTERS = {
     "accepted": 0, "activations": 1, "rejected": 2, "spawn_failures": 18, "latency": 34, "latency_ns": 106,
     "session": 110, "session_ns": 126, "exits": 127, "user_us": 131, "system_us": 132, "pool_hits": 133,
-    "pool_misses": 134, "recycled": 135, "pool": 143,
+    "pool_misses": 134, "recycled": 135, "pool": 143, "rate_waits": 147, "rate_wait_ns": 148,
 }  # fmt: skip
-COUNTERS_SIZE = 147 * 8
+COUNTERS_SIZE = 149 * 8
 LATENCIES = len(LATENCY_BOUNDS) + 1
-ROW_SIZE, ROW_LIVE = 80, 16
+ROW_SIZE, ROW_LIVE = 96, 16
 
 
 class Writer:
@@ -306,6 +306,15 @@ def test_a_section_that_is_released_has_no_pool(board: Board, writer: Writer) ->
     seen = Page(collector(board, service(0, "pool", methods=("exec", "zygote"))))
     assert seen.value("fastinetd_pool_processes", service="pool", state="idle") == 0
     assert seen.value("fastinetd_pool_hits_total", service="pool") == 9
+
+
+def test_waiting_for_the_rate(board: Board, writer: Writer) -> None:
+    writer.count("rate_waits", 5)
+    writer.count("rate_wait_ns", 2_500_000_000)
+    seen = Page(collector(board, service(0, "web"), service(1, "other")))
+    assert seen.value("fastinetd_rate_waits_total", service="web") == 5
+    assert seen.value("fastinetd_rate_wait_seconds_total", service="web") == 2.5
+    assert seen.value("fastinetd_rate_waits_total", service="other") == 0
 
 
 def test_a_service_that_starts_nothing_has_no_latency(board: Board) -> None:

@@ -384,7 +384,7 @@ def test_refused_by_address(one: Callable[..., Service]) -> None:
 
 def test_datagrams_above_the_rate_wait(one: Callable[..., Service]) -> None:
     """One an hour: the second stays in the kernel's queue."""
-    service = one("echo", dgram=True, rate_increment=HOUR, rate_tolerance=0)
+    service = one("echo", dgram=True, rate_count=1, rate_period=HOUR)
     assert service.ask(b"first") == b"first"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.sendto(b"second", service.address)

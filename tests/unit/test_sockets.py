@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,6 +52,12 @@ def test_opened(kept: ExitStack, kind: int, blocking: bool) -> None:
     assert made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == (kind == STREAM)
     reuse = socket.SO_REUSEADDR if kind == socket.SOCK_STREAM else socket.SO_REUSEPORT
     assert made.getsockopt(socket.SOL_SOCKET, reuse) == 1
+
+
+def test_the_queue_is_as_long_as_the_system_allows(kept: ExitStack) -> None:
+    made = opened(kept, Endpoint(socket.AF_INET, STREAM, "127.0.0.1", free_port()))
+    longest = int.from_bytes(made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[28:32], sys.byteorder)
+    assert longest == int(Path("/proc/sys/net/core/somaxconn").read_text())
 
 
 @V6

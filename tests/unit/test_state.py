@@ -28,7 +28,7 @@ def supervisor() -> Iterator[Any]:
     """As much of a supervisor as is asked."""
     board = Board.create(2, 8, 1)
     row = board.row_claim()
-    board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_increment=HOUR, rate_tolerance=HOUR,
+    board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_count=2, rate_period=2 * HOUR,
                      rate_pause=0, max_load=0.0)
     board.row_times(row, 0, 2**62)
     board.row_enable(row, True)
@@ -82,7 +82,7 @@ def test_states(supervisor: Any) -> None:
         accounts.admit(supervisor.installed.program, bytes([10, 0, 0, 1]))
     assert gather(supervisor).services[0].state is ServiceState.SUSPENDED
     supervisor.board.row_limits(supervisor.installed.row, instances=None, per_source=None, over_rate=0,
-                                rate_increment=0, rate_tolerance=0, rate_pause=0, max_load=0.0)
+                                rate_count=0, rate_period=0, rate_pause=0, max_load=0.0)
     assert gather(supervisor).services[0].state is ServiceState.ACTIVE
     supervisor.waiting.held = lambda: {supervisor.installed.row}
     assert gather(supervisor).services[0].state is ServiceState.SUSPENDED

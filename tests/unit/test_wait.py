@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fastinetd import wait
-from fastinetd._board import Verdict
+from fastinetd._board import RecordKind, Verdict
 from fastinetd._program import Ranges
 from fastinetd.queue_head import accept_now
 from fastinetd.rows import Installed
@@ -96,6 +96,62 @@ def test_a_server_that_never_reads_is_told_once(kit: Kit, client: socket.socket)
     assert text.startswith("service x: ")
 
 
+@pytest.mark.parametrize("argv", ["/bin/true", "/no/such/program"])
+def test_a_stream_server_that_takes_nobody(kit: Kit, argv: str) -> None:
+    """Its pauses grow as those of datagrams do, and it is told once."""
+    machine = kit.machine(argv, kind=socket.SOCK_STREAM)
+    with socket.create_connection(machine.sock.getsockname()):
+        pauses = []
+        for _ in range(4):
+            kit.until(lambda: machine.state is State.COOLDOWN)
+            pauses.append(machine._back_off.pause)
+            kit.until(lambda: machine.state is not State.COOLDOWN)
+        assert pauses[-1] >= 0.4
+        machine._back_off.pause = wait.TOLD_FROM / 2
+        for _ in range(2):
+            kit.until(lambda: machine.state is State.COOLDOWN)
+            assert machine._timer is not None and machine._timer.callback is not None
+            machine._timer.callback()  # the pause is over
+    assert len(kit.said) == (argv == "/bin/true")  # why a program cannot be started is told by its record
+
+
+def test_who_takes_clients_from_a_queue_as_long_as_before_is_not_held_up(kit: Kit) -> None:
+    """One client goes and another comes: the length says nothing."""
+    code = ("import socket; s = socket.socket(fileno=0); c, _ = s.accept(); a = s.getsockname(); "
+            "socket.create_connection(a).close()")
+    machine = kit.machine(sys.executable, "-c", code, kind=socket.SOCK_STREAM)
+    with socket.create_connection(machine.sock.getsockname()):
+        row = machine.installed.row
+        kit.until(lambda: kit.board.counters(row).activations >= 6)
+        assert machine._back_off.pause == 0
+        kit.services.install([])
+        kit.until(lambda: not kit.board.slots_in_use())
+        assert kit.said == []
+
+
+def test_what_a_server_leaves_on_the_socket(kit: Kit, client: socket.socket) -> None:
+    """A filter that lets nothing in, and an offset for peeking: the next client is served all the same."""
+    code = ("import ctypes, os, socket, struct; s = socket.socket(fileno=0); d, a = s.recvfrom(99); "
+            "code = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0)); "
+            "s.setsockopt(1, 26, struct.pack('HP', 1, ctypes.addressof(code))); s.setsockopt(1, 42, 500); "
+            "s.setsockopt(1, 8, 1); s.sendto(d, a)")
+    machine = kit.machine(sys.executable, "-c", code)
+    for _ in range(2):
+        client.sendto(b"x", machine.sock.getsockname())
+        kit.until(lambda: machine.state is State.FULL)
+        kit.until(lambda: machine.state is State.IDLE)
+        assert client.recv(10) == b"x"
+    assert kit.spoilt == []
+
+
+def test_a_locked_filter_calls_for_another_socket(kit: Kit, client: socket.socket) -> None:
+    code = "import socket; s = socket.socket(fileno=0); s.recv(99); s.setsockopt(1, 44, 1)"
+    machine = kit.machine(sys.executable, "-c", code)
+    client.sendto(b"x", machine.sock.getsockname())
+    kit.until(lambda: kit.spoilt)
+    assert kit.spoilt == [machine.sock]
+
+
 def test_a_start_that_fails_pauses(kit: Kit, client: socket.socket) -> None:
     machine = kit.machine("/no/such/program")
     client.sendto(b"x", machine.sock.getsockname())
@@ -105,7 +161,7 @@ def test_a_start_that_fails_pauses(kit: Kit, client: socket.socket) -> None:
 
 
 def test_above_the_rate_it_waits(kit: Kit, client: socket.socket) -> None:
-    machine = kit.machine(sys.executable, "-c", ANSWER, rate_increment=HOUR, rate_tolerance=0)
+    machine = kit.machine(sys.executable, "-c", ANSWER, rate_count=1, rate_period=HOUR)
     client.sendto(b"one", machine.sock.getsockname())
     assert kit.board.rate_wait(machine.installed.row) == 0
     kit.until(lambda: machine.state is State.FULL)
@@ -113,8 +169,19 @@ def test_above_the_rate_it_waits(kit: Kit, client: socket.socket) -> None:
     client.sendto(b"two", machine.sock.getsockname())
     kit.until(lambda: machine.state is State.COOLDOWN)
     assert machine._timer is not None
-    assert machine.sock.recv(10) == b"two"
-    assert client.recv(10) == b"got one"
+    assert kit.board.row_holds(machine.installed.row)
+    machine._timer.callback = None
+    kit.board.row_limits(machine.installed.row, instances=None, per_source=None, over_rate=0, rate_count=2,
+                         rate_period=HOUR, rate_pause=0, max_load=0.0)
+    machine._settle()
+    kit.until(lambda: machine.state is State.FULL)
+    kit.until(lambda: machine.state is State.IDLE)
+    assert [client.recv(10) for _ in range(2)] == [b"got one", b"got two"]
+    assert not kit.board.row_holds(machine.installed.row)
+    counters = kit.board.counters(machine.installed.row)
+    assert counters.rate_waits == 1
+    assert counters.rate_wait_seconds > 0
+    assert [record.kind for record in kit.board.drain() if record.kind == RecordKind.HELD_BACK] == [8]
 
 
 def test_what_an_address_rule_refuses_is_taken_off_the_queue(kit: Kit, client: socket.socket) -> None:

@@ -225,7 +225,7 @@ def test_what_a_limit_refuses_is_left_to_the_others(kit: Kit, send: Send) -> Non
 
 
 def test_above_the_rate_it_waits(kit: Kit, send: Send) -> None:
-    machine = kit.machine(*IGNORES, share=3, rate_increment=HOUR, rate_tolerance=0)
+    machine = kit.machine(*IGNORES, share=3, rate_count=1, rate_period=HOUR)
     send(machine, b"unread")
     kit.until(lambda: machine.state is State.COOLDOWN)
     assert len(machine.servers) == 1

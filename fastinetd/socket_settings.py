@@ -1,0 +1,102 @@
+"""What a server may change on a socket that was handed to it, and how that is put right for the next one.
+
+Theory. A wait service's socket is one for all its servers, and so are its options: who leaves a filter, an offset for
+peeking or a tiny buffer leaves it to everybody after. So they are read while nobody has the socket, compared when the
+last server has ended, and set back. What can be set and not taken back (a locked filter) makes another socket
+necessary. Group memberships are not looked at: they cannot be listed, and are what a server of multicast wants.
+
+Rules of this file: sockets are borrowed, and no server has them meanwhile. An option that this kernel does not know, or
+that is not this kind of socket's, is passed over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from contextlib import suppress
+
+from fastinetd.sockets import BACKLOG
+
+SOL_SOCKET, IP, IPV6, TCP, UDP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP, 17
+
+# asm-generic/socket.h
+SO_SNDBUF, SO_RCVBUF, SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_BUF_LOCK = 7, 8, 32, 33, 72
+SO_DETACH_FILTER, SO_DETACH_REUSEPORT_BPF = 27, 68
+
+OPTIONS = (
+    *((SOL_SOCKET, number) for number in (
+        2, 5, 6, 9, 10, 11, 12, 13, 15,  # reuse, routing, broadcast, keep-alive, urgent data, priority, linger
+        16, 18, 20, 21, 25, 29, 34, 35, 36, 37,  # credentials, RCVLOWAT, RCVTIMEO, SNDTIMEO, device, time stamps, mark
+        40, 41, 42, 43, 44, 45, 46, 47,  # overflows, PEEK_OFF (42), LOCK_FILTER (44), error queue, busy poll, pacing
+        60, 61, 69, 70, 73, 74, 75, 76,  # zero copy, send times, busy poll, reserved memory, hash, mark, pidfd
+        SO_SNDBUF, SO_RCVBUF, SO_BUF_LOCK,  # in this order: to set a buffer's size locks it
+    )),
+    *((IP, number) for number in (
+        1, 2, 4, 6, 7, 8, 10, 11, 12, 13, 15,  # TOS, TTL, options, what is told of each datagram, path MTU, FREEBIND
+        18, 19, 20, 21, 22, 23, 24, 25, 26,  # TRANSPARENT, MINTTL (21), fragments, checksums
+        32, 33, 34, 49, 50, 51,  # multicast's interface, TTL, loop and groups; unicast's interface; local ports
+    )),
+    *((IPV6, number) for number in (
+        2, 3, 4, 5, 8, 11,  # what is told of each datagram, by RFC 2292; flow label
+        16, 17, 18, 19, 22, 23, 25, 29, 30, 33,  # hops, multicast, router alert, path MTU, errors
+        49, 51, 53, 54, 56, 58, 59, 60, 66, 67,  # what is told of each datagram, by RFC 3542, and its headers; class
+        70, 72, 73, 74, 75, 76, 77, 78,  # flow label, source addresses, MINHOPCOUNT (73), interface, FREEBIND
+    )),
+    *((TCP, number) for number in (
+        1, 3, 4, 5, 6, 7, 8, 9, 10,  # NODELAY, CORK, keep-alive's times, tries, DEFER_ACCEPT (9), window
+        13, 16, 17, 18, 19, 23, 25, 27, 31, 34, 36, 37,  # congestion, time out, REPAIR, FASTOPEN, kept SYN, ULP (31)
+    )),
+    *((UDP, number) for number in (1, 100, 101, 102, 103, 104)),  # CORK, ENCAP, checksums, segments
+)  # fmt: skip
+"""Level and number of every option that can be read and set: asm-generic/socket.h, linux/in.h, in6.h, tcp.h, udp.h."""
+
+CONFIGURED = ((TCP, 1), (SOL_SOCKET, 9), (SOL_SOCKET, SO_SNDBUF), (SOL_SOCKET, SO_RCVBUF), (SOL_SOCKET, SO_BUF_LOCK))
+"""Those that the configuration sets; a reload may change them."""
+
+FORCED = {SO_SNDBUF: SO_SNDBUFFORCE, SO_RCVBUF: SO_RCVBUFFORCE}
+"""With CAP_NET_ADMIN a buffer is given back its size whatever the system's limit is by now."""
+
+Option = tuple[int, int]
+Settings = dict[Option, bytes]
+
+
+def settings_of(sock: socket.socket, options: tuple[Option, ...] = OPTIONS) -> Settings:
+    """The options of a socket that can be read."""
+    found = {}
+    for level, number in options:
+        with suppress(OSError):
+            found[level, number] = sock.getsockopt(level, number, 64)
+    return found
+
+
+def restore(sock: socket.socket, own: Settings) -> bool:
+    """Set back what a server has changed; False when something cannot be."""
+    for number in (SO_DETACH_FILTER, SO_DETACH_REUSEPORT_BPF):
+        with suppress(OSError):  # there is none, or it is locked, which is an option of its own
+            sock.setsockopt(SOL_SOCKET, number, 0)
+    with suppress(OSError):  # who gets a signal for what comes
+        flags = fcntl.fcntl(sock, fcntl.F_GETFL)
+        fcntl.fcntl(sock, fcntl.F_SETFL, flags & ~(os.O_ASYNC | os.O_APPEND | os.O_DIRECT | os.O_NOATIME))
+        fcntl.fcntl(sock, fcntl.F_SETOWN, 0)
+        fcntl.fcntl(sock, fcntl.F_SETSIG, 0)
+    if sock.type == socket.SOCK_STREAM:
+        sock.listen(BACKLOG)  # a server may have made the queue shorter
+    changed = [option for option, value in settings_of(sock, tuple(own)).items() if value != own[option]]
+    for option in changed:
+        with suppress(OSError):
+            _set(sock, option, own[option])
+    now = settings_of(sock, tuple(changed))
+    return all(now.get(option) == own[option] for option in changed)
+
+
+def _set(sock: socket.socket, option: Option, value: bytes) -> None:
+    level, number = option
+    if level == SOL_SOCKET and number in FORCED:
+        half = int.from_bytes(value, "little") // 2  # the kernel doubles what it is given
+        try:
+            sock.setsockopt(level, FORCED[number], half)
+        except PermissionError:
+            sock.setsockopt(level, number, half)
+    else:
+        sock.setsockopt(level, number, value)

@@ -1,0 +1,116 @@
+"""Whatever a server leaves on a socket, the next one finds it as it was; what cannot be set back is said."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from fastinetd.socket_settings import OPTIONS, restore, settings_of
+
+SOL, IP, IPV6, TCP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP
+SO_ATTACH_FILTER, SO_LOCK_FILTER, SO_PEEK_OFF = 26, 44, 42
+KINDS = {
+    "udp": (socket.AF_INET, socket.SOCK_DGRAM), "udp6": (socket.AF_INET6, socket.SOCK_DGRAM),
+    "tcp": (socket.AF_INET, socket.SOCK_STREAM), "tcp6": (socket.AF_INET6, socket.SOCK_STREAM),
+    "unix": (socket.AF_UNIX, socket.SOCK_DGRAM), "unix stream": (socket.AF_UNIX, socket.SOCK_STREAM),
+}  # fmt: skip
+
+
+def drop_all(sock: socket.socket) -> None:
+    """A filter that lets nothing in: BPF_RET | BPF_K, 0."""
+    code = bytearray(struct.pack("HBBI", 6, 0, 0, 0))
+    buffer = (ctypes.c_char * len(code)).from_buffer(code)
+    sock.setsockopt(SOL, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(buffer)))
+
+
+def owned(sock: socket.socket) -> None:
+    fcntl.fcntl(sock, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(sock, fcntl.F_SETSIG, 10)
+    fcntl.fcntl(sock, fcntl.F_SETFL, fcntl.fcntl(sock, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+@pytest.fixture(params=KINDS)
+def sock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[socket.socket]:
+    family, kind = KINDS[request.param]
+    try:
+        made = socket.socket(family, kind)
+    except OSError as missing:
+        pytest.skip(f"no {request.param} here: {missing}")
+    with made:
+        made.bind(str(tmp_path / "s") if family == socket.AF_UNIX else ("", 0))
+        if kind == socket.SOCK_STREAM:
+            made.listen()
+        yield made
+
+
+def test_every_option(sock: socket.socket) -> None:
+    """Each that can be changed at all is changed, alone and with all others, and set back."""
+    own = settings_of(sock)
+    assert len(own) > 25
+    changed = set()
+    for option in OPTIONS:
+        for number in (1, 0, 2, 2000):
+            with suppress(OSError):
+                sock.setsockopt(*option, number)
+        for value in (struct.pack("ii", 1, 7), struct.pack("qq", 1, 5), b"lo", b"reno"):
+            with suppress(OSError):
+                sock.setsockopt(*option, value)
+        changed |= {one for one, value in settings_of(sock).items() if own[one] != value}
+    assert len(changed) > 10
+    sticky = (SOL, SO_LOCK_FILTER) in changed
+    assert restore(sock, own) is not sticky
+    left = {one for one, value in settings_of(sock).items() if own[one] != value}
+    assert left <= {(SOL, SO_LOCK_FILTER), (TCP, 10), (TCP, 31)}
+
+
+LEFT: dict[str, Callable[[socket.socket], None]] = {
+    "a filter": drop_all,
+    "an offset for peeking": lambda sock: sock.setsockopt(SOL, SO_PEEK_OFF, 1000),
+    "a tiny buffer": lambda sock: sock.setsockopt(SOL, socket.SO_RCVBUF, 1),
+    "a time limit": lambda sock: sock.setsockopt(SOL, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1)),
+    "a low-water mark": lambda sock: sock.setsockopt(SOL, socket.SO_RCVLOWAT, 60000),
+    "a device": lambda sock: sock.setsockopt(SOL, socket.SO_BINDTODEVICE, b"lo"),
+    "a smallest TTL": lambda sock: sock.setsockopt(IP, 21, 255),
+    "encapsulation": lambda sock: sock.setsockopt(17, 100, 2),
+    "time stamps": lambda sock: sock.setsockopt(SOL, 29, 1),
+    "signals": owned,
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_a_datagram_comes_through(what: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, socket.socket(type=socket.SOCK_DGRAM) as client:
+        sock.bind(("127.0.0.1", 0))
+        own = settings_of(sock)
+        LEFT[what](sock)
+        assert restore(sock, own)
+        assert settings_of(sock) == own
+        assert fcntl.fcntl(sock, fcntl.F_GETOWN) == fcntl.fcntl(sock, fcntl.F_GETSIG) == 0
+        assert not fcntl.fcntl(sock, fcntl.F_GETFL) & os.O_ASYNC
+        client.sendto(b"x" * 1000, sock.getsockname())
+        assert len(sock.recv(2000, socket.MSG_DONTWAIT | socket.MSG_PEEK)) == 1000
+
+
+def test_a_locked_filter_is_there_for_good() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        own = settings_of(sock)
+        drop_all(sock)
+        sock.setsockopt(SOL, SO_LOCK_FILTER, 1)
+        assert not restore(sock, own)
+
+
+def test_the_queue_is_as_long_as_before() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        own = settings_of(sock)
+        sock.listen(1)
+        assert restore(sock, own)
+        longest = struct.unpack_from("=I", sock.getsockopt(TCP, socket.TCP_INFO, 104), 28)[0]
+        assert longest == int(Path("/proc/sys/net/core/somaxconn").read_text())
