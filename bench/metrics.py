@@ -13,6 +13,7 @@ from bench.servers import Server, ServerError
 SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 READY = ("zygote", "idle")  # states in which a process of a pool can take a connection
+EARLY = ("early", "at_start", "unsupported")  # where snapshot = first_io does not hold what it is meant to
 TIMEOUT, EACH = 15.0, 0.005  # seconds until a pool is ready, and for each of its processes
 
 
@@ -23,6 +24,7 @@ class Pool:
     hits: int = 0
     misses: int = 0
     processes: dict[str, int] = field(default_factory=dict)
+    early: tuple[str, ...] = ()  # system calls at which its program is held before its first use of the connection
 
     @property
     def ready(self) -> int:
@@ -33,6 +35,7 @@ def parse(text: str, service: str) -> Pool:
     """The pool of *service* in a page of metrics."""
     hits = misses = 0
     processes: dict[str, int] = {}
+    early = set()
     for name, words, value in SAMPLE.findall(text):
         labels = dict(LABEL.findall(words))
         if labels.get("service") != service:
@@ -43,7 +46,9 @@ def parse(text: str, service: str) -> Pool:
             misses += int(float(value))
         elif name == "fastinetd_pool_processes":
             processes[labels["state"]] = int(float(value))
-    return Pool(hits, misses, processes)
+        elif name == "fastinetd_pool_held" and labels["point"] in EARLY:
+            early.add(labels["call"] or "main")
+    return Pool(hits, misses, processes, tuple(sorted(early)))
 
 
 def read(port: int, service: str) -> Pool:

@@ -32,13 +32,16 @@ class Daemon:
 
     def drive(self, bench: Bench, service: Service, drive: Drive = PLAIN) -> Sample:
         """One measured run; *pooled* of the sample is the share of connections that the pool served.
-        Raises ServerError when it served none."""
+        Raises ServerError when it served none, or by a program that is held before its first use of the connection:
+        a share of 100 per cent says nothing of what was gained."""
         before = read(self.metrics, service.name)
         sample = bench.drive(self.server, service, drive)
         after = read(self.metrics, service.name)
         hits, misses = after.hits - before.hits, after.misses - before.misses
         if not hits:
             raise ServerError(f"the pool served none of {misses} connections: {self.server.last_words()}")
+        if after.early:
+            raise ServerError(f"the program is held early, at {', '.join(after.early)}: not what first_io is meant for")
         return sample | {"pooled": hits / (hits + misses)}
 
 

@@ -50,8 +50,9 @@ def daemon(directory: Path, *pages: str) -> Iterator[Daemon]:
             thread.join()
 
 
-def page(hits: int = 0, misses: int = 0, idle: int = 0) -> str:
+def page(hits: int = 0, misses: int = 0, idle: int = 0, held: str = "first_use") -> str:
     return (
+        f'fastinetd_pool_held{{service="a",point="{held}",call="mmap"}} 2.0\n'
         f'fastinetd_pool_hits_total{{service="a"}} {hits}.0\n'
         f'fastinetd_pool_misses_total{{service="a"}} {misses}.0\n'
         f'fastinetd_pool_processes{{service="a",state="idle"}} {idle}.0\n'
@@ -72,6 +73,14 @@ def test_a_pool_that_served_nothing_is_an_error(tmp_path: Path) -> None:
     with (
         daemon(tmp_path, page(hits=10), page(hits=10, misses=7)) as running,
         pytest.raises(ServerError, match="none of 7 connections: warning: the program is static"),
+    ):
+        drive(running)
+
+
+def test_a_program_that_is_held_early_is_an_error(tmp_path: Path) -> None:
+    with (
+        daemon(tmp_path, page(), page(hits=10, held="early")) as running,
+        pytest.raises(ServerError, match="held early, at mmap"),
     ):
         drive(running)
 

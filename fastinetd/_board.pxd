@@ -176,6 +176,7 @@ cdef struct Counters:
     u64 pool[POOL_STATES]  # processes there are now; of a section whose process is gone they are 0
     u64 rate_waits
     u64 rate_wait_ns
+    u64 held  # where its zygote is held: a HeldAt + 1, and from bit 8 on the system call; 0: there is none. No sum
 
 cdef struct Section:
     u32 owner  # pid; 0: free

@@ -387,6 +387,7 @@ cdef class Board:
         for row in range(self.view.row_count):
             if self.view.rows[row].used:
                 memset(counters_of(&self.view, section, row).pool, 0, POOL_STATES * sizeof(u64))
+                store64(&counters_of(&self.view, section, row).held, 0)
         store32(&self.view.sections[section].inside, 0)
         store32(&self.view.sections[section].owner, 0)
 
@@ -559,6 +560,18 @@ cdef class Board:
             tuple([total.exits[i] for i in range(STATUSES)]), total.user_us / 1e6, total.system_us / 1e6,
             total.pool_hits, total.pool_misses, tuple([total.recycled[i] for i in range(RECYCLINGS)]),
             tuple([total.pool[i] for i in range(POOL_STATES)]), total.rate_waits, total.rate_wait_ns / 1e9)
+
+    def held(self, u32 row) -> dict:
+        """Where a row's zygotes are held: (a HeldAt, a system call) -> how many of them."""
+        cdef dict found = {}
+        cdef u64 word
+        cdef u32 section
+        for section in range(sections_high(&self.view)):
+            word = load64(&counters_of(&self.view, section, row).held)
+            if word:
+                place = <u32> (word & 0xFF) - 1, <u32> (word >> 8)
+                found[place] = found.get(place, 0) + 1
+        return found
 
     def count_activation(self, u32 section, u32 row) -> None:
         """A datagram (or a client of a wait service) started a server."""

@@ -38,6 +38,14 @@ cpdef enum Recycling:
     DIED = 6
     MISTRUSTED = 7  # it failed to start, hung, or said what is not understood
 
+cpdef enum HeldAt:
+    """Where a zygote is held."""
+    MAIN = 0
+    FIRST_USE = 1  # of the connection
+    EARLY = 2  # before that, at what a fork would not copy
+    AT_START = 3  # so early that nothing is gained over main
+    UNSUPPORTED = 4  # at main, though first_io was asked for
+
 cpdef enum PoolNews:
     """What a POOL record tells."""
     NO_START = 1  # value: errno
@@ -49,6 +57,7 @@ cpdef enum PoolNews:
     UNINTELLIGIBLE = 7  # it said what is not understood
     HUNG = 8  # it left connections unanswered; value: seconds
     OVERTIME = 9  # a worker was killed after max_runtime; value: its pid
+    HELD_AT_ONCE = 10  # first_io: as HELD_EARLY, and nothing is gained; value: the system call
 
 cdef enum:
     NOBODY = 0xFFFFFFFF

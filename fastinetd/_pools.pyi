@@ -20,6 +20,13 @@ class Recycling(IntEnum):
     DIED = 6
     MISTRUSTED = 7
 
+class HeldAt(IntEnum):
+    MAIN = 0
+    FIRST_USE = 1
+    EARLY = 2
+    AT_START = 3
+    UNSUPPORTED = 4
+
 class PoolNews(IntEnum):
     NO_START = 1
     DIED_EARLY = 2
@@ -30,6 +37,7 @@ class PoolNews(IntEnum):
     UNINTELLIGIBLE = 7
     HUNG = 8
     OVERTIME = 9
+    HELD_AT_ONCE = 10
 
 def acceptors_of(kind: int, count: int) -> int: ...
 def be_patient_for(seconds: float) -> float: ...

@@ -152,8 +152,8 @@ static void park(uint32_t seq)
     serve(STAGE_VOICE, request.seq, seq, size);
 }
 
-/* Hold the program here. Returns in every child that serves, never in the zygote. */
-static void hold(enum stage_point point, int call, int with_new_files)
+/* Hold the program here, after so many system calls. Returns in every child that serves, never in the zygote. */
+static void hold(enum stage_point point, int call, unsigned calls)
 {
     struct stage_request request;
     int descriptor;
@@ -161,14 +161,14 @@ static void hold(enum stage_point point, int call, int with_new_files)
 
     if (has_other_threads())
         refuse(STAGE_THREADS);
-    if (note_files(with_new_files) < 0)
+    if (note_files(point == STAGE_AT_IO || point == STAGE_AT_OTHER) < 0)
         refuse(STAGE_FILES);
     find_thread();
     make_ready();
     note_seconds();
     if (!hide())
         leave(1);
-    if (!say(STAGE_CONTROL, STAGE_READY, point, call))
+    if (!say(STAGE_CONTROL, STAGE_READY, point | calls << STAGE_POINT_BITS, call))
         leave(1);
     CALL(__NR_close, 0);
     for (;;) {

@@ -18,6 +18,7 @@
 #define STAGE_HAND 63                     /* and the second */
 #define STAGE_VARIABLE "FASTINETD_STAGE"  /* in the zygote's environment: "main" or "first_io", and ":11", its guard */
 #define STAGE_BIND "LD_BIND_NOW=fastinetd"  /* there as well: symbols are looked up in the zygote, not in each child */
+#define STAGE_POINT_BITS 8                /* of the seq of READY */
 #define STAGE_PLACES 8                    /* variables that tell of a connection, at most */
 #define STAGE_ROOM 80                     /* bytes of each, NAME=value with its NUL, at most */
 
@@ -29,7 +30,8 @@ enum stage_kind {
     STAGE_TAKE = 3,      /* serve the connection that comes with this */
     STAGE_LEAVE = 4,     /* one child too many: end */
     /* from them */
-    STAGE_READY = 5,     /* the zygote is held; seq: an enum stage_point, value: the system call that held it, or -1 */
+    STAGE_READY = 5,     /* the zygote is held; seq: an enum stage_point, and from bit 8 on how many system calls it made
+                            since main; value: the system call that held it, or -1 */
     STAGE_TOOK = 6,      /* sent by the child that serves connection seq; value: the seq it was parked with, or 0 */
     STAGE_PARKED = 7,    /* sent by a child that waits, where it will say TOOK */
     STAGE_FAILED = 8,    /* seq could not be forked for; value: errno */

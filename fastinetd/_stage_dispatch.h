@@ -17,7 +17,7 @@
 
 #include "_stage.h"
 
-typedef void stage_holder(enum stage_point point, int call, int with_new_files);
+typedef void stage_holder(enum stage_point point, int call, unsigned calls);
 
 #if defined(__x86_64__)
 
@@ -31,6 +31,7 @@ typedef void stage_holder(enum stage_point point, int call, int with_new_files);
 #define BY_DISPATCH 2               /* si_code: SYS_USER_DISPATCH */
 
 static stage_holder *holder;
+static unsigned calls_made;
 
 static long make_call(const struct trapped_call *call)
 {
@@ -87,6 +88,7 @@ static void trapped(int number, siginfo_t *info, struct ucontext *context)
         pass_signal(number, info, context);
         return;
     }
+    calls_made++;
     verdict = info->si_arch == AUDIT_ARCH_X86_64 ? judge(&call) : HOLD_OTHER;
     if (report)
         scout_on(verdict, &call);
@@ -99,7 +101,7 @@ static void trapped(int number, siginfo_t *info, struct ucontext *context)
     else {
         registers->rip = beginning_of_call(registers->rip);     /* to be made again; rax is its number still */
         settle_signals();
-        holder(verdict == HOLD_IO ? STAGE_AT_IO : STAGE_AT_OTHER, call.number, 1);
+        holder(verdict == HOLD_IO ? STAGE_AT_IO : STAGE_AT_OTHER, call.number, calls_made - 1);
         if (sigsys_blocked)
             context->uc_sigmask |= SIGNAL_BIT(SIGSYS);
     }

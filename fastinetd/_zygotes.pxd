@@ -14,7 +14,8 @@ cdef extern from "_stage.h" nogil:
         STAGE_PLACES, STAGE_ROOM
         STAGE_FORK, STAGE_PARK, STAGE_TAKE, STAGE_LEAVE
         STAGE_READY, STAGE_TOOK, STAGE_PARKED, STAGE_FAILED, STAGE_REFUSED
-        STAGE_AT_OTHER, STAGE_NOT_FURTHER
+        STAGE_AT_MAIN, STAGE_AT_IO, STAGE_AT_OTHER, STAGE_NOT_FURTHER
+        STAGE_POINT_BITS
     struct stage_request:
         u32 kind
         u32 seq
@@ -28,6 +29,7 @@ cdef enum:
     FOR_PARKING = 0x8000  # in the turn of a PARK request: tells it from a slot's
     TURNS = 0x7FFF
     WHATEVER = 0xFFFFFFFF  # answers are there
+    FEW_CALLS = 128  # a program that has made no more has not begun with what it is for
 
 cdef enum ZygoteState:
     ZYGOTE_NONE = 0
@@ -99,7 +101,7 @@ cdef class Zygotes:
     cdef void mistrust(self, u32 number, i32 pid) noexcept nogil
     cdef void hear_all(self) noexcept nogil
     cdef bint understood(self, u32 number, bint parked, u32 kind, u32 seq, i32 value, i32 pid) noexcept nogil
-    cdef bint is_ready(self, u32 number, u32 point, i32 value) noexcept nogil
+    cdef bint is_ready(self, u32 number, u32 where, i32 call) noexcept nogil
     cdef bint took(self, u32 number, bint parked, u32 seq, i32 value, i32 pid) noexcept nogil
     cdef bint is_parked(self, u32 number, u32 seq, i32 pid) noexcept nogil
     cdef bint could_not(self, u32 number, u32 seq, i32 value) noexcept nogil

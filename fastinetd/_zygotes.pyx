@@ -242,17 +242,30 @@ cdef class Zygotes:
             return True
         return z.state == ZYGOTE_LEAVING
 
-    cdef bint is_ready(self, u32 number, u32 point, i32 value) noexcept nogil:
+    cdef bint is_ready(self, u32 number, u32 where, i32 call) noexcept nogil:
+        """It is held; False if it makes no sense."""
         cdef Zygote *z = &self.zygotes[number]
         cdef Counters *counters = counters_of(self.b, self.section, self.pools[z.pool].life.target.row)
+        cdef u32 point = where & ((1 << STAGE_POINT_BITS) - 1)
+        cdef HeldAt place = MAIN
         if z.state != ZYGOTE_STARTING:
             return z.state == ZYGOTE_LEAVING
+        if point == STAGE_AT_IO:
+            place = FIRST_USE
+        elif point == STAGE_AT_OTHER:
+            place = AT_START if where >> STAGE_POINT_BITS <= FEW_CALLS else EARLY
+        elif point == STAGE_NOT_FURTHER:
+            place = UNSUPPORTED
+        elif point != STAGE_AT_MAIN:
+            return False
         z.state, z.since = ZYGOTE_READY, now_monotonic()
         counters.pool[<int> STARTING] -= 1
         counters.pool[<int> HOLDING] += 1
-        if point == STAGE_AT_OTHER:
-            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, HELD_EARLY, value)
-        elif point == STAGE_NOT_FURTHER:
+        store64(&counters.held, <u64> (<u32> call) << 8 | <u64> (<int> place + 1))
+        if place == EARLY or place == AT_START:
+            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row,
+                         HELD_EARLY if place == EARLY else HELD_AT_ONCE, call)
+        elif place == UNSUPPORTED:
             tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, HELD_AT_MAIN, 0)
         self.fill_up(number)
         return True
@@ -389,6 +402,7 @@ cdef class Zygotes:
         cdef u32 i
         counters.pool[<int> STARTING if z.state == ZYGOTE_STARTING else <int> HOLDING] -= 1
         counters.recycled[<int> why] += 1
+        store64(&counters.held, 0)
         z.state, z.since = ZYGOTE_LEAVING, now
         pool.zygote = NOBODY
         # From here on nobody can say that he took something. What was said before is still there to be read.

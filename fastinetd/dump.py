@@ -46,6 +46,7 @@ class ServiceLine:
     waits: int = 0  # clients that had to wait for the rate, and in how many seconds somebody did
     waited: float = 0.0
     holding: bool = False  # somebody does now
+    held: tuple[tuple[int, str, str], ...] = ()  # zygotes, the word of a HeldAt, and a system call or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +170,18 @@ def _pool(entry: ServiceLine) -> list[tuple[str, object]]:
     return [
         ("Spawn", s.spawn + refused),
         ("Snapshot", s.snapshot if s.spawn in ("zygote", "prefork") else None),
+        *(("Held", f"{count} at {call or 'main'}" + _HELD.get(point, "")) for count, point, call in entry.held),
         ("Handler", s.handler),
     ]
 
+
+_HELD = {
+    "first_use": ", the first use of the connection",
+    "early": ", early: a fork would not copy it",
+    "at_start": ", early: nothing is gained over main",
+    "unsupported": ": first_io cannot be had here",
+}
+"""What is added to where a program is held, by the word of a HeldAt."""
 
 _PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}  # of protocols(5)
 

@@ -48,8 +48,9 @@ from fastinetd._board import (
     Status,
     Verdict,
 )
-from fastinetd._pools import PoolState, Recycling
+from fastinetd._pools import HeldAt, PoolState, Recycling
 from fastinetd.http import Answer, accepts_gzip
+from fastinetd.system_calls import held_call
 
 REASONS = tuple((v.name.lower(), v.value) for v in Verdict if v not in (Verdict.ADMIT, Verdict.ASK))
 """The label values of refusals, each with its place in CountersTuple.rejected."""
@@ -65,6 +66,9 @@ POOL_STATES = ("zygote", "starting", "idle", "busy")
 
 RECYCLINGS = tuple((r.name.lower(), r.value) for r in Recycling)
 """The label values of processes that a pool gave up, each with its place in CountersTuple.recycled."""
+
+POINTS = tuple(point.name.lower() for point in HeldAt)
+"""The label values of where a program is held, in the order of HeldAt."""
 
 assert len(POOL_STATES) == len(PoolState)
 
@@ -114,6 +118,7 @@ class Reading:
     latency: Mapping[str, Histogram]  # by method
     pooled: bool  # it asks for a pool
     refused: tuple[str, ...]
+    held: Mapping[Labels, int]  # zygotes by point and system call
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,10 @@ METRICS = (
           "Processes of the service's pool: zygotes, those that are starting, those that wait for a connection (parked "
           "children and idle workers) and busy workers.",
           lambda r: [((name,), r.counters.pool[place]) for place, name in enumerate(POOL_STATES)] if r.pooled else []),
+    Entry("fastinetd_pool_held", "gauge", ("service", "point", "call"),
+          "Zygotes of the service's pool by where they are held: main, first_use (of the connection), early (at "
+          "a system call whose effect a fork would not copy) or at_start (so early that nothing is gained over main).",
+          lambda r: list(r.held.items())),
     Entry("fastinetd_pool_refused", "gauge", ("service", "reason"),
           "1 for a service that asks for a pool and gets none, by what keeps it from one; no sample for others.",
           lambda r: [((word,), 1) for word in r.refused]),
@@ -323,7 +332,13 @@ class BoardCollector(Collector):
         live = sum(self._board.row_live(service.row) for service in group)
         refused = tuple(sorted({service.refused for service in group if service.refused}))
         pooled = bool(refused) or any(len(service.methods) > 1 for service in group)
-        return Reading(total, live, queued if streams else None, latency, pooled, refused)
+        held: dict[Labels, int] = {}
+        for service in group:
+            for (point, call), count in self._board.held(service.row).items():
+                if point < len(POINTS):
+                    labels = POINTS[point], held_call(point, call)
+                    held[labels] = held.get(labels, 0) + count
+        return Reading(total, live, queued if streams else None, latency, pooled, refused, held)
 
     def _of_services(self, entry: Entry, samples: Callable[[Reading], Iterable[Sample]],
                      readings: Sequence[tuple[str, Reading]]) -> Metric:

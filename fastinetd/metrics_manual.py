@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from prometheus_client.utils import floatToGoString
 
 from fastinetd._board import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
-from fastinetd.metrics import METHODS, METRICS, POOL_STATES, REASONS, RECYCLINGS, STATUSES
+from fastinetd.metrics import METHODS, METRICS, POINTS, POOL_STATES, REASONS, RECYCLINGS, STATUSES
 from fastinetd.pools import REFUSALS
 
 _INTRODUCTION = """\
@@ -59,6 +59,7 @@ def _values() -> dict[str, Iterable[str]]:
         "`errno`": ERRNO_NAMES,
         "`method`": METHODS,
         "`mode`": ("user", "system"),
+        "`point`": POINTS,
         "`state`": POOL_STATES,
         "`status`": [name for name, _ in STATUSES],
         "`le` of `fastinetd_spawn_latency_seconds`": bounds(LATENCY_BOUNDS),

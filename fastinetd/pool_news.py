@@ -7,6 +7,7 @@ import errno
 from fastinetd._board import RecordTuple
 from fastinetd._pools import PoolNews
 from fastinetd.log_lines import Level, error_text
+from fastinetd.system_calls import name_of_call
 
 BY_EXEC = "its connections are served by exec"
 
@@ -24,20 +25,6 @@ REMEDIES = {
     errno.ENOMEM: "allow the daemon more memory, or have fewer processes ready (min_spare)",
 }
 """What helps when a process of a pool cannot be started or watched, by errno."""
-
-X86_64_CALLS = {
-    7: "poll", 9: "mmap of shared memory", 22: "pipe", 23: "select", 26: "msync", 30: "shmat", 32: "dup", 33: "dup2",
-    34: "pause", 35: "nanosleep", 37: "alarm", 38: "setitimer", 41: "socket", 42: "connect", 49: "bind",
-    53: "socketpair", 54: "setsockopt", 56: "clone", 57: "fork", 58: "vfork", 59: "execve", 72: "fcntl", 73: "flock",
-    105: "setuid", 106: "setgid", 112: "setsid", 116: "setgroups", 117: "setresuid", 119: "setresgid",
-    130: "rt_sigsuspend", 157: "prctl", 161: "chroot", 202: "futex", 213: "epoll_create", 222: "timer_create",
-    230: "clock_nanosleep", 232: "epoll_wait", 233: "epoll_ctl", 253: "inotify_init", 257: "openat", 270: "pselect6",
-    271: "ppoll", 272: "unshare", 281: "epoll_pwait", 282: "signalfd", 283: "timerfd_create", 284: "eventfd",
-    289: "signalfd4", 290: "eventfd2", 291: "epoll_create1", 292: "dup3", 293: "pipe2", 294: "inotify_init1",
-    317: "seccomp", 319: "memfd_create", 322: "execveat", 425: "io_uring_setup", 435: "clone3",
-}  # fmt: skip
-"""Names of the system calls (of x86-64, the only machine with snapshot = first_io) that hold a program early."""
-
 
 def news_of(record: RecordTuple, name: str) -> tuple[Level, str]:
     """Level and text of a POOL record of the service `name`."""
@@ -63,9 +50,12 @@ def _news(news: PoolNews, value: int) -> tuple[Level, str]:
             why = UNHOLDABLE.get(value, "cannot be held")
             return Level.ERROR, f"its program {why}; {BY_EXEC}; use spawn = exec or worker for it"
         case PoolNews.HELD_EARLY:
-            call = X86_64_CALLS.get(value, f"system call {value}")
-            return Level.INFO, (f"its program is held at {call}, before its first use of the connection: a fork would "
-                                "not copy what it does there (docs/pools.md)")
+            return Level.INFO, (f"its program is held at {name_of_call(value)}, before its first use of the "
+                                "connection: a fork would not copy what it does there (docs/pools.md)")
+        case PoolNews.HELD_AT_ONCE:
+            return Level.WARNING, (f"its program is held at {name_of_call(value)}, hardly begun: snapshot = first_io "
+                                   "gains nothing over main for it, as a fork would not copy what it does there "
+                                   "(docs/pools.md)")
         case PoolNews.HELD_AT_MAIN:
             return Level.WARNING, ("snapshot = first_io cannot be had on this kernel or processor: its program is held "
                                    "before main instead")

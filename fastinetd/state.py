@@ -9,11 +9,13 @@ from typing import Protocol
 
 from fastinetd import __version__
 from fastinetd._board import Board
+from fastinetd._pools import HeldAt
 from fastinetd.dump import DumpState, ServerLine, ServiceLine, ServiceState, render, write_dump
 from fastinetd.generation import Generation
 from fastinetd.journal import Journal
 from fastinetd.listeners import Listeners
 from fastinetd.rows import Rows
+from fastinetd.system_calls import held_call
 from fastinetd.wait_services import WaitServices
 
 
@@ -61,11 +63,16 @@ def gather(supervisor: Daemon) -> DumpState:
         port = installed.planned.endpoints[0].port or None
         descriptors = tuple(sock.fileno() for sock in sockets)
         ids, refused = installed.planned.start.ids, installed.planned.refused
+        places = tuple(
+            (count, HeldAt(point).name.lower(), held_call(point, call))
+            for (point, call), count in sorted(board.held(installed.row).items())
+            if point < len(HeldAt)
+        )
         counters = board.counters(installed.row)
         services.append(
             ServiceLine(
                 service, state, board.row_live(installed.row), port, descriptors, ids, refused,
-                counters.rate_waits, counters.rate_wait_seconds, board.row_holds(installed.row),
+                counters.rate_waits, counters.rate_wait_seconds, board.row_holds(installed.row), places,
             )
         )  # fmt: skip
     names = {row: installed.planned.id for row, installed in supervisor.rows.by_row.items()}

@@ -137,6 +137,7 @@ class Held:
                 {number: end.fileno() for number, end in fds.items()}, before,
             )  # fmt: skip
         self.seq = 0
+        self.calls = 0  # that the program made after main before it was held
         self.children: set[int] = set()
 
     def hear(self, end: socket.socket | None = None) -> Said | None:
@@ -148,6 +149,8 @@ class Held:
         pids = [struct.unpack("iii", data)[0] for _, what, data in ancillary if what == socket.SCM_CREDENTIALS]
         if kind in (TOOK, PARKED):
             self.children.add(pids[0])
+        if kind == READY:
+            seq, self.calls = seq & 0xFF, seq >> 8
         return Said(kind, seq, value, pids[0])
 
     def ready(self) -> Said:

@@ -146,6 +146,18 @@ def test_pools() -> None:
         assert found == expected
 
 
+def test_where_programs_are_held() -> None:
+    held = ((2, "first_use", "read"), (1, "early", "alarm"), (1, "at_start", "eventfd2"), (1, "main", ""))
+    service = replace(WEB, spawn="zygote", snapshot="first_io")
+    text = render(replace(STATE, services=(ServiceLine(service, ServiceState.ACTIVE, held=held),)))
+    assert [line.strip() for line in text.splitlines() if line.startswith("\t\tHeld = ")] == [
+        "Held = 2 at read, the first use of the connection",
+        "Held = 1 at alarm, early: a fork would not copy it",
+        "Held = 1 at eventfd2, early: nothing is gained over main",
+        "Held = 1 at main",
+    ]
+
+
 def test_a_built_in_service() -> None:
     text = render(replace(STATE, services=STATE.services[1:]))
     for part in (

@@ -18,6 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from fastinetd._board import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS, Board, Method, Verdict
+from fastinetd._pools import HeldAt
 from fastinetd.metrics import (
     METRICS,
     POOL_STATES,
@@ -37,9 +38,9 @@ ROWS, SLOTS, SECTIONS = 16, 64, 4
 COUNTERS = {
     "accepted": 0, "activations": 1, "rejected": 2, "spawn_failures": 18, "latency": 34, "latency_ns": 106,
     "session": 110, "session_ns": 126, "exits": 127, "user_us": 131, "system_us": 132, "pool_hits": 133,
-    "pool_misses": 134, "recycled": 135, "pool": 143, "rate_waits": 147, "rate_wait_ns": 148,
+    "pool_misses": 134, "recycled": 135, "pool": 143, "rate_waits": 147, "rate_wait_ns": 148, "held": 149,
 }  # fmt: skip
-COUNTERS_SIZE = 149 * 8
+COUNTERS_SIZE = 150 * 8
 LATENCIES = len(LATENCY_BOUNDS) + 1
 ROW_SIZE, ROW_LIVE = 96, 16
 
@@ -284,6 +285,21 @@ def test_pools(board: Board, writer: Writer) -> None:
     assert not seen.of("fastinetd_pool_processes", service="plain")
 
 
+def test_where_programs_are_held(board: Board, writer: Writer) -> None:
+    """By how many acceptors; what a program makes up is one word."""
+    board.section_claim(os.getpid())
+    for section, (point, call) in enumerate([(HeldAt.FIRST_USE, 0), (HeldAt.FIRST_USE, 0), (HeldAt.EARLY, 37)]):
+        writer.count("held", call << 8 | point + 1, section=section)
+    writer.count("held", 77777 << 8 | HeldAt.AT_START + 1, row=1)
+    writer.count("held", 0xFFFFFFFF << 8 | HeldAt.MAIN + 1, row=1, section=1)
+    seen = Page(collector(board, service(0, "early"), service(1, "other"), service(2, "none")))
+    held = {frozenset(dict(key).values()): value for key, value in seen.of("fastinetd_pool_held").items()}
+    assert held == {
+        frozenset({"early", "first_use", "read"}): 2, frozenset({"early", "alarm"}): 1,
+        frozenset({"other", "at_start", "unknown"}): 1, frozenset({"other", "main", ""}): 1,
+    }  # fmt: skip
+
+
 def test_a_pool_that_is_refused(board: Board, writer: Writer) -> None:
     """It is told why, and every connection is a miss."""
     writer.count("pool_misses", 5)
@@ -336,7 +352,8 @@ def test_no_label_set_is_new_after_traffic(board: Board, writer: Writer) -> None
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
-def test_the_page_holds_the_table_and_nothing_else(accept: str, board: Board) -> None:
+def test_the_page_holds_the_table_and_nothing_else(accept: str, board: Board, writer: Writer) -> None:
+    writer.count("held", HeldAt.MAIN + 1)
     services = (service(0, "web", methods=("exec", "zygote")), service(1, "none", refused="static"))
     seen = Page(collector(board, *services), accept)
     for entry in METRICS:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from fastinetd._board import Method, RecordKind, Status
-from fastinetd._pools import PoolNews, PoolState, Recycling, be_patient_for, pauses
+from fastinetd._pools import HeldAt, PoolNews, PoolState, Recycling, be_patient_for, pauses
+from fastinetd.system_calls import name_of_call
 from support.core import await_end, reap
 from support.pooled import Pooled, echo, everything, finish, go_on, stop
 from support.proc import PATIENCE, descriptors, process, wait_for
@@ -314,7 +315,7 @@ class TestLeaving:
 def test_snapshots(pooled: Pooled, folder: Path, need: Callable[[str], str]) -> None:
     """first_io, with what it has done before in the open; at main only if it cannot be had, which is said."""
     script = folder / "script"
-    script.write_text("x=$EPOCHREALTIME; read y; echo $x")
+    script.write_text("x=$BASHPID; read y; echo $x")
     pooled.serve(ZYGOTE, need("bash"), str(script), point=b"first_io")
     pooled.await_state(PoolState.HOLDING, 1)
 
@@ -338,3 +339,25 @@ def test_held_early(pooled: Pooled, folder: Path) -> None:
     assert everything(echo(pooled.connect(), b"word\n")) == b""
     pooled.balanced(1)
     assert [news for news, _ in pooled.news()] in ([PoolNews.HELD_EARLY], [PoolNews.HELD_AT_MAIN])
+    ((point, call),) = pooled.board.held(pooled.row)
+    assert point in (HeldAt.EARLY, HeldAt.UNSUPPORTED)
+    assert point == HeldAt.UNSUPPORTED or name_of_call(call) == "eventfd2"
+
+
+def test_held_at_once(pooled: Pooled) -> None:
+    """Where nothing is gained, that is said."""
+    pooled.serve(ZYGOTE, "/bin/sleep", "100", point=b"first_io")
+    pooled.await_state(PoolState.HOLDING, 1)
+    assert [news for news, _ in pooled.news()] in ([PoolNews.HELD_AT_ONCE], [PoolNews.HELD_AT_MAIN])
+    ((point, _),) = pooled.board.held(pooled.row)
+    assert point in (HeldAt.AT_START, HeldAt.UNSUPPORTED)
+
+
+def test_where_it_is_held_is_told_while_it_is(pooled: Pooled) -> None:
+    pid = pooled.serve(ZYGOTE, CAT)
+    pooled.await_state(PoolState.HOLDING, 1)
+    assert pooled.board.held(pooled.row) == {(HeldAt.MAIN, 0xFFFFFFFF): 1}
+    os.kill(pid, signal.SIGKILL)
+    reap(pid)
+    pooled.board.section_release(pooled.sections.pop(pid))
+    assert pooled.board.held(pooled.row) == {}
