@@ -36,6 +36,9 @@ kill -9 $! 2>/dev/null
 FAMILIES = {"IPv4", "IPv6"}
 """Flags that xinetd shows as it has decided, and the dump here as they were written; listeners tell the rest."""
 
+_SHELLS = {f"PWD={Path.cwd()}"}
+"""What the shell that starts xinetd adds to its environment."""
+
 Shown = dict[str, object]
 """Attributes of a service by the dump's names; address lists, flags and words without order are sets."""
 
@@ -102,7 +105,7 @@ def parsed(dump: str) -> dict[str, list[Shown]]:
                 shown["Logging"] = "none"
         strings = re.search(r"Environment strings:\n((?:\t\t\t.*\n)*)", block)
         if strings:
-            shown["environment"] = frozenset(line.strip() for line in strings[1].splitlines())
+            shown["environment"] = frozenset(line.strip() for line in strings[1].splitlines()) - _SHELLS
         _settle(shown)
         found.setdefault(str(shown.get("id")), []).append(shown)
     return found

@@ -64,6 +64,17 @@ def test_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
     assert [d.code for d in report] == ["cannot-include", "not-a-file"]
 
 
+def test_defaults_of_included_files(tmp_path: Path) -> None:
+    """They are one: lists add up, and the first of single values counts, as in xinetd."""
+    (tmp_path / "more").write_text("defaults\n{\nonly_from = 10.0.0.9\ninstances = 9\nper_source = 4\n}\n")
+    text = "defaults\n{\nonly_from = 10.0.0.1\ninstances = 3\n}\ninclude more\n"
+    (tmp_path / "x.conf").write_text(text + XINETD)
+    report = Report()
+    (service,) = load(str(tmp_path / "x.conf"), report=report).services
+    assert (service.only_from, service.instances, service.per_source) == (("10.0.0.1", "10.0.0.9"), 3, 4)
+    assert [(d.code, d.place.file, d.place.line) for d in report] == [("already-set", str(tmp_path / "more"), 4)]
+
+
 def test_inetd_compat(tmp_path: Path) -> None:
     (tmp_path / "x.conf").write_text("defaults\n{\n no_access = 192.0.2.1\n cps = 9 9\n disabled = off\n}\n" + XINETD)
     (tmp_path / "inetd.conf").write_text(INETD + "off stream tcp nowait root /x\n")
