@@ -9,7 +9,7 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import shown
 from fastinetd.config.model import Service
 from fastinetd.policy.access import AccessTable, compile_access, overruled
-from fastinetd.policy.addresses import Reason
+from fastinetd.policy.addresses import Reason, counts_as
 
 _WHY = {
     Reason.COMMA: ("has a comma outside braces", "separate addresses by blanks"),
@@ -31,15 +31,16 @@ def access_of(service: Service, report: Report) -> AccessTable:
     for rejection in table.rejected:
         name, value = rejection.list, shown(lists[rejection.list][rejection.position])
         place = service.spot(name, rejection.position)
-        if rejection.reason is Reason.LONG:
-            counts = f"{value.partition('/')[0]}/32"
-            report.add("long-prefix", place, service=service.id, name=name, value=value, counts=counts)
-            continue
         reason, remedy = _WHY[rejection.reason]
         lost += name == "only_from"
         report.add("bad-address-entry", place, service=service.id, name=name, value=value, reason=reason, remedy=remedy)
     if lost and lost == len(lists["only_from"]):
         report.add("only-from-nobody", service.where("only_from"), service=service.id, remedy="mend its entries")
+    for name, entries in lists.items():
+        for index, entry in enumerate(entries):
+            if (counts := counts_as(entry)) is not None:
+                place = service.spot(name, index)
+                report.add("counts-as", place, service=service.id, name=name, value=shown(entry), counts=counts)
     for refusal, allowance in overruled(lists["only_from"], lists["no_access"], _network):
         report.add("refusal-overruled", service.spot("no_access", refusal), service=service.id,
                    refused=shown(lists["no_access"][refusal]), value=shown(lists["only_from"][allowance]),

@@ -135,7 +135,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "raw-socket": (_E, "socket type {value} is not served; write stream or dgram"),
     "unix-without-path": (_E, "a unix socket needs an absolute path of at most {most} bytes; write `bind = /PATH`"),
     "bad-address-entry": (_W, "{name}: {value!r} {reason} and does not count; {remedy}"),
-    "long-prefix": (_W, "{name}: {value!r} has more bits than an IPv4 address has, so it counts as {counts}, as in xinetd; write a length up to 32"),
+    "counts-as": (_W, "{name}: {value!r} counts as {counts}; write it so, or what is meant"),
     "refusal-overruled": (_W, "{refused!r} of no_access does not keep out {value!r}, which is more specific (only_from at {where}) and counts here, where xinetd refuses; remove the one that is not meant"),
     "no-host": (_W, "{value!r} is no address, and neither an interface nor a host name that is known here, so nobody can connect to it until it is; mend it, or write the address"),
     "only-from-nobody": (_W, "no entry of only_from can be read, so service {service} refuses everybody; {remedy}"),

@@ -22,7 +22,7 @@ from fastinetd.config.inetd_lines import BadLine, Word, logical_lines
 from fastinetd.config.inetd_pool import parted, take_pool
 from fastinetd.config.model import Config, Family, Place, Rate, Service
 from fastinetd.config.settings import INTERNALS
-from fastinetd.config.values import BadValue, number, octal, size
+from fastinetd.config.values import BadValue, may_be_host, number, octal, size
 from fastinetd.config.whole import handler_faults
 
 SECONDS = 60.0
@@ -217,7 +217,8 @@ class _Reader:
         column = first.column
         for part in text.split(","):
             host = part[1:-1] if part.startswith("[") and part.endswith("]") else part
-            if "[" in host or "]" in host or "/" in host or (not host and text):
+            odd = "[" in host or "]" in host or "/" in host or not may_be_host(host or "*")
+            if odd or (not host and text):
                 raise BadLine(
                     "inetd-address",
                     first,

@@ -237,12 +237,12 @@ def binds(words: Sequence[str]) -> tuple[str, ...]:
     for index, text in enumerate(words):
         if "/" in text and (len(words) > 1 or not text.startswith("/")):
             raise BadValue(index)
-        if "/" not in text and not _may_be_host(text):
+        if "/" not in text and not may_be_host(text):
             raise BadValue(index, ", which is no whole address")
     return tuple(words)
 
 
-def _may_be_host(text: str) -> bool:
+def may_be_host(text: str) -> bool:
     """Whether numbers and dots, or what has a colon, are an address; anything else may be a name."""
     if ":" in text:
         try:

@@ -18,18 +18,17 @@ import re
 from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 
 
 class Reason(Enum):
-    """Why an entry does not count; LONG: what it counts as."""
+    """Why an entry does not count."""
 
     COMMA = "comma"  # a comma outside braces: xinetd disables the service for it
     BRACES = "braces"  # a.b.{1,2}: braces not closed, not last, empty, or a number above 255
     ADDRESS = "address"  # numbers and dots, or a colon, and yet no address
     LENGTH = "length"  # no number after the slash, or more than 128
-    LONG = "long"  # an IPv4 length above 32: the single address counts
     RANGE = "range"  # 10.0.0.1-9, which would pass for a name
     MASK = "mask"  # a dotted mask whose ones do not stand together at the left
     SCOPE = "scope"  # fe80::1%eth0: interfaces are not compared
@@ -37,7 +36,7 @@ class Reason(Enum):
 
 
 class Rejection(NamedTuple):
-    """An entry that does not count, or not as it is written: its position in its list from 0, the list's name, why."""
+    """An entry that does not count: its position in its list from 0, the list's name, and why."""
 
     position: int
     list: str  # "only_from" or "no_access"
@@ -61,8 +60,6 @@ def read_list(
         entry = _read(token)
         if isinstance(entry, Reason):
             rejected.append(Rejection(index, title, entry))
-        elif isinstance(entry, tuple) and _too_long(token):
-            rejected.append(Rejection(index, title, Reason.LONG))
     return tuple(rule for _, rule in rules_of(tokens, networks))
 
 
@@ -81,10 +78,22 @@ def rules_of(
                 yield index, prefix
 
 
-def _too_long(token: str) -> bool:
-    """Whether an IPv4 prefix has more bits than an address."""
-    text, slash, length = token.partition("/")
-    return bool(slash) and ":" not in text and "." not in length and (_count(length) or 0) > 32
+@lru_cache(maxsize=4096)
+def counts_as(token: str) -> str | None:
+    """What a single address or prefix counts as, where that is not what it seems to be: 10.1 (10.0.0.1), 010.0.0.1
+    (8.0.0.1), 10.0.0.0/33 (one address), ::ffff:10.0.0.0/8 (which takes in every IPv4 address). None where it is."""
+    entry = _read(token)
+    if not isinstance(entry, tuple) or "{" in token:
+        return None
+    (first, bits), (text, slash, length) = entry[0], token.partition("/")
+    if ":" in text:
+        odd = "." in text and bits < 96
+        return f"{IPv6Address(first)}/{bits}" if odd else None
+    parts = text.split(".")
+    plain = all(part == str(_number(part)) for part in parts) and (bool(slash) or len(parts) == 4)
+    if plain and ("." in length or (_count(length or "0") or 0) <= 32):
+        return None
+    return f"{IPv4Address(first & 0xFFFFFFFF)}/{bits - 96}"
 
 
 @lru_cache(maxsize=4096)

@@ -63,7 +63,7 @@ TOLD = {
 """What differs on purpose: attribute -> the message that tells the user so (docs/differences.md)."""
 
 LOST = re.compile(r"Bad operator for attribute: service|missing service keyword|bad address|creation of \S+ log failed")
-"""What xinetd says of services that it drops and that are served here, also on purpose: after a missing brace or a stray
+"""What xinetd says of services that it drops and that are served here, on purpose too: after a missing brace or a stray
 line, with an address that may come, with a log that may come."""
 
 

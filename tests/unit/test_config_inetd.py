@@ -212,3 +212,28 @@ def test_crlf() -> None:
 def test_every_dialect_reads_the_common_line() -> None:
     for dialect in DIALECTS:
         assert only(line(), dialect).argv == ("x",)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.300", "127.0.0.1,10.0.0.", "[fe80:::1]", "10.0.0.0/33"])
+@pytest.mark.parametrize("dialect", [name for name, rules in DIALECTS.items() if rules.addresses])
+def test_no_address_to_listen_on(host: str, dialect: str) -> None:
+    for text in (line(f"{host}:ftp"), f"{host}:\n"):
+        assert reading(text, dialect) == (Config("inetd.conf", ()), ["inetd-address"])
+
+
+@pytest.mark.parametrize(
+    ("wait", "dialect", "advice"),
+    [
+        ("wait/8", "debian", "write wait alone, or read the file with --dialect freebsd"),
+        ("nowait/8", "debian", "write nowait alone, or read the file with --dialect freebsd"),
+        ("wait:8", "debian", "write wait.NUMBER"),
+        ("wait.8", "freebsd", "write wait alone, or read the file with --dialect debian"),
+        ("wait/x", "freebsd", "write wait/CHILDREN/PER-MINUTE/PER-ADDRESS"),
+        ("wait.x", "netbsd", "write wait:NUMBER"),
+    ],
+)
+def test_advice_for_a_foreign_limit(wait: str, dialect: str, advice: str) -> None:
+    report = Report()
+    read(line(wait=wait), "inetd.conf", dialect, report)
+    (found,) = report
+    assert found.text.endswith(advice)

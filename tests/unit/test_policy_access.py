@@ -271,18 +271,6 @@ def test_rejected_entries_name_their_list_and_position() -> None:
     assert verdict_at(table, IPv4Address("10.0.0.1")) is Verdict.ALLOW
 
 
-def test_a_length_above_32_is_told_and_counts_as_before() -> None:
-    table = table_of("10.0.0.1/33 10.0.0.1-9 10.0.0.2/32 ::1/129", "10.0.0.3/64")
-    assert table.rejected == (
-        Rejection(0, "only_from", Reason.LONG),
-        Rejection(1, "only_from", Reason.RANGE),
-        Rejection(3, "only_from", Reason.LENGTH),
-        Rejection(0, "no_access", Reason.LONG),
-    )
-    verdicts = [verdict_at(table, IPv4Address(f"10.0.0.{n}")) for n in (1, 2, 3, 4)]
-    assert verdicts == [ALLOWED, ALLOWED, REFUSED, REFUSED]
-
-
 @pytest.mark.parametrize(
     ("only_from", "no_access", "expected"),
     [

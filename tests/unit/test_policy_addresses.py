@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastinetd.policy.addresses import MAPPED, Prefix, Reason, Rejection, plausible_name, read_list
+from fastinetd.policy.addresses import MAPPED, Prefix, Reason, Rejection, counts_as, plausible_name, read_list
 
 NETWORKS = {
     "loopback": "127.0.0.0",
@@ -33,6 +33,7 @@ def four(a: int, b: int, c: int, d: int, bits: int) -> Prefix:
     [
         ("127.0.0.5", four(127, 0, 0, 5, 32)),
         ("128.138.12.0", four(128, 138, 12, 0, 24)),
+        ("10.0.0.1/255", four(10, 0, 0, 1, 32)),
         ("128.138.0.0", four(128, 138, 0, 0, 16)),
         ("10.0.0.0", four(10, 0, 0, 0, 8)),
         ("0.0.0.0", four(0, 0, 0, 0, 0)),
@@ -154,7 +155,7 @@ def test_rejected(token: str, reason: Reason) -> None:
 @given(st.text(max_size=30) | st.text("0123456789abcdef.:/{},%x-_", max_size=30))
 def test_any_text_is_read_or_rejected_once(token: str) -> None:
     rules, rejected = read(token)
-    assert (rules == ()) == (len(rejected) == 1 and rejected[0].reason is not Reason.LONG)
+    assert (rules == ()) == (len(rejected) == 1)
     for rule in rules:
         if isinstance(rule, str):
             assert plausible_name(rule.removeprefix("."))
@@ -162,3 +163,19 @@ def test_any_text_is_read_or_rejected_once(token: str) -> None:
             first, bits = rule
             assert 0 <= bits <= 128
             assert first & ((1 << 128 - bits) - 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        ("10.0.0.1", None), ("10.0.0.0", None), ("0.0.0.0", None), ("10.0.0.0/8", None), ("10/8", None),
+        ("0.0.0.0/0", None), ("10.0.0.0/255.0.0.0", None), ("10.0.0.{1,2}", None), ("::1", None), ("::/0", None),
+        ("2001:db8::/32", None), ("::ffff:10.0.0.1", None), ("::ffff:10.0.0.0/104", None), ("x/8", None),
+        ("a.example", None), (".example", None),
+        ("10.0.0.0/33", "10.0.0.0/32"), ("10.0.0.0/255", "10.0.0.0/32"), ("128.138", "128.0.0.138/32"),
+        ("127.1", "127.0.0.1/32"), ("10", "0.0.0.10/32"), ("010.0.0.1", "8.0.0.1/32"), ("0x0a.0.0.0", "10.0.0.0/8"),
+        ("010.0.0.0/8", "8.0.0.0/8"), ("::ffff:10.0.0.0/8", "::/8"),
+    ],
+)  # fmt: skip
+def test_what_counts_as_something_else(token: str, expected: str | None) -> None:
+    assert counts_as(token) == expected
