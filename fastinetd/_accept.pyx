@@ -224,7 +224,7 @@ def spawn(Program program, int fd) -> int:
     call.plan = &program.target.spawn
     call.envp = environment(&program.target, &peer, fd)
     call.fd = fd
-    call.further_count = 0
+    call.errors, call.further_count = -1, 0
     call.reset_signals, call.tied, call.guard = True, False, -1
     cdef int number = spawn_server(&call, &pid)
     if number:

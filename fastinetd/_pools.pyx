@@ -114,11 +114,14 @@ cdef int start_process(Target *target, int fd, const int *further, int count, in
                        i32 *pid) noexcept nogil:
     """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` (MOST_FURTHER at most) from `at` on, all
     borrowed; `tied`: it ends with this process. Returns 0, or an errno."""
-    cdef int low[MOST_FURTHER + 1]
+    cdef int low[MOST_FURTHER + 2]
     cdef spawn_call call
-    cdef int number = 0, i
-    for i in range(count + 1):
-        low[i] = fcntl(further[i] if i < count else fd, F_DUPFD_CLOEXEC, <int> FIRST_LOW)
+    cdef int number = 0, errors = target.pool.errors, i
+    for i in range(count + 2):
+        if i > count and errors < 0:
+            low[i] = -1
+            continue
+        low[i] = fcntl(further[i] if i < count else fd if i == count else errors, F_DUPFD_CLOEXEC, <int> FIRST_LOW)
         if low[i] < 0:
             number = errno
         elif low[i] > LAST_LOW:  # too many connections just now: in a moment there is room
@@ -127,9 +130,9 @@ cdef int start_process(Target *target, int fd, const int *further, int count, in
         call.plan = &target.spawn
         call.envp = target.pool.envp
         call.fd, call.further, call.further_count, call.further_at = low[count], low, count, at
-        call.reset_signals, call.tied, call.guard = False, tied, target.pool.guard
+        call.reset_signals, call.tied, call.guard, call.errors = False, tied, target.pool.guard, low[count + 1]
         number = spawn_server(&call, pid)
-    for i in range(count + 1):
+    for i in range(count + 2):
         if low[i] >= 0:
             close(low[i])
     return number

@@ -56,6 +56,7 @@ cdef struct PoolSpec:
     u64 rss  # of a worker, in bytes; 0: any
     u64 runtime  # of a worker's connection, in nanoseconds; 0: any
     int library  # of a zygote: the descriptor it is preloaded from
+    int errors  # of a worker: its standard error; -1: the same as its standard output
     int guard  # of a zygote: the capability that keeps others of its user out while it starts; -1: nothing does
     u32 file_count
     const char *files[8]

@@ -24,6 +24,7 @@ class Pool(NamedTuple):
     files: tuple[bytes, ...] = ()
     library: int = -1
     point: bytes = b"main"
+    errors: int = -1
     guard: int = -1
 
 @disjoint_base
@@ -60,3 +61,5 @@ class Program:
     def row(self) -> int: ...
     @property
     def kind(self) -> int: ...
+    @property
+    def errors(self) -> int: ...

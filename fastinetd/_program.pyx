@@ -47,6 +47,7 @@ class Pool(NamedTuple):
     files: tuple = ()
     library: int = -1  # zygotes: descriptor of the library that holds the program (stage.py)
     point: bytes = b"main"  # or first_io
+    errors: int = -1  # workers: the descriptor of their standard error (stderr.py)
     guard: int = -1  # zygotes: the capability that keeps others of their user out while they start (guard.py)
 
 
@@ -278,7 +279,7 @@ cdef class Program:
         cdef int i
         cdef list block
         p.kind, p.least, p.most, p.workers = pool.kind, pool.least, pool.most, pool.workers
-        p.library, p.guard = pool.library, pool.guard
+        p.library, p.errors, p.guard = pool.library, pool.errors, pool.guard
         p.requests, p.age, p.rss, p.runtime = pool.requests, pool.age, pool.rss, pool.runtime
         for i, text in enumerate(pool.files[:POOL_FILES]):
             self.kept.append(text)
@@ -313,3 +314,8 @@ cdef class Program:
     @property
     def kind(self) -> int:
         return self.target.pool.kind
+
+    @property
+    def errors(self) -> int:
+        """The descriptor of its workers' standard error; -1: they have none of their own."""
+        return self.target.pool.errors if self.target.pool.kind == WORKER else -1

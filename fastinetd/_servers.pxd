@@ -12,6 +12,7 @@ cdef extern from "_spawn.h" nogil:
         const void *plan
         char **envp
         int fd
+        int errors
         const int *further
         int further_count
         int further_at

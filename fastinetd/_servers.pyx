@@ -35,7 +35,7 @@ cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *targe
     call.plan = &target.spawn
     call.envp = environment(target, peer, fd)
     call.fd = fd if fd < 64 else fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
-    call.further_count = 0
+    call.errors, call.further_count = -1, 0
     call.reset_signals, call.tied, call.guard = reset_signals, False, -1
     number = errno if call.fd < 0 else spawn_server(&call, &b.slots[slot].pid)
     if call.fd != fd and call.fd >= 0:

@@ -41,6 +41,7 @@ struct spawn_call {          /* one start */
     const struct spawn_plan *plan;
     char *const *envp;
     int fd;                  /* becomes 0, 1 and 2; borrowed */
+    int errors;              /* becomes 2 in its place; borrowed; -1: there is no other */
     const int *further;      /* become further_at and those after it; borrowed, none of them is one of these or `fd` */
     int further_count;
     int further_at;
@@ -91,7 +92,7 @@ static int child_main(void *argument)
     if (plan->umask >= 0)
         syscall(SYS_umask, plan->umask);
     for (i = 0; i < 3; i++)
-        CHILD_TRY(syscall(SYS_dup3, fd, i, 0));     /* fd is never 0, 1 or 2: those are always open */
+        CHILD_TRY(syscall(SYS_dup3, i == 2 && call->errors >= 0 ? call->errors : fd, i, 0));    /* fd is never 0, 1 or 2: those are always open */
     if (call->reset_signals)
         CHILD_TRY(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none));
     /* Last: from here on whoever has the same uid may stop this process, and the parent waits with it. */

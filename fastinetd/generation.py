@@ -119,7 +119,8 @@ class Generation:
                 self._channels += ends
                 question = ends[0].fileno()
                 answering.append(ends[1].fileno())
-            keep = (*(fd for fd, _ in programs), wake, *(fd for fd in (question, duties.library) if fd >= 0))
+            others = (question, duties.library, *(program.errors for _, program in programs))
+            keep = (*(fd for fd, _ in programs), wake, *(fd for fd in others if fd >= 0))
             main = _reception(kind, programs, question, duties.acceptors)
             posts.append(Post(kind, number, main, keep, True, kind == "relay", BackOff(ceiling=LONGEST)))
         if duties.asks_itself:

@@ -40,8 +40,8 @@ def _news(news: PoolNews, value: int) -> tuple[Level, str]:
         case PoolNews.DIED_EARLY:
             how = f"by signal {-value}" if value < 0 else f"with status {value}"
             return Level.ERROR, (f"a process of its pool ended {how} before it was ready: the program cannot be held "
-                                 f"or is no worker (a handler tells syslog why); {BY_EXEC}; use spawn = exec for it, "
-                                 "or see docs/pools.md and docs/workers.md")
+                                 f"or is no worker (one says why on standard error, which is told here); {BY_EXEC}; "
+                                 "use spawn = exec for it, or see docs/pools.md and docs/workers.md")
         case PoolNews.TOO_SLOW:
             return Level.ERROR, (f"a process of its pool was not ready after {value} seconds; {BY_EXEC}; with snapshot "
                                  "= first_io the program must come to use its connection, a worker must say that it "

@@ -25,6 +25,7 @@ from fastinetd.policy.access import Verdict as Access
 from fastinetd.policy.times import window_at
 from fastinetd.pools import PoolPlan
 from fastinetd.stage import library
+from fastinetd.stderr import StandardErrors
 
 BUILTINS = ("echo", "discard", "chargen", "daytime", "time")
 """The relay's services; a Program's `builtin` is the position here, from 1."""
@@ -44,9 +45,10 @@ class Installed:
 class Rows:
     """The services of the present Plan, and the rows of removed ones that still have servers."""
 
-    def __init__(self, board: Board, loop: Loop) -> None:
+    def __init__(self, board: Board, loop: Loop, errors: StandardErrors) -> None:
         self._board = board
         self._loop = loop
+        self._errors = errors
         self._services: list[Installed] = []
         self._clock: Timer | None = None
         self.by_row: dict[int, Installed] = {}
@@ -83,7 +85,7 @@ class Rows:
             if old is not None and old.planned == planned:
                 installed = old
             else:
-                installed = Installed(row, planned, _program(row, planned))
+                installed = Installed(row, planned, self._program(row, planned))
                 self._write_limits(installed)
             self._services.append(installed)
             self.by_row[row] = installed
@@ -104,7 +106,12 @@ class Rows:
     def free(self, row: int) -> None:
         """A removed service's row may be another's."""
         del self.by_row[row]
+        self._errors.close(row)
         self._board.row_release(row)
+
+    def finish(self) -> None:
+        """The daemon leaves: what workers have said is told."""
+        self._errors.finish()
 
     def look_at_clock(self) -> None:
         """Write the window in which each service is open; again in a minute if any service has times."""
@@ -118,6 +125,33 @@ class Rows:
             self._board.row_times(installed.row, int(opens), int(closes))
             if windows and self._clock is None:
                 self._clock = self._loop.later(60.0, self.look_at_clock)
+
+    def _program(self, row: int, planned: PlannedService) -> Program:
+        start = planned.start
+        name = planned.service.name
+        pool = None
+        if planned.pool is not None:
+            pool = _pool(planned.pool, self._errors.of(row, planned.id) if planned.pool.kind == "worker" else -1)
+        return Program(
+            row,
+            path=start.path,
+            argv=list(start.argv),
+            environ=list(start.environ),
+            ids=start.ids,
+            groups=start.groups,
+            limits=list(start.limits),
+            umask=start.umask,
+            nice=start.nice,
+            ranges=_ranges(planned.access),
+            log_success=planned.log_success,
+            log_failure=planned.log_failure,
+            unix_socket=planned.service.protocol == "unix",
+            datagrams=planned.service.socket_type == "dgram",
+            posix_spawn=start.posix_spawn,
+            builtin=BUILTINS.index(name) + 1 if planned.mode is Mode.BUILTIN else 0,
+            pool=pool,
+            poolless=planned.refused is not None,
+        )
 
     def _write_limits(self, installed: Installed) -> None:
         service = installed.planned.service
@@ -143,33 +177,8 @@ def _ranges(table: AccessTable) -> Ranges | None:
                     for family in (table.v4, table.v6)))
 
 
-def _program(row: int, planned: PlannedService) -> Program:
-    start = planned.start
-    name = planned.service.name
-    return Program(
-        row,
-        path=start.path,
-        argv=list(start.argv),
-        environ=list(start.environ),
-        ids=start.ids,
-        groups=start.groups,
-        limits=list(start.limits),
-        umask=start.umask,
-        nice=start.nice,
-        ranges=_ranges(planned.access),
-        log_success=planned.log_success,
-        log_failure=planned.log_failure,
-        unix_socket=planned.service.protocol == "unix",
-        datagrams=planned.service.socket_type == "dgram",
-        posix_spawn=start.posix_spawn,
-        builtin=BUILTINS.index(name) + 1 if planned.mode is Mode.BUILTIN else 0,
-        pool=None if planned.pool is None else _pool(planned.pool),
-        poolless=planned.refused is not None,
-    )
-
-
-def _pool(plan: PoolPlan) -> Pool:
-    """A pool in the core's numbers."""
+def _pool(plan: PoolPlan, errors: int) -> Pool:
+    """A pool in the core's numbers; `errors`: a worker's standard error."""
     nanoseconds = 10**9
     return Pool(
         kind=Method[plan.kind.upper()],
@@ -183,5 +192,6 @@ def _pool(plan: PoolPlan) -> Pool:
         files=plan.files,
         library=library() if plan.kind != "worker" else -1,
         point=plan.snapshot.encode(),
+        errors=errors,
         guard=-1 if plan.guard is None else plan.guard,
     )

@@ -46,6 +46,7 @@ from fastinetd.stage import library
 from fastinetd.starts import Surroundings
 from fastinetd.state import dump_state
 from fastinetd.status import Status, info_of
+from fastinetd.stderr import StandardErrors
 from fastinetd.wait_services import WaitServices
 
 SLOTS = 65536
@@ -83,7 +84,7 @@ class Supervisor:
         self.board = Board.create(MOST_SERVICES, SLOTS, 2 + (RETIRING_MOST + 1) * (options.acceptors + 1))
         self.board.set_process_limit(options.process_limit)
         self.reader = lift(self.board.reader())
-        self.rows = Rows(self.board, self.loop)
+        self.rows = Rows(self.board, self.loop, StandardErrors(self.loop, messages.warning))
         self.listeners = Listeners(self.loop, messages, self._regenerate)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         self.children = Children(
@@ -230,6 +231,7 @@ class Supervisor:
                     self._signal(pid, signal.SIGKILL)
             while self.records.drain():
                 pass
+            self.rows.finish()
             self.messages.info("Exiting...")
             self.journal.close()
             self.loop.stop()

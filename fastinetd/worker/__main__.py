@@ -6,6 +6,7 @@ something to finish first installs a handler of its own.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import syslog
@@ -14,8 +15,9 @@ from importlib import import_module
 from socket import socket
 from typing import Any
 
-from fastinetd.worker.handlers import Handler, Task, log, serve, serve_async, summary
-from fastinetd.worker.protocol import Broken, Daemon, Peer, close, open_daemon, open_only_connection
+from fastinetd.worker.handlers import Handler, Task, serve, serve_async, summary
+from fastinetd.worker.log import log
+from fastinetd.worker.protocol import VARIABLE, Broken, Daemon, Peer, close, open_daemon, open_only_connection
 
 IDENT = "fastinetd-worker"
 
@@ -43,7 +45,7 @@ def _is_async(handler: Any) -> bool:
     return any(code is not None and code.co_flags & 0x80 for code in codes)  # CO_COROUTINE
 
 
-def _cannot(name: str, error: BaseException) -> int:
+def _cannot(name: str, error: BaseException, by_daemon: bool) -> int:
     """Tell why a handler cannot be had, and what to do about it."""
     import traceback
 
@@ -54,22 +56,24 @@ def _cannot(name: str, error: BaseException) -> int:
             f"it for {sys.executable}"
         )
     told = f"handler {name} cannot be imported: {summary(error)}; {what_to_do}"
-    _tell(told, "".join(traceback.format_exception(error)))
+    _tell(told, "".join(traceback.format_exception(error)), by_daemon)
     return CANNOT
 
 
-def _tell(line: str, more: str = "") -> None:
-    """To syslog and, for who tries it by hand, to standard error."""
-    log(line, more)
-    print(f"{IDENT}: {line}", more, sep="\n", end="", file=sys.stderr, flush=True)
+def _tell(line: str, more: str, by_daemon: bool) -> None:
+    """To the daemon; or to syslog and, for who tries it by hand, to standard error."""
+    log(line, more, to_syslog=not by_daemon)
+    if not by_daemon:
+        print(f"{IDENT}: {line}", more, sep="\n", end="", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own would become an exception in somebody's connection
     sys.argv[:] = [IDENT, *arguments]
     syslog.openlog(IDENT, syslog.LOG_PID, syslog.LOG_DAEMON)
+    by_daemon = VARIABLE in os.environ
     if len(arguments) != 1 or not all(arguments[0].partition(":")):
-        _tell(f"expected one argument, module:function, and not {' '.join(arguments) or 'none'}")
+        _tell(f"expected one argument, module:function, and not {' '.join(arguments) or 'none'}", "", by_daemon)
         return CANNOT
     name, trouble, alone = arguments[0], None, None
     try:
@@ -81,14 +85,14 @@ def main(arguments: list[str]) -> int:
     try:
         handler = _load(name)
     except (Exception, SystemExit) as error:
-        return _cannot(name, error)
+        return _cannot(name, error, by_daemon)
     if trouble is not None:
-        _tell(f"handler {name} can be imported, but {trouble}")
+        _tell(f"handler {name} can be imported, but {trouble}", "", by_daemon)
         return CANNOT
     try:
-        return _run(Task(name, handler), daemon, alone)
+        return _run(Task(name, handler, to_syslog=not by_daemon), daemon, alone)
     except Exception as error:
-        _tell(f"handler {name}: this worker ends: {summary(error)}")
+        _tell(f"handler {name}: this worker ends: {summary(error)}", "", by_daemon)
         return 1
 
 

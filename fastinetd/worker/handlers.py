@@ -3,34 +3,29 @@
 Rules of this file
  - A connection ends with its handler: whatever is raised, SystemExit too, becomes a status; only the end of the process
    ends the worker. Its socket is shut and closed, its variables leave the environment.
- - What goes wrong is said to syslog, never to a client.
+ - What goes wrong is said to the log, never to a client.
 """
 
 from __future__ import annotations
 
 import socket
-import syslog
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
+from fastinetd.worker.log import log
 from fastinetd.worker.protocol import AT_ONCE, Broken, Daemon, Message, Peer
 
 Handler = Callable[[socket.socket, Peer], Any]
-
-LINE = 2000
-"""Characters of a line in syslog, at most."""
-
-LINES = 100
-"""Lines of a traceback in syslog, at most, from its beginning and its end."""
 
 
 class Task:
     """A handler and its name: calls it, and makes a status of what comes of it."""
 
-    def __init__(self, name: str, handler: Handler) -> None:
+    def __init__(self, name: str, handler: Handler, *, to_syslog: bool = False) -> None:
         self.name = name
         self.handler = handler
+        self.to_syslog = to_syslog
 
     def run(self, connection: socket.socket, peer: Peer) -> int:
         """Context variables are the connection's own, as they are for a task of asyncio."""
@@ -68,7 +63,8 @@ class Task:
         return 1
 
     def _say(self, what: str, peer: Peer, more: str = "") -> None:
-        log(f"handler {self.name}: {what} (client {peer.host or 'without an address'} {peer.port or ''})", more)
+        client = f"{peer.host or 'without an address'} {peer.port or ''}"
+        log(f"handler {self.name}: {what} (client {client})", more, to_syslog=self.to_syslog)
 
 
 def summary(error: BaseException) -> str:
@@ -78,16 +74,6 @@ def summary(error: BaseException) -> str:
     except Exception:  # whatever a stranger's __str__ raises: one more must not end the worker
         text = "its text cannot be had"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def log(line: str, more: str = "") -> None:
-    """A line for syslog, and further ones. What a client has sent may be in them: only so much, and only text."""
-    lines = more.splitlines()
-    if len(lines) > LINES:
-        lines[LINES // 2 : -LINES // 2] = [f"({len(lines) - LINES} lines are left out)"]
-    for text in [line, *lines]:
-        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:LINE])
-        syslog.syslog(syslog.LOG_DAEMON | syslog.LOG_ERR, shown[:LINE])
 
 
 def serve(daemon: Daemon, task: Task) -> None:

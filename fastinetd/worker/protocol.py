@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from fastinetd.worker.log import print_to_the_daemon
+
 VARIABLE = "FASTINETD_WORKER"
 """In the environment of a worker: the number of the daemon's socket."""
 
@@ -147,7 +149,9 @@ def open_daemon() -> Daemon | None:
         return None
     if not (given.isascii() and given.isdecimal()):
         raise Broken(f"{VARIABLE}={given}: expected the number of a descriptor")
-    return Daemon(int(given))
+    daemon = Daemon(int(given))
+    print_to_the_daemon()
+    return daemon
 
 
 def open_only_connection() -> tuple[socket.socket, Peer]:

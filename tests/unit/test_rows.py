@@ -17,6 +17,7 @@ from fastinetd.config.model import Config, OverRate, Place, Rate, Service
 from fastinetd.plan import Mode, Plan, make_plan
 from fastinetd.rows import BUILTINS, Rows
 from fastinetd.starts import Surroundings
+from fastinetd.stderr import StandardErrors
 
 MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None)
 HERE = bytes([10, 0, 0, 1])
@@ -56,7 +57,7 @@ def loop() -> Clockwork:
 
 @pytest.fixture
 def rows(board: Board, loop: Clockwork) -> Rows:
-    return Rows(board, loop)  # type: ignore[arg-type]
+    return Rows(board, loop, StandardErrors(loop, lambda text: None))  # type: ignore[arg-type]
 
 
 def service(name: str, port: int, **values: Any) -> Service:

@@ -1,0 +1,152 @@
+"""What workers write to standard error: each cause once, bounded, as text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fastinetd.stderr import AT_ONCE, BYTES, CAUSES, LINES, MINUTE, PAUSE, StandardErrors
+
+TRACEBACK = "handler a:b: ValueError: {0} (client {1})\nTraceback:\n  File x, line 1, in b\nValueError: {0}\n"
+SAYS = "service web: a worker says: "
+
+
+class Clockwork:
+    """A loop whose time is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.watched: dict[int, Callable[[int], None]] = {}
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def watch(self, fd: int, callback: Callable[[int], None]) -> None:
+        assert fd not in self.watched
+        self.watched[fd] = callback
+
+    def unwatch(self, fd: int) -> None:
+        self.watched.pop(fd, None)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> Clockwork:
+        self.timers.append((self.now + seconds, callback))
+        return self
+
+    def cancel(self) -> None:
+        pass
+
+    def turn(self) -> None:
+        for callback in list(self.watched.values()):
+            callback(1)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        due = [each for each in self.timers if each[0] <= self.now]
+        self.timers = [each for each in self.timers if each[0] > self.now]
+        for _, callback in due:
+            callback()
+
+
+class Kit:
+    def __init__(self) -> None:
+        self.loop = Clockwork()
+        self.said: list[str] = []
+        self.errors = StandardErrors(self.loop, self.said.append, lambda: self.loop.now)  # type: ignore[arg-type]
+        self.fd = self.errors.of(3, "web")
+
+    def hear(self, *messages: str | bytes) -> list[str]:
+        """What is said of messages; all are there before they are read."""
+        self.loop.wait(1)
+        for message in messages:
+            os.write(self.fd, message if isinstance(message, bytes) else message.encode())
+        self.loop.turn()
+        return self.take()
+
+    def take(self) -> list[str]:
+        said, self.said[:] = [line.removeprefix(SAYS) for line in self.said], []
+        return said
+
+
+@pytest.fixture
+def kit() -> Iterator[Kit]:
+    made = Kit()
+    yield made
+    for row in (3, 4):
+        made.errors.close(row)
+
+
+def test_a_traceback_is_told_once_then_counted(kit: Kit) -> None:
+    first = kit.hear(TRACEBACK.format("one", "192.0.2.1 7"))
+    assert first == TRACEBACK.format("one", "192.0.2.1 7").splitlines()
+    for number in range(40):
+        assert kit.hear(TRACEBACK.format(f"no. {number}", f"192.0.2.{number} 7")) == []
+    kit.loop.wait(MINUTE)
+    assert kit.take() == ["40 more like this: handler a:b: ValueError: one (client 192.0.2.1 7)"]
+    assert kit.hear(TRACEBACK.format("two", "x")) == [], "in the next minute it is known still"
+    kit.loop.wait(MINUTE)
+    assert kit.take() == ["1 more like this: handler a:b: ValueError: one (client 192.0.2.1 7)"]
+    kit.loop.wait(MINUTE)
+    assert kit.take() == [] and kit.loop.timers == []
+    assert len(kit.hear(TRACEBACK.format("three", "x"))) == 4, "after a minute without it, it is told anew"
+
+
+def test_other_causes_are_others(kit: Kit) -> None:
+    assert len(kit.hear(TRACEBACK.format("x", "y"), TRACEBACK.replace("line 1", "line 2").format("x", "y"))) == 8
+    assert kit.hear("one\n", "two\n", "one\n") == ["one", "two"]
+
+
+def test_no_more_than_so_much_a_minute(kit: Kit) -> None:
+    said = [line for number in range(3 * CAUSES) for line in kit.hear(f"number {number}\n")]
+    assert said == [f"number {number}" for number in range(CAUSES)]
+    kit.loop.wait(MINUTE)
+    assert kit.take() == [f"{2 * CAUSES} messages more than are told in a minute"]
+    assert kit.hear("again\n") == ["again"]
+
+
+def test_a_message_is_cut(kit: Kit) -> None:
+    assert len("".join(kit.hear(b"x" * 100_000))) == BYTES
+    assert len(kit.hear("".join(f"line {number}\n" for number in range(1000)))) == LINES
+    assert kit.hear(b"", b"\n\n", b" \n") == []
+    assert kit.hear(b"\xff\0one\rtwo\n") == ["\\xff\0one\rtwo"], "what cannot be shown Messages.say escapes"
+
+
+def test_a_flood_has_a_share_of_the_time_only(kit: Kit) -> None:
+    """Whoever finds no room loses his message; he does not wait, and nobody waits for him."""
+    lost = 0
+    for number in range(10_000):
+        try:
+            os.write(kit.fd, b"%d\n" % number)
+        except BlockingIOError:
+            lost += 1
+        if number % 5 == 0:
+            kit.loop.turn()
+    assert lost >= 9_000 and kit.loop.watched == {}
+    assert len(kit.take()) == CAUSES < AT_ONCE
+    kit.loop.wait(PAUSE)
+    assert len(kit.loop.watched) == 1
+
+
+def test_services_apart(kit: Kit) -> None:
+    other = kit.errors.of(4, "other")
+    assert kit.errors.of(3, "renamed") == kit.fd != other
+    os.write(other, b"x\n")
+    assert kit.hear("x\n") == ["service renamed: a worker says: x", "service other: a worker says: x"]
+
+
+def test_what_was_said_is_told_before_it_is_closed(kit: Kit) -> None:
+    assert kit.hear("x\n", "x\n") == ["x"]
+    os.write(kit.fd, b"last\n")
+    kit.errors.close(3)
+    assert kit.take() == ["last", "1 more like this: x"]
+    assert kit.loop.watched == {}
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(kit.fd)
+    kit.errors.close(3)
+
+
+def test_no_descriptors(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("socket.socketpair", none)
+    assert kit.errors.of(9, "poor") == -1
