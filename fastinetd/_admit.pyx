@@ -413,6 +413,11 @@ cdef class Accounts:
         payment.at, payment.cell = at, cell if cell < RATE_CELLS else 0
         give_start(&self.board.view, row, &payment)
 
+    def end_as(self, u32 slot, int code, int status, u64 user_us, u64 system_us) -> None:
+        """The slot's server has ended, as waitid(2) tells it; give the slot back. For tests."""
+        ended(&self.board.view, self.section, slot, code, status, user_us, system_us)
+        slot_free(&self.board.view, &self.free_slots, slot)
+
     def lose_server(self, int slot, int number) -> None:
         """The slot's server, reaped already, was ended by signal `number` before it had its connection. For tests."""
         ended_unserved(&self.board.view, self.section, slot, CLD_KILLED, number)

@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import resource
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fastinetd import demo
+from fastinetd import allowances, demo
 from fastinetd._accept import probe
 from fastinetd.background import Launch, must_stay, prepare_descriptors
 from fastinetd.config.diagnostics import Report
@@ -34,10 +33,6 @@ from fastinetd.supervisor import Options, Supervisor
 _NO_INETD = {"xinetd": "an xinetd.conf", "toml": "TOML"}
 """Kinds of files in which --dialect has no meaning."""
 
-FEWEST = 80
-"""Descriptors without which there is nothing to begin: 64 are set aside for clients, and every listener needs one."""
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options, warnings = parse(sys.argv[1:] if arguments is None else arguments)
@@ -47,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _serve(options, warnings)
     except Refusal as refusal:
         print(f"fastinetd: {refusal}", file=sys.stderr)
-        return 1
+    except MemoryError as error:
+        print(f"fastinetd: {allowances.explained(error)}", file=sys.stderr)
+    return 1
 
 
 def _source(options: argparse.Namespace) -> tuple[str, str]:
@@ -134,15 +131,17 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     _validate(options)
     path, kind = _source(options)
     foreground = options.foreground or options.debug or options.demo or must_stay(os.environ)
+    if (why := allowances.refusal()) is not None:
+        raise Refusal(why)
     prepare_descriptors()
     try:
         launch = Launch(background=not foreground)
     except OSError as error:
-        raise Refusal(f"cannot go into the background: {error.strerror}; use -dontfork") from None
+        raise Refusal(f"cannot go into the background: {allowances.explained(error)}") from None
     if launch.parent:
         return launch.wait()
     surroundings = Surroundings(clone=probe())
-    _more_descriptors()
+    allowances.more_descriptors()
     messages = Messages(
         filelog=os.path.abspath(options.filelog) if options.filelog else None,
         syslog=options.syslog or (None if foreground or options.filelog else "daemon"),
@@ -151,8 +150,11 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     )
     try:
         status = _run(options, warnings, path, kind, messages, surroundings, launch, foreground)
-    except (Refusal, OSError) as refusal:
+    except Refusal as refusal:
         messages.critical(str(refusal))
+        status = 1
+    except (OSError, MemoryError) as error:
+        messages.critical(allowances.explained(error))
         status = 1
     messages.close()
     launch.failed(status)
@@ -161,7 +163,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
 
 def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str, messages: Messages,
          surroundings: Surroundings, launch: Launch, foreground: bool) -> int:
-    for warning in warnings:
+    for warning in (*warnings, *allowances.warnings()):
         messages.warning(warning)
     reader = _reader(options, path, kind)
     os.umask(os.umask(0o022) | 0o022)
@@ -219,11 +221,3 @@ def _listen_everywhere(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
     return socket.create_server(("", port), backlog=128)
-
-
-def _more_descriptors() -> None:
-    """As many descriptors as the hard limit allows: one per running server. Servers get the original limit back."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < FEWEST:
-        raise Refusal(f"no more than {hard} descriptors may be open; allow at least {FEWEST} (ulimit -n, LimitNOFILE)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

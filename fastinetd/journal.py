@@ -58,7 +58,12 @@ _REASONS = {
     int(Verdict.LOOP): "loop",
 }
 
-_FORK_ERRORS = (errno.EAGAIN, errno.ENOMEM)  # no process, rather than no program (clone(2))
+_FORK_REMEDIES = {
+    errno.EAGAIN: "; allow more processes, and signals that may be pending (ulimit -u and -i, TasksMax)",
+    errno.ENOMEM: "; allow more memory, or fewer servers (instances)",
+}
+_FORK_ERRORS = tuple(_FORK_REMEDIES)
+"""What means that there was no process, rather than no program (clone(2))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def message_of(record: RecordTuple, entry: JournalEntry) -> str | None:
     name, value = printable(entry.id), record.value
     if record.kind == _SPAWN_FAILED:
         if value in _FORK_ERRORS:
-            return f"service {name}: fork failed: {error_text(value)}"
+            return f"service {name}: fork failed: {error_text(value)}{_FORK_REMEDIES[value]}"
         return f"service {name}: execv( {entry.server} ) failed: {error_text(value)}"
     if record.kind == _ACCEPT_FAILED:
         return f"service {name}: accept failed: {error_text(value)}"

@@ -4,8 +4,9 @@ Theory. A row belongs to a service, by its name (identity.py), and keeps its cou
 running servers through every reload, whatever else changes. What becomes of a removed service's row is told in
 parting.py; until it is freed the service may come back to it.
 
-Rules of this file: only the supervisor writes limits and times. Times are looked at once a minute where a service has
-any, because the clock may be set at any moment; the core compares, so the minute is never late when it is not.
+Rules of this file: only the supervisor writes limits and times. Times are looked at when the clock is set
+(clock.py) and once a minute where a service has any, for the zone may change too; the core compares, so a border is
+never late.
 """
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ class Rows:
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+        time.tzset()  # the machine's zone may be another by now
         now = time.time()
         for installed in self._services:
             windows = installed.planned.service.access_times

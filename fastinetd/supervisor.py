@@ -23,6 +23,7 @@ from fastinetd._accept import Keeper
 from fastinetd._board import Board
 from fastinetd._program import Program
 from fastinetd.children import Children, check_counts
+from fastinetd.clock import ClockWatch
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config
 from fastinetd.dump import DUMP_PATH
@@ -85,6 +86,7 @@ class Supervisor:
         self.board.set_process_limit(options.process_limit)
         self.reader = lift(self.board.reader())
         self.rows = Rows(self.board, self.loop, StandardErrors(self.loop, messages.warning))
+        ClockWatch(self.loop, self.rows.look_at_clock)
         self.listeners = Listeners(self.loop, messages, self._regenerate)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         self.children = Children(

@@ -135,6 +135,15 @@ def test_ready_when_all_services_listen(launch: Launch) -> None:
     assert page("?service=none")[0] == 404
 
 
+def test_the_clock_is_watched(launch: Launch) -> None:
+    """The supervisor has the kernel tell it when the clock is set: access_times would be wrong until the next look."""
+    daemon = launch(defaults() + entry("cat", free_port(), "/bin/cat", access_times="00:00-23:58"))
+    folder = Path(f"/proc/{daemon.pid}")
+    timers = [fd for fd in (folder / "fd").iterdir() if fd.readlink().name == "anon_inode:[timerfd]"]
+    (told,) = ((folder / "fdinfo" / timer.name).read_text() for timer in timers)
+    assert "clockid: 0\n" in told and "settime flags: 03\n" in told
+
+
 def test_refused_reload(launch: Launch) -> None:
     """Bad `defaults`: nothing changes, the reason is told with its place, and metrics say so until one is taken."""
     port, other = free_port(), free_port()

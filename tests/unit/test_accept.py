@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from fastinetd._accept import Acceptor
-from fastinetd._board import Board, Field, Method, RecordKind, SlotState, Verdict
+from fastinetd._board import Board, Field, Method, RecordKind, RecordTuple, SlotState, Verdict
 from fastinetd._program import Program, Ranges
+from fastinetd.sockets import has_ipv6
 from support.core import HOUR, await_end, open_row, program, reap, running
 from support.proc import Offspring, descriptors, wait_for
 
@@ -143,6 +148,23 @@ def test_instances(accepting: Accepting) -> None:
             assert client.recv(1) == b"y"
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_the_place_of_an_ipv6_client_is_given_back(accepting: Accepting) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        accepting.listener.close()
+        listener.setblocking(False)
+        accepting.listener = listener
+        accepting.serve("/bin/cat", per_source=1)
+        with running(accepting.main):
+            for _ in range(3):
+                with socket.create_connection(listener.getsockname()[:2], PATIENCE) as client:
+                    client.sendall(b"x")
+                    assert client.recv(1) == b"x"
+                    assert everything(socket.create_connection(listener.getsockname()[:2], PATIENCE)) == b""
+                wait_for(lambda: accepting.board.live == 0, "it has ended")
+            assert accepting.rejected(Verdict.PER_SOURCE) == 3
+
+
 class TestRates:
     """One start an hour."""
 
@@ -206,6 +228,32 @@ class TestRates:
                 accepting.connect()
             closed = [record for record in accepting.board.drain() if record.kind == RecordKind.DEACTIVATED]
             assert [record.value for record in closed] == [7]
+
+
+def test_without_descriptors_a_listener_rests(accepting: Accepting) -> None:
+    """A client that cannot be accepted is told of a few times in a second, and not as often as the processor can."""
+    accepting.serve("/bin/true")
+
+    def main() -> None:
+        os.close(accepting.control)
+        acceptor = Acceptor(accepting.board, accepting.board.section_claim(os.getpid()),
+                            [(accepting.listener.fileno(), accepting.program)], accepting.reader, -1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+        with suppress(OSError):
+            while True:
+                os.dup(0)
+        acceptor.run()
+
+    with running(main), accepting.connect():
+        failures: list[RecordTuple] = []
+
+        def enough() -> bool:
+            failures.extend(record for record in accepting.board.drain() if record.kind == RecordKind.ACCEPT_FAILED)
+            return len(failures) >= 4
+
+        wait_for(enough, "it fails again and again")
+    assert {record.value for record in failures} == {errno.EMFILE}
+    assert all(later.when - first.when > 0.04 for first, later in pairwise(failures))
 
 
 class TestNames:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd import cli, demo, plan
+from fastinetd import allowances, cli, demo, plan
 from fastinetd.cli import main
 from fastinetd.options import Refusal
 from fastinetd.sockets import FIRST_DESCRIPTOR
@@ -183,7 +183,7 @@ class TestMetrics:
 def test_more_descriptors() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        cli._more_descriptors()
+        allowances.more_descriptors()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

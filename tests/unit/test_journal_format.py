@@ -103,7 +103,12 @@ def test_failed_starts_are_refusals(number: int, reason: str) -> None:
             2,
             "service web: execv( /usr/sbin/webd ) failed: No such file or directory (errno = 2)",
         ),
-        (RecordKind.SPAWN_FAILED, 11, "service web: fork failed: Resource temporarily unavailable (errno = 11)"),
+        (
+            RecordKind.SPAWN_FAILED,
+            11,
+            "service web: fork failed: Resource temporarily unavailable (errno = 11); allow more processes, and "
+            "signals that may be pending (ulimit -u and -i, TasksMax)",
+        ),
         (RecordKind.ACCEPT_FAILED, 24, "service web: accept failed: Too many open files (errno = 24)"),
         (
             RecordKind.DEACTIVATED,
