@@ -276,10 +276,8 @@ class Supervisor:
         for pid in self.waiting.misplaced(self._listening(self.rows), removed):
             self._signal(pid, signal.SIGTERM)
         self.journal.configure({
-            installed.row: JournalEntry(
-                installed.planned.id, installed.planned.service.log_type, os.fsdecode(installed.planned.start.path)
-            )
-            for installed in self.rows
+            row: JournalEntry(planned.id, planned.service.log_type, os.fsdecode(planned.start.path))
+            for row, planned in ((installed.row, installed.planned) for installed in self.rows)
         })  # fmt: skip
         self._regenerate()
         self.waiting.withdraw(sock for endpoint in dropped for sock in self.listeners.of(endpoint))
