@@ -29,7 +29,7 @@ cdef enum:
     FOR_PARKING = 0x8000  # in the turn of a PARK request: tells it from a slot's
     TURNS = 0x7FFF
     WHATEVER = 0xFFFFFFFF  # answers are there
-    FEW_CALLS = 128  # a program that has made no more has not begun with what it is for
+    FEW_CALLS = 40  # a program that has made no more has hardly begun: a shell makes some 60 before its script
 
 cdef enum ZygoteState:
     ZYGOTE_NONE = 0

@@ -54,7 +54,7 @@ def _news(news: PoolNews, value: int) -> tuple[Level, str]:
                                 "connection: a fork would not copy what it does there (docs/pools.md)")
         case PoolNews.HELD_AT_ONCE:
             return Level.WARNING, (f"its program is held at {name_of_call(value)}, hardly begun: snapshot = first_io "
-                                   "gains nothing over main for it, as a fork would not copy what it does there "
+                                   "gains next to nothing over main, as a fork would not copy what it does there "
                                    "(docs/pools.md)")
         case PoolNews.HELD_AT_MAIN:
             return Level.WARNING, ("snapshot = first_io cannot be had on this kernel or processor: its program is held "

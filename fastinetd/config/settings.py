@@ -119,8 +119,8 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("flags", v.some_of("INTERCEPT", "NORETRY", "IDONLY", "NAMEINARGS", "NODELAY", "KEEPALIVE", "NOLIBWRAP", "REUSE",
                                    "SENSOR", "LABELED", "IPv4", "IPv6"), ONCE,
                 "words out of NAMEINARGS NODELAY KEEPALIVE IPv4 IPv6 NORETRY NOLIBWRAP REUSE",
-                "NAMEINARGS: server_args begin with argv[0]; NODELAY, KEEPALIVE: socket options; IPv4, IPv6: the address family; "
-                "NORETRY, NOLIBWRAP, REUSE: accepted, nothing to change",
+                "NAMEINARGS: server_args begin with argv[0]; NODELAY (small writes are sent at once), "
+                "KEEPALIVE: socket options; IPv4, IPv6: the address family; NORETRY, NOLIBWRAP, REUSE: accepted, nothing to change",
                 unused=frozenset({"INTERCEPT", "LABELED", "IDONLY"}), refused=frozenset({"SENSOR"})),
         Setting("disable", v.yes_no, 1, _YES_NO, "leaves the service out", default="no"),
         Setting("enabled", v.words, GROWS, "ids of services", "only these services are started", Scope.DEFAULTS,

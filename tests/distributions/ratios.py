@@ -1,4 +1,5 @@
-"""What first_io gains here: the benchmark's ratios. Run from the project's folder."""
+"""What first_io gains here: the benchmark's ratios. Run from the project's folder. Exit status 1 when a script is held
+early, or a connection was lost."""
 
 from __future__ import annotations
 
