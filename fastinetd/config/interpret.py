@@ -58,7 +58,7 @@ def interpret(
                 _name_place(entry, written),
                 service=service,
                 name=shown(name),
-                remedy=_remedy(name, toml),
+                remedy="" if report.is_full("unknown-attribute") else _remedy(name, toml),
             )
             continue
         if setting.scope is not Scope.BOTH and (setting.scope is Scope.DEFAULTS) is not defaults:

@@ -18,7 +18,7 @@ from typing import Any
 
 from fastinetd.config.build import build
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entries, Entry, Sources, Written, shown
+from fastinetd.config.entries import MOST_ENTRIES, Entries, Entry, Sources, Written, shown
 from fastinetd.config.model import Config, Place
 from fastinetd.config.settings import SETTINGS
 
@@ -89,16 +89,14 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
             entries.defaults.append(block("", value, key))
         elif key == "service" and isinstance(value, dict):
             for name, table in value.items():
+                if len(entries.services) >= MOST_ENTRIES:
+                    report.add("too-many-entries", place(key, name), most=MOST_ENTRIES)
+                    break
                 if isinstance(table, dict) and name and not name.isspace():
                     entries.services.append(block(name, table, key, name))
                 else:
-                    report.add(
-                        "toml-type",
-                        place(key, name),
-                        name=f"service.{shown(name)}",
-                        kind=_kind(table),
-                        syntax="a table [service.NAME]",
-                    )
+                    kind, syntax = _kind(table), "a table [service.NAME]"
+                    report.add("toml-type", place(key, name), name=f"service.{shown(name)}", kind=kind, syntax=syntax)
         elif key in ("include", "includedir") and _is_paths(value):
             for path in [value] if isinstance(value, str) else value:
                 for included, content in sources(key, path, place(key)):

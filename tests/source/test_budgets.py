@@ -14,7 +14,7 @@ FUNCTION = 60
 LONGER_FILES: dict[str, int] = {}
 LONGER_FUNCTIONS: dict[str, int] = {
     "config/interpret.py:interpret": 80,
-    "config/toml.py:_read": 74,
+    "config/toml.py:_read": 72,
     "config/xinetd.py:read_block": 66,
 }
 """Name of file, or file and function, -> its own budget."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import fastinetd.config
-from fastinetd.config import inetd, xinetd
+from fastinetd.config import inetd, toml, xinetd
 from fastinetd.config.diagnostics import CATALOGUE, MOST_KEPT, Report, Severity
 from fastinetd.config.load import DEPTH, load
 
@@ -224,7 +224,9 @@ def test_rubbish_is_bounded(tmp_path: Path) -> None:
 def test_more_entries_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xinetd, "MOST_ENTRIES", 2)
     monkeypatch.setattr(inetd, "MOST_ENTRIES", 2)
+    monkeypatch.setattr(toml, "MOST_ENTRIES", 2)
     for kind, text, line in (("xinetd", lines() * 4, 1 + 2 * lines().count("\n")),
+                             ("toml", "".join(f"[service.{n}]\n" for n in "abcd"), 3),
                              ("debian", "".join(f"{n} stream tcp nowait root /x\n" for n in range(1, 5)), 3)):
         found = [d for d in said(tmp_path, kind, text) if d.code == "too-many-entries"]
         assert [(d.place.line, d.place.column) for d in found] == [(line, 1)]
