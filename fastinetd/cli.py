@@ -71,7 +71,8 @@ def _reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Repo
     compat = INETD_CONF if options.inetd_compat else None
 
     def read(report: Report) -> Config:
-        config = load(path, kind=kind, dialect=options.dialect or "debian", report=report, inetd_compat=compat)
+        config = load(path, kind=kind, dialect=options.dialect or "debian", report=report, inetd_compat=compat,
+                      keep_environment=options.keep_environment)
         if options.dialect and config.kind in _NO_INETD and compat is None:
             report.add("dialect-unused", Place(path, 1), dialect=options.dialect, kind=_NO_INETD[config.kind])
         return config

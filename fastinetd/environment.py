@@ -39,7 +39,8 @@ def environment_at_start() -> Environment:
 
 def environment_of(service: Service, inherited: Sequence[bytes]) -> Environment:
     """The constant part of a service's environment, of what the daemon was started with and its `passenv` and `env`."""
-    kept = [entry for entry in inherited if _name(entry) not in _NOT_INHERITED]
+    scrubbed = tuple(map(encoded, service.scrubbed))
+    kept = [entry for entry in inherited if _name(entry) not in _NOT_INHERITED and not entry.startswith(scrubbed)]
     if service.passenv is not None:
         names = dict.fromkeys(map(encoded, service.passenv))
         kept = [entry for name in names for entry in _first(kept, name)]

@@ -48,6 +48,8 @@ def parser() -> _Parser:
                      help=f"read an inetd.conf (default {INETD_CONF})")
     source.add_argument("--dialect", metavar="NAME", choices=sorted(DIALECTS),
                         help=f"of inetd.conf: {', '.join(sorted(DIALECTS))} (default debian)")
+    source.add_argument("-E", "--keep-environment", dest="keep_environment", action="store_true",
+                        help="servers get the daemon's whole environment where Debian's inetd.conf means a part of it")
     source.add_argument("-inetd_compat", "--inetd-compat", dest="inetd_compat", action="store_true",
                         help=f"read {INETD_CONF} after the xinetd.conf")
     source.add_argument("--check", action="store_true",

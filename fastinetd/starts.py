@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.model import UNLIMITED, Place, Service, encoded
+from fastinetd.config.model import UNLIMITED, GroupsOfRoot, Place, Service, encoded
 from fastinetd.endpoints import Unplannable
 from fastinetd.environment import Environment, environment_at_start, environment_of
 from fastinetd.guard import guard
@@ -203,15 +203,21 @@ def ids_of(
             report.add("not-own-group", service.where("group"), service=service.id, what=f"group {service.group}")
             raise Unplannable
         return None, None
-    groups: tuple[int, ...] = ()
-    if service.groups:
+    groups: tuple[int, ...] | None = ()
+    if uid == 0 and not service.group and service.groups_of_root not in (None, GroupsOfRoot.OWN):
+        gid = surroundings.gid
+    if uid == 0 and service.groups_of_root is GroupsOfRoot.KEPT:
+        groups = None
+    elif uid == 0 and not service.group and service.groups_of_root is GroupsOfRoot.DAEMON:
+        groups = (gid,)
+    elif service.groups:
         try:
             entry = _user(service.user)
         except KeyError:
             report.add("user-without-entry", service.where("groups"), service=service.id, value=service.user)
             raise Unplannable from None
-        groups = _groups_of(entry.pw_name, entry.pw_gid)
-    if (uid, gid) == surroundings.ids and frozenset(groups) == surroundings.groups:
+        groups = _groups_of(entry.pw_name, entry.pw_gid if service.groups_of_root is None else gid)
+    if (uid, gid) == surroundings.ids and (groups is None or frozenset(groups) == surroundings.groups):
         return None, None  # it is what the daemon is: any way to start it will do
     may = surroundings.may
     if bar := may.bar_to_user(uid, surroundings.uid):

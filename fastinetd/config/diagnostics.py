@@ -96,6 +96,10 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "inetd-buffer": (_E, "{value!r} is not a buffer size; write rcvbuf=BYTES or sndbuf=BYTES, with k or m if wanted"),
     "inetd-wait": (_E, "the fourth field cannot be {value!r}; write wait or nowait, with {syntax} for a limit"),
     "inetd-limit": (_W, "{value!r} is not a limit, the usual one of {usual} counts; write {syntax}"),
+    "inetd-group": (
+        _W,
+        "the group in {value!r} is not set, as in the {dialect} dialect's inetd; leave it out or name another user",
+    ),
     "inetd-foreign": (_W, "{value!r} is the way of another inetd, taken as {meaning}; write {syntax}"),
     "inetd-per-minute": (_W, "the second number of {value!r}, connections per minute and address, has no effect; remove it"),
     "inetd-user": (_E, "{value!r} is not a user; write USER or USER:GROUP"),

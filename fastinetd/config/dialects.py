@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastinetd.config.model import Family
+from fastinetd.config.model import Family, GroupsOfRoot
+
+_OF_A_LOGIN = (
+    "CVS", "DISPLAY=", "EDITOR=", "GROUP=", "HOME=", "IFS=", "LD_", "LOGNAME=", "MAIL=", "PATH=", "PRINTER=", "PWD=",
+    "SHELL=", "SHLVL=", "SSH", "TERM", "TMP", "USER=", "VISUAL=",
+)  # fmt: skip
+"""What Debian's inetd takes out of its environment when it starts, unless it is told -E."""
 
 _FOUR_SIX = ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6")
 
@@ -32,6 +38,10 @@ class Dialect:
     policies: bool = False  # lines `#@` are IPsec policies
     relative: bool = False  # a program without a slash is looked for in PATH
     whole_argv0: bool = False  # argv[0] of a line without arguments is the whole path
+    root: GroupsOfRoot = GroupsOfRoot.OWN  # what servers of root get as groups
+    no_group_of_root: bool = False  # a group that a line names for root is not set
+    no_group_root: bool = False  # a group with the number 0 is not set
+    scrubbed: tuple[str, ...] = ()  # beginnings of variables of the daemon's environment that servers do not get
 
     @property
     def limit_syntax(self) -> str:
@@ -42,8 +52,17 @@ class Dialect:
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
-        Dialect("debian", Family.SPLIT, Family.IPV6, (*_FOUR_SIX, "tcp46", "udp46", "unix"), "."),
-        Dialect("openbsd", Family.IPV4, Family.IPV6, (*_FOUR_SIX, "unix"), "."),
+        Dialect(
+            "debian",
+            Family.SPLIT,
+            Family.IPV6,
+            (*_FOUR_SIX, "tcp46", "udp46", "unix"),
+            ".",
+            root=GroupsOfRoot.DAEMON,
+            no_group_of_root=True,
+            scrubbed=_OF_A_LOGIN,
+        ),
+        Dialect("openbsd", Family.IPV4, Family.IPV6, (*_FOUR_SIX, "unix"), ".", root=GroupsOfRoot.DAEMON),
         Dialect(
             "freebsd",
             Family.IPV4,
@@ -65,8 +84,21 @@ DIALECTS = {
             rate=40,
             quotes=True,
             policies=True,
+            root=GroupsOfRoot.KEPT,
         ),
-        Dialect("inetutils", Family.IPV4, Family.IPV6, _FOUR_SIX, ".", rate=1000, indented=False, quotes=True),
+        Dialect(
+            "inetutils",
+            Family.IPV4,
+            Family.IPV6,
+            _FOUR_SIX,
+            ".",
+            rate=1000,
+            indented=False,
+            quotes=True,
+            root=GroupsOfRoot.KEPT,
+            no_group_of_root=True,
+            no_group_root=True,
+        ),
         Dialect(
             "busybox",
             Family.IPV4,

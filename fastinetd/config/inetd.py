@@ -20,7 +20,7 @@ from fastinetd.config.dialects import DIALECTS, Dialect
 from fastinetd.config.entries import MOST_ENTRIES, shown
 from fastinetd.config.inetd_lines import BadLine, Word, logical_lines
 from fastinetd.config.inetd_pool import parted, take_pool
-from fastinetd.config.model import Config, Family, Place, Rate, Service
+from fastinetd.config.model import Config, Family, GroupsOfRoot, Place, Rate, Service
 from fastinetd.config.settings import INTERNALS
 from fastinetd.config.values import BadValue, may_be_host, number, octal, size
 from fastinetd.config.whole import handler_faults
@@ -48,13 +48,18 @@ _SOCKET_TYPES = {"stream": ("tcp", "unix"), "dgram": ("udp", "unix"), "seqpacket
 _WAIT = re.compile(r"(wait|nowait)(?:([.:/])(.*))?", re.DOTALL)
 
 
-def read(text: str, file: str, dialect: str, report: Report) -> Config:
-    """The services of an inetd.conf."""
+def read(
+    text: str, file: str, dialect: str, report: Report, *, as_xinetd: bool = False, keep_environment: bool = False
+) -> Config:
+    """The services of an inetd.conf. `as_xinetd`: groups and environment as xinetd gives them to such services;
+    `keep_environment`: the whole environment, though the dialect takes something out."""
     rules = DIALECTS.get(dialect)
     if rules is None:
         report.add("unknown-dialect", Place(file, 1), dialect=dialect, known=", ".join(sorted(DIALECTS)))
         return Config(file, (), fatal=True)
     reader = _Reader(file, rules, report)
+    reader.groups_of_root = None if as_xinetd else rules.root
+    reader.scrubbed = () if as_xinetd or keep_environment else rules.scrubbed
     for words in logical_lines(text, file, rules, report):
         if len(reader.services) >= MOST_ENTRIES:
             report.add("too-many-entries", Place(file, words[0].line, words[0].column), most=MOST_ENTRIES)
@@ -71,6 +76,8 @@ class _Reader:
         self.rules = rules
         self.report = report
         self.services: list[Service] = []
+        self.groups_of_root: GroupsOfRoot | None = None
+        self.scrubbed: tuple[str, ...] = ()
         self._addresses: tuple[Word, ...] = ()  # of the last line `ADDRESS:`
         self._ids: set[str] = set()
 
@@ -124,7 +131,8 @@ class _Reader:
             raise BadLine(code, Word("", places["handler"].line, places["handler"].column), **what)
         values["id"] = self._id(written_name, values["protocol"])
         return Service(
-            place=self._place(first), groups=True, numbered=True, places=MappingProxyType(places), **values
+            place=self._place(first), groups=True, groups_of_root=self.groups_of_root, scrubbed=self.scrubbed,
+            numbered=True, places=MappingProxyType(places), **values
         )
 
     def _id(self, name: str, protocol: str) -> str:
@@ -328,7 +336,20 @@ class _Reader:
             raise BadLine("inetd-user", word, value=shown(word.text))
         values["user"] = name
         if parted:
-            values["group"] = group
+            values["group"] = self._group(word, name, group)
+
+    def _group(self, word: Word, user: str, group: str) -> str | None:
+        """The group that is set, for some inetds do not set what the line says."""
+        found: str | None = group
+        if self.groups_of_root is None:
+            return group
+        if user in ("root", "0") and self.rules.no_group_of_root:
+            found = "0" if self.groups_of_root is GroupsOfRoot.DAEMON else None
+        elif group in ("root", "0") and self.rules.no_group_root:
+            found = None
+        if found != group and group not in ("root", "0"):
+            self.report.add("inetd-group", self._place(word), value=shown(word.text), dialect=self.rules.name)
+        return found
 
     def _server(self, first: Word, word: Word, values: dict[str, Any]) -> None:
         """The program, or `internal`."""

@@ -41,13 +41,14 @@ def load(
     dialect: str = "debian",
     report: Report,
     inetd_compat: str | None = None,
+    keep_environment: bool = False,
 ) -> Config:
     """The configuration in the file `path`, with all it includes.
 
     `kind` is one of KINDS, `dialect` one of inetd.DIALECTS. `inetd_compat` names an inetd.conf to be read
-    after an xinetd.conf; its services get the `defaults` of that file. Never raises for what a file holds or
-    for a file that cannot be read: that is reported, and `Config.fatal` tells that the result must not be
-    used.
+    after an xinetd.conf; its services get the `defaults` of that file. `keep_environment`: see inetd.read.
+    Never raises for what a file holds or for a file that cannot be read: that is reported, and `Config.fatal`
+    tells that the result must not be used.
     """
     if kind not in KINDS:
         report.add("unknown-kind", Place(path, 1), kind=kind, known=", ".join(KINDS))
@@ -62,7 +63,7 @@ def load(
         kind = guess(path, text)
     with files.reading(identity):
         if kind == "inetd":
-            config = inetd.read(text, path, dialect, report)
+            config = inetd.read(text, path, dialect, report, keep_environment=keep_environment)
         elif kind == "toml":
             config = toml.read(text, path, files.sources, report)
         else:
@@ -93,7 +94,7 @@ def _xinetd(text: str, path: str, files: _Files, report: Report, inetd_compat: s
     beside = None
     if inetd_compat is not None:
         try:
-            beside = inetd.read(files.read(inetd_compat)[0], inetd_compat, dialect, report)
+            beside = inetd.read(files.read(inetd_compat)[0], inetd_compat, dialect, report, as_xinetd=True)
         except FileNotFoundError:
             pass  # as in xinetd, there need not be one
         except (OSError, ValueError) as error:

@@ -46,6 +46,15 @@ class Family(Enum):
     UNIX = "unix"
 
 
+class GroupsOfRoot(Enum):
+    """What the servers of root get as their groups in an inetd. Those of any other user get his groups, and the one that
+    the line names in the place of his login group."""
+
+    OWN = "own"  # likewise
+    DAEMON = "daemon"  # the group of the daemon alone; likewise where the line names a group
+    KEPT = "kept"  # all groups of the daemon; its group too, where the line names none
+
+
 class OverRate(Enum):
     """What happens to connections above a service's rate. The listener stays open in all but `CLOSE`."""
 
@@ -99,10 +108,12 @@ class Service:
     user: str | None = None
     group: str | None = None
     groups: bool = False
+    groups_of_root: GroupsOfRoot | None = None  # None: groups are looked up as in xinetd
     server: str | None = None
     argv: tuple[str, ...] = ()  # the whole argument vector, argv[0] first
     env: tuple[tuple[str, str], ...] = ()  # in order, later ones win
     passenv: tuple[str, ...] | None = None  # None: the daemon's whole environment
+    scrubbed: tuple[str, ...] = ()  # beginnings of variables of the daemon's environment that are not passed on
     umask: int | None = None
     nice: int | None = None
     rlimits: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))  # as cpu data rss stack files -> value or UNLIMITED

@@ -72,6 +72,7 @@ EXAMPLES: dict[str, Example] = {
     "inetd-wait": ("inetd", "a stream tcp nowaits root /x\n", (1, 14)),
     "inetd-limit": ("inetd", "a stream tcp nowait.x root /x\n", (1, 14)),
     "inetd-foreign": ("inetd", "a stream tcp nowait:5 root /x\n", (1, 14)),
+    "inetd-group": ("inetd", "a stream tcp nowait root:mail /x\n", (1, 21)),
     "inetd-per-minute": ("inetd", "a stream tcp nowait/1/2 root /x\n", (1, 14)),
     "inetd-user": ("inetd", "a stream tcp nowait /bin/x /x\n", (1, 21)),
     "inetd-server": ("inetd", "a stream tcp nowait root x\n", (1, 26)),

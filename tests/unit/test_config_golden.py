@@ -38,7 +38,7 @@ def service(record: Service) -> dict[str, object]:
     shown = {
         name: plain(getattr(record, name))
         for name, default in EMPTY.items()
-        if name not in ("place", "places", "spots", "rlimits") and getattr(record, name) != default
+        if name not in ("place", "places", "spots", "rlimits", "scrubbed") and getattr(record, name) != default
     }
     if record.rlimits:
         shown["rlimits"] = dict(record.rlimits)

@@ -28,15 +28,39 @@ def line(
 
 
 def test_a_plain_line() -> None:
-    service = only("ftp\tstream\ttcp\tnowait\troot.mail  /usr/sbin/ftpd\tother -l\n")
+    service = only("ftp\tstream\ttcp\tnowait\tnews.mail  /usr/sbin/ftpd\tother -l\n")
     assert (service.name, service.id, service.port, service.types) == ("ftp", "ftp", None, frozenset())
     assert (service.socket_type, service.protocol, service.wait) == ("stream", "tcp", False)
-    assert (service.user, service.group, service.groups, service.umask) == ("root", "mail", True, None)
+    assert (service.user, service.group, service.groups, service.umask) == ("news", "mail", True, None)
     assert (service.server, service.argv) == ("/usr/sbin/ftpd", ("other", "-l"))
     assert service.rate == Rate(256, 60.0, 600)
     assert service.place == Place("inetd.conf", 1, 1)
     assert service.where("server").column == 34
     assert service.where("server_args").column == 49
+
+
+@pytest.mark.parametrize(
+    ("dialect", "user", "group", "codes"),
+    [
+        ("debian", "root:mail", "0", ["inetd-group"]), ("debian", "root:root", "0", []), ("debian", "news:0", "0", []),
+        ("openbsd", "root:mail", "mail", []), ("netbsd", "root:mail", "mail", []), ("freebsd", "root:mail", "mail", []),
+        ("inetutils", "root:mail", None, ["inetd-group"]), ("inetutils", "news:root", None, []),
+        ("inetutils", "news:mail", "mail", []), ("busybox", "0.mail", "mail", []),
+    ],
+)  # fmt: skip
+def test_groups_that_are_not_set(dialect: str, user: str, group: str | None, codes: list[str]) -> None:
+    config, found = reading(line(rest=f"{user} /x x"), dialect)
+    assert (config.services[0].group, found) == (group, codes)
+    assert config.services[0].groups_of_root is DIALECTS[dialect].root
+
+
+def test_what_debian_keeps_from_servers() -> None:
+    assert {"PATH=", "HOME=", "LD_"} < {*only(line()).scrubbed}
+    text = line(rest="root:mail /x x")
+    (kept,) = read(text, "inetd.conf", "debian", Report(), keep_environment=True).services
+    assert (kept.scrubbed, kept.group) == ((), "0")
+    (beside,) = read(text, "inetd.conf", "debian", Report(), as_xinetd=True).services
+    assert (beside.scrubbed, beside.group, beside.groups_of_root) == ((), "mail", None)
 
 
 def test_no_arguments() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ XINETD = "service a\n{\n type = UNLISTED\n socket_type = stream\n wait = no\n po
 INETD = "ftp stream tcp nowait root /x x\n"
 
 
-def read(path: Path, **options: str) -> Config:
+def read(path: Path, **options: Any) -> Config:
     report = Report()
     config = load(str(path), report=report, **options)
     assert [str(d) for d in report] == []
