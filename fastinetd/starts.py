@@ -224,8 +224,8 @@ def ids_of(
         _cannot_become(service, "user", f"user {service.user}", bar, report)
     if bar := may.bar_to_group(gid, surroundings.gid):
         _cannot_become(service, "group" if service.group else "user", f"gid {gid}", bar, report)
-    if bar := may.bar_to_groups(groups):
-        if uid != surroundings.uid or service.groups:
+    if groups is not None and (bar := may.bar_to_groups(groups)):
+        if uid != surroundings.uid or (service.groups and groups != (gid,)):
             _cannot_become(service, "groups" if service.groups else "user", "no groups but its own", bar, report)
         report.add("groups-stay", service.where("user"), service=service.id, reason=bar.reason, remedy=bar.remedy)
         return (None, None) if (uid, gid) == surroundings.ids else ((uid, gid), None)
