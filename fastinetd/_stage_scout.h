@@ -2,8 +2,9 @@
  *
  * Theory. `read -t 2` in a shell looks at the clock, adds two seconds, and waits for its client until then. In a zygote
  * that is held at the wait the two seconds are over when the client comes. So the program is held at the look at the
- * clock instead, if what follows is its use of the client and nothing before it but other looks. Only then: programs look
- * at the clock as they start, too, and what they do afterwards is worth having been done once. What follows is found out
+ * clock instead, if what follows soon is a wait for the client with a limit, and nothing before it but other looks. Only
+ * then: programs look at the clock all the time (Python for each lock), and what they do afterwards is worth having been
+ * done once. What follows is found out
  * by a scout, a fork that runs on under dispatch as well. It reads files, which it opens anew; it does nothing that others
  * would notice. It tells how far the program may go before another look has to be asked for.
  *
@@ -25,6 +26,8 @@
 
 #define SCOUT_TIME 50000            /* microseconds */
 #define SCOUT_CALLS 2000
+#define SCOUT_LOOKS 64              /* the last ones that are remembered */
+#define SOON 1000000                /* nanoseconds of processor time from a look to the wait that it may be for */
 #define SCOUTS 4096                 /* a program that needs more is held at its next look at the clock */
 
 static struct scouted {             /* shared with the scout */
@@ -35,8 +38,11 @@ static struct scouted {             /* shared with the scout */
 static int scouts;
 static int clear_calls;             /* of the program: as above */
 static int scout_calls;
-static int since_look;              /* of a scout: since its call number look_call, at a clock, it has only looked about */
-static int look_call;               /* -1: the program's own, that it was made for */
+static struct {                     /* of a scout: its looks at a clock since it did anything else but look */
+    int call;                       /* its number; -1: the program's own, that the scout was made for */
+    long when;
+} looks[SCOUT_LOOKS];
+static int first_look, look_count;
 static int may_read;                /* of a scout: no file is shared with the program */
 
 static int looks_at_clock(const struct trapped_call *call)
@@ -108,20 +114,65 @@ static void __attribute__((noreturn)) end_scout(void)
         CALL(__NR_exit_group, 0);
 }
 
+/* It waits until a moment that the program has reckoned. */
+static int waits_with_limit(const struct trapped_call *call)
+{
+    const long *a = call->arguments;
+    switch (call->number) {
+    case __NR_select: case __NR_pselect6:
+        return a[4] != 0;
+    case __NR_poll:
+        return (int)a[2] > 0;
+    case __NR_ppoll:
+        return a[2] != 0;
+    default:
+        return 0;
+    }
+}
+
+static long processor_time(void)
+{
+    long now[2] = {0, 0};
+    CALL(__NR_clock_gettime, CLOCK_PROCESS_CPUTIME_ID, now);
+    return now[0] * 1000000000 + now[1];
+}
+
+static void remember_look(int call)
+{
+    if (look_count == SCOUT_LOOKS) {
+        first_look = (first_look + 1) % SCOUT_LOOKS;
+        look_count--;
+    }
+    looks[(first_look + look_count) % SCOUT_LOOKS].call = call;
+    looks[(first_look + look_count++) % SCOUT_LOOKS].when = processor_time();
+}
+
+/* So many calls may be made before the first look that is remembered. */
+static int calls_to_look(void)
+{
+    return !look_count ? scout_calls : looks[first_look].call < 0 ? 0 : looks[first_look].call;
+}
+
 /* In a scout, before each of its calls: does not return if it has seen enough. */
 static void scout_on(enum verdict verdict, const struct trapped_call *call)
 {
+    long now;
+
     if (verdict == HOLD_IO || verdict == HOLD_OTHER) {
+        if (!waits_with_limit(call))
+            look_count = 0;
+        for (now = processor_time(); look_count && now - looks[first_look].when > SOON; look_count--)
+            first_look = (first_look + 1) % SCOUT_LOOKS;
+        report->clear = calls_to_look();
         report->call = call->number;
-        report->verdict = since_look && look_call < 0 ? (int)verdict : PASS;
+        report->verdict = look_count && looks[first_look].call < 0 ? (int)verdict : PASS;
         end_scout();
     }
-    if (looks_at_clock(call) && !since_look) {
-        since_look = 1;
-        look_call = scout_calls;
-    } else if (!only_looks(call))
-        since_look = 0;
-    report->clear = !since_look ? scout_calls : look_call < 0 ? 0 : look_call;
+    if (looks_at_clock(call))
+        remember_look(scout_calls);
+    else if (!only_looks(call))
+        look_count = 0;
+    report->clear = calls_to_look();
     if (scout_calls++ == SCOUT_CALLS || (!only_looks(call) && !only_reads(call)))
         end_scout();
 }
@@ -131,8 +182,7 @@ static void become_scout(struct scouted *seen, struct ucontext *context)
     static const struct signal_action deadly;
     const long limit[4] = {0, 0, 0, SCOUT_TIME};
     report = seen;
-    since_look = 1;
-    look_call = -1;
+    remember_look(-1);
     CALL(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
     may_read = note_files(0) == 0 && reopen_files();
     CALL(__NR_rt_sigaction, SIGPROF, &deadly, 0, 8);

@@ -23,7 +23,7 @@ NOW = "${EPOCHREALTIME/./}"
 SHELL_LIMITS = {
     "read -t": "read -r -t 1 line",
     "TMOUT": "TMOUT=1\nread -r line",
-    "EPOCHREALTIME": f"end=$(({NOW} + 1000000))\nread -r line\n(({NOW} <= end)) || line=late",
+    "EPOCHREALTIME": f"end=$(({NOW} + 1000000))\nread -r -t 100 line\n(({NOW} <= end)) || line=late",
     "SECONDS": "read -r line\n(( SECONDS < 1 )) || line=$SECONDS",
     "by SECONDS": "end=$((SECONDS + 1))\nread -r line </dev/null\nread -r line\n((SECONDS <= end)) || line=late",
 }
@@ -38,8 +38,10 @@ print IO::Select->new(*STDIN)->can_read($end - time) ? scalar <STDIN> : "late\n"
     "perl, Time::HiRes": ("perl", """
 use Time::HiRes 'time';
 my $begin = time;
-my $line = <STDIN>;
-print time - $begin < 1 ? $line : "late\n";
+my $input = '';
+vec($input, 0, 1) = 1;
+select $input, undef, undef, $begin + 1 - time;
+print time - $begin < 1 ? scalar <STDIN> : "late\n";
 """),
     "perl, alarm": ("perl", 'alarm 1; print scalar <STDIN>;'),
     "python, select": ("python3", """
@@ -78,6 +80,7 @@ def test_limits_count_from_the_connection(folder: Path, need: Callable[[str], st
 C = """
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -88,6 +91,7 @@ C = """
 int main(int argc, char **argv)
 {
     char text[64] = {0};
+    struct pollfd client = {0, POLLIN};
     struct timespec at;
     struct timeval when;
     %s
@@ -105,17 +109,26 @@ LOOKS = {
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("compiler", ["gcc", "musl-gcc"])
-def test_a_look_right_before_the_use_is_made_by_each_server(
+def test_a_look_right_before_a_wait_with_a_limit_is_made_by_each_server(
     look: str, compiler: str, folder: Path, need: Callable[[str], str], numbers: dict[str, int]
 ) -> None:
     """What the program does before it is in all servers' memory, what it does after it is not."""
     need(compiler)
-    code = f"int made = getpid(); {LOOKS[look]}; made -= getpid(); read(0, text, 1);"
+    code = f"int made = getpid(); {LOOKS[look]}; made -= getpid(); poll(&client, 1, 9); read(0, text, 1);"
     code += 'dprintf(1, made ? "own" : "shared");'
     with held([compiled(folder, C % code, compiler=compiler)], snapshot="first_io") as zygote:
         said = zygote.ready()
-        assert (said.seq, said.value) == (AT_IO, numbers["read"])
+        assert (said.seq, said.value) == (AT_IO, numbers["poll"])
         assert [zygote.serve(b"x") for _ in range(2)] == [(b"own", 0)] * 2
+
+
+def test_a_look_before_another_use_does_not_hold(folder: Path) -> None:
+    """Python looks at the clock for each lock: what it does after the last one is worth more than that look."""
+    code = "int made = getpid(); time(NULL); made -= getpid(); read(0, text, 1);"
+    code += 'dprintf(1, made ? "own" : "shared");'
+    with held([compiled(folder, C % code)], snapshot="first_io") as zygote:
+        assert zygote.ready().seq == AT_IO
+        assert zygote.serve(b"x") == (b"shared", 0)
 
 
 def test_looks_that_come_before_work_do_not_hold(folder: Path) -> None:
