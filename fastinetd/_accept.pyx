@@ -215,6 +215,12 @@ def default_signals(int first=1, int last=64) -> None:
     default_signals_between(first, last)
 
 
+def disregard_signals(numbers) -> None:
+    """Let signals do nothing to this process; the programs it executes have them as a fresh process does."""
+    for number in numbers:
+        disregard_signal(number)
+
+
 def spawn(Program program, int fd) -> int:
     """Start a program on `fd` without any accounting; returns its pid. For benchmarks and tests of the primitives."""
     cdef spawn_call call

@@ -27,6 +27,22 @@ static inline void default_signals_between(int first, int last)
         syscall(SYS_rt_sigaction, first, &standard, NULL, sizeof standard.mask);
 }
 
+static void do_nothing(int number)
+{
+    (void)number;
+}
+
+/* A signal does nothing to this process, and what it executes has it as a fresh process does: exec forgets handlers,
+ * but not what is ignored. Returns 0 or an errno (of the two that libc keeps to itself, of KILL and STOP). */
+static inline int disregard_signal(int number)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = do_nothing;
+    action.sa_flags = SA_RESTART;
+    return sigaction(number, &action, NULL) < 0 ? errno : 0;
+}
+
 static inline int pidfd_of(int32_t pid)
 {
     return (int)syscall(SYS_pidfd_open, pid, 0);

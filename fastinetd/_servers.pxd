@@ -24,6 +24,7 @@ cdef extern from "_spawn.h" nogil:
 
 cdef extern from "_processes.h" nogil:
     void default_signals_between(int first, int last) noexcept
+    int disregard_signal(int number) noexcept
     int pidfd_of(i32 pid) noexcept
     int wait_for_child(int which, i32 id, siginfo_t *info, rusage *usage, int options) noexcept
 

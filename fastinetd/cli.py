@@ -21,11 +21,13 @@ from fastinetd.config.load import load
 from fastinetd.config.model import Config, Place
 from fastinetd.endpoints import check_hosts
 from fastinetd.log_lines import FACILITIES, printable
+from fastinetd.loop import description
 from fastinetd.messages import Messages
 from fastinetd.monitor import parse_address
 from fastinetd.options import INETD_CONF, PLACES, Refusal, parse
 from fastinetd.pidfile import PidFile
 from fastinetd.plan import make_plan
+from fastinetd.signals import postpone_signals
 from fastinetd.sockets import lifted
 from fastinetd.starts import Surroundings
 from fastinetd.supervisor import Options, Supervisor
@@ -141,12 +143,14 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
         raise Refusal(f"cannot go into the background: {allowances.explained(error)}") from None
     if launch.parent:
         return launch.wait()
+    postpone_signals()
     surroundings = Surroundings(clone=probe())
     allowances.more_descriptors()
     messages = Messages(
         filelog=os.path.abspath(options.filelog) if options.filelog else None,
         syslog=options.syslog or (None if foreground or options.filelog else "daemon"),
         stderr=True,  # until the daemon serves, whoever started it is told
+        stderr_fd=launch.errors,
         debug=options.debug,
     )
     try:
@@ -156,6 +160,9 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
         status = 1
     except (OSError, MemoryError) as error:
         messages.critical(allowances.explained(error))
+        status = 1
+    except Exception as error:
+        messages.critical(f"{description(error)}: a fault in fastinetd, please report it")
         status = 1
     messages.close()
     launch.failed(status)

@@ -101,9 +101,7 @@ class Loop:
         try:
             callback(*arguments)
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-            self._trouble(f"{type(error).__name__} in {place}: {error}; the daemon goes on")
+            self._trouble(f"{description(error)}; the daemon goes on")
 
     def _read_signals(self, _: int) -> None:
         try:
@@ -113,3 +111,9 @@ class Loop:
         for number in sorted(numbers):
             if number in self._signals:
                 self._call(self._signals[number])
+
+
+def description(error: Exception) -> str:
+    """One line about an error that nobody foresaw, with the place it comes from."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {os.path.basename(frame.filename)}:{frame.lineno}: {error}"

@@ -58,7 +58,7 @@ def parser() -> _Parser:
     life = p.add_argument_group("process")
     life.add_argument("-d", "--debug", action="store_true", help="stay in the foreground and say more")
     life.add_argument("-dontfork", "--foreground", dest="foreground", action="store_true",
-                      help="stay in the foreground; so it does by itself in a container or under a service manager")
+                      help="stay in the foreground; so it does by itself as process 1, and where NOTIFY_SOCKET is set")
     life.add_argument("-stayalive", "--stay-alive", dest="stay_alive", action="store_true",
                       help="go on without any service")
     life.add_argument("-pidfile", "--pid-file", dest="pidfile", metavar="FILE", help="write the process id there")

@@ -1,48 +1,55 @@
 """The pid file: written when the daemon serves, and locked, so that no second daemon takes the first one's place.
 
-Theory. The lock is fcntl's: it belongs to this process alone, its forks do not have it, and the kernel gives it up
-whatever ends the process. So a file that lies there unlocked is stale, and is replaced. It is replaced and not written
-to, because it may be a link to something else.
+Theory. Everybody may read the pid file, and who may read a file may lock it, for as long as he likes. So the lock is on
+a file beside it, PIDFILE.lock, that only the daemon's user can open. It is fcntl's: it belongs to this process alone,
+its forks do not have it, and the kernel gives it up whatever ends the process. A pid file whose lock is free is stale,
+and is replaced. It is replaced and not written to, because it may be a link to something else.
+
+Rules of this file: the lock's file is removed only by who has the lock, and a lock counts only if its file still has
+its name; so two daemons never have two locks.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 from fastinetd.options import Refusal
+from fastinetd.sockets import lift
+
+_ATTEMPTS = 100
+"""Changes of the lock's file by others that are put up with."""
 
 
 class PidFile:
     """A path that is the daemon's as long as it serves; without one, None, every method does nothing."""
 
     def __init__(self, path: Path | None) -> None:
-        """Put an empty file there. Raises Refusal if another daemon has the path, or no file can be made."""
+        """Lock the path, put an empty file there. Raises Refusal if another daemon has it, or no file can be made."""
         self._path = path
-        self._descriptor = -1
-        while path is not None and self._descriptor < 0:
-            try:
-                self._remove_stale(path)
-                self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except FileExistsError:
-                continue  # another daemon begins in the same moment; the next look tells
-            except OSError as error:
-                raise self._refusal(error) from None
+        self._lock = self._descriptor = -1
+        if path is None:
+            return
+        self._lock_path = path.with_name(f"{path.name}.lock")
+        try:
+            self._lock = self._claim()
+            with suppress(FileNotFoundError):
+                path.unlink()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = lift(os.open(path, flags, 0o644))
+        except (OSError, ValueError) as error:
+            self._unlock()
+            why = error.strerror if isinstance(error, OSError) else error
+            raise self._refusal(str(why)) from None
 
     def __enter__(self) -> PidFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove the file, unless the next daemon has replaced it."""
-        if self._path is None:
-            return
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(self._descriptor), self._path.lstat()):
-                self._path.unlink()
-        os.close(self._descriptor)
+        self.release()
 
     def write(self) -> None:
         """The daemon serves. Raises Refusal if that cannot be written down."""
@@ -51,35 +58,70 @@ class PidFile:
         try:
             os.write(self._descriptor, b"%d\n" % os.getpid())
         except OSError as error:
-            raise self._refusal(error) from None
+            raise self._refusal(error.strerror) from None
 
     def release(self) -> None:
-        """It serves no more: another may begin, while this one waits for the end of its servers."""
-        if self._path is not None:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+        """The daemon serves no more: remove the file, unless it is another's by now. The next one may begin, while this
+        one waits for the end of its servers."""
+        if self._path is None or self._descriptor < 0:
+            return
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._descriptor), self._path.lstat()):
+                self._path.unlink()
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._unlock()
 
-    def _remove_stale(self, path: Path) -> None:
-        """Remove what lies there, if nobody has it."""
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        except OSError:  # a link, or what else is no pid file
-            path.unlink()
-            return
+    def _claim(self) -> int:
+        """The lock's descriptor, the caller's. Raises OSError, or Refusal when another daemon has the lock."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        for _ in range(_ATTEMPTS):
+            try:
+                descriptor = os.open(self._lock_path, flags, 0o600)
+            except OSError:
+                if not self._lock_path.is_symlink():
+                    raise
+                self._lock_path.unlink(missing_ok=True)
+                continue
+            descriptor = lift(descriptor)  # before it is locked: the end of any descriptor ends the lock
+            try:
+                kept = self._take(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if kept:
+                return descriptor
+            os.close(descriptor)
+        raise OSError(0, f"{self._lock_path} is replaced again and again")
+
+    def _take(self, descriptor: int) -> bool:
+        """Lock what was opened; False if it is not what must be locked (any more)."""
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            self._lock_path.unlink(missing_ok=True)  # others can lock that
+            return False
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), path.lstat()):
-                path.unlink()
-        except FileNotFoundError:
-            return
         except BlockingIOError:
             pid = os.read(descriptor, 20).decode(errors="replace").strip()
             who = f"process {pid}" if pid else "one that is just starting"
-            why = f"another daemon, {who}, has the pid file {path}"
+            why = f"another daemon, {who}, has the pid file {self._path}"
             raise Refusal(f"{why}; end it first, or choose another place with -pidfile") from None
-        finally:
-            os.close(descriptor)
+        try:
+            if not os.path.samestat(status, self._lock_path.lstat()):
+                return False
+        except FileNotFoundError:
+            return False
+        os.truncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
+        return True
 
-    def _refusal(self, error: OSError) -> Refusal:
-        return Refusal(f"cannot write the pid file {self._path}: {error.strerror}; choose another place with -pidfile")
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            with suppress(OSError):
+                self._lock_path.unlink()
+            os.close(self._lock)
+            self._lock = -1
+
+    def _refusal(self, why: str | None) -> Refusal:
+        return Refusal(f"cannot write the pid file {self._path}: {why}; choose another place with -pidfile")

@@ -5,8 +5,8 @@ life line: a byte on it retires the role, its end (the supervisor is gone) makes
 ends, the supervisor sees its pidfd, and what happens next is the same (supervisor.py).
 
 Rules of this file: between fork and the role's own code nothing is allocated for others, every descriptor that is not
-the role's is closed, signals are as a fresh process has them, and privileges are given up before the first byte of a
-stranger is read.
+the role's is closed, no signal ends it but SIGTERM, SIGKILL and faults, and privileges are given up before the first
+byte of a stranger is read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-from fastinetd._accept import default_signals
+from fastinetd._accept import default_signals, disregard_signals
 from fastinetd.privileges import nobody, own_privileges
+from fastinetd.signals import NOT_FOR_ROLES, ORDINARY
 from fastinetd.sockets import lift
 
 PR_SET_NO_NEW_PRIVS = 38
@@ -138,10 +139,12 @@ def _become(
     """The child's side of fork_role; never returns."""
     status = 1
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ORDINARY)
         signal.set_wakeup_fd(-1)
         for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(each, signal.SIG_DFL)
         default_signals()
+        disregard_signals(NOT_FOR_ROLES)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.setpgid(0, 0)  # Control-C at the terminal is the supervisor's alone
         close_others(keep)

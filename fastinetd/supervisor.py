@@ -42,6 +42,7 @@ from fastinetd.records import Records
 from fastinetd.reopen import Reopen
 from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, parent_of, prctl
 from fastinetd.rows import Installed, Rows
+from fastinetd.signals import handle_signals
 from fastinetd.sockets import lift
 from fastinetd.stage import library
 from fastinetd.starts import Surroundings
@@ -123,19 +124,15 @@ class Supervisor:
         if not plan.services and not self.options.stay_alive:
             self.messages.critical(f"{config.source} has no service that can be started; add one, or use -stayalive")
             return False
-        for number, callback in (
-            (signal.SIGHUP, self.reload), (signal.SIGUSR2, self.reload), (signal.SIGTERM, self.terminate),
-            (signal.SIGINT, self.terminate), (signal.SIGQUIT, self.leave), (signal.SIGUSR1, self._dump),
-            (signal.SIGABRT, self._check), (signal.SIGCHLD, self.children.reap),
-        ):  # fmt: skip
-            self.loop.on_signal(number, callback)
-        for number in (signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever started the daemon may have blocked them
+        handle_signals(self.loop, {
+            signal.SIGHUP: self.reload, signal.SIGUSR2: self.reload, signal.SIGTERM: self.terminate,
+            signal.SIGINT: self.terminate, signal.SIGQUIT: self.leave, signal.SIGUSR1: self._dump,
+            signal.SIGABRT: self._check, signal.SIGCHLD: self.children.reap,
+        }, self.messages.warning)  # fmt: skip
         self._install(plan)
         self.status.loaded(True)
         if self.options.check_every:
-            self.loop.later(self.options.check_every, self._check)
+            self.loop.later(self.options.check_every, self._check_again)
         self.messages.info(f"fastinetd Version {__version__} started")
         count = sum(bool(self._sockets(installed)) for installed in self.rows)
         self.messages.info(f"Started working: {count} available service{'' if count == 1 else 's'}")
@@ -395,5 +392,8 @@ class Supervisor:
     def _check(self) -> None:
         """SIGABRT and -cc: compare the counts with the slots; after a difference count again."""
         check_counts(self.board, self.messages)
-        if self.options.check_every:
-            self.loop.later(self.options.check_every, self._check)
+
+    def _check_again(self) -> None:
+        """-cc: compare the counts from time to time."""
+        self._check()
+        self.loop.later(self.options.check_every, self._check_again)

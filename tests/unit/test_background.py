@@ -13,22 +13,15 @@ from fastinetd.background import Launch, must_stay, prepare_descriptors
 from support.core import fork, reap
 
 
-@pytest.fixture(autouse=True)
-def bare_metal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No marks of a container, and a parent."""
-    monkeypatch.setattr(background, "_CONTAINER_MARKS", ())
-    monkeypatch.setattr(os, "getppid", lambda: 77)
-
-
 @pytest.mark.parametrize(
     ("environ", "stays"),
     [
-        ({}, False), ({"NOTIFY_SOCKET": "/run/x"}, True), ({"INVOCATION_ID": "1"}, True),
-        ({"container": "podman"}, True),
-        ({"PATH": "/bin", "CONTAINER": "x"}, False),
+        ({}, False), ({"NOTIFY_SOCKET": "/run/x"}, True), ({"INVOCATION_ID": "1", "JOURNAL_STREAM": "8:9"}, False),
+        ({"container": "podman"}, False),
     ],
 )  # fmt: skip
 def test_must_stay(environ: Mapping[str, str], stays: bool) -> None:
+    """A manager that waits for word, and nothing else: a unit of Type=forking waits for the command's end."""
     assert must_stay(environ) is stays
 
 
@@ -37,17 +30,10 @@ def test_must_stay_as_the_first_process(monkeypatch: pytest.MonkeyPatch) -> None
     assert must_stay({})
 
 
-def test_must_stay_without_a_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_need_not_stay_because_the_parent_is_out_of_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is executed in a container from outside has no parent there."""
     monkeypatch.setattr(os, "getppid", lambda: 0)
-    assert must_stay({})
-
-
-def test_must_stay_where_a_container_left_its_mark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    mark = tmp_path / ".dockerenv"
-    monkeypatch.setattr(background, "_CONTAINER_MARKS", (str(mark),))
     assert not must_stay({})
-    mark.touch()
-    assert must_stay({})
 
 
 @pytest.mark.parametrize("closed", [(), (0,), (1, 2), (0, 1, 2)])
@@ -82,37 +68,65 @@ class TestLaunch:
         launch.failed(1)
         assert {*os.listdir("/proc/self/fd")} == before
 
-    def run(self, daemon: str) -> tuple[int, int, str]:
-        """Exit status of the command; session and standard output of the daemon."""
+    def run(self, daemon: str) -> tuple[int, str, str]:
+        """Exit status and standard error of the command; what the daemon says of itself."""
         reader, writer = os.pipe()
+        from_command, standard_error = os.pipe()
 
         def main() -> None:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
             launch = Launch(background=True)
             if launch.parent:
                 os._exit(launch.wait())
+            os.write(launch.errors, b"cannot\n")
             if daemon == "ready":
                 launch.ready()
                 launch.failed(9)  # too late to be heard
+                os.write(launch.errors, b"nobody must be told this\n")
             elif daemon == "failed":
                 launch.failed(5)
             else:
                 os._exit(0)
-            os.write(writer, f"{os.getsid(0) == os.getpid()} {os.readlink('/proc/self/fd/1')}".encode())  # noqa: PTH115
+            standard = {str(Path(f"/proc/self/fd/{number}").readlink()) for number in (0, 1, 2)}
+            os.write(writer, f"{os.getsid(0) == os.getpid()} {standard} {os.get_inheritable(launch.errors)}".encode())
 
         status = reap(fork(main))
-        os.close(writer)
-        said = os.read(reader, 1000).decode()
-        os.close(reader)
-        return status, said.startswith("True"), said.partition(" ")[2]
+        texts = []
+        for mine, theirs in ((reader, writer), (from_command, standard_error)):
+            os.close(theirs)
+            with os.fdopen(mine, "rb") as pipe:
+                texts.append(pipe.read().decode())
+        return status, texts[1], texts[0]
 
     def test_ready(self) -> None:
         """The command ends with 0; the daemon has a session of its own and talks to nobody."""
-        assert self.run("ready") == (0, True, os.devnull)
+        assert self.run("ready") == (0, "cannot\n", "True {'/dev/null'} False")
 
     def test_failed(self) -> None:
-        status, own_session, output = self.run("failed")
-        assert (status, own_session) == (5, True)
-        assert output != os.devnull
+        """Its errors have reached the launcher, though its standard error was given up before."""
+        assert self.run("failed") == (5, "cannot\n", "True {'/dev/null'} False")
 
     def test_died(self) -> None:
-        assert self.run("died")[0] == 1
+        assert self.run("died") == (1, "cannot\n", "")
+
+
+@pytest.mark.parametrize(("unit", "then"), [("", "0"), ("1", "300")])
+def test_oom_score(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unit: str, then: str) -> None:
+    """A shell's is not the daemon's; what a unit sets is meant for it."""
+    score = tmp_path / "oom_score_adj"
+    score.write_text("300")
+    monkeypatch.setattr(background, "_OOM_SCORE", score)
+    if unit:
+        monkeypatch.setenv("INVOCATION_ID", unit)
+    else:
+        monkeypatch.delenv("INVOCATION_ID", raising=False)
+
+    def main() -> None:
+        launch = Launch(background=True)
+        if launch.parent:
+            os._exit(launch.wait())
+        launch.ready()
+
+    assert reap(fork(main)) == 0
+    assert score.read_text() == then

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,7 +59,7 @@ def test_without_one() -> None:
 def test_a_second_daemon_is_refused(path: Path) -> None:
     with PidFile(path) as file:
         said = elsewhere(path)
-        assert said.startswith(f"another daemon, one that is just starting, has the pid file {path}; end it first")
+        assert said.startswith(f"another daemon, process {os.getpid()}, has the pid file {path}; end it first")
         file.write()
         assert f"another daemon, process {os.getpid()}, has the pid file {path}" in elsewhere(path)
         assert path.read_text() == f"{os.getpid()}\n"
@@ -88,10 +91,11 @@ def test_a_fork_does_not_keep_it(path: Path) -> None:
 
 
 def test_the_next_daemons_file_stays(path: Path) -> None:
-    """One that waits for the end of its servers has given the place up."""
+    """One that waits for the end of its servers has given the place up: an init script may start the next."""
     with PidFile(path) as file:
         file.write()
         file.release()
+        assert list(path.parent.iterdir()) == []
         assert elsewhere(path) == ""
         theirs = path.read_text()
     assert path.read_text() == theirs != f"{os.getpid()}\n"
@@ -105,6 +109,68 @@ def test_never_through_a_link(path: Path, tmp_path: Path) -> None:
         file.write()
         assert precious.read_text() == "x"
         assert not path.is_symlink()
+
+
+def test_no_stranger_can_lock_it(root: None, folder: Path) -> None:
+    """Who may read the pid file waits for a lock on all he can open; the daemon that follows on a crash starts all the
+    same, and what keeps a second one away is nothing that he can open."""
+    path = folder / "pid"
+    (daemon_says, says), (stranger_says, stranger_writes) = os.pipe(), os.pipe()
+
+    def crashing() -> None:
+        PidFile(path).write()
+        os.write(says, b".")
+        signal.pause()
+
+    def stranger() -> None:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        opened = []
+        for each in sorted(folder.iterdir()):
+            with suppress(PermissionError):
+                opened.append(each.open("rb"))
+        os.write(stranger_writes, " ".join(Path(each.name).name for each in opened).encode())
+        for file in opened:
+            fcntl.lockf(file, fcntl.LOCK_SH)
+        os.write(stranger_writes, b"locked")
+        signal.pause()
+
+    daemon = fork(crashing)
+    assert os.read(daemon_says, 1) == b"."
+    lurking = fork(stranger)
+    assert os.read(stranger_says, 100) == b"pid"
+    os.kill(daemon, signal.SIGKILL)
+    reap(daemon)
+    assert os.read(stranger_says, 100) == b"locked"
+    try:
+        with PidFile(path) as file:
+            file.write()
+            assert f"another daemon, process {os.getpid()}, has the pid file" in elsewhere(path)
+    finally:
+        os.kill(lurking, signal.SIGKILL)
+        reap(lurking)
+        for descriptor in (daemon_says, says, stranger_says, stranger_writes):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("kind", ["readable", "link", "folder"])
+def test_a_lock_that_others_can_open_is_none(path: Path, kind: str) -> None:
+    """It is replaced; what a link leads to is left alone."""
+    lock = path.with_name("pid.lock")
+    if kind == "readable":
+        lock.touch(0o644)
+    elif kind == "link":
+        lock.symlink_to(path.with_name("precious"))
+    else:
+        lock.mkdir()
+        with pytest.raises(Refusal, match="Is a directory; choose another place with -pidfile"):
+            PidFile(path)
+        return
+    with PidFile(path):
+        assert lock.stat().st_mode & 0o777 == 0o600 and not lock.is_symlink()
+        assert "has the pid file" in elsewhere(path)
+    assert list(path.parent.iterdir()) == []
 
 
 def test_impossible(tmp_path: Path) -> None:

@@ -1,0 +1,231 @@
+"""The way into the background, as whoever starts the daemon sees it: what comes back, and what is left of the launcher
+in the daemon's processes and its servers'."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from support.clients import Held, ask, free_port
+from support.daemon import environment
+from support.proc import adopt_orphans, below, descriptors, process, reap, title, wait_for
+from support.texts import defaults, entry
+
+PYTHON = (sys.executable, "-m", "fastinetd")
+HANDLER = """def echo(connection, peer):
+    while data := connection.recv(100):
+        connection.sendall(data)
+"""
+PYTHONS_OWN = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
+"""What an interpreter ignores by itself, as a mask of /proc/PID/status."""
+SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGALRM,
+           signal.SIGIO, signal.SIGRTMIN}  # fmt: skip
+
+
+class Start(Protocol):
+    def __call__(self, conf: str, *options: str, command: Sequence[str] = PYTHON, **more: Any) -> Started: ...
+
+
+class Started:
+    """What the command said, and the daemon it has left."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str], pidfile: Path) -> None:
+        self.status, self.output, self.errors = done.returncode, done.stdout, done.stderr
+        self.pid = int(pidfile.read_text()) if pidfile.exists() else 0
+
+    @property
+    def running(self) -> bool:
+        reap(self.pid)
+        return (each := process(self.pid)) is not None and each.alive
+
+    def family(self) -> dict[int, str]:
+        """Its processes and their servers, by title."""
+        return {pid: title(pid) for pid in (self.pid, *below(self.pid))}
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    """Start daemons in the background; they are ended with the test."""
+    adopt_orphans()
+    started = []
+
+    def run(conf: str, *options: str, command: Sequence[str] = PYTHON, **more: Any) -> Started:
+        text, pidfile = folder / "daemon.conf", folder / "daemon.pid"
+        text.write_text(conf)
+        argv = [*command, "-f", str(text), "-pidfile", str(pidfile), "-filelog", str(folder / "log"), *options]
+        more = {"env": environment(), "cwd": folder, **more}
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, **more)
+        started.append(Started(done, pidfile))
+        return started[-1]
+
+    yield run
+    for daemon in started:
+        if daemon.pid and daemon.running:
+            family = list(daemon.family())
+            os.kill(daemon.pid, signal.SIGTERM)
+            wait_for(lambda daemon=daemon: not daemon.running, "it ends on SIGTERM")  # type: ignore[misc]
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                reap(pid)
+
+
+def fields(pid: int) -> dict[str, str]:
+    """/proc/PID/status."""
+    with suppress(OSError):
+        return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {}
+
+
+def terminal(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4])
+
+
+def everything(folder: Path, ports: list[int]) -> str:
+    """One service of each kind of process."""
+    (folder / "handlers.py").write_text(HANDLER)
+    kinds = {"spawn": "zygote"}, {"spawn": "prefork", "min_spare": "1"}
+    text = entry("cat", ports[0], "/bin/cat", only_from="localhost 127.0.0.1")
+    for number, more in enumerate(kinds, 1):
+        text += entry(f"cat{number}", ports[number], "/bin/cat", allow_shared_layout="yes", **more)
+    text += entry("worker", ports[3], "-", spawn="worker", handler="handlers:echo", min_spare="1",
+                  env=f"PYTHONPATH={folder}").replace("    server = -\n", "")
+    text += entry("wait", ports[4], "/bin/sleep", "60", wait="yes")
+    text += (f"service echo\n{{\n type = INTERNAL UNLISTED\n port = {ports[5]}\n socket_type = stream\n wait = no\n"
+             " bind = 127.0.0.1\n}\n")
+    return defaults() + text
+
+
+def test_nothing_of_the_launcher_is_left(start: Start, folder: Path) -> None:
+    """Not its descriptors, folder, session, terminal, ignored and blocked signals, nor its out-of-memory score: in the
+    supervisor, in roles, held programs, parked children, workers and servers."""
+    ports = [free_port() for _ in range(6)]
+    metrics = f"127.0.0.1:{free_port()}"
+    reader, writer = os.pipe()
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    left = {str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in (writer, lock)}
+
+    def as_a_launcher() -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS | {signal.SIGTERM})
+        Path("/proc/self/oom_score_adj").write_text("321")
+
+    daemon = start(everything(folder, ports), "--metrics", metrics, pass_fds=(writer, lock), preexec_fn=as_a_launcher,
+                   stdin=writer)  # fmt: skip
+    os.close(writer)
+    assert (daemon.status, daemon.output) == (0, "")
+    assert os.read(reader, 1) == b"", "somebody still has the launcher's pipe"
+    clients = [Held(port) for port in ports[:4]]
+    assert [client.admitted for client in clients] == [True] * 4, (folder / "log").read_text()
+    with socket.create_connection(("127.0.0.1", ports[4])):
+        family = wait_for(lambda: found if len(found := daemon.family()) >= 14 else {}, daemon.family)
+        for pid, name in family.items():
+            assert not set(descriptors(pid).values()) & left, name
+            assert not [to for fd, to in descriptors(pid).items() if fd > 2 and str(folder) in to
+                        and pid != daemon.pid], name  # fmt: skip
+            assert os.readlink(f"/proc/{pid}/cwd") == "/", name  # noqa: PTH115
+            assert (each := process(pid)) is not None and each.session != os.getsid(0), name
+            assert terminal(pid) == 0, name
+            assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "0\n", name
+            status = fields(pid)
+            assert int(status["SigBlk"], 16) == 0, name
+            if pid != daemon.pid:
+                assert int(status["SigIgn"], 16) & ~PYTHONS_OWN == 0, name
+    for client in clients:
+        client.close()
+    os.close(reader)
+    os.close(lock)
+    assert "Traceback" not in daemon.errors
+
+
+@pytest.mark.parametrize(
+    "line", ['"$@" | cat', 'test -z "$("$@" 2>/dev/null)"', '"$@" 2>&1 | cat >&2; exec 2>&-; cat </dev/null']
+)
+def test_a_launcher_that_waits_for_the_end_of_its_output(start: Start, line: str) -> None:
+    """A pipe and a command substitution end as soon as the daemon serves."""
+    port = free_port()
+    daemon = start(defaults() + entry("cat", port, "/bin/cat"), command=["sh", "-c", line, "sh", *PYTHON])
+    assert daemon.status == 0
+    assert ask(port, b"x") == b"x"
+    assert daemon.running
+
+
+@pytest.mark.parametrize("environ", [{"INVOCATION_ID": "0", "JOURNAL_STREAM": "8:1"}, {"container": "podman"}])
+def test_the_command_returns_where_xinetd_does(start: Start, environ: dict[str, str]) -> None:
+    """A unit of Type=forking, and an image that starts the daemon and then its main program."""
+    port = free_port()
+    daemon = start(defaults() + entry("cat", port, "/bin/cat"), env=environment(environ))
+    assert daemon.status == 0 and daemon.running
+    assert ask(port, b"x") == b"x"
+
+
+def test_errors_of_the_start_reach_the_launcher(start: Start) -> None:
+    """Those that are found after the daemon has left its terminal, too."""
+    port = free_port()
+    text = defaults() + entry("cat", port, "/bin/cat")
+    daemon = start(text)
+    second = start(text)
+    assert second.status == 1
+    assert f"critical: another daemon, process {daemon.pid}, has the pid file" in second.errors
+    refused = start(defaults(instances="many"), "-pidfile", "/dev/null/none")
+    assert refused.status == 1
+    assert "critical: cannot write the pid file" in refused.errors
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        refused = start(text, "-pidfile", "", "--metrics", where)
+        assert f"critical: --metrics {where}: cannot listen" in refused.errors
+    assert daemon.running
+
+
+def test_usr2_reads_the_configuration_again(start: Start, folder: Path) -> None:
+    """As HUP does: xinetd's soft and hard reconfiguration are one."""
+    ports = [free_port(), free_port()]
+    daemon = start(defaults() + entry("cat", ports[0], "/bin/cat"))
+    for number, port in ((signal.SIGUSR2, ports[1]), (signal.SIGHUP, ports[0])):
+        (folder / "daemon.conf").write_text(defaults() + entry("other", port, "/bin/cat"))
+        os.kill(daemon.pid, number)
+        wait_for(answers(port), f"{number.name}: port {port} answers")
+
+
+def answers(port: int) -> Callable[[], bool]:
+    def look() -> bool:
+        with suppress(OSError):
+            return ask(port, b"x") == b"x"
+        return False
+
+    return look
+
+
+def test_no_ordinary_signal_ends_it(start: Start, folder: Path) -> None:
+    """Neither the supervisor nor a role; each that means nothing is reported once, and the pid file stays."""
+    port = free_port()
+    daemon = start(defaults() + entry("cat", port, "/bin/cat"))
+    meaningful = {"HUP", "INT", "QUIT", "TERM", "KILL", "STOP", "USR1", "USR2", "ABRT", "CHLD", "CONT"}
+    faults = {"ILL", "TRAP", "BUS", "FPE", "SEGV", "SYS"}
+    rest = [each for each in signal.Signals if each.name.removeprefix("SIG") not in meaningful | faults]
+    roles = {pid: name for pid, name in daemon.family().items() if pid != daemon.pid}
+    for _ in range(2):
+        for number in (*rest, signal.SIGRTMIN + 3):
+            os.kill(daemon.pid, number)
+        for number in (*rest, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+            for pid in roles:
+                os.kill(pid, number)
+    log = folder / "log"
+    for name in ("SIGALRM", "SIGIO", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGPWR", "signal 37"):
+        wait_for(lambda name=name: f"{name} has no meaning here" in log.read_text(), name)  # type: ignore[misc]
+    assert ask(port, b"x") == b"x"
+    assert {pid: name for pid, name in daemon.family().items() if pid != daemon.pid} == roles
+    assert log.read_text().count("SIGALRM has no meaning here") == 1
+    assert (folder / "daemon.pid").exists()
