@@ -44,11 +44,12 @@ cdef extern from "<sys/socket.h>" nogil:
         u32 uid
         u32 gid
     enum:
-        AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, SO_PEERCRED
+        AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, SO_PEERCRED, SO_REUSEADDR
         MSG_NOSIGNAL, MSG_DONTWAIT, SHUT_RD, SHUT_WR, SHUT_RDWR
     int accept4(int fd, sockaddr *address, socklen_t *length, int flags)
     int getsockname(int fd, sockaddr *address, socklen_t *length)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
     int shutdown(int fd, int how)
     ssize_t recv(int fd, void *buffer, size_t size, int flags)
     ssize_t send(int fd, const void *buffer, size_t size, int flags)

@@ -239,11 +239,14 @@ cdef class Reception:
         self.refuse(listener, fd, peer, verdict)
 
     cdef void shut(self, Target *target) noexcept nogil:
-        """Close the service's port for the pause that its rate asks for, on all its addresses."""
+        """Close the service's port for the pause that its rate asks for, on all its addresses. It stays bound, and
+        without SO_REUSEADDR nobody else can bind it meanwhile."""
         cdef u64 pause = self.b.rows[target.row].rate_pause * SECOND
+        cdef int off = 0
         cdef u32 i
         for i in range(self.count):
             if self.listeners[i].target == target:
+                setsockopt(self.listeners[i].fd, SOL_SOCKET, SO_REUSEADDR, &off, sizeof(off))
                 shutdown(self.listeners[i].fd, SHUT_RDWR)
                 self.pause(&self.listeners[i], pause)
 

@@ -21,6 +21,7 @@ from fastinetd.config.load import load
 from fastinetd.config.model import Config, Place
 from fastinetd.endpoints import check_hosts
 from fastinetd.log_lines import FACILITIES, printable
+from fastinetd.log_paths import locate_logs, trouble_with
 from fastinetd.loop import description
 from fastinetd.messages import Messages
 from fastinetd.monitor import parse_address
@@ -71,13 +72,17 @@ def _reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Repo
         config = demo.configuration()
         return lambda report: config
     compat = INETD_CONF if options.inetd_compat else None
+    try:
+        folder = str(Path.cwd())
+    except FileNotFoundError:  # it has been removed
+        folder = "/"
 
     def read(report: Report) -> Config:
         config = load(path, kind=kind, dialect=options.dialect or "debian", report=report, inetd_compat=compat,
                       keep_environment=options.keep_environment)
         if options.dialect and config.kind in _NO_INETD and compat is None:
             report.add("dialect-unused", Place(path, 1), dialect=options.dialect, kind=_NO_INETD[config.kind])
-        return config
+        return locate_logs(config, folder, report)
 
     return read
 
@@ -86,6 +91,8 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     """--check: every problem as file:line:column: severity: message."""
     path, kind = _source(options)
     _validate(options)
+    if options.filelog and (why := trouble_with(os.path.abspath(options.filelog))):
+        warnings = [*warnings, f"-filelog {options.filelog}: {why}"]
     report = Report()
     config = _reader(options, path, kind)(report)
     plan = make_plan(config, Surroundings(), report)

@@ -9,7 +9,7 @@ after it, the whole line when it is another file by now. So no line ever runs in
 A hard limit is treated as a full disk: nothing more is written until the file is rotated or made smaller.
 
 Rules of this file
- - Symbolic links are followed, as xinetd does: /var/log may be one, and /dev/stdout is. A log's folder must
+ - Symbolic links are followed, as xinetd does: /var/log may be one, and /dev/stdout is (log_paths). A log's folder must
    belong to whom the daemon runs as; a service's log in a folder where others may create files is a mistake
    of the operator.
  - Opened non-blocking, so that a FIFO without a reader is trouble like any other. A hanging network file
@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 from collections.abc import Callable, Sequence
 
 from fastinetd.log_lines import Level, error_text
-from fastinetd.log_sinks import Report, Sink, encoded
+from fastinetd.log_paths import copy_descriptor, leads_nowhere, own_descriptor
+from fastinetd.log_sinks import ATOMIC, Report, Sink, encoded
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _MODE = 0o644  # xinetd's
@@ -38,6 +40,8 @@ class FileSink(Sink):
         super().__init__(f"log file {path}", clock, report, note)
         self.path = path
         self._fd = -1
+        self._shared = False  # it is a copy of a descriptor that other processes have
+        self._nowhere_told = False
         self._regular = False
         self._identity = (0, 0)
         self._size = 0  # of a regular file, in bytes, as far as we know
@@ -91,11 +95,22 @@ class FileSink(Sink):
         self._leave()
 
     def _open(self) -> None:
-        fd = os.open(self.path, _FLAGS, _MODE)
+        copy = None
+        try:
+            fd = os.open(self.path, _FLAGS, _MODE)
+        except OSError:
+            copy = copy_descriptor(self.path)
+            if copy is None:
+                raise
+            fd = copy
         self._leave()
-        self._fd = fd
+        self._fd, self._shared = fd, copy is not None
         self._look()
         self._soft_told = False
+        if not self._nowhere_told and own_descriptor(self.path) is not None and leads_nowhere(fd):
+            self._nowhere_told = True
+            self._tell(Level.WARNING, f"{self.name} is /dev/null, as it always is in the background: nothing is kept; "
+                                      "use -dontfork, or another log")
 
     def _leave(self) -> None:
         if self._fd >= 0:
@@ -135,7 +150,7 @@ class FileSink(Sink):
             lines = self._up_to_limit(lines, self._hard)
             data = encoded("".join(lines))
         head = self._missing()
-        written = os.write(self._fd, head + data)
+        written = self._write_once(head + data)
         if self._regular:
             self._size += written
         if written == len(head) + len(data):
@@ -143,6 +158,16 @@ class FileSink(Sink):
             self._warn_if_large()
             return len(lines)
         return self._account(head, lines, written)
+
+    def _write_once(self, data: bytes) -> int:
+        """Write without waiting. A descriptor that others have too cannot be made non-blocking: it is asked before."""
+        if not self._shared:
+            return os.write(self._fd, data)
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        if not poll.poll(0):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return os.write(self._fd, data[:ATOMIC])
 
     def _up_to_limit(self, lines: Sequence[str], hard: int) -> Sequence[str]:
         """The lines with which the file reaches its hard limit (xinetd completes the last one, too)."""

@@ -48,7 +48,7 @@ QUIET = 60.0
 flood.
 """
 
-_ATOMIC = 4096  # PIPE_BUF of Linux: a pipe that poll(2) calls writable takes this much without blocking
+ATOMIC = 4096  # PIPE_BUF of Linux: a pipe that poll(2) calls writable takes this much without blocking
 _DATAGRAM = 8000  # bytes of a syslog line, below any receive buffer
 _BUSY = (errno.EAGAIN, errno.ENOBUFS)  # flow control rather than trouble
 _DISCONNECTED = (errno.ECONNREFUSED, errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET)
@@ -296,8 +296,8 @@ class StderrSink(Sink):
             self._rest = self._rest[self._write_once(self._rest) :]
         for done, line in enumerate(lines):
             data = encoded(line)
-            if len(data) > _ATOMIC:
-                data = data[: _ATOMIC - 1] + b"\n"
+            if len(data) > ATOMIC:
+                data = data[: ATOMIC - 1] + b"\n"
             try:
                 if self._rest:
                     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))

@@ -50,7 +50,7 @@ class Reopen:
         try:
             for sock in self._sockets(installed):
                 if sock.type == socket.SOCK_STREAM:
-                    sock.listen(BACKLOG)
+                    _listen_again(sock)
         except OSError as error:  # somebody took the port meanwhile
             name = installed.planned.id
             self._messages.error(f"service {name}: cannot listen: {error.strerror}; it is tried again")
@@ -58,3 +58,14 @@ class Reopen:
             return
         self._board.row_open(row)
         self._messages.error(f"Activating service {installed.planned.id}")
+
+
+def _listen_again(sock: socket.socket) -> None:
+    """Listen on a port that was closed: beside the connections of its servers, which needs SO_REUSEADDR for the moment
+    from here to listen(2). Raises OSError, with the port still nobody else's."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        raise

@@ -6,8 +6,9 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from setproctitle import setproctitle
+from setproctitle import setproctitle, setthreadtitle
 
 from fastinetd._board import Board
 from fastinetd.listeners import Listeners
@@ -31,6 +32,12 @@ def info_of(installed: Installed, sockets: Sequence[socket.socket]) -> ServiceIn
     return ServiceInfo(installed.row, planned.id, stream, methods, inodes, planned.refused, endpoints)
 
 
+def name_of_process() -> str:
+    """The kernel's name of the command as it was started: `fastinetd`, or that of a link to it (`xinetd`)."""
+    name = Path("/proc/self/comm").read_text().rstrip("\n")
+    return "fastinetd" if name.startswith(("python", "fastinetd")) else name
+
+
 class Status:
     """The supervisor's title and status, kept up to date by calls."""
 
@@ -41,6 +48,7 @@ class Status:
         self._listeners = listeners
         listeners.changed = self.listening
         self._title = ""
+        self._name = name_of_process()
         self._titled = 0.0
         self._timer: Timer | None = None
         self._reload_ok = True
@@ -85,6 +93,7 @@ class Status:
             self._timer = self._loop.later(TITLE_EVERY, self._later)
             return
         setproctitle(title)
+        setthreadtitle(self._name)  # the kernel's name, by which pidof and killall find it
         self._title, self._titled = title, now
 
     def _later(self) -> None:

@@ -50,6 +50,8 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "slash-comment": (_E, "{word!r} begins no comment, so this line cannot be used; write `#` in its place"),
     "close-in-line": (_E, "`}}` behind a value does not close `{entry}`; put it alone on the next line"),
     "name-skipped": (_N, "{path!r} is not read: files of an includedir with a dot in the name, or `~` at its end, are skipped; rename it if it is meant"),
+    "log-relative": (_W, "the log {path!r} is in the folder where the daemon is started, now {full}; write an absolute path"),
+    "log-place": (_W, "log {path}: {why}"),
     "disabled": (_N, "service {service} is disabled {how}; remove that to have it started"),
     "stray-open": (_E, "`{{` without `service NAME` or `defaults` before it, so this block is ignored; write the missing line above it"),
     "stray-close": (_E, "`}}` without an open entry; remove it"),

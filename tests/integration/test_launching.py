@@ -17,7 +17,7 @@ import pytest
 
 from support.clients import Held, ask, free_port
 from support.daemon import environment
-from support.proc import adopt_orphans, below, descriptors, process, reap, title, wait_for
+from support.proc import adopt_orphans, below, descriptors, listeners, process, reap, title, wait_for
 from support.texts import defaults, entry
 
 PYTHON = (sys.executable, "-m", "fastinetd")
@@ -229,3 +229,71 @@ def test_no_ordinary_signal_ends_it(start: Start, folder: Path) -> None:
     assert {pid: name for pid, name in daemon.family().items() if pid != daemon.pid} == roles
     assert log.read_text().count("SIGALRM has no meaning here") == 1
     assert (folder / "daemon.pid").exists()
+
+
+def test_a_relative_log_is_where_the_daemon_was_started(start: Start, folder: Path) -> None:
+    """After a reload, too; a warning says so."""
+    place = folder / "started"
+    place.mkdir()
+    port, other = free_port(), free_port()
+    text = defaults(log_type="FILE relative.log", log_on_success="PID")
+    daemon = start(text + entry("cat", port, "/bin/cat"), cwd=place)
+    assert f"'relative.log' is in the folder where the daemon is started, now {place}/relative.log" in daemon.errors
+    assert ask(port, b"x") == b"x"
+    log = place / "relative.log"
+    wait_for(lambda: "START: cat" in log.read_text(), "the record of cat")
+    log.rename(place / "rotated.log")
+    (folder / "daemon.conf").write_text(text + entry("other", other, "/bin/cat"))
+    os.kill(daemon.pid, signal.SIGHUP)
+    wait_for(answers(other), "reloaded")
+    wait_for(lambda: log.exists() and "START: other" in log.read_text(), "the record of other")
+
+
+def test_a_log_on_standard_output_says_that_there_is_none(start: Start, folder: Path) -> None:
+    start(defaults(log_type="FILE /dev/stdout", log_on_success="PID") + entry("cat", free_port(), "/bin/cat"))
+    log = folder / "log"
+    wait_for(lambda: "log file /dev/stdout is /dev/null, as it always is" in log.read_text(), log.read_text)
+
+
+@pytest.mark.parametrize("name", ["fastinetd", "xinetd"])
+def test_the_kernels_name(start: Start, folder: Path, name: str) -> None:
+    """The supervisor has the name the command was started under, for killall and pidof; no other process has it."""
+    command = folder / name
+    command.write_text(f"#!{sys.executable}\nimport sys\nfrom fastinetd.cli import main\nsys.exit(main())\n")
+    command.chmod(0o755)
+    daemon = start(defaults() + entry("cat", free_port(), "/bin/cat"), command=[str(command)])
+    wait_for(lambda: title(daemon.pid).startswith("fastinetd: supervisor"), lambda: title(daemon.pid))
+    names = {pid: each.name for pid in daemon.family() if (each := process(pid)) is not None}
+    assert [pid for pid, each in names.items() if each == name] == [daemon.pid], names
+
+
+BIND = """
+import errno, os, socket, sys
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+    for option in (0, socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        with socket.socket(family) as s:
+            if option:
+                s.setsockopt(socket.SOL_SOCKET, option, 1)
+            try:
+                s.bind((host, int(sys.argv[1])))
+            except OSError as error:
+                assert error.errno == errno.EADDRINUSE, error
+            else:
+                print("bound", host, option)
+"""
+
+
+def test_a_closed_port_is_nobody_elses(root: None, start: Start, folder: Path) -> None:
+    """over_rate = close: a local user cannot have the port, and the clients, meanwhile; then it listens again, beside
+    the connections there are."""
+    port = free_port()
+    start(defaults() + entry("cat", port, "/bin/cat", cps="1 3", over_rate="close"))
+    with Held(port) as client:
+        assert client.admitted
+        ask(port, b"x")
+        wait_for(lambda: port not in listeners(), "it is closed")
+        done = subprocess.run([sys.executable, "-c", BIND, str(port)], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, ""), done
+        wait_for(lambda: port in listeners(), "it listens again")
+        assert client.echoes()

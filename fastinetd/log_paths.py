@@ -1,0 +1,93 @@
+"""Where log files are: names that mean a descriptor of the daemon, relative ones, and folders that will not do.
+
+Theory. A log may be named /dev/stdout, or be a link to it, as images of containers have it. Usually that can be opened
+like a file; where it cannot (a socket, a pipe of another user) the descriptor itself is meant.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from dataclasses import replace
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.model import Config, LogKind
+
+_LINKS = 40
+_HIGH = 64  # what stays open is at or above
+
+
+def own_descriptor(path: str) -> int | None:
+    """The descriptor of this process that a path means (/dev/stdout, /proc/self/fd/1, links to it); None for a file."""
+    for _ in range(_LINKS):
+        folder, name = os.path.split(path)
+        folder = os.path.realpath(folder)
+        if folder == f"/proc/{os.getpid()}/fd" and name.isdecimal():
+            return int(name)
+        try:
+            path = os.path.join(folder, os.readlink(os.path.join(folder, name)))  # noqa: PTH115, PTH118
+        except OSError:
+            return None
+    return None
+
+
+def copy_descriptor(path: str) -> int | None:
+    """A copy, the caller's, of the open descriptor that a path means or leads to; None if there is none."""
+    number = own_descriptor(path)
+    try:
+        if number is None:
+            meant = os.stat(path)  # noqa: PTH116 - /proc/1/fd/1 as another process sees it
+            number = next(each for each in (1, 2) if os.path.samestat(os.fstat(each), meant))
+        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except (OSError, StopIteration):
+        return None
+
+
+def leads_nowhere(descriptor: int) -> bool:
+    """Whether a descriptor is /dev/null."""
+    status = os.fstat(descriptor)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+
+
+def locate_logs(config: Config, folder: str, report: Report) -> Config:
+    """The configuration with absolute paths of log files; relative ones start at `folder`, where the daemon was
+    started. What will not do is reported, each path once."""
+    seen: set[str] = set()
+    services = []
+    for service in config.services:
+        log = service.log_type
+        if log.kind is LogKind.FILE:
+            path = os.path.join(folder, log.path)  # noqa: PTH118
+            if path not in seen:
+                seen.add(path)
+                place = service.where("log_type")
+                if path != log.path:
+                    report.add("log-relative", place, path=log.path, full=path)
+                if why := trouble_with(path):
+                    report.add("log-place", place, path=path, why=why)
+            service = replace(service, log_type=replace(log, path=path))
+        services.append(service)
+    return replace(config, services=tuple(services))
+
+
+def trouble_with(path: str) -> str:
+    """Why a log cannot be written there, or had better not be; "" if it can. The log is not opened."""
+    if (number := own_descriptor(path)) is not None:
+        return f"descriptor {number} is closed at the start, only 1 and 2 stay" if number > 2 else ""
+    folder = os.path.dirname(path)  # noqa: PTH120
+    try:
+        shared = bool(os.stat(folder).st_mode & stat.S_IWOTH)  # noqa: PTH116
+    except OSError as error:
+        return f"{folder}: {(error.strerror or '').lower()}; make the folder"
+    if os.path.isdir(path):  # noqa: PTH112
+        return "it is a folder; name a file"
+    if os.path.islink(path):  # noqa: PTH114
+        if shared:
+            return f"it is a link in a folder where everybody may put one, to {os.path.realpath(path)}; choose another"
+        folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
+    if os.path.exists(path):
+        return "" if os.access(path, os.W_OK) else "it may not be written; mend its permissions"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"no file can be made in {folder}; make that folder, or mend its permissions"
+    return "everybody may put a link in its folder; choose another" if shared else ""
