@@ -35,7 +35,7 @@ def info_of(installed: Installed, sockets: Sequence[socket.socket]) -> ServiceIn
 def name_of_process() -> str:
     """The kernel's name of the command as it was started: `fastinetd`, or that of a link to it (`xinetd`)."""
     name = Path("/proc/self/comm").read_text().rstrip("\n")
-    return "fastinetd" if name.startswith(("python", "fastinetd")) else name
+    return "fastinetd" if name.startswith(("python", "fastinetd:")) else name
 
 
 class Status:
