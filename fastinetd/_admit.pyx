@@ -405,12 +405,12 @@ cdef class Accounts:
         cdef Payment payment
         if not rate_take(&self.board.view.rows[row].rate, rate_cells(&self.board.view, row), now, &payment):
             return None
-        return payment.at, payment.cell
+        return payment.at, payment.cell, payment.before
 
-    def give_start(self, u32 row, u64 at, u32 cell) -> None:
+    def give_start(self, u32 row, u64 at, u32 cell, u64 before) -> None:
         """Give back what take_start returned. For tests."""
         cdef Payment payment
-        payment.at, payment.cell = at, cell if cell < RATE_CELLS else 0
+        payment.at, payment.before, payment.cell = at, before, cell if cell < RATE_CELLS else 0
         give_start(&self.board.view, row, &payment)
 
     def end_as(self, u32 slot, int code, int status, u64 user_us, u64 system_us) -> None:

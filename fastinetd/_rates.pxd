@@ -26,6 +26,7 @@ cdef struct Rate:
 cdef struct Payment:
     # A start that was taken from a rate.
     u64 at  # what stands in the cell; 0: nothing was taken
+    u64 before  # what stood there
     u32 cell
 
 
@@ -61,8 +62,8 @@ cdef inline u32 likely_cell(Rate *rate, u64 *cells, u32 count, u64 now) noexcept
     return found
 
 
-cdef inline i64 returned_cell(Rate *rate, u64 *cells, u32 count) noexcept nogil:
-    """A cell that was given back, of which nobody else is told; -1 when there is none."""
+cdef inline i64 returned_cell(Rate *rate, u32 count) noexcept nogil:
+    """A cell that was given back, most likely free, of which nobody else is told; -1 when there is none."""
     cdef u64 seen
     cdef u32 cell
     while True:
@@ -70,7 +71,7 @@ cdef inline i64 returned_cell(Rate *rate, u64 *cells, u32 count) noexcept nogil:
         if seen == 0:
             return -1
         cell = <u32> (seen & 0xFFFF) - 1
-        if cas64(&rate.returned, seen, seen >> 16) and cell < count and load64(&cells[cell]) == 0:
+        if cas64(&rate.returned, seen, seen >> 16) and cell < count:
             return cell
 
 
@@ -91,24 +92,27 @@ cdef inline bint rate_take(Rate *rate, u64 *cells, u64 now, Payment *payment) no
     if count == 0:
         return True
     while True:
-        returned = returned_cell(rate, cells, count)
+        returned = returned_cell(rate, count)
         cell = <u32> returned if returned >= 0 else likely_cell(rate, cells, count, now)
         seen = load64(&cells[cell])
         if cell_wait(seen, load64(&rate.period), now):
             if returned < 0:
                 return False
         elif cas64(&cells[cell], seen, now):
-            payment.at, payment.cell = now, cell
+            payment.at, payment.before, payment.cell = now, seen, cell
             if returned < 0:
                 cas32(&rate.next, cell, cell + 1)
             return True
 
 
 cdef inline void rate_give(Rate *rate, u64 *cells, Payment *payment) noexcept nogil:
-    """Give back a start that came to nothing, if one was taken."""
+    """Give back a start that came to nothing, if one was taken.
+
+    The cell is as it was before: who has read the clock earlier and comes only now must still see its last start.
+    """
     cdef u64 at = payment.at, seen
     payment.at = 0
-    if at and cas64(&cells[payment.cell], at, 0):
+    if at and cas64(&cells[payment.cell], at, payment.before):
         while True:
             seen = load64(&rate.returned)
             if cas64(&rate.returned, seen, seen << 16 | (payment.cell + 1)):

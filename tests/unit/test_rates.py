@@ -75,7 +75,7 @@ def test_never_above(count: int, steps: list[tuple[float, bool]], random: object
     try:
         now, period = START, 1000
         row, accounts = open_row(board, rate_count=count, rate_period=period), Accounts(board, 0)
-        held: list[tuple[int, int]] = []
+        held: list[tuple[int, int, int]] = []
         starts: list[int] = []
         for gap, given_back in steps:
             now += int(gap * period)
@@ -137,6 +137,17 @@ def test_another_service_on_the_row(board: Board) -> None:
     board.row_release(row)
     assert open_row(board, rate_count=2, rate_period=10**9) == row
     assert accounts.take_start(row, START)
+
+
+def test_who_comes_late_with_an_early_clock(board: Board) -> None:
+    """A start that was given back leaves no trace, but the one before it in the same cell does."""
+    row, accounts = open_row(board, rate_count=1, rate_period=1000), Accounts(board, 0)
+    assert accounts.take_start(row, START)
+    taken = accounts.take_start(row, START + 1005)
+    assert taken is not None
+    accounts.give_start(row, *taken)
+    assert accounts.take_start(row, START + 950) is None  # it was stopped between its look at the clock and now
+    assert accounts.take_start(row, START + 1005)
 
 
 def test_several_processes(board: Board) -> None:
