@@ -47,6 +47,11 @@ class Started:
         reap(self.pid)
         return (each := process(self.pid)) is not None and each.alive
 
+    def send(self, number: int) -> None:
+        """A signal to the supervisor, and never to the test's own process group."""
+        assert self.pid, self.errors
+        os.kill(self.pid, number)
+
     def family(self) -> dict[int, str]:
         """Its processes and their servers, by title."""
         return {pid: title(pid) for pid in (self.pid, *below(self.pid))}
@@ -195,7 +200,7 @@ def test_usr2_reads_the_configuration_again(start: Start, folder: Path) -> None:
     daemon = start(defaults() + entry("cat", ports[0], "/bin/cat"))
     for number, port in ((signal.SIGUSR2, ports[1]), (signal.SIGHUP, ports[0])):
         (folder / "daemon.conf").write_text(defaults() + entry("other", port, "/bin/cat"))
-        os.kill(daemon.pid, number)
+        daemon.send(number)
         wait_for(answers(port), f"{number.name}: port {port} answers")
 
 
@@ -218,7 +223,7 @@ def test_no_ordinary_signal_ends_it(start: Start, folder: Path) -> None:
     roles = {pid: name for pid, name in daemon.family().items() if pid != daemon.pid}
     for _ in range(2):
         for number in (*rest, signal.SIGRTMIN + 3):
-            os.kill(daemon.pid, number)
+            daemon.send(number)
         for number in (*rest, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
             for pid in roles:
                 os.kill(pid, number)
@@ -244,7 +249,7 @@ def test_a_relative_log_is_where_the_daemon_was_started(start: Start, folder: Pa
     wait_for(lambda: "START: cat" in log.read_text(), "the record of cat")
     log.rename(place / "rotated.log")
     (folder / "daemon.conf").write_text(text + entry("other", other, "/bin/cat"))
-    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.send(signal.SIGHUP)
     wait_for(answers(other), "reloaded")
     wait_for(lambda: log.exists() and "START: other" in log.read_text(), "the record of other")
 
