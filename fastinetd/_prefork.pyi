@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 from fastinetd._servers import Servers
 from fastinetd._zygotes import Zygotes
 
+def tend_every(seconds: float) -> float: ...
 @disjoint_base
 class Prefork(Zygotes):
     def __init__(self, servers: Servers, pool_count: int, parked_count: int) -> None: ...

@@ -68,11 +68,11 @@ class TestConnections:
             assert tell(client, "env REMOTE_HOST") == "127.0.0.1"
             assert tell(client, "env TCPREMOTEPORT") == str(client.getsockname()[1])
             assert tell(client, "fds").split()[:5] == ["0", "1", "2", "3", "4"]
-            kept = descriptors(pid)
         pooled.await_calm()
+        kept = descriptors(pid)
         ask(pooled, "x")
         pooled.await_calm()
-        assert len(descriptors(pid)) == len(kept)
+        wait_for(lambda: len(descriptors(pid)) == len(kept), lambda: f"{kept} again: {descriptors(pid)}")
 
     def test_its_status_is_told(self, pooled: Pooled) -> None:
         serve(pooled)
