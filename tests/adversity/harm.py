@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -151,6 +151,19 @@ def builtin(name: str, port: int, dgram: bool = False, **more: object) -> str:
         "wait": "yes" if dgram else "no", "bind": "127.0.0.1",
     } | more  # fmt: skip
     return "\n".join([f"service {name}", "{", *(f"    {n} = {v}" for n, v in attributes.items()), "}", ""])
+
+
+def at_rest(pids: Iterable[int], most: int, seconds: float = 1.0, measure: Callable[[int], int] = ticks) -> None:
+    """Wait until processes use no more than so much (of processor time, of wake-ups) within so many seconds: whatever
+    was under way has happened by then. Fails if they never do."""
+    watched = list(pids)
+
+    def quiet() -> bool:
+        before = sum(map(measure, watched))
+        threading.Event().wait(seconds)
+        return sum(map(measure, watched)) - before <= most
+
+    wait_for(quiet, lambda: f"{watched} at rest", 60)
 
 
 def pause(seconds: float) -> None:

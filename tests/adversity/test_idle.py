@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from adversity.harm import ECHO, HELLO, Launch, builtin, pause, switches
+from adversity.harm import ECHO, HELLO, Launch, at_rest, builtin, switches
 
 from support.clients import ask, free_port
 from support.texts import defaults, entry
@@ -25,8 +25,5 @@ def test_idle(launch: Launch, root: None) -> None:
     daemon = launch(defaults() + text + builtin("echo", free_port()), "--acceptors", "2", metrics=True)
     assert ask(ports[500]) == HELLO
     pids = list(daemon.roles().values())
-    pause(1)  # records are drained a while longer
-    before = sum(map(switches, pids))
-    pause(5)
-    assert sum(map(switches, pids)) - before < 10
+    at_rest(pids, 9, 5, switches)  # records are drained a while longer
     assert sum(map(memory, pids)) < 80 << 10
