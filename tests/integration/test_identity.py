@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support.clients import Held, connect, free_port
 from support.daemon import Daemon
-from support.proc import listeners, process, wait_for
+from support.proc import below, listeners, process, wait_for
 from support.texts import defaults, entry
 from support.visitors import Visitors
 
@@ -79,6 +79,7 @@ def test_an_address_more_under_load(launch: Launch) -> None:
         visitors.await_more(10)
     assert visitors.problems == []
     assert listeners()[port] == inode
+    daemon.remember_descriptors()
 
 
 def test_a_mistake_ends_no_session(launch: Launch) -> None:
@@ -131,16 +132,19 @@ def test_wait_servers_leave_with_their_address(launch: Launch) -> None:
     def text(port: int, bind: str) -> str:
         return defaults() + entry("sleep", port, "/bin/sleep", "600", bind=bind, wait="yes")
 
+    def sleeping() -> list[int]:
+        return [pid for pid, each in below(daemon.pid).items() if each.name == "sleep"]
+
     daemon = launch(text(port, "127.0.0.1"))
     connect(port).close()
-    (server,) = wait_for(daemon.servers, "a server")
+    (server,) = wait_for(sleeping, "a server")
     daemon.reload(text(port, "127.0.0.1 127.0.0.2"))
     connect(port, "127.0.0.2").close()
-    wait_for(lambda: len(daemon.servers()) == 2, "a server for the other address")
+    wait_for(lambda: len(sleeping()) == 2, "a server for the other address")
     assert process(server)
     daemon.reload(text(port, "127.0.0.2"))
     wait_for(lambda: process(server) is None, "the first one has ended")
-    (second,) = daemon.servers()
+    (second,) = sleeping()
     daemon.reload(text(later, "127.0.0.2"))
     wait_for(lambda: process(second) is None, "the second one too")
     wait_for(lambda: not {port} & set(listeners()), "nobody listens there")

@@ -105,6 +105,14 @@ def test_ipv4_and_ipv6_are_different_sources(board: Board) -> None:
         assert [accounts.admit(program(row), peer)[0] for _ in range(2)] == [Verdict.ADMIT, Verdict.PER_SOURCE]
 
 
+def test_every_bit_of_an_address_makes_a_source(board: Board) -> None:
+    """Neighbours in a network of IPv6 too: the last and the first bits alone are different."""
+    row, accounts = open_row(board, per_source=1), Accounts(board, 0)
+    six = [bytes(at) + bytes([bit]) + bytes(15 - at) for at, bit in ((15, 1), (15, 2), (8, 1), (7, 1), (0, 1))]
+    for peer in [*six, bytes(3) + b"\1"]:
+        assert [accounts.admit(program(row), peer)[0] for _ in range(2)] == [Verdict.ADMIT, Verdict.PER_SOURCE]
+
+
 def test_the_port_does_not_make_a_source(board: Board) -> None:
     row, accounts = open_row(board, per_source=1), Accounts(board, 0)
     verdicts = [accounts.admit(program(row), HERE, port)[0] for port in (1, 2)]

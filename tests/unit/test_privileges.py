@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from fastinetd import privileges
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, Place, Service
 from fastinetd.plan import Plan, make_plan
-from fastinetd.privileges import CAP_CHOWN, CAP_SETGID, CAP_SETUID, Privileges, nobody, own_privileges
+from fastinetd.privileges import (
+    CAP_CHOWN,
+    CAP_KILL,
+    CAP_SETGID,
+    CAP_SETUID,
+    CAP_SYS_NICE,
+    CAP_SYS_RESOURCE,
+    EVERY,
+    USERS,
+    Privileges,
+    bar_to_kill,
+    nobody,
+    own_privileges,
+)
 from fastinetd.starts import Surroundings
 
 ALL = 2**64 - 1
@@ -49,10 +65,11 @@ def test_what_is_served(may: Privileges, served: tuple[Service, ...], groups: tu
             assert codes == ["cannot-become"]
 
 
-def test_groups_that_are_asked_for() -> None:
-    """`groups = yes` is not served with others than the user's."""
-    may = Privileges(setgroups=False)
-    assert made(replace(ROOT, groups=True), may)[1] == ["cannot-become"]
+@pytest.mark.parametrize(("groups", "said"), [((0,), "groups-stay"), ((0, 33), "cannot-become")])
+def test_groups_that_are_asked_for(groups: tuple[int, ...], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`groups = yes` is not served without the user's further groups."""
+    monkeypatch.setattr("fastinetd.starts._groups_of", lambda name, gid: groups)
+    assert made(replace(ROOT, groups=True), Privileges(setgroups=False))[1] == [said]
     assert made(replace(ROOT, groups=True), Privileges())[1] == []
 
 
@@ -95,3 +112,57 @@ def test_of_this_process() -> None:
     found = own_privileges()
     assert os.geteuid() in found.uids[0] or len(found.uids) > 1
     assert found.lowest_port in (0, 1024) or found.lowest_port > 1
+
+
+def test_what_is_missing_is_named() -> None:
+    """By the numbers of linux/capability.h and the words that containers and units know."""
+    assert (CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_NICE, CAP_SYS_RESOURCE) == (0, 5, 6, 7, 23, 24)
+    none, few = Privileges(0), Privileges(uids=ONE, gids=ONE)
+    said = [
+        none.bar_to_user(33, 0), none.bar_to_group(33, 0), none.bar_to_groups(()), none.bar_to_owner(33, None, 0, ()),
+        bar_to_kill(none), few.bar_to_user(33, 0), few.bar_to_group(34, 0), few.bar_to_groups((35,)),
+        few.bar_to_owner(36, None, 0, ()), few.bar_to_owner(None, 37, 0, ()),
+    ]  # fmt: skip
+    assert [re.findall(r"CAP_[A-Z]+|[ug]id \d+", bar.reason) for bar in said if bar] == [
+        ["CAP_SETUID"], ["CAP_SETGID"], ["CAP_SETGID"], ["CAP_CHOWN"], ["CAP_KILL"],
+        ["uid 33"], ["gid 34"], ["gid 35"], ["uid 36"], ["gid 37"],
+    ]  # fmt: skip
+    assert all(f"--cap-add {bar.reason[-6:]}" in bar.remedy for bar in said[:3] if bar)
+
+
+def test_whom_roles_are_named() -> None:
+    """One of the daemon's own before the one who is everybody's; without any entry, the number of nobody."""
+    assert USERS == ("fastinetd", "_fastinetd", "nobody")
+
+
+@pytest.mark.parametrize(("known", "may", "wanted"), [
+    ({}, Privileges(), (65534, 65534)),
+    ({"nobody": (99, 98)}, Privileges(), (99, 98)),
+    ({"nobody": (99, 98), "_fastinetd": (201, 202)}, Privileges(), (201, 202)),
+    ({"nobody": (99, 98), "fastinetd": (301, 302), "_fastinetd": (201, 202)}, Privileges(), (301, 302)),
+    ({"nobody": (99, 98), "fastinetd": (301, 302)}, Privileges(uids=(range(100),), gids=(range(100),)), (99, 98)),
+])  # fmt: skip
+def test_the_first_that_can_be_had(
+    known: dict[str, tuple[int, int]], may: Privileges, wanted: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entry(name: str) -> SimpleNamespace:
+        uid, gid = known[name]
+        return SimpleNamespace(pw_uid=uid, pw_gid=gid)
+
+    monkeypatch.setattr("fastinetd.privileges.pwd.getpwnam", entry)
+    assert (nobody(may).uid, nobody(may).gid) == wanted
+
+
+def test_read_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {
+        "/proc/self/uid_map": "         0       1000          1\n      1  100000  100\n",
+        "/proc/self/gid_map": "         0          0 4294967295",
+        "/proc/self/setgroups": "deny", "/proc/sys/net/ipv4/ip_unprivileged_port_start": "1",
+    }  # fmt: skip
+    monkeypatch.setattr(privileges, "_text", lambda path: texts.get(path, ""))
+    found = own_privileges()
+    assert (found.uids, found.gids, found.setgroups) == ((range(1), range(1, 101)), EVERY, False)
+    assert found.lowest_port == 0
+    texts["/proc/self/setgroups"] = "allow"
+    del texts["/proc/self/uid_map"]
+    assert (own_privileges().setgroups, own_privileges().uids) == (True, EVERY)
