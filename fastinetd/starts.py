@@ -16,6 +16,7 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, GroupsOfRoot, Place, Service, encoded
 from fastinetd.endpoints import Unplannable
 from fastinetd.environment import Environment, environment_at_start, environment_of
+from fastinetd.executable import exec_fault
 from fastinetd.guard import guard
 from fastinetd.handlers import handler_start
 from fastinetd.privileges import CAP_SYS_NICE, CAP_SYS_RESOURCE, Bar, Privileges, own_privileges
@@ -78,6 +79,10 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
     path = program_of(service, report)
     if path and not surroundings.may.gains and _gains(path):
         report.add("no-gain", service.where("server"), service=service.id, value=service.server)
+    if path and service.handler is None:
+        runs_as = ids or (surroundings.uid, surroundings.gid)
+        if fault := exec_fault(os.fsdecode(path), runs_as, groups or ()):
+            report.add("cannot-exec", service.where("server"), service=service.id, value=service.server, reason=fault)
     argv = tuple(map(encoded, service.argv))
     environ = environment_of(service, surroundings.environ)
     if service.handler is not None and not service.internal:

@@ -134,6 +134,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "roles-as-root": (_W, "the processes that read what clients say, relay, doorman and monitor, cannot leave {what} behind: {reason}; they are without any capability, but {remedy}"),
     "limit-cut": (_W, "{name} cannot be {value} here, {most} counts; write no more than that, or start as root with CAP_SYS_RESOURCE"),
     "user-without-entry": (_E, "user {value} has no entry in the user database, so its groups are unknown; write `groups = no`"),
+    "cannot-exec": (_W, "service {service}: {value} cannot be executed: {reason}; mend the program"),
     "no-program": (_E, "{value!r} cannot be started: {reason}; install it or mend the path"),
     "no-port": (_E, "{name}/{protocol} is not in /etc/services; add it there, or write `port = NUMBER` and `type = UNLISTED` (in inetd.conf the number in place of the name)"),
     "unlisted": (_W, "{name}/{protocol} is not in /etc/services, the port as written counts; write `type = UNLISTED`"),

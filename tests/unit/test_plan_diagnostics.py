@@ -90,7 +90,9 @@ EXAMPLES |= {
     "roles-as-root": (lines(), lacking(CAP_SETUID), (1, 1)),
 }
 
-BY_HAND = {"no-host", "too-many-services", "no-gain", "tcp-wrappers", "unix-without-path", "no-interpreter"}
+BY_HAND = {
+    "cannot-exec", "no-host", "too-many-services", "no-gain", "tcp-wrappers", "unix-without-path", "no-interpreter",
+}  # fmt: skip
 """Tested below and in test_handlers: they need files, or are written another way."""
 
 
@@ -205,6 +207,16 @@ def test_reasons_of_no_program(tmp_path: Path) -> None:
     for path, reason in ((plain, "not executable"), (tmp_path, "not a file"), (tmp_path / "x", "no such file")):
         report = planned(tmp_path, lines(f"server = {path}", base=without("server")))[1]
         assert reason in only(report, "no-program").text
+
+
+def test_a_program_that_exec_refuses(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(b"#!/bin/sh\r\n")
+    script.chmod(0o755)
+    report = planned(tmp_path, lines(f"server = {script}", base=without("server")))[1]
+    found = only(report, "cannot-exec")
+    assert "carriage return" in found.text
+    assert (found.place.line, found.place.column) == (LINE, 10)
 
 
 def test_each_bad_entry_has_its_own_place(tmp_path: Path) -> None:
