@@ -79,7 +79,7 @@ def test_close(launch: Launch, folder: Path) -> None:
 def test_close_on_every_address(launch: Launch) -> None:
     """A service has one port: clients of the other family find it closed, and open again, as well."""
     port = free_port()
-    text = entry("cat", port, "/bin/cat", cps="1 2", over_rate="close", flags="IPv6", bind="::")
+    text = entry("cat", port, "/bin/cat", cps="1 2", over_rate="close", bind="127.0.0.1 ::1")
     daemon = launch(defaults() + text)
 
     def too_many() -> bool:
