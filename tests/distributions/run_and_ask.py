@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,9 +29,6 @@ def main() -> int:
                 if name not in ("echo", "daytime", "hello", "metrics"):
                     continue
                 command = command.strip()
-                if command.startswith("curl ") and not shutil.which("curl"):
-                    print(f"{name}: curl is not there")
-                    continue
                 said = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=PATIENCE)
                 print(f"{name}: {(said.stdout or said.stderr or 'nothing').splitlines()[0]}")
                 failed |= not said.stdout.strip()
