@@ -14,6 +14,7 @@ from adversity.harm import CAT, Launch, builtin
 
 from support.clients import ask, free_port
 from support.daemon import Daemon
+from support.lacking import need_localhost
 from support.proc import listeners
 from support.texts import defaults, entry
 
@@ -30,6 +31,13 @@ def lacking(*capabilities: str) -> list[str]:
 
 MAPPED = ["unshare", "--user", "--map-root-user"]
 SECUREBITS = ["setpriv", "--securebits=+no_setuid_fixup,+keep_caps_locked"]
+
+
+def may_begin_with(prefix: Sequence[str]) -> None:
+    """A user namespace cannot be made in a changed root, nor where the machine forbids it."""
+    done = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(done.stderr.strip())
 
 
 def status(pid: int, field: str) -> str:
@@ -58,6 +66,8 @@ def test_serves_what_it_can(
     launch: Launch, need: Callable[[str], str], folder: Path, prefix: list[str], others: bool, codes: Sequence[str]
 ) -> None:
     need(prefix[0])
+    need_localhost()
+    may_begin_with(prefix)
     own, nobodys, echo, named = (free_port() for _ in range(4))
     text = (
         defaults() + entry("own", own, CAT, user="root") + entry("nobodys", nobodys, CAT, user="65534")

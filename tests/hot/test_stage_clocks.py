@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.lacking import need_modules
 from support.stage import AT_IO, AT_OTHER, Held, compiled, held
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="dispatch is for x86-64")
@@ -66,6 +67,8 @@ def test_limits_count_from_the_connection(folder: Path, need: Callable[[str], st
             path = folder / name.replace(" ", "-")
             path.write_text(text)
             program = os.path.realpath(sys.executable) if interpreter == "python3" else need(interpreter)
+            if interpreter == "perl":
+                need_modules(program, "Time::HiRes")
             zygotes[name] = Held([program, str(path)], ["PATH=/usr/bin:/bin"], snapshot="first_io")
         points = {name: zygote.ready().seq for name, zygote in zygotes.items()}
         assert points == {name: AT_OTHER if name == "perl, alarm" else AT_IO for name in zygotes}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from support.reach import reachable
 from support.stage import AT_IO, AT_MAIN, FILES, LIBRARY, NOT_FURTHER, REFUSED, Held, compiled, held, libc
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")
@@ -158,7 +159,7 @@ def test_first_io_without_proc(folder: Path, root: None) -> None:
         if found := re.search(r"(/\S+) \(", line):
             (folder / found[1][1:]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(found[1], folder / found[1][1:])
-    for path in ("/bin/cat", str(LIBRARY)):
+    for path in ("/bin/cat", str(reachable(LIBRARY))):
         (folder / path[1:]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / path[1:])
     zygote = Held(["/bin/cat"], snapshot="first_io", before=lambda: os.chroot(folder))

@@ -10,7 +10,7 @@ from pathlib import Path
 from support.clients import Held, connect, free_port
 from support.daemon import Daemon
 from support.proc import below, listeners, process, wait_for
-from support.texts import defaults, entry
+from support.texts import ME, defaults, entry
 from support.visitors import Visitors
 
 Launch = Callable[..., Daemon]
@@ -154,7 +154,7 @@ def test_wait_servers_leave_with_their_address(launch: Launch) -> None:
 def test_lines_of_inetd_conf(launch: Launch) -> None:
     """A line less above: the sessions of its own end, those of the lines below stay with their lines."""
     port = free_port()
-    lines = [f"127.0.0.{number}:{port} stream tcp nowait root {CAT} cat\n" for number in (1, 2, 3)]
+    lines = [f"127.0.0.{number}:{port} stream tcp nowait {ME} {CAT} cat\n" for number in (1, 2, 3)]
     daemon = launch("".join(lines), kind="inetd", metrics=True)
     with held(*((port, f"127.0.0.{number}") for number in (1, 2, 3))) as sessions:
         daemon.reload("".join(lines[1:]))

@@ -12,9 +12,11 @@ from fastinetd.config.inetd import read
 from fastinetd.config.model import Config, Family, Place, Service
 from fastinetd.identity import continued
 from fastinetd.plan import Plan, make_plan
+from fastinetd.privileges import Privileges
 from fastinetd.starts import Surroundings
 
-MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None)
+MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None,
+                       may=Privileges())
 
 FIRST = Service("a", "a", Place("x.conf", 1), types=frozenset({"UNLISTED"}), port=7001, bind=("127.0.0.1",),
                 user="root", server="/bin/true", argv=("true",))

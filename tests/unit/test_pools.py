@@ -16,10 +16,11 @@ from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config, Family, Place, Service
 from fastinetd.plan import PlannedService, forget_lookups, make_plan
 from fastinetd.pools import REFUSALS, PoolPlan
+from fastinetd.privileges import Privileges
 from fastinetd.starts import Surroundings
 
 ROOT = Surroundings(environ=(b"PATH=/usr/bin:/bin",), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=(0, 0),
-                    groups=frozenset(), guard=11)
+                    groups=frozenset(), guard=11, may=Privileges())
 USER = replace(ROOT, root=False, uid=65534, gid=65534)
 PROGRAM = os.path.realpath("/bin/sh")
 ASKED = Place("x.conf", 9, 5)

@@ -15,11 +15,13 @@ from fastinetd._board import Board, Verdict
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, OverRate, Place, Rate, Service
 from fastinetd.plan import Mode, Plan, make_plan
+from fastinetd.privileges import Privileges
 from fastinetd.rows import BUILTINS, Rows
 from fastinetd.starts import Surroundings
 from fastinetd.stderr import StandardErrors
 
-MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None)
+MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None,
+                       may=Privileges())
 HERE = bytes([10, 0, 0, 1])
 
 

@@ -60,6 +60,7 @@ class TestConnections:
         assert everything(client) == b""
         killed = pooled.connect()
         wait_for(lambda: pooled.by(ZYGOTE) == 2, "the second one runs")
+        wait_for(lambda: len(pooled.board.slots_in_use()) == 1, "the first one has ended")
         (slot,) = pooled.board.slots_in_use()
         os.kill(slot.pid, signal.SIGTERM)
         assert everything(killed) == b""
