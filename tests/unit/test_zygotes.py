@@ -170,13 +170,14 @@ class TestByExec:
         assert pooled.await_news(PoolNews.DIED_EARLY) == -signal.SIGSEGV
 
     def test_a_program_with_threads(self, pooled: Pooled, folder: Path, need: Callable[[str], str]) -> None:
+        need("gcc")
         library = compiled(folder, """
             #include <pthread.h>
             #include <unistd.h>
             static void *thread(void *unused) { for (;;) pause(); }
             static pthread_t id;
             __attribute__((constructor)) static void early(void) { pthread_create(&id, 0, thread, 0); }
-            """, "-shared", "-fPIC", compiler=need("gcc"))  # fmt: skip
+            """, "-shared", "-fPIC")  # fmt: skip
         pooled.serve(ZYGOTE, CAT, values={"environ": [b"LD_PRELOAD=" + os.fsencode(library)]})
         assert pooled.await_news(PoolNews.UNHOLDABLE) == THREADS
         finish([echo(pooled.connect())])
@@ -193,10 +194,11 @@ class TestByExec:
         self, pooled: Pooled, folder: Path, need: Callable[[str], str],
     ) -> None:  # fmt: skip
         """Something in it knows of the acceptor's socket."""
+        need("gcc")
         library = compiled(folder, """
             #include <unistd.h>
             __attribute__((constructor)) static void early(void) { write(62, "nonsense", 8); }
-            """, "-shared", "-fPIC", compiler=need("gcc"))  # fmt: skip
+            """, "-shared", "-fPIC")  # fmt: skip
         pooled.serve(ZYGOTE, CAT, values={"environ": [b"LD_PRELOAD=" + os.fsencode(library)]})
         pooled.await_news(PoolNews.UNINTELLIGIBLE)
         pooled.await_recycled(Recycling.MISTRUSTED)
