@@ -285,12 +285,15 @@ cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) no
         wake_supervisor(b)
 
 
-cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number) noexcept nogil:
-    """The server could not be started: count and tell it, give the slot back."""
+cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number,
+                       int step) noexcept nogil:
+    """The server could not be started: count and record the errno `number` and the SpawnStep it comes from, free the
+    slot."""
     cdef Slot *s = &b.slots[slot]
     cdef Record *record = journal_next(b, section)
     count_spawn_failure(counters_of(b, section, target.row), number)
     record.row, record.kind, record.value, record.fields = target.row, SPAWN_FAILED, number, target.log_failure
+    record.reason = step
     tell_peer(record, s.address, s.family, s.port)
     journal_commit(b, section)
     drop_slot(b, section, free_slots, slot)

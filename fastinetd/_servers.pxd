@@ -8,6 +8,25 @@ from fastinetd._reception cimport Reception
 
 
 cdef extern from "_spawn.h" nogil:
+    cpdef enum SpawnStep "spawn_step":
+        """What a start consists of, as far as it may fail: system calls."""
+        STEP_UNKNOWN
+        STEP_FCNTL
+        STEP_CLONE
+        STEP_TIMER_CREATE
+        STEP_TIMER_SETTIME
+        STEP_CLOSE_RANGE
+        STEP_SETSID
+        STEP_DUP3
+        STEP_PRLIMIT64
+        STEP_SETPRIORITY
+        STEP_SETGROUPS
+        STEP_RT_SIGPROCMASK
+        STEP_PRCTL
+        STEP_SETRESGID
+        STEP_SETRESUID
+        STEP_CAPSET
+        STEP_EXECVE
     struct spawn_call:
         const void *plan
         char **envp
@@ -20,6 +39,7 @@ cdef extern from "_spawn.h" nogil:
         int tied
         int guard
         int error
+        int step
     int spawn_server(spawn_call *call, i32 *pid) noexcept
 
 cdef extern from "_processes.h" nogil:

@@ -37,11 +37,14 @@ cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *targe
     call.fd = fd if fd < 64 else fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
     call.errors, call.further_count = -1, 0
     call.reset_signals, call.tied, call.guard = reset_signals, False, -1
-    number = errno if call.fd < 0 else spawn_server(&call, &b.slots[slot].pid)
+    if call.fd < 0:
+        number, call.step = errno, STEP_FCNTL
+    else:
+        number = spawn_server(&call, &b.slots[slot].pid)
     if call.fd != fd and call.fd >= 0:
         close(call.fd)
     if number:
-        start_failed(b, section, free_slots, target, slot, number)
+        start_failed(b, section, free_slots, target, slot, number, call.step)
     else:
         started(b, section, target, slot, waited)
     return number

@@ -16,7 +16,6 @@ Rules of this file
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +28,7 @@ from fastinetd.log_lines import Level, error_text, file_stamp, printable, priori
 from fastinetd.log_sinks import Sink
 from fastinetd.messages import IDENT, Messages
 from fastinetd.pool_news import news_of
+from fastinetd.start_failures import FORK_REMEDIES, start_failure
 
 REPEAT = 10.0
 """Seconds in which a message about one service and cause is said once."""
@@ -57,13 +57,6 @@ _REASONS = {
     int(Verdict.SLOTS_FULL): "process_limit",
     int(Verdict.LOOP): "loop",
 }
-
-_FORK_REMEDIES = {
-    errno.EAGAIN: "; allow more processes, and signals that may be pending (ulimit -u and -i, TasksMax)",
-    errno.ENOMEM: "; allow more memory, or fewer servers (instances)",
-}
-_FORK_ERRORS = tuple(_FORK_REMEDIES)
-"""What means that there was no process, rather than no program (clone(2))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +92,7 @@ def format_record(record: RecordTuple, service_id: str) -> str | None:
     if kind == _FAIL:
         return f"FAIL: {service_id} {_REASONS.get(reason, 'refused')}{source}"
     if kind == _SPAWN_FAILED:
-        return f"FAIL: {service_id} {'fork' if value in _FORK_ERRORS else 'exec'}{source}"
+        return f"FAIL: {service_id} {'fork' if value in FORK_REMEDIES else 'exec'}{source}"
     return None
 
 
@@ -107,9 +100,7 @@ def message_of(record: RecordTuple, entry: JournalEntry) -> str | None:
     """What the daemon itself says about a record (all of it errors), or None."""
     name, value = printable(entry.id), record.value
     if record.kind == _SPAWN_FAILED:
-        if value in _FORK_ERRORS:
-            return f"service {name}: fork failed: {error_text(value)}{_FORK_REMEDIES[value]}"
-        return f"service {name}: execv( {entry.server} ) failed: {error_text(value)}"
+        return f"service {name}: {start_failure(entry.server, record.reason, value)}"
     if record.kind == _ACCEPT_FAILED:
         return f"service {name}: accept failed: {error_text(value)}"
     if record.kind == _DEACTIVATED:

@@ -62,7 +62,7 @@ def child_source() -> str:
 
 def test_child_writes_nothing_of_its_parents_but_the_error() -> None:
     stores = re.findall(r"(\w+(?:->|\.)\w+)\s*(?:=(?!=)|\+=|-=|\+\+|--)", child_source())
-    assert stores == ["call->error"]
+    assert stores == ["call->error", "call->step"]
 
 
 def test_child_never_returns() -> None:
@@ -84,7 +84,7 @@ def lines_of(pattern: str) -> int:
 def test_c_is_kept_small() -> None:
     """What lies between clone and execve; what the daemon's processes have in C besides; and no other C but the library
     that goes into held programs, which has nothing in common with them."""
-    assert lines_of("_spawn*.h") <= 270
+    assert lines_of("_spawn*.h") <= 285
     assert lines_of("_p*.h") <= 200
     known = {*PACKAGE.glob("_spawn*.h"), *PACKAGE.glob("_p*.h"), *PACKAGE.glob("_stage*.[ch]")}
     others = {*PACKAGE.glob("*.h"), *PACKAGE.glob("*.c")} - known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from fastinetd._accept import Keeper, probe, spawn
 from fastinetd._admit import Accounts
 from fastinetd._board import ERRNO_NAMES, Board, Field, Method, RecordKind, SlotState, SlotTuple, Status, Verdict
 from fastinetd._program import Program
+from fastinetd._servers import SpawnStep
 from support.core import await_end, end, fork, has_children, open_row, program, reap
 
 HERE = bytes([127, 0, 0, 1])
@@ -146,8 +148,9 @@ class TestFailures:
         assert sum(counters.spawn_failures) == 3
         assert sum(counters.latency[Method.EXEC]) == sum(counters.session) == 0
         records = board.drain()
-        assert [(record.kind, record.value, record.address) for record in records] == [
-            (RecordKind.SPAWN_FAILED, number, "127.0.0.1")
+        step = SpawnStep.STEP_UNKNOWN if posix_spawn else SpawnStep.STEP_EXECVE
+        assert [(record.kind, record.reason, record.value, record.address) for record in records] == [
+            (RecordKind.SPAWN_FAILED, step, number, "127.0.0.1")
         ] * 3
         assert not has_children()
 
@@ -157,17 +160,31 @@ class TestFailures:
         assert keeper.start(what, null)[2] == -errno.E2BIG
         assert board.counters(row).spawn_failures[ERRNO_NAMES.index("E2BIG")] == 1
 
-    def test_what_only_root_may(self, board: Board, keeper: Keeper, null: int) -> None:
+    @pytest.mark.parametrize(
+        ("asked", "step", "number"),
+        [
+            ({"groups": []}, SpawnStep.STEP_SETGROUPS, errno.EPERM),
+            ({"ids": (65534, 0)}, SpawnStep.STEP_SETRESGID, errno.EPERM),
+            ({"ids": (0, 65534)}, SpawnStep.STEP_SETRESUID, errno.EPERM),
+            ({"nice": -20}, SpawnStep.STEP_SETPRIORITY, errno.EACCES),
+            ({"limits": [(resource.RLIMIT_CORE, 1, 1)]}, SpawnStep.STEP_PRLIMIT64, errno.EPERM),
+        ],
+    )
+    def test_what_only_root_may(
+        self, board: Board, keeper: Keeper, null: int, asked: dict[str, object], step: SpawnStep, number: int
+    ) -> None:
         row = open_row(board)
 
         def start() -> None:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if os.geteuid() == 0:
+                os.setresgid(65534, 65534, 65534)
                 os.setresuid(65534, 65534, 65534)
-            what = program(row, "/bin/true", ids=(0, 0), groups=[])
-            assert keeper.start(what, null) == (Verdict.ADMIT, -1, -errno.EPERM)
+            assert keeper.start(program(row, "/bin/true", **asked), null) == (Verdict.ADMIT, -1, -number)
 
         assert reap(fork(start)) == 0
-        assert board.counters(row).spawn_failures[ERRNO_NAMES.index("EPERM")] == 1
+        assert board.counters(row).spawn_failures[ERRNO_NAMES.index(errno.errorcode[number])] == 1
+        assert [(record.reason, record.value) for record in board.drain()] == [(step, number)]
 
     def test_a_descriptor_that_is_not_open(self, board: Board, keeper: Keeper) -> None:
         what = program(open_row(board))

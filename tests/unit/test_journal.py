@@ -229,7 +229,9 @@ def test_failed_starts_are_no_flood(journal: Journal, heard: Path, clock: Clock,
     journal.write([failed(2)] * 1000)
     journal.write([failed(13)])
     text = "service web: execv( /usr/sbin/webd ) failed: "
-    first = [f"ERROR: {text}No such file or directory (errno = 2)", f"ERROR: {text}Permission denied (errno = 13)"]
+    remedy = "; `fastinetd --check` says whether the program, its interpreter or a folder is meant, and for whom"
+    reasons = ("No such file or directory (errno = 2)", "Permission denied (errno = 13)")
+    first = [f"ERROR: {text}{reason}{remedy}" for reason in reasons]
     assert said(heard) == first
     assert journal.flush() == REPEAT
     clock.now += REPEAT

@@ -101,7 +101,8 @@ def test_failed_starts_are_refusals(number: int, reason: str) -> None:
         (
             RecordKind.SPAWN_FAILED,
             2,
-            "service web: execv( /usr/sbin/webd ) failed: No such file or directory (errno = 2)",
+            "service web: execv( /usr/sbin/webd ) failed: No such file or directory (errno = 2); `fastinetd --check` "
+            "says whether the program, its interpreter or a folder is meant, and for whom",
         ),
         (
             RecordKind.SPAWN_FAILED,
