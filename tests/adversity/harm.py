@@ -164,8 +164,3 @@ def at_rest(pids: Iterable[int], most: int, seconds: float = 1.0, measure: Calla
         return sum(map(measure, watched)) - before <= most
 
     wait_for(quiet, lambda: f"{watched} at rest", 60)
-
-
-def pause(seconds: float) -> None:
-    """Look on for a while, where the test is that nothing happens."""
-    threading.Event().wait(seconds)

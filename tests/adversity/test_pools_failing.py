@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import ECHO, HELLO, Keep, Launch, acceptors, consistent, gone, pause, replaced, switches, ticks
+from adversity.harm import ECHO, HELLO, Keep, Launch, acceptors, at_rest, consistent, gone, replaced, switches
 from adversity.test_pools_rude import rude, settles
 
 from support.clients import ask, connect, free_port, read_line
@@ -168,9 +168,7 @@ def test_a_retired_acceptor_does_not_spin(launch: Launch, keep: Keep[Any], folde
     victim = next(pid for pid, each in below(daemon.pid).items() if each.parent == taker)
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: process(victim) is None, "its end is seen")
-    before = ticks(taker)
-    pause(2)
-    assert ticks(taker) - before < 10
+    at_rest([taker], 9, 2)
     for client in clients[:2]:
         client.close()
     assert read_line(clients[2]) == b"hold2\n"
@@ -197,14 +195,7 @@ def test_idle_pools_sleep(launch: Launch, folder: Path) -> None:
     daemon.remember_descriptors()
     for kind, port in ports.items():
         assert all(ask_name(port, f"{kind}{number}") for number in range(30))
-    pids = acceptors(daemon)
-
-    def quiet() -> bool:
-        before = sum(map(switches, pids))
-        pause(4)
-        return sum(map(switches, pids)) == before
-
-    wait_for(quiet, "no wake-ups in four seconds", 40)
+    at_rest(acceptors(daemon), 0, 4, switches)
     for kind in kinds:
         settles(daemon, kind)
     assert gauges(daemon, "zygote") == {"zygote": 2, "starting": 0, "idle": 0, "busy": 0}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import Keep, Launch, acceptors, consistent, pause, replaced, switches, unbalanced
+from adversity.harm import Keep, Launch, acceptors, at_rest, consistent, replaced, switches, unbalanced
 
 from support.clients import ask, connect, free_port, read_line
 from support.pools import descendants, gauges, served, tally
@@ -151,7 +151,7 @@ class Soak:
             with suppress(ProcessLookupError):  # it has just been retired
                 before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(descriptors(pid)) + 1, before[1]))
-                pause(0.1)
+                threading.Event().wait(0.1)  # for as long as harm is done
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         self.did["starved"] += 1
 
@@ -213,7 +213,7 @@ def test_soak(launch: Launch, folder: Path) -> None:
 
     def harm() -> None:
         soak.random.choice(gentle)()
-        pause(0.05)
+        threading.Event().wait(0.05)  # between two harms
 
     soak.clients(SECONDS / 2, harm)
     soak.check()
@@ -225,7 +225,7 @@ def test_soak(launch: Launch, folder: Path) -> None:
 
     def more_harm() -> None:
         soak.random.choice(rough)()
-        pause(0.05)
+        threading.Event().wait(0.05)  # between two harms
 
     soak.clients(SECONDS / 2, more_harm)
     soak.check()
@@ -241,12 +241,7 @@ def test_soak(launch: Launch, folder: Path) -> None:
 def idle(pids: list[int]) -> None:
     """With pools at rest, acceptors sleep."""
 
-    def quiet() -> bool:
-        before = sum(map(switches, pids))
-        pause(3)
-        return sum(map(switches, pids)) - before <= 1
-
-    wait_for(quiet, "acceptors sleep", 60)
+    at_rest(pids, 1, 3, switches)
 
 
 @pytest.mark.parametrize("name", ["zygote", "prefork", "worker"])
