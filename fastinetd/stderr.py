@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fastinetd.loop import Loop, Timer
@@ -31,6 +32,9 @@ MINUTE = 60.0
 
 AT_ONCE, PAUSE = 32, 0.1
 """So many messages of a service are read within so many seconds, and then none for as many."""
+
+
+SO_PASSRIGHTS = 83  # asm-generic/socket.h
 
 
 @dataclass
@@ -70,6 +74,8 @@ class StandardErrors:
                 reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             except OSError:
                 return -1
+            with suppress(OSError):  # Linux 6.16; who closes a socket that was passed may have to wait for its linger
+                reader.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
             channel = self._channels[row] = _Channel(id, lifted(reader), lifted(writer))
             self._watch(channel)
         channel.id = id

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import os
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from fastinetd.stderr import AT_ONCE, BYTES, CAUSES, LINES, MINUTE, PAUSE, StandardErrors
+from fastinetd.stderr import AT_ONCE, BYTES, CAUSES, LINES, MINUTE, PAUSE, SO_PASSRIGHTS, StandardErrors
 
 TRACEBACK = "handler a:b: ValueError: {0} (client {1})\nTraceback:\n  File x, line 1, in b\nValueError: {0}\n"
 SAYS = "service web: a worker says: "
@@ -150,3 +152,16 @@ def test_no_descriptors(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("socket.socketpair", none)
     assert kit.errors.of(9, "poor") == -1
+
+
+def test_nobody_passes_descriptors_to_the_daemon(kit: Kit) -> None:
+    """Root would close them, and a socket that lingers is not closed at once."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.getsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS)
+        except OSError:
+            pytest.skip("this kernel is without SO_PASSRIGHTS")
+    with socket.socket(fileno=os.dup(kit.fd)) as worker, socket.socket() as passed:
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [passed.fileno()]))
+        with pytest.raises(PermissionError):
+            worker.sendmsg([b"x"], [rights])
