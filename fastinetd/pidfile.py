@@ -97,8 +97,9 @@ class PidFile:
     def _take(self, descriptor: int) -> bool:
         """Lock what was opened; False if it is not what must be locked (any more)."""
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            self._lock_path.unlink(missing_ok=True)  # others can lock that
+        private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
+        if not stat.S_ISREG(status.st_mode) or not private or status.st_nlink > 1:
+            self._lock_path.unlink(missing_ok=True)  # others can lock that, or it is another file by a second name
             return False
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

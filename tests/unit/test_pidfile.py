@@ -177,3 +177,13 @@ def test_impossible(tmp_path: Path) -> None:
     for place, why in (("no/pid", "No such file or directory"), ("", "Is a directory")):
         with pytest.raises(Refusal, match=f"{why}; choose another place with -pidfile"):
             PidFile(tmp_path / place)
+
+
+def test_a_second_name_of_another_file_is_not_locked_nor_written(path: Path) -> None:
+    own = path.with_name("own")
+    own.write_text("mine")
+    own.chmod(0o600)
+    path.with_name("pid.lock").hardlink_to(own)
+    with PidFile(path):
+        assert own.read_text() == "mine"
+        assert not path.with_name("pid.lock").samefile(own)
