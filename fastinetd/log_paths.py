@@ -36,6 +36,8 @@ def copy_descriptor(path: str) -> int | None:
     """A copy, the caller's, of the open descriptor that a path means or leads to; None if there is none."""
     number = own_descriptor(path)
     try:
+        if number is not None and number > 2:
+            return None  # closed at the start: by now it is something else of the daemon's
         if number is None:
             meant = os.stat(path)  # noqa: PTH116 - /proc/1/fd/1 as another process sees it
             number = next(each for each in (1, 2) if os.path.samestat(os.fstat(each), meant))

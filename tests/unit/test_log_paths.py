@@ -86,3 +86,12 @@ def test_trouble(tmp_path: Path) -> None:
 def test_trouble_of_who_is_not_root(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert trouble_with(str(tmp_path / "log")).startswith(f"no file can be made in {tmp_path}")
+
+
+def test_no_log_is_written_to_what_the_daemon_has_open(tmp_path: Path) -> None:
+    mine, theirs = socket.socketpair()
+    link = tmp_path / "link"
+    with mine, theirs:
+        link.symlink_to(f"/proc/self/fd/{mine.fileno()}")
+        assert copy_descriptor(str(link)) is None
+    assert copy_descriptor(f"/proc/self/fd/{10**30}") is None
