@@ -152,6 +152,8 @@ def _addresses_of_host(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | 
         found = socket.getaddrinfo(host, port, endpoint.family, endpoint.kind)
     except socket.gaierror as error:
         raise OSError(errno.EADDRNOTAVAIL, f"{host}: {error.strerror}") from None
+    except UnicodeError:  # a part of it is longer than 63 characters, or empty
+        raise OSError(errno.EADDRNOTAVAIL, f"{host}: no host can have this name") from None
     unique = dict.fromkeys((family, (str(address[0]), port)) for family, _, _, _, address in found)
     return [(family, address, "") for family, address in unique]
 

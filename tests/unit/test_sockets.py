@@ -271,3 +271,9 @@ def test_lifted() -> None:
 )
 def test_names(endpoint: Endpoint, text: str) -> None:
     assert str(endpoint) == text
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a..b"])
+def test_a_name_that_no_host_can_have(host: str) -> None:
+    with pytest.raises(OSError, match="no host can have"):
+        open_endpoint(Endpoint(socket.AF_INET, socket.SOCK_STREAM, host, 1), SocketOptions(), blocking=False)
