@@ -1,26 +1,27 @@
 """What workers write to standard error: told in the daemon's own messages, each cause once.
 
-Theory. A worker's descriptor 2 is a datagram socket, one for each service: whoever writes never waits, and what there
-is no room for is lost. A stranger may have written it, or have sent what is in it. So root cuts it, makes it text that
-cannot forge a line, and looks no further into it than for line ends. A traceback that differs in its first and last
-line only (what was wrong with which client's) is one cause: it is told once, and then how often it came, once a minute.
+Theory. A worker's descriptor 2 is a pipe of packets (O_DIRECT), one for each service: whoever writes never waits, and
+what there is no room for is lost. It is no socket: through one a worker could pass descriptors to root, who would have
+to close them, and the last close of a socket may sleep for as long as its SO_LINGER says. A stranger may have written
+the message, or have sent what is in it. So root cuts it, makes it text that cannot forge a line, and looks no further
+into it than for line ends. A traceback that differs in its first and last line only (what was wrong with which
+client's) is one cause: it is told once, and then how often it came, once a minute.
 
-Rules of this file: a message costs root one recv, a minute so many lines at most, a flood a fixed share of its time.
+Rules of this file: a message costs root one read, a minute so many lines at most, a flood a fixed share of its time.
 """
 
 from __future__ import annotations
 
-import socket
+import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fastinetd.loop import Loop, Timer
-from fastinetd.sockets import lifted
+from fastinetd.sockets import lift
 
-BYTES = 8192
-"""Of a message, at most; the kernel drops the rest."""
+BYTES = 4096
+"""Of a message, at most (PIPE_BUF): the kernel makes several of a longer one."""
 
 LINES = 110
 """Of a message, at most: fastinetd.worker leaves out what is in the middle of longer ones."""
@@ -34,8 +35,6 @@ AT_ONCE, PAUSE = 32, 0.1
 """So many messages of a service are read within so many seconds, and then none for as many."""
 
 
-SO_PASSRIGHTS = 83  # asm-generic/socket.h
-
 
 @dataclass
 class _Cause:
@@ -43,13 +42,13 @@ class _Cause:
     more: int = 0  # messages that were not told
 
 
-@dataclass
+@dataclass(eq=False)
 class _Channel:
-    """Both ends of a service's socket, and what has come by it lately."""
+    """Both ends of a service's pipe, and what has come by it lately."""
 
     id: str
-    reader: socket.socket
-    writer: socket.socket
+    reader: int  # descriptors
+    writer: int
     causes: dict[tuple[str, ...], _Cause] = field(default_factory=dict)
     left_out: int = 0
     since: float = 0.0  # `read` messages were read
@@ -71,15 +70,13 @@ class StandardErrors:
         channel = self._channels.get(row)
         if channel is None:
             try:
-                reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+                reader, writer = os.pipe2(os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
                 return -1
-            with suppress(OSError):  # Linux 6.16; who closes a socket that was passed may have to wait for its linger
-                reader.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
-            channel = self._channels[row] = _Channel(id, lifted(reader), lifted(writer))
+            channel = self._channels[row] = _Channel(id, lift(reader), lift(writer))
             self._watch(channel)
         channel.id = id
-        return channel.writer.fileno()
+        return channel.writer
 
     def close(self, row: int) -> None:
         """The row's service is gone, and so are its workers; what they have said is told."""
@@ -91,9 +88,9 @@ class StandardErrors:
         self._sum_up(channel)
         if channel.timer is not None:
             channel.timer.cancel()
-        self._loop.unwatch(channel.reader.fileno())
-        channel.reader.close()
-        channel.writer.close()
+        self._loop.unwatch(channel.reader)
+        os.close(channel.reader)
+        os.close(channel.writer)
 
     def finish(self) -> None:
         """The daemon leaves: tell what has not been told."""
@@ -101,8 +98,8 @@ class StandardErrors:
             self.close(row)
 
     def _watch(self, channel: _Channel) -> None:
-        if channel.reader.fileno() >= 0:
-            self._loop.watch(channel.reader.fileno(), lambda _: self._hear(channel))
+        if channel in self._channels.values():
+            self._loop.watch(channel.reader, lambda _: self._hear(channel))
 
     def _hear(self, channel: _Channel) -> None:
         now = self._clock()
@@ -110,12 +107,12 @@ class StandardErrors:
             channel.since, channel.read = now, 0
         while channel.read < AT_ONCE:
             try:
-                message = channel.reader.recv(BYTES)
+                message = os.read(channel.reader, BYTES)
             except BlockingIOError:
                 return
             channel.read += 1
             self._take(channel, message)
-        self._loop.unwatch(channel.reader.fileno())
+        self._loop.unwatch(channel.reader)
         self._loop.later(PAUSE, lambda: self._watch(channel))
 
     def _take(self, channel: _Channel, message: bytes) -> None:
