@@ -125,6 +125,7 @@ cdef class Reception:
                     continue
                 self.listeners[i].paused = False
                 self.paused -= 1
+                self.let_go(i)  # another process may have taken the last one in the queue just before this one held back
 
     cdef void hold_back(self, u32 index) noexcept nogil:
         """The rate is used up: let those wait that are in the queue. An empty one is watched on, and tells of the first."""

@@ -143,7 +143,10 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     foreground = options.foreground or options.debug or options.demo or must_stay(os.environ)
     if (why := allowances.refusal()) is not None:
         raise Refusal(why)
-    prepare_descriptors()
+    try:
+        prepare_descriptors()
+    except OSError as error:
+        raise Refusal(f"cannot open /dev/null: {allowances.explained(error)}; make it: mknod -m 666 /dev/null c 1 3") from None
     try:
         launch = Launch(background=not foreground)
     except OSError as error:

@@ -107,8 +107,8 @@ class Rows:
     def free(self, row: int) -> None:
         """A removed service's row may be another's."""
         del self.by_row[row]
-        self._errors.close(row)
         self._board.row_release(row)
+        self._errors.close(row)
 
     def finish(self) -> None:
         """The daemon leaves: what workers have said is told."""
