@@ -146,7 +146,8 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     try:
         prepare_descriptors()
     except OSError as error:
-        raise Refusal(f"cannot open /dev/null: {allowances.explained(error)}; make it: mknod -m 666 /dev/null c 1 3") from None
+        why = allowances.explained(error)
+        raise Refusal(f"cannot open /dev/null: {why}; make it: mknod -m 666 /dev/null c 1 3") from None
     try:
         launch = Launch(background=not foreground)
     except OSError as error:

@@ -39,7 +39,8 @@ def form(request: pytest.FixtureRequest, launch: Callable[..., Daemon]) -> Itera
     def start(*services: Service, **options: object) -> Daemon:
         texts = [getattr(replace(service, more=service.more | pool), kind)() for service in services]
         head = {"xinetd": defaults(), "toml": "[defaults]\ncps = [0, 0]\n", "inetd": ""}[kind]
-        daemon = launch(head + "".join(texts), "--acceptors", str(ACCEPTORS), kind=kind,
+        kept = ["--keep-environment"] if kind == "inetd" else []  # Debian's inetd hands on no HOME, which git wants
+        daemon = launch(head + "".join(texts), "--acceptors", str(ACCEPTORS), *kept, kind=kind,
                         **({"metrics": True} | options))
         started.append(daemon)
         await_pools(daemon, len(services), 8 if pool["spawn"] == "prefork" else 0)
