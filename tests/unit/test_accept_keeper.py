@@ -20,6 +20,8 @@ from fastinetd._servers import SpawnStep
 from support.core import await_end, end, fork, has_children, open_row, program, reap
 
 HERE = bytes([127, 0, 0, 1])
+UNPRIVILEGED = (65534, 65534) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+"""User and group of a process that has none of root's privileges."""
 ALL = sum(field for field in Field)
 BOTH = pytest.mark.parametrize("posix_spawn", [False, True], ids=["clone", "posix_spawn"])
 
@@ -164,8 +166,8 @@ class TestFailures:
         ("asked", "step", "number"),
         [
             ({"groups": []}, SpawnStep.STEP_SETGROUPS, errno.EPERM),
-            ({"ids": (65534, 0)}, SpawnStep.STEP_SETRESGID, errno.EPERM),
-            ({"ids": (0, 65534)}, SpawnStep.STEP_SETRESUID, errno.EPERM),
+            ({"ids": (UNPRIVILEGED[0], 0)}, SpawnStep.STEP_SETRESGID, errno.EPERM),
+            ({"ids": (0, UNPRIVILEGED[1])}, SpawnStep.STEP_SETRESUID, errno.EPERM),
             ({"nice": -20}, SpawnStep.STEP_SETPRIORITY, errno.EACCES),
             ({"limits": [(resource.RLIMIT_CORE, 1, 1)]}, SpawnStep.STEP_PRLIMIT64, errno.EPERM),
         ],
@@ -178,8 +180,9 @@ class TestFailures:
         def start() -> None:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if os.geteuid() == 0:
-                os.setresgid(65534, 65534, 65534)
-                os.setresuid(65534, 65534, 65534)
+                uid, gid = UNPRIVILEGED
+                os.setresgid(gid, gid, gid)
+                os.setresuid(uid, uid, uid)
             assert keeper.start(program(row, "/bin/true", **asked), null) == (Verdict.ADMIT, -1, -number)
 
         assert reap(fork(start)) == 0
