@@ -127,8 +127,16 @@ class Children:
                 slot, ended = known
                 self._end(slot)
                 if ended is not None:
-                    ended()
+                    self._tell(ended)
             elif self._board.slot_of_pid(seen.si_pid) >= 0:
                 return  # its acceptor has died just now; `adopt` comes back here
             else:
                 os.waitpid(seen.si_pid, os.WNOHANG)
+
+    def _tell(self, ended: Ended) -> None:
+        """Who waits for a server hears of its end; if that goes wrong the other children are seen to all the same."""
+        try:
+            ended()
+        except Exception:
+            self._later(0.0, self.reap)
+            raise  # the loop says so

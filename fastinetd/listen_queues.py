@@ -85,15 +85,20 @@ def unix_length(body: bytes) -> tuple[int, int] | None:
     if len(body) < UNIX_ANSWER.size:
         return None
     _, _, state, inode = UNIX_ANSWER.unpack_from(body)
-    at = UNIX_ANSWER.size
-    while state == TCP_LISTEN and len(body) - at >= ATTRIBUTE.size:
+    for kind, value in attributes(body, UNIX_ANSWER.size):
+        if state == TCP_LISTEN and kind == UNIX_DIAG_RQLEN and len(value) >= LENGTHS.size:
+            return inode, LENGTHS.unpack_from(value)[0]
+    return None
+
+
+def attributes(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """The attributes of an answer that begin at `at`, as type and value. Ends at a length that cannot be."""
+    while len(body) - at >= ATTRIBUTE.size:
         length, kind = ATTRIBUTE.unpack_from(body, at)
         if length < ATTRIBUTE.size or at + length > len(body):
-            return None
-        if kind == UNIX_DIAG_RQLEN and length >= ATTRIBUTE.size + LENGTHS.size:
-            return inode, LENGTHS.unpack_from(body, at + ATTRIBUTE.size)[0]
+            return
+        yield kind, body[at + ATTRIBUTE.size : at + length]
         at += aligned(length)
-    return None
 
 
 def dump(request: bytes) -> Iterator[bytes]:

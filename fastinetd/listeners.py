@@ -4,6 +4,10 @@ Theory. An endpoint that the Plan wants is open, or waits for its next attempt (
 later). A reload tells which endpoints are wanted; the open ones among them are left alone, with what is in their
 queues, and those no longer wanted are closed once the new roles run. Nothing else ever closes a listener.
 
+While a service is configured its port is never free for a moment, or a local user's program could have it, and the
+clients. A new socket is bound before the one it replaces is closed. A server of a wait service has the socket itself
+and can shut it down: a stream's port is kept by a guard besides, which no server has.
+
 Rules of this file: it owns the sockets it returns; they are inherited by roles, never handed out to be closed.
 """
 
@@ -20,7 +24,7 @@ from pathlib import Path
 from fastinetd.loop import Loop, Timer
 from fastinetd.messages import Messages
 from fastinetd.policy.limits import BackOff
-from fastinetd.sockets import Endpoint, SocketOptions, apply, open_endpoint, permit
+from fastinetd.sockets import Endpoint, SocketOptions, apply, guard, open_endpoint, permit
 
 FIRST_PAUSE = 1.0
 """Seconds until the second attempt on an endpoint."""
@@ -38,12 +42,14 @@ class Open:
 
     wish: Wish
     sockets: list[socket.socket] = field(default_factory=list)
+    guards: list[socket.socket] = field(default_factory=list)  # they keep its port, and are nobody's to serve
     retry: Timer | None = None
     trouble: int = 0  # errno of the last attempt
     back_off: BackOff = field(default_factory=lambda: BackOff(first=FIRST_PAUSE, ceiling=30.0))
     path_inode: tuple[int, int] | None = None
     renewals: BackOff = field(default_factory=BackOff)
     renewed: float = float("-inf")  # when a server last spoilt its sockets
+    rest: Timer | None = None  # until the sockets after that are served
 
 
 class Listeners:
@@ -61,20 +67,23 @@ class Listeners:
         wanted = {wish[0]: wish for wish in wishes}
         leaving: dict[tuple[bool, int, int], list[socket.socket]] = {}
         for endpoint in self._open.keys() - wanted.keys():
-            leaving.setdefault(_place(endpoint), []).extend(self._open[endpoint].sockets)
+            before = self._open[endpoint]
+            leaving.setdefault(_place(endpoint), []).extend([*before.sockets, *before.guards])
         for endpoint, wish in wanted.items():
             held = self._open.get(endpoint)
             if held is None:
                 held = self._open[endpoint] = Open(wish)
                 self._attempt(held, leaving.get(_place(endpoint)))
                 continue
-            before, held.wish = held.wish, wish
+            had, held.wish = held.wish, wish
+            if had[2] != wish[2]:
+                self._guard(held)
             for one in held.sockets:
                 if not wish[2]:  # the other way round once no acceptor has it any more (WaitSocket)
                     one.setblocking(False)
-                if before[1] != wish[1]:
+                if had[1] != wish[1]:
                     apply(one, wish[1])
-            if before[1] != wish[1] and held.path_inode is not None:
+            if had[1] != wish[1] and held.path_inode is not None:
                 self._permit(held, held.path_inode)
             if not held.sockets and held.retry is not None:  # a reload is worth another attempt
                 held.retry.cancel()
@@ -85,8 +94,11 @@ class Listeners:
         """Close endpoints."""
         for endpoint in endpoints:
             held = self._open.pop(endpoint)
-            if held.retry is not None:
-                held.retry.cancel()
+            for timer in (held.retry, held.rest):
+                if timer is not None:
+                    timer.cancel()
+            for one in held.guards:
+                one.close()
             for one in held.sockets:
                 if one.type == socket.SOCK_STREAM and not held.wish[2]:
                     with suppress(OSError):  # roles that are still leaving have it too: free the port at once
@@ -121,36 +133,49 @@ class Listeners:
         return next((held.sockets for held in self._open.values() if sock in held.sockets), [])
 
     def renew(self, sock: socket.socket) -> None:
-        """A server has spoilt a socket that was handed to it: close and open its endpoint anew.
+        """A server has spoilt a socket that was handed to it: open its endpoint anew, at once, and close the old one.
 
-        At once the first time; with growing pauses if that happens again and again, for it costs new roles each time.
+        It is served at once the first time; with growing pauses if that happens again and again, for it costs new roles
+        each time.
         """
         held = next((held for held in self._open.values() if sock in held.sockets), None)
         if held is None:
             return
-        for one in held.sockets:
-            one.close()
-        held.sockets = []
         pause = 0.0
         if time.monotonic() - held.renewed > FORGOTTEN:
             held.renewals.succeeded()
         else:
             pause = held.renewals.failed(0.0)
         held.renewed = time.monotonic()
-        when = f" in {pause:g} s" if pause else ""
+        when = f", and served in {pause:g} s" if pause else ""
         self._messages.warning(
-            f"{held.wish[3]}: its server has shut down, connected or locked {held.wish[0]}, it is opened anew{when}"
+            f"{held.wish[3]}: its server has shut down, connected, shared or locked {held.wish[0]}, which is "
+            f"opened anew{when}"
         )
-        held.retry = self._loop.later(pause, lambda: self._again(held))
-        self.changed()
+        spoilt, held.sockets = held.sockets, []
+        if held.guards or held.wish[0].family == socket.AF_UNIX:  # otherwise these keep the port until others have it
+            for one in spoilt:
+                one.close()
+        else:
+            held.guards = spoilt
+        if held.rest is not None:
+            held.rest.cancel()
+            held.rest = None
+        if self._attempt(held):
+            held.rest = self._loop.later(pause, lambda: self._rested(held))
 
-    def _attempt(self, held: Open, beside: list[socket.socket] | None = None) -> bool:
-        """Open an endpoint; `beside`: these may be in its way, and will be closed soon."""
+    def _rested(self, held: Open) -> None:
+        held.rest = None
+        self._opened([held])
+
+    def _attempt(self, held: Open, leaving: list[socket.socket] | None = None) -> bool:
+        """Open an endpoint; `leaving`: these may be in its way, and will be closed soon."""
         held.retry = None
-        quiet = beside is not None
+        quiet = leaving is not None
         endpoint, options, blocking, service = held.wish
+        beside = [*(leaving or ()), *held.guards]
         try:
-            held.sockets, remarks = open_endpoint(endpoint, options, blocking=blocking, beside=beside or ())
+            held.sockets, remarks = open_endpoint(endpoint, options, blocking=blocking, beside=beside)
         except OSError as error:
             first = held.back_off.pause == 0 and not quiet
             pause = FIRST_PAUSE if quiet else held.back_off.failed(0.0)
@@ -166,6 +191,7 @@ class Listeners:
             return False
         held.back_off.succeeded()
         held.trouble = 0
+        self._guard(held)
         self._messages.debug(f"service {service}: listening on {endpoint}")
         for remark in remarks:
             self._messages.warning(f"service {service}: {remark}")
@@ -173,6 +199,20 @@ class Listeners:
             status = Path(endpoint.host).lstat()
             held.path_inode = (status.st_dev, status.st_ino)
         return True
+
+    def _guard(self, held: Open) -> None:
+        """Have guards for the sockets that servers are given, and no others."""
+        before, held.guards = held.guards, []
+        endpoint, _, given, service = held.wish
+        try:
+            if given and endpoint.kind == socket.SOCK_STREAM and endpoint.family != socket.AF_UNIX:
+                for one in held.sockets:
+                    held.guards.append(guard(one))
+        except OSError as error:
+            self._messages.warning(f"service {service}: nothing keeps {endpoint} when its server shuts it down: "
+                                   f"{error.strerror}; another user's program may have it then")
+        for one in before:
+            one.close()
 
     def _permit(self, held: Open, inode: tuple[int, int]) -> None:
         """The file of an open unix socket is to have another owner or mode."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fastinetd.listen_queues import ATTRIBUTE, TCP_LISTEN, UNIX_ANSWER, UNIX_REQUEST, Unanswered, aligned, dump
+from fastinetd.listen_queues import TCP_LISTEN, UNIX_ANSWER, UNIX_REQUEST, Unanswered, attributes, dump
 
 TCP_ESTABLISHED, TCP_CLOSE_WAIT = 1, 8
 UDIAG_SHOW_ICONS = 0x08
@@ -65,11 +65,6 @@ def _unix(inode: int) -> Iterator[int]:
     for body in dump(request):
         if len(body) < UNIX_ANSWER.size or UNIX_ANSWER.unpack_from(body)[3] != inode:
             continue
-        at = UNIX_ANSWER.size
-        while len(body) - at >= ATTRIBUTE.size:
-            length, kind = ATTRIBUTE.unpack_from(body, at)
-            if length < ATTRIBUTE.size or at + length > len(body):
-                return
+        for kind, value in attributes(body, UNIX_ANSWER.size):
             if kind == UNIX_DIAG_ICONS:
-                yield from struct.unpack_from(f"={(length - ATTRIBUTE.size) // 4}L", body, at + ATTRIBUTE.size)
-            at += aligned(length)
+                yield from struct.unpack_from(f"={len(value) // 4}L", value)

@@ -18,7 +18,7 @@ from fastinetd._board import Board
 from fastinetd.loop import Loop
 from fastinetd.messages import Messages
 from fastinetd.rows import Installed, Rows
-from fastinetd.sockets import BACKLOG
+from fastinetd.sockets import BACKLOG, guard
 
 
 class Reopen:
@@ -61,11 +61,13 @@ class Reopen:
 
 
 def _listen_again(sock: socket.socket) -> None:
-    """Listen on a port that was closed: beside the connections of its servers, which needs SO_REUSEADDR for the moment
-    from here to listen(2). Raises OSError, with the port still nobody else's."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        raise
+    """Listen on a port that was closed, beside the connections of its servers. That takes SO_REUSEADDR, with which
+    anybody could have the port from here to listen(2): meanwhile a guard keeps it. Raises OSError, with the port still
+    nobody else's."""
+    with guard(sock):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.listen(BACKLOG)
+        except OSError:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            raise

@@ -2,8 +2,9 @@
 
 Theory. A wait service's socket is one for all its servers, and so are its options: who leaves a filter, an offset for
 peeking or a tiny buffer leaves it to everybody after. So they are read while nobody has the socket, compared when the
-last server has ended, and set back. What can be set and not taken back (a locked filter) makes another socket
-necessary. Group memberships are not looked at: they cannot be listed, and are what a server of multicast wants.
+last server has ended, and set back. What can be set and not taken back (a locked filter, keys for signatures), or has
+let others in (a datagram port that was shared), makes another socket necessary. Group memberships are not looked at:
+they cannot be listed, and are what a server of multicast wants.
 
 Rules of this file: sockets are borrowed, and no server has them meanwhile. An option that this kernel does not know, or
 that is not this kind of socket's, is passed over.
@@ -17,6 +18,7 @@ import socket
 from contextlib import suppress
 
 from fastinetd.sockets import BACKLOG
+from fastinetd.tcp_keys import has_keys
 
 SOL_SOCKET, IP, IPV6, TCP, UDP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP, 17
 
@@ -54,6 +56,9 @@ OPTIONS = (
 CONFIGURED = ((TCP, 1), (SOL_SOCKET, 9), (SOL_SOCKET, SO_SNDBUF), (SOL_SOCKET, SO_RCVBUF), (SOL_SOCKET, SO_BUF_LOCK))
 """Those that the configuration sets; a reload may change them."""
 
+SHARED = (SOL_SOCKET, socket.SO_REUSEADDR)
+"""With it anybody may bind a datagram port besides, and get what comes for it, as long as he likes."""
+
 FORCED = {SO_SNDBUF: SO_SNDBUFFORCE, SO_RCVBUF: SO_RCVBUFFORCE}
 """With CAP_NET_ADMIN a buffer is given back its size whatever the system's limit is by now."""
 
@@ -81,11 +86,18 @@ def restore(sock: socket.socket, own: Settings) -> bool:
         fcntl.fcntl(sock, fcntl.F_SETOWN, 0)
         fcntl.fcntl(sock, fcntl.F_SETSIG, 0)
     if sock.type == socket.SOCK_STREAM:
-        sock.listen(BACKLOG)  # a server may have made the queue shorter
+        try:
+            sock.listen(BACKLOG)  # a server may have made the queue shorter
+        except OSError:  # it is connected, or was shut down and another has the port by now
+            return False
+        if sock.family != socket.AF_UNIX and has_keys(sock):
+            return False
     changed = [option for option, value in settings_of(sock, tuple(own)).items() if value != own[option]]
     for option in changed:
         with suppress(OSError):
             _set(sock, option, own[option])
+    if sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX and SHARED in changed:
+        return False
     now = settings_of(sock, tuple(changed))
     return all(now.get(option) == own[option] for option in changed)
 

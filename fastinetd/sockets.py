@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+from typing import Any
 
 FIRST_DESCRIPTOR = 64
 """Long-lived descriptors are at or above."""
@@ -22,6 +23,7 @@ FIRST_DESCRIPTOR = 64
 BACKLOG = 2**31 - 1
 """More than net.core.somaxconn, which is then the queue's length."""
 
+INTERFACE_NAME = 16  # bytes of one, with its NUL (IFNAMSIZ)
 IPV6_FREEBIND = 78  # linux/in6.h; Python has no name for it
 UNIX_PATH_MOST = 107  # bytes of sun_path before its NUL
 
@@ -106,6 +108,31 @@ def _share_port(sockets: Sequence[socket.socket]) -> None:
     """Let sockets of this process's user, and of nobody else, have the same port."""
     for one in sockets:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def guard(sock: socket.socket) -> socket.socket:
+    """A socket that keeps a stream socket's port whatever becomes of that one; the caller's. Raises OSError.
+
+    It never listens. Once two sockets of a port have SO_REUSEADDR and none of them listens anybody may have the port as
+    well; the guard has it only while it is bound itself, beside the connections of earlier servers. SO_REUSEPORT lets
+    in sockets of this process's user, and so the next listener.
+    """
+    _share_port([sock])
+    made = lifted(socket.socket(sock.family, sock.type))
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _share_port([made])
+        if sock.family == socket.AF_INET6:
+            alone = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, alone)
+        if device := sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, INTERFACE_NAME).rstrip(b"\0"):
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+        _bind(made, sock.family, sock.getsockname(), [])
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
@@ -211,7 +238,7 @@ def _open(
     return made
 
 
-def _bind(made: socket.socket, family: int, address: tuple[str, int] | str, remarks: list[str]) -> None:
+def _bind(made: socket.socket, family: int, address: tuple[Any, ...] | str, remarks: list[str]) -> None:
     """Bind; an address this machine does not have yet is bound all the same, and served once it appears."""
     try:
         made.bind(address)

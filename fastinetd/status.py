@@ -46,11 +46,12 @@ class Status:
         self._rows = rows
         self._loop = loop
         self._listeners = listeners
-        listeners.changed = self.listening
+        listeners.changed = self._listening_later
         self._title = ""
         self._name = name_of_process()
         self._titled = 0.0
         self._timer: Timer | None = None
+        self._about_to_listen = False
         self._reload_ok = True
         self._reload_time = 0
         self._generations = 0
@@ -60,8 +61,15 @@ class Status:
         self._generations += 1
         self.listening()
 
+    def _listening_later(self) -> None:
+        """A socket is open that was not, or the reverse: thousands may be at once, and are looked at together."""
+        if not self._about_to_listen:
+            self._about_to_listen = True
+            self._loop.later(0.0, self.listening)
+
     def listening(self) -> None:
         """Write to the Board which services do not listen on all of their endpoints, and why."""
+        self._about_to_listen = False
         for installed in self._rows:
             wanted = enumerate(installed.planned.endpoints)
             deaf = next(((place, endpoint) for place, endpoint in wanted if not self._listeners.of(endpoint)), None)

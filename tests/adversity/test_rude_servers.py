@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from adversity.harm import (
 
 from support.clients import Held, ask, ask_datagram, connect, datagrams, free_port, read_line
 from support.daemon import records
+from support.intruder import Intruder
 from support.proc import process, wait_for
 from support.texts import Service, defaults, entry
 
@@ -219,6 +221,22 @@ def test_spoils_its_socket_again_and_again(launch: Launch, keep: Keep[Any], scri
     load.end()
     assert daemon.said().count("opened anew") == 5  # at once, then after 0.1, 0.2, 0.4 and 0.8 s
     assert session.echoes()
+
+
+@pytest.mark.parametrize("how", ["tcp", "shut"])
+def test_nobody_else_gets_the_port(launch: Launch, script: Script, how: str) -> None:
+    """While servers spoil the socket again and again, another user who tries to bind the port all the time has it at no
+    moment; and whoever comes while the next one is not served yet waits, and is not refused."""
+    port, dgram = free_port(), how == "shut"
+    server = script(f"s = socket.socket(fileno=0)\n{SPOILS[how]}")
+    daemon = launch(defaults() + Service("x", port, server, wait=True, dgram=dgram).xinetd())
+    with Intruder(port, socket.SOCK_DGRAM if dgram else socket.SOCK_STREAM) as intruder:
+        for count in range(1, 5):
+            answer = ask_datagram(port, b"x") if dgram else ask(port)
+            assert answer == b"one\n"
+            wait_for(lambda n=count: daemon.said().count("opened anew") == n, daemon.said)  # type: ignore[misc]
+    assert "opened anew, and served in 0.4 s" in daemon.said()
+    assert intruder.got == ""
 
 
 FORKS = """

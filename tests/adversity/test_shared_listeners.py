@@ -173,7 +173,8 @@ def test_servers_of_before(launch: Launch, keep: Keep[Any], folder: Path) -> Non
     port = free_port()
     text = "import socket\nc, _ = socket.socket(fileno=0).accept()\nc.sendall(b'wait\\n')\nc.recv(1)"
     wait = defaults() + shared(port, script(folder, text), 2)
-    daemon = launch(defaults() + entry("x", port, "/bin/cat"))
+    daemon = launch(wait)  # as at the end: what is open now may be open then
+    daemon.reload(defaults() + entry("x", port, "/bin/cat"))
     before = [keep(connect(port)) for _ in range(2)]
     wait_for(lambda: len(daemon.servers()) == 2, "two of nowait")
     daemon.reload(wait)

@@ -89,6 +89,31 @@ def test_who_waits_for_a_server_is_told(kit: Kit) -> None:
     assert kit.board.counters(kit.row).exits[Status.SUCCESS] == 3
 
 
+def test_a_fault_of_one_holds_up_no_other(kit: Kit) -> None:
+    """Who waits for a server goes wrong when it ends: the next child is accounted for nevertheless, and it is told."""
+    heard: list[str] = []
+
+    def wrong() -> None:
+        heard.append("wrong")
+        raise OSError("cannot listen")
+
+    pids = []
+    for ended in (wrong, partial(heard.append, "right")):
+        slot, pid = kit.start()
+        kit.children.started(pid, slot, ended)
+        pids.append(pid)
+    for pid in pids:
+        await_end(pid)
+    faults = 0
+    for reap_them in (kit.children.reap, lambda: [again() for again in kit.later]):
+        try:
+            reap_them()
+        except OSError:
+            faults += 1
+    assert (faults, sorted(heard)) == (1, ["right", "wrong"])
+    assert kit.board.live == len(kit.children) == 0
+
+
 def test_nothing_to_reap(kit: Kit) -> None:
     kit.children.reap()
     slot, pid = kit.start(kit.sleeper)

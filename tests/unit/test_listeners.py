@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from fastinetd.listeners import Listeners, Wish
-from fastinetd.sockets import Endpoint, SocketOptions
+from fastinetd.sockets import Endpoint, SocketOptions, has_ipv6
+from support.clients import free_port
+from support.intruder import tries
 
 NONE = SocketOptions()
+V6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 
 
 class Alarm:
@@ -133,9 +136,7 @@ def test_no_longer_wanted(kit: Kit) -> None:
 @pytest.mark.parametrize(("first", "second"), [("127.0.0.1", ""), ("", "127.0.0.1")])
 def test_one_address_and_all_of_them(kit: Kit, first: str, second: str) -> None:
     """Each is in the other's way; both are open until the first is dropped, so the port is never without a listener."""
-    kit.listeners.want([wish(tcp(host=first))])
-    port = kit.listeners.of(tcp(host=first))[0].getsockname()[1]
-    kit.listeners.drop([tcp(host=first)])
+    port = free_port()
     old, new = tcp(port, first), tcp(port, second)
     kit.listeners.want([wish(old)])
     assert kit.listeners.want([wish(new)]) == {old}
@@ -218,6 +219,75 @@ def test_nothing_is_left_open(in_the_way: socket.socket) -> None:
     kit.listeners.want([wish(tcp()), wish(tcp(in_the_way.getsockname()[1]))])
     kit.listeners.close()
     assert {*os.listdir("/proc/self/fd")} == before
+
+
+@pytest.mark.usefixtures("root")
+class TestKept:
+    """The port of a wait service is nobody else's, whatever its server does to the socket."""
+
+    @staticmethod
+    def opened(kit: Kit, family: int, kind: int) -> tuple[socket.socket, Endpoint]:
+        """A socket for servers, and what it is of."""
+        endpoint = Endpoint(family, kind, port=free_port())
+        kit.listeners.want([(endpoint, NONE, True, "web")])
+        return kit.listeners.of(endpoint)[0], endpoint
+
+    @pytest.mark.parametrize("family", [socket.AF_INET, pytest.param(socket.AF_INET6, marks=V6)])
+    def test_a_stream_that_is_shut_down(self, kit: Kit, family: int) -> None:
+        sock, endpoint = self.opened(kit, family, socket.SOCK_STREAM)
+        with socket.create_connection(("127.0.0.1", endpoint.port), 10), sock.accept()[0]:
+            for count, pause in enumerate((0.0, 0.1, 0.2)):
+                for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                    sock.setsockopt(socket.SOL_SOCKET, option, count % 2)
+                sock.shutdown(socket.SHUT_RDWR)
+                assert tries(endpoint.port) == ""
+                kit.listeners.renew(sock)
+                assert tries(endpoint.port) == ""
+                (sock,) = kit.listeners.of(endpoint)
+                with socket.create_connection(("127.0.0.1", endpoint.port), 10):
+                    sock.accept()[0].close()  # it may be served later, but is open at once
+                assert kit.loop.pending() == [pause]
+        assert [level for level, _ in kit.said.take()] == ["warning"] * 3
+        kit.loop.ring()
+        assert kit.appeared == 1
+
+    @pytest.mark.parametrize("how", ["shut", "connected"])
+    def test_a_datagram_socket(self, kit: Kit, how: str) -> None:
+        sock, endpoint = self.opened(kit, socket.AF_INET, socket.SOCK_DGRAM)
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.bind(("127.0.0.1", 0))
+            if how == "connected":
+                sock.connect(client.getsockname())
+            kit.listeners.renew(sock)
+            kit.listeners.renew(kit.listeners.of(endpoint)[0])
+            assert tries(endpoint.port, socket.SOCK_DGRAM) == ""
+            client.sendto(b"to the new one", ("127.0.0.1", endpoint.port))
+            assert kit.listeners.of(endpoint)[0].recv(100) == b"to the new one"
+
+    def test_who_has_got_in_is_told_of(self, kit: Kit) -> None:
+        """A server that connects its socket leaves the port's other addresses to others: the next socket cannot be had,
+        which is said, and the old one is not given up before it can."""
+        sock, endpoint = self.opened(kit, socket.AF_INET, socket.SOCK_DGRAM)
+        sock.connect(("127.0.0.1", 9))
+        with socket.socket(type=socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.2", endpoint.port))
+            kit.listeners.renew(sock)
+            assert kit.listeners.of(endpoint) == []
+            assert any(level == "error" and "end the other program" in text for level, text in kit.said.take())
+            assert sock.fileno() >= 0
+        kit.loop.ring()
+        assert kit.listeners.of(endpoint) != []
+        assert sock.fileno() == -1
+
+    def test_guards_follow_the_configuration(self, kit: Kit) -> None:
+        """A service that accepts no more itself has a guard, one that does again has none; none is left behind."""
+        before = len(os.listdir("/proc/self/fd"))
+        endpoint = tcp()
+        for given in (False, True, False, True):
+            kit.listeners.want([(endpoint, NONE, given, "web")])
+            assert len(os.listdir("/proc/self/fd")) == before + 1 + given
+        kit.listeners.drop([endpoint])
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 class TestUnix:

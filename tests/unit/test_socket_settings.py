@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.socket_settings import OPTIONS, restore, settings_of
+from support.intruder import tries
 
 SOL, IP, IPV6, TCP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP
 SO_ATTACH_FILTER, SO_LOCK_FILTER, SO_PEEK_OFF = 26, 44, 42
@@ -68,7 +69,8 @@ def test_every_option(sock: socket.socket) -> None:
         changed |= {one for one, value in settings_of(sock).items() if own[one] != value}
     assert len(changed) > 10
     sticky = changed & {(SOL, SO_LOCK_FILTER), *STICKS_TO_USERS}
-    assert restore(sock, own) is not bool(sticky)
+    shared = sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX and (SOL, socket.SO_REUSEADDR) in changed
+    assert restore(sock, own) is not (shared or bool(sticky))
     left = {one for one, value in settings_of(sock).items() if own[one] != value}
     assert left <= {*sticky, (TCP, 10), (TCP, 31)}
 
@@ -110,6 +112,40 @@ def test_a_locked_filter_is_there_for_good() -> None:
         drop_all(sock)
         sock.setsockopt(SOL, SO_LOCK_FILTER, 1)
         assert not restore(sock, own)
+
+
+@pytest.mark.usefixtures("root")
+def test_who_shares_a_datagram_port_has_let_others_in() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        own = settings_of(sock)
+        assert tries(sock.getsockname()[1], socket.SOCK_DGRAM) == ""
+        sock.setsockopt(SOL, socket.SO_REUSEADDR, 1)
+        assert tries(sock.getsockname()[1], socket.SOCK_DGRAM) != ""
+        assert not restore(sock, own)
+        assert restore(sock, own)
+
+
+@pytest.mark.usefixtures("root")
+def test_keys_keep_clients_out() -> None:
+    """Nobody without the key is answered: another socket is needed."""
+    key = struct.pack("=HH4s120x", socket.AF_INET, 0, socket.inet_aton("127.0.0.1"))
+    key += struct.pack("=BBHi80s", 0, 0, 6, 0, b"secret")
+    with socket.create_server(("127.0.0.1", 0)) as sock, socket.create_server(("127.0.0.1", 0)) as other:
+        own = settings_of(sock)
+        assert restore(sock, own)
+        for each in (other, sock):
+            try:
+                each.setsockopt(TCP, 14, key)  # TCP_MD5SIG
+            except OSError as missing:
+                pytest.skip(f"no keys here: {missing}")
+            assert restore(sock, own) is (each is other)
+
+
+def test_what_cannot_listen_is_replaced() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.socket() as sock:
+        sock.connect(other.getsockname())
+        assert not restore(sock, settings_of(sock))
 
 
 def test_the_queue_is_as_long_as_before() -> None:
