@@ -60,7 +60,7 @@ def test_reload_without_descriptors(launch: Launch, folder: Path) -> None:
     daemon = launch(defaults(log) + entry("old", port, ECHO, "old"))
     _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (max(descriptors(daemon.pid)) + 1, hard))
-    daemon.reload(defaults(log) + entry("new", port, ECHO, "new", only_from="localhost"))
+    daemon.reload(defaults(log) + entry("new", port, ECHO, "new", only_from="localhost 127.0.0.1"))
     assert "no other roles can be started: Too many open files" in daemon.said()
     assert ask(port) == b"old\n"
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))

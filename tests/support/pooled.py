@@ -146,14 +146,21 @@ class Pooled:
 
     def zygote(self, pid: int) -> int:
         """The one that has come so far as to be held."""
-        may_look()
         self.await_state(PoolState.HOLDING, 1)
-        (found,) = [each for each in self.pool(pid) if "socket" in descriptors(each).get(CONTROL, "")]
-        return found
+        return self._held(pid)
 
     def parked(self, pid: int) -> list[int]:
+        held = self._held(pid)
+        return [each for each in self.pool(pid) if each != held]
+
+    def _held(self, pid: int) -> int:
+        """The zygote has its control socket alone: a child that says it is parked has it for a moment more."""
         may_look()
-        return [each for each in self.pool(pid) if CONTROL not in descriptors(each)]
+
+        def found() -> list[int]:
+            return [each for each in self.pool(pid) if "socket" in descriptors(each).get(CONTROL, "")]
+
+        return wait_for(lambda: each if len(each := found()) == 1 else [], found)[0]
 
     # ---- the end ----
 

@@ -19,6 +19,7 @@ from fastinetd.config.load import load
 from fastinetd.plan import Plan, forget_lookups, make_plan
 from fastinetd.privileges import CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_RESOURCE, Privileges
 from fastinetd.starts import Surroundings
+from support.lacking import need_localhost
 
 SERVICE = (
     "service a\n{\ntype = UNLISTED\nsocket_type = stream\nport = 7000\nwait = no\nuser = root\nserver = /bin/true\n"
@@ -231,6 +232,7 @@ def test_each_bad_entry_has_its_own_place(tmp_path: Path) -> None:
 
 
 def test_hosts_that_name_nothing(tmp_path: Path) -> None:
+    need_localhost()
     text = lines("bind = 127.0.0.1 lo no-such-host.invalid", "bind += ::1 localhost no-such-interface0")
     path = tmp_path / "x.conf"
     path.write_text(text)
