@@ -193,6 +193,10 @@ cdef class Keeper(Accounts):
         """What came for a wait service waits for its rate."""
         held_back(&self.board.view, self.section, row)
 
+    def let_go(self, u32 row) -> None:
+        """Nothing that came for a wait service waits for its rate any more."""
+        held_no_longer(&self.board.view, self.section, row)
+
     def refuse(self, Program program, verdict: Verdict, bytes address=b"", int port=0) -> None:
         """Count and record a refusal that `start` returned."""
         cdef Peer peer

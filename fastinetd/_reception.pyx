@@ -344,13 +344,22 @@ cdef class Reception:
             self.leave_now()
 
     cdef void leave_now(self) noexcept nogil:
-        """Nobody is in charge any more: drop what waits, and end `receive`."""
+        """Nobody is in charge any more: drop what waits, and end `receive`. The Board may go on without this process
+        (too many generations were retired), so what clients have paid is given back, and their refusal counts."""
+        cdef Question *question
         cdef u32 i
+        cdef int fd
         self.retire()
         for i in range(QUESTIONS):
-            if self.questions[i].fd >= 0:
-                close(self.questions[i].fd)
-                self.questions[i].fd = -1
+            question = &self.questions[i]
+            if question.fd < 0:
+                continue
+            fd, question.fd = question.fd, -1
+            give_start(self.b, self.listeners[question.listener].target.row, &question.payment)
+            if journal_room(self.b, self.section, 1):  # otherwise it is not waited for: perhaps nobody reads any more
+                self.refuse(&self.listeners[question.listener], fd, &question.peer, DOORMAN)
+            else:
+                close(fd)
         self.asking = 0
         self.alone = True
 

@@ -94,7 +94,15 @@ class Generation:
     @property
     def accepts(self) -> bool:
         """Whether a process may still accept clients for programs."""
-        return any(role.kind == "acceptor" for role, _ in self.roles.values())
+        return self._has("acceptor")
+
+    @property
+    def relays(self) -> bool:
+        """Whether a process may still accept clients of built-in services, or wait for the doorman's word on one."""
+        return self._has("relay")
+
+    def _has(self, kind: str) -> bool:
+        return any(role.kind == kind for role, _ in self.roles.values())
 
     @property
     def accepting(self) -> frozenset[int]:
@@ -184,7 +192,7 @@ class Generation:
     @property
     def serving(self) -> bool:
         """Whether there is somebody to accept connections, if there are any to accept."""
-        return not self._duties.programs or any(role.kind == "acceptor" for role, _ in self.roles.values())
+        return not self._duties.programs or self.accepts
 
     def renew_pools(self) -> None:
         """Replace the processes that wait for clients; whoever serves goes on."""

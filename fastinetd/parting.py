@@ -1,10 +1,11 @@
 """Removed services, from the reload that removes them until nothing of them is left.
 
-Theory. Acceptors of the generation that knew a removed service may start one more server until they have heard of their
-retirement, and a service may have been removed only by name, its port now another's: so its clients are not turned
-away meanwhile. Once those acceptors are gone, the row is disabled and the running servers are told to end. The row is
-freed when its last server has ended and the journal has been drained of what that server wrote; only then may it be
-another service's. Until then the service may come back to it.
+Theory. Acceptors of the generations that knew a removed service may start one more server until they have heard of
+their retirement, and later yet where a client waits for the doorman's word; and a service may have been removed only by
+name, its port now another's: so its clients are not turned away meanwhile. Once those acceptors are gone, the row is
+disabled and the running servers are told to end. The row is freed when its last server has ended, no relay may start
+another session, and the journal has been drained of what that server wrote; only then may it be another service's.
+Until then the service may come back to it.
 
 A service that the configuration still has, but with an error, listens no more either. Nobody has asked for the end of
 its sessions, so its servers are not told: they go on, and count when the error is mended. A wait server is told, for it
@@ -16,7 +17,7 @@ Rules of this file: it decides when; rows, records and signals are others'.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fastinetd._board import Board
@@ -38,10 +39,21 @@ class Leaving:
     """A removed service."""
 
     installed: Installed
-    known_to: Generation
+    known_to: Sequence[Generation]
     spared: bool  # it has an error: its servers are not told
     told: bool = False  # disabled, its servers told to end unless it is spared
     drains: int = 0  # since it was without servers
+
+    @property
+    def accepted(self) -> bool:
+        """Whether an acceptor may still start a server of it."""
+        return any(generation.accepts for generation in self.known_to)
+
+    @property
+    def relayed(self) -> bool:
+        """Whether a relay may still start a session of it."""
+        builtin = self.installed.planned.mode is Mode.BUILTIN
+        return builtin and any(generation.relays for generation in self.known_to)
 
     @property
     def row(self) -> int:
@@ -73,8 +85,8 @@ class Parting:
         """These rows have a service again."""
         self._leaving = [each for each in self._leaving if each.row not in rows]
 
-    def begin(self, removed: Iterable[Installed], plan: Plan, known_to: Generation) -> None:
-        """The present plan is without these services; the generation before was the last to serve them."""
+    def begin(self, removed: Iterable[Installed], plan: Plan, known_to: Sequence[Generation]) -> None:
+        """The present plan is without these services; the generations before may serve them still."""
         mistaken = {name_of(service) for service in plan.left_out}
         for each in self._leaving:
             if each.spared and each.name not in mistaken:
@@ -86,7 +98,9 @@ class Parting:
 
     def role_ended(self) -> None:
         """Tell the servers of services that no acceptor knows any more."""
-        now = {each.row: each for each in self._leaving if not each.told and not each.known_to.accepts}
+        if any(each.told for each in self._leaving):
+            self._look_again()  # where it was a relay
+        now = {each.row: each for each in self._leaving if not each.told and not each.accepted}
         if not now:
             return
         for row, each in now.items():
@@ -101,7 +115,7 @@ class Parting:
     def drained(self) -> None:
         """The journal has been drained once more: free the rows that may be."""
         for each in [each for each in self._leaving if each.told]:
-            busy = self._board.row_live(each.row) or self._board.row_closed(each.row)
+            busy = self._board.row_live(each.row) or self._board.row_closed(each.row) or each.relayed
             each.drains = 0 if busy else each.drains + 1
             if each.drains > DRAINS:
                 self._leaving.remove(each)

@@ -26,7 +26,7 @@ from setproctitle import setproctitle
 from fastinetd._accept import default_signals, disregard_signals
 from fastinetd.privileges import nobody, own_privileges
 from fastinetd.signals import NOT_FOR_ROLES, ORDINARY
-from fastinetd.sockets import lift
+from fastinetd.sockets import lift, lifted_pipe
 
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_CHILD_SUBREAPER = 36
@@ -116,21 +116,6 @@ def fork_role(
         os.waitpid(pid, 0)
         raise
     return Role(kind, number, pid, pidfd, writer, section)
-
-
-def lifted_pipe() -> tuple[int, int]:
-    """A pipe's two ends, both at or above FIRST_DESCRIPTOR; the caller's. Raises OSError with nothing left open."""
-    low_reader, low_writer = os.pipe2(os.O_CLOEXEC)
-    try:
-        reader = lift(low_reader)
-    except OSError:
-        os.close(low_writer)
-        raise
-    try:
-        return reader, lift(low_writer)
-    except OSError:
-        os.close(reader)
-        raise
 
 
 def _become(

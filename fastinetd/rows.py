@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -75,26 +76,41 @@ class Rows:
         return len(self.by_row) + len(plan.services) - len(continuing) <= self._board.rows
 
     def install(self, plan: Plan) -> list[Installed]:
-        """Make these the services; returns those removed, whose rows stay theirs until `free`."""
+        """Make these the services; returns those removed, whose rows stay theirs until `free`. Raises OSError and
+        MemoryError, with everything as it was."""
         before = self._services
-        candidates, continuing = self._continued(plan)
-        self._services = []
+        with ExitStack() as undo:
+            services, changed = self._prepared(plan, undo)
+            undo.pop_all()
+        for installed in changed:
+            self._write_limits(installed)
+        self._services = services
         self.unserved = plan.unserved
-        for number, planned in enumerate(plan.services):
-            old = candidates[continuing[number]] if number in continuing else None
-            row = old.row if old else self._board.row_claim()
-            if old is not None and old.planned == planned:
-                installed = old
-            else:
-                installed = Installed(row, planned, self._program(row, planned))
-                self._write_limits(installed)
-            self._services.append(installed)
-            self.by_row[row] = installed
+        self.by_row |= {installed.row: installed for installed in services}
         self.look_at_clock()
         for installed in self._services:
             self._board.row_enable(installed.row, True)
         kept = {installed.row for installed in self._services}
         return [installed for installed in before if installed.row not in kept]
+
+    def _prepared(self, plan: Plan, undo: ExitStack) -> tuple[list[Installed], list[Installed]]:
+        """The plan's services with their rows, and those among them that are new or changed."""
+        candidates, continuing = self._continued(plan)
+        services, changed = [], []
+        for number, planned in enumerate(plan.services):
+            old = candidates[continuing[number]] if number in continuing else None
+            if old is None:
+                row = self._board.row_claim()
+                undo.callback(self._give_up, row)
+            else:
+                row = old.row
+            if old is not None and old.planned == planned:
+                installed = old
+            else:
+                installed = Installed(row, planned, self._program(row, planned))
+                changed.append(installed)
+            services.append(installed)
+        return services, changed
 
     def _continued(self, plan: Plan) -> tuple[list[Installed], dict[int, int]]:
         """The services there are, with the removed ones whose rows are not freed yet, and which of them the plan's
@@ -107,6 +123,9 @@ class Rows:
     def free(self, row: int) -> None:
         """A removed service's row may be another's."""
         del self.by_row[row]
+        self._give_up(row)
+
+    def _give_up(self, row: int) -> None:
         self._board.row_release(row)
         self._errors.close(row)
 

@@ -75,6 +75,21 @@ def lift(descriptor: int) -> int:
         os.close(descriptor)
 
 
+def lifted_pipe(flags: int = 0) -> tuple[int, int]:
+    """A pipe's two ends, both at or above FIRST_DESCRIPTOR; the caller's. Raises OSError with nothing left open."""
+    low_reader, low_writer = os.pipe2(os.O_CLOEXEC | flags)
+    try:
+        reader = lift(low_reader)
+    except OSError:
+        os.close(low_writer)
+        raise
+    try:
+        return reader, lift(low_writer)
+    except OSError:
+        os.close(reader)
+        raise
+
+
 def lifted(opened: socket.socket) -> socket.socket:
     """The same socket at or above FIRST_DESCRIPTOR; takes `opened`."""
     return socket.socket(opened.family, opened.type, opened.proto, fileno=lift(opened.detach()))

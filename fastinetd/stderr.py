@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastinetd.loop import Loop, Timer
-from fastinetd.sockets import lift
+from fastinetd.sockets import lifted_pipe
 
 BYTES = 4096
 """Of a message, at most (PIPE_BUF): the kernel makes several of a longer one."""
@@ -70,10 +70,10 @@ class StandardErrors:
         channel = self._channels.get(row)
         if channel is None:
             try:
-                reader, writer = os.pipe2(os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC)
+                reader, writer = lifted_pipe(os.O_DIRECT | os.O_NONBLOCK)
             except OSError:
                 return -1
-            channel = self._channels[row] = _Channel(id, lift(reader), lift(writer))
+            channel = self._channels[row] = _Channel(id, reader, writer)
             self._watch(channel)
         channel.id = id
         return channel.writer

@@ -160,25 +160,35 @@ class Supervisor:
             return
         self.messages.notice("Starting reconfiguration")
         self.notifier.reloading()
+        self.status.loaded(False)
+        try:
+            self._reconfigure(self.generation)
+        except (OSError, MemoryError) as error:
+            why = getattr(error, "strerror", None) or "no memory"
+            self.messages.error(f"reconfiguration failed, {why}: the configuration in use is kept; allow the daemon "
+                                "more, and reload again")
+        finally:  # whatever went wrong, the daemon serves, and the service manager hears so
+            self.status.publish(ready=True)
+            self.notifier.ready()
+            self.status.retitle()
+
+    def _reconfigure(self, generation: Generation) -> None:
+        """Raises OSError and MemoryError, with everything as it was."""
         config, plan, report = self._read()
         self._tell(report)
         self.journal.reopen()
         if config.fatal or not self.rows.room_for(plan):
             why = "" if config.fatal else f", it has more than {self.board.rows} services"
             self.messages.error(f"reconfiguration failed{why}: the configuration in use is kept; mend {config.source}")
-            self.status.loaded(False)
+            return
+        before, dropped = len(self.rows), 0
+        if plan == self.plan:
+            generation.renew_pools()  # what their programs have read may have changed
         else:
-            before, dropped = len(self.rows), 0
-            if plan != self.plan:
-                dropped = self._install(plan)
-            else:
-                self.generation.renew_pools()  # what their programs have read may have changed
-            self.status.loaded(True)
-            kept = before - dropped
-            self.messages.notice(f"Reconfigured: new={len(self.rows) - kept} old={kept} dropped={dropped} (services)")
-        self.status.publish(ready=True)
-        self.notifier.ready()
-        self.status.retitle()
+            dropped = self._install(plan)
+        self.status.loaded(True)
+        kept = before - dropped
+        self.messages.notice(f"Reconfigured: new={len(self.rows) - kept} old={kept} dropped={dropped} (services)")
 
     def terminate(self) -> None:
         """SIGTERM: take no more connections, tell every server, and leave when they have ended or time is up."""
@@ -261,14 +271,15 @@ class Supervisor:
             to.error(f"{report.left_out} of this configuration are not told")
 
     def _install(self, plan: Plan) -> int:
-        """Make `plan` what is served; returns how many services it removes."""
+        """Make `plan` what is served; returns how many services it removes. Raises OSError and MemoryError, with what
+        was served served on."""
+        removed = self.rows.install(plan)
         dropped = self.listeners.want(
             (endpoint, planned.options, planned.mode is Mode.WAIT, planned.id)
             for planned in plan.services
             for endpoint in planned.endpoints
         )
         old = self.generation
-        removed = self.rows.install(plan)
         self.parting.come_back({installed.row for installed in self.rows})
         for pid in self.waiting.misplaced(self._listening(self.rows), removed):
             self._signal(pid, signal.SIGTERM)
@@ -280,7 +291,7 @@ class Supervisor:
         self.waiting.withdraw(sock for endpoint in dropped for sock in self.listeners.of(endpoint))
         self.listeners.drop(dropped)
         if old is not None:
-            self.parting.begin(removed, plan, old)
+            self.parting.begin(removed, plan, tuple({*self.retiring, old}))
         self.plan = plan
         return len(removed)
 
@@ -366,9 +377,9 @@ class Supervisor:
             self.reopen.orphaned()
         self.children.reap()
         self.retiring = [generation for generation in self.retiring if generation.roles]
-        if role.kind == "acceptor" and role.retired and self.generation is not None:
+        if role.retired and self.generation is not None:
             self.parting.role_ended()
-            if not any(generation.accepts for generation in self.retiring):
+            if role.kind == "acceptor" and not any(generation.accepts for generation in self.retiring):
                 self._hand_over()
                 self.listeners.try_again()
 

@@ -188,9 +188,15 @@ class WaitSocket:
         if state is not self.state:
             self._go(state)
 
-    def _cool(self, seconds: float) -> None:
+    def _cool(self, seconds: float, then: Callable[[], None] | None = None) -> None:
         self._enough()
-        self._go(State.COOLDOWN, seconds, self._settle)
+        self._go(State.COOLDOWN, seconds, then or self._settle)
+
+    def _rate_allows(self) -> None:
+        """What waited for the rate may be gone: servers have taken it meanwhile."""
+        if self._head() is None:
+            self._emptied()
+        self._settle()
 
     def _linger(self, pause: float) -> None:
         self._go(State.GRACE, pause, self._look)
@@ -306,7 +312,7 @@ class WaitSocket:
             self._questions.ask(row, peer[0], lambda answer: self._answered(peer, answer))
         elif verdict == Verdict.RATE and self.installed.planned.service.over_rate.value == "wait":
             self._keeper.hold(row)
-            self._cool(max(self._board.rate_wait(row), 0.001))
+            self._cool(max(self._board.rate_wait(row), 0.001), self._rate_allows)
         elif verdict != Verdict.ADMIT:
             self._refuse(verdict, peer)
         elif slot < 0:
@@ -355,7 +361,8 @@ class WaitSocket:
         return head(self.sock, shared=bool(self.servers))
 
     def _emptied(self) -> None:
-        """The queue was empty: the servers are doing well."""
+        """The queue was empty: the servers are doing well, and nothing waits for the rate."""
+        self._keeper.let_go(self.installed.row)
         self._enough()
         self._grace.succeeded()
         self._grace.failed(0.0)

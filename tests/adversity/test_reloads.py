@@ -5,17 +5,36 @@ What must hold: an unchanged service keeps its listener and loses no client; not
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import CAT, ECHO, HELLO, Keep, Launch, Load, await_balance, builtin, consistent, unbalanced
+from adversity.harm import (
+    CAT,
+    ECHO,
+    HELLO,
+    Keep,
+    Launch,
+    Load,
+    acceptors,
+    at_rest,
+    await_balance,
+    builtin,
+    consistent,
+    role,
+    switches,
+    unbalanced,
+)
 
-from support.clients import Held, ask, connect, datagrams, free_port, read_line
+from support.clients import Held, ask, connect, datagrams, free_port, read_all, read_line
 from support.daemon import records
-from support.proc import listeners, listens, wait_for
+from support.lacking import need_localhost
+from support.proc import below, listeners, listens, wait_for
 from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -209,3 +228,50 @@ def test_dgram_server_through_reloads(launch: Launch, folder: Path) -> None:
         again.settimeout(10)
         again.sendto(b"x", ("127.0.0.1", port))
         assert again.recv(100) not in answers
+
+
+def test_removed_while_a_name_is_asked_for(launch: Launch, keep: Keep[Any], folder: Path) -> None:
+    """A client's name is still asked for, two reloads ago, when his service is removed and another one comes: he is not
+    served in the name of the other."""
+    need_localhost()
+    asked, busy, other, log = free_port(), free_port(), free_port(), folder / "records"
+    base = defaults(log) + entry("busy", busy, ECHO, "hello")
+    named = entry("named", asked, CAT, only_from="localhost")
+    daemon = launch(base + named, metrics=True)
+    doorman = role(daemon, "doorman")
+    os.kill(doorman, signal.SIGSTOP)
+    client = keep(connect(asked))
+    daemon.await_metric("fastinetd_connections_accepted_total", 1, service="named")
+    takers = set(acceptors(daemon))
+    daemon.reload(defaults(log) + entry("busy", busy, ECHO, "hello", nice=1) + named)
+    daemon.reload(base)
+    ask(busy)
+    wait_for(lambda: len(takers & set(below(daemon.pid))) == 1, "only who asks is left of the first acceptors")
+    at_rest([daemon.pid], 2, 0.5, switches)  # whatever becomes of the removed one has become of it
+    daemon.reload(base + entry("other", other, ECHO, "other"))
+    assert ask(other) == b"other\n"
+    os.kill(doorman, signal.SIGCONT)
+    client.shutdown(socket.SHUT_WR)
+    read_all(client)
+    wait_for(lambda: not takers & set(below(daemon.pid)), "it has left")
+    await_balance(log, "other", 1)
+    consistent(daemon)
+
+
+def test_what_cannot_be_had_leaves_everything_as_it_is(launch: Launch, folder: Path) -> None:
+    """There is no descriptor left for what a new service needs: the reload is refused, and can be made later."""
+    port, more = free_port(), free_port()
+    before = defaults() + entry("x", port, ECHO, "old")
+    after = defaults() + entry("x", port, ECHO, "new") + entry("pool", more, CAT, spawn="zygote")
+    daemon = launch(before)
+    limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (64, limits[1]))
+    daemon.rewrite(after)
+    daemon.send(signal.SIGHUP)
+    wait_for(lambda: "reconfiguration failed" in daemon.said(), daemon.said)
+    assert ask(port) == b"old\n"
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+    daemon.reload()
+    assert ask(port) == b"new\n"
+    assert ask(more, b"hello\n") == b"hello\n"
+    daemon.remember_descriptors()

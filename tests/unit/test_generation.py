@@ -15,7 +15,7 @@ from fastinetd.generation import Duties, Generation, programs_of
 from fastinetd.loop import Loop
 from fastinetd.policy.access import compile_access
 from fastinetd.roles import Role
-from support.core import close_loop, has_children, open_row, program, until
+from support.core import HOUR, close_loop, has_children, open_row, program, until
 
 PATIENCE = 20.0
 
@@ -123,6 +123,24 @@ def test_roles(kit: Kit) -> None:
     assert len({*sections}) == 3
     assert kit.answer(0) == b"hello\n"
     assert kit.answer(1, b"echo") == b"echo"
+
+
+def test_who_is_asked_about_gets_back_what_he_paid(named: Kit) -> None:
+    """A generation that must leave at once, while the daemon goes on, takes no start with it that was none."""
+    row = 0
+    named.board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_count=1, rate_period=HOUR,
+                           rate_pause=0, max_load=0.0)
+    doorman = named.pid("doorman")
+    os.kill(doorman, signal.SIGSTOP)
+    with socket.create_connection(named.listeners[0].getsockname(), PATIENCE) as client:
+        named.until(lambda: named.board.counters(row).accepted == 1)
+        assert named.board.rate_wait(row) > 0
+        named.generation.abandon()
+        named.until(lambda: not named.generation.accepts)
+        assert client.recv(10) == b""
+    os.kill(doorman, signal.SIGCONT)
+    assert named.board.rate_wait(row) == 0
+    assert named.board.counters(row).rejected[Verdict.DOORMAN] == 1
 
 
 @pytest.mark.parametrize(("count", "serving"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (17, 8)])

@@ -12,9 +12,10 @@ import pytest
 
 from fastinetd._admit import Accounts
 from fastinetd._board import Board, Verdict
+from fastinetd._program import Program
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, OverRate, Place, Rate, Service
-from fastinetd.plan import Mode, Plan, make_plan
+from fastinetd.plan import Mode, Plan, PlannedService, make_plan
 from fastinetd.privileges import Privileges
 from fastinetd.rows import BUILTINS, Rows
 from fastinetd.starts import Surroundings
@@ -211,3 +212,29 @@ def test_a_removed_service_may_come_back(board: Board, rows: Rows) -> None:
     assert rows.install(plan_of(replace(A, port=7005), B)) == []
     assert {each.planned.id: each.row for each in rows}["a"] == gone.row
     assert verdict(board, rows, "a") == Verdict.ADMIT
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError()])
+def test_all_or_nothing(board: Board, rows: Rows, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """What a service needs cannot be had: the services, their limits and rows are those of before."""
+    rows.install(plan_of(replace(A, instances=1), B))
+    before, by_row = [*rows], dict(rows.by_row)
+    make, made = rows._program, []
+
+    def failing(row: int, planned: PlannedService) -> Program:
+        made.append(planned.id)
+        if planned.id == "d":
+            raise error
+        return make(row, planned)
+
+    monkeypatch.setattr(rows, "_program", failing)
+    with pytest.raises(type(error)):
+        rows.install(plan_of(replace(A, instances=2), C, service("d", 7004)))
+    assert made == ["a", "c", "d"]
+    assert ([*rows], rows.by_row) == (before, by_row)
+    slots = [Accounts(board, 0).admit(before[0].program, HERE)]
+    assert verdict(board, rows, "a") == Verdict.INSTANCES
+    Accounts(board, 0).drop(slots[0][1])
+    monkeypatch.undo()
+    assert [each.planned.id for each in rows.install(plan_of(B, C, service("d", 7004)))] == ["a"]
+    assert {each.row for each in rows} == {1, 2, 3}

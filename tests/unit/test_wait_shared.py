@@ -74,6 +74,26 @@ def counting(machine: WaitSocket) -> list[int]:
     return looks
 
 
+def test_what_servers_take_waits_for_the_rate_no_more(kit: Kit, send: Send) -> None:
+    """A second server may not be started yet; the first takes what waits, and goes on: then nobody waits."""
+    machine = kit.machine(*python(TAKES_ALL), share=2, rate_count=1, rate_period=HOUR)
+    row = machine.installed.row
+    send(machine, b"one")
+    kit.until(lambda: machine.state is State.SHARED)
+    (pid,) = machine.servers
+    os.kill(pid, signal.SIGSTOP)
+    send(machine, b"two")
+    kit.until(lambda: machine.state is State.COOLDOWN)
+    assert kit.board.row_holds(row)
+    os.kill(pid, signal.SIGCONT)
+    kit.until(lambda: machine._head() is None)
+    assert machine._timer is not None and machine._timer.callback is not None
+    over, machine._timer.callback = machine._timer.callback, None
+    over()
+    assert machine.state is State.SHARED
+    assert not kit.board.row_holds(row)
+
+
 def test_servers_that_ignore_the_socket(kit: Kit, send: Send) -> None:
     """As many as there may be, after growing pauses, and then nothing: no look at the queue, nothing thrown away."""
     machine = kit.machine(*IGNORES, share=3)
