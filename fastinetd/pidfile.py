@@ -84,14 +84,14 @@ class PidFile:
                 self._lock_path.unlink(missing_ok=True)
                 continue
             descriptor = lift(descriptor)  # before it is locked: the end of any descriptor ends the lock
+            kept = False
             try:
                 kept = self._take(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
+            finally:
+                if not kept:
+                    os.close(descriptor)
             if kept:
                 return descriptor
-            os.close(descriptor)
         raise OSError(0, f"{self._lock_path} is replaced again and again")
 
     def _take(self, descriptor: int) -> bool:
@@ -99,7 +99,9 @@ class PidFile:
         status = os.fstat(descriptor)
         private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
         if not stat.S_ISREG(status.st_mode) or not private or status.st_nlink > 1:
-            self._lock_path.unlink(missing_ok=True)  # others can lock that, or it is another file by a second name
+            # Others can lock that, or it is another file by a second name. Another daemon may have replaced it by now.
+            if self._has_its_name(status):
+                self._lock_path.unlink(missing_ok=True)
             return False
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,19 +110,24 @@ class PidFile:
             who = f"process {pid}" if pid else "one that is just starting"
             why = f"another daemon, {who}, has the pid file {self._path}"
             raise Refusal(f"{why}; end it first, or choose another place with -pidfile") from None
-        try:
-            if not os.path.samestat(status, self._lock_path.lstat()):
-                return False
-        except FileNotFoundError:
+        if not self._has_its_name(status):
             return False
         os.truncate(descriptor, 0)
         os.write(descriptor, b"%d\n" % os.getpid())
         return True
 
+    def _has_its_name(self, status: os.stat_result) -> bool:
+        """Whether a file is still what the lock's path leads to."""
+        try:
+            return os.path.samestat(status, self._lock_path.lstat())
+        except FileNotFoundError:
+            return False
+
     def _unlock(self) -> None:
         if self._lock >= 0:
             with suppress(OSError):
-                self._lock_path.unlink()
+                if self._has_its_name(os.fstat(self._lock)):
+                    self._lock_path.unlink()
             os.close(self._lock)
             self._lock = -1
 

@@ -187,3 +187,35 @@ def test_a_second_name_of_another_file_is_not_locked_nor_written(path: Path) -> 
     with PidFile(path):
         assert own.read_text() == "mine"
         assert not path.with_name("pid.lock").samefile(own)
+
+
+def test_the_lock_of_a_daemon_that_was_quicker_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two begin at once beside a lock that others could open: the second finds the first one's in its place."""
+    lock = path.with_name(f"{path.name}.lock")
+    lock.touch()
+    lock.chmod(0o666)
+    inodes: list[int] = []
+    opened = os.open
+
+    def slowly(name: str | Path, flags: int, mode: int = 0o777) -> int:
+        descriptor = opened(name, flags, mode)
+        if str(name) == str(lock) and not inodes:
+            monkeypatch.undo()
+            lock.rename(path.with_name("as it was"))
+            lock.touch(0o600)
+            inodes.append(lock.stat().st_ino)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", slowly)
+    with PidFile(path):
+        inodes.append(lock.stat().st_ino)
+    assert inodes[0] == inodes[1]
+
+
+def test_a_lock_that_is_anothers_by_now_stays_at_the_end(path: Path) -> None:
+    """An administrator has removed ours, and another daemon runs."""
+    lock = path.with_name(f"{path.name}.lock")
+    with PidFile(path):
+        lock.rename(path.with_name("as it was"))
+        lock.touch(0o600)
+    assert lock.exists()
