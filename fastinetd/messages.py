@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
+from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.log_lines import Level, file_stamp, printable, priority, syslog_stamp
 from fastinetd.log_table import SYSLOG_SOCKET, SinkTable
 
@@ -81,6 +82,14 @@ class Messages:
 
     def critical(self, text: str) -> None:
         self.say(Level.CRITICAL, text)
+
+    def tell(self, report: Report) -> None:
+        """What a configuration has met with."""
+        say = {Severity.ERROR: self.error, Severity.WARNING: self.warning, Severity.NOTE: self.info}
+        for diagnostic in report:
+            say[diagnostic.severity](f"{diagnostic.place}: {diagnostic.text}")
+        if report.left_out:
+            self.error(f"{report.left_out} of this configuration are not told")
 
     def say(self, level: Level, text: str) -> None:
         """Send one message to every destination that is on."""

@@ -24,7 +24,7 @@ from fastinetd._board import Board
 from fastinetd._program import Program
 from fastinetd.children import Children, check_counts
 from fastinetd.clock import ClockWatch
-from fastinetd.config.diagnostics import Report, Severity
+from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config
 from fastinetd.dump import DUMP_PATH
 from fastinetd.episodes import Episodes
@@ -117,7 +117,7 @@ class Supervisor:
         """Read, plan, listen, fork. False when there is nothing to serve, with the reasons told."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         config, plan, report = self._read()
-        self._tell(report)
+        self.messages.tell(report)
         if config.fatal:
             self.messages.critical(f"{config.source} cannot be used; mend what is told above")
             return False
@@ -165,8 +165,7 @@ class Supervisor:
             self._reconfigure(self.generation)
         except (OSError, MemoryError) as error:
             why = getattr(error, "strerror", None) or "no memory"
-            self.messages.error(f"reconfiguration failed, {why}: the configuration in use is kept; allow the daemon "
-                                "more, and reload again")
+            self.messages.error(f"reconfiguration failed, {why}: the one in use is kept; allow more, and reload again")
         finally:  # whatever went wrong, the daemon serves, and the service manager hears so
             self.status.publish(ready=True)
             self.notifier.ready()
@@ -175,7 +174,7 @@ class Supervisor:
     def _reconfigure(self, generation: Generation) -> None:
         """Raises OSError and MemoryError, with everything as it was."""
         config, plan, report = self._read()
-        self._tell(report)
+        self.messages.tell(report)
         self.journal.reopen()
         if config.fatal or not self.rows.room_for(plan):
             why = "" if config.fatal else f", it has more than {self.board.rows} services"
@@ -262,17 +261,8 @@ class Supervisor:
         plan = Plan() if config.fatal else make_plan(config, self.surroundings, report)
         return config, plan, report
 
-    def _tell(self, report: Report) -> None:
-        to = self.messages
-        say = {Severity.ERROR: to.error, Severity.WARNING: to.warning, Severity.NOTE: to.info}
-        for diagnostic in report:
-            say[diagnostic.severity](f"{diagnostic.place}: {diagnostic.text}")
-        if report.left_out:
-            to.error(f"{report.left_out} of this configuration are not told")
-
     def _install(self, plan: Plan) -> int:
-        """Make `plan` what is served; returns how many services it removes. Raises OSError and MemoryError, with what
-        was served served on."""
+        """Make `plan` what is served; returns how many services it removes. Raises as `_reconfigure` does."""
         removed = self.rows.install(plan)
         dropped = self.listeners.want(
             (endpoint, planned.options, planned.mode is Mode.WAIT, planned.id)
