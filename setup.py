@@ -7,8 +7,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ["_board", "_program", "_admit", "_reception", "_servers", "_pools", "_zygotes", "_prefork", "_workers",
-           "_accept", "_relay"]  # fmt: skip
+MODULES = ["_strangers", "_board", "_program", "_admit", "_reception", "_servers", "_pools", "_zygotes", "_prefork",
+           "_workers", "_accept", "_relay"]  # fmt: skip
 HEADERS = [str(p) for p in sorted(Path("fastinetd").glob("*.h")) + sorted(Path("fastinetd").glob("*.pxd"))]
 FLAGS = {
     "release": ["-O2"],

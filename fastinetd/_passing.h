@@ -1,4 +1,4 @@
-/* Connections and credentials over SEQPACKET sockets: what control messages (cmsg(3), unix(7)) need of C. */
+/* Connections over SEQPACKET sockets: what control messages (cmsg(3), unix(7)) need of C. */
 #ifndef FASTINETD_PASSING_H
 #define FASTINETD_PASSING_H
 
@@ -33,57 +33,9 @@ static inline int send_message(int to, const void *data, size_t size, int fd)
     return sendmsg(to, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
 }
 
-/* Receive a message from a socket with SO_PASSCRED, without waiting. Returns its whole length (which may be more than
- * `room`), 0 at the end, or minus an errno; *pid is its sender's by the kernel's word. Descriptors in it are not taken:
- * the kernel closes what there is no room for. */
-static inline ssize_t receive_attested(int from, void *data, size_t room, int32_t *pid)
-{
-    union { char space[CMSG_SPACE(sizeof(struct ucred))]; struct cmsghdr aligned; } control;
-    struct iovec part = {data, room};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
-                             .msg_controllen = sizeof control.space};
-    struct cmsghdr *header;
-    struct ucred sender;
-    ssize_t length = recvmsg(from, &message, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
-
-    *pid = 0;
-    if (length < 0)
-        return -errno;
-    header = CMSG_FIRSTHDR(&message);
-    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS) {
-        memcpy(&sender, CMSG_DATA(header), sizeof sender);
-        *pid = sender.pid;
-    }
-    return length;
-}
-
-/* Take all messages, each with a descriptor, out of a socket, without waiting. Returns the last descriptor, the caller's,
- * and closes those before it; -1: there is none. */
-static inline int receive_last_descriptor(int from)
-{
-    union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr aligned; } control;
-    char byte;
-    struct iovec part = {&byte, 1};
-    struct cmsghdr *header;
-    int last = -1;
-
-    for (;;) {
-        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
-                                 .msg_controllen = sizeof control.space};
-        if (recvmsg(from, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
-            return last;
-        header = CMSG_FIRSTHDR(&message);
-        if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
-            if (last >= 0)
-                close(last);
-            memcpy(&last, CMSG_DATA(header), sizeof last);
-        }
-    }
-}
-
 /* A pair of connected sockets, both close-on-exec; `attested`: the first is told the senders' pids. Returns 0 or an
  * errno. */
-static inline int make_pair(int pair[2], int attested)
+static inline int connect_pair(int pair[2], int attested)
 {
     int yes = 1;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)

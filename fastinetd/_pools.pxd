@@ -10,8 +10,7 @@ cdef extern from "_passing.h" nogil:
     struct file_mark:
         u64 inode
     int send_message(int to, const void *data, size_t size, int fd) noexcept
-    ssize_t receive_attested(int from_, void *data, size_t room, i32 *pid) noexcept
-    int make_pair(int *pair, bint attested) noexcept
+    int connect_pair(int *pair, bint attested) noexcept
     u64 inode_of(int fd) noexcept
     void mark_file(const char *path, file_mark *mark) noexcept
 
@@ -88,6 +87,7 @@ cdef void lasted(PoolLife *life) noexcept nogil
 cdef void begin_anew(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
+cdef int make_pair(int *pair, bint attested) noexcept nogil
 cdef void close_both(int *pair) noexcept nogil
 cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
                        i32 *pid) noexcept nogil

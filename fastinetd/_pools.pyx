@@ -15,6 +15,7 @@ from fastinetd._pools cimport *
 from fastinetd._program cimport Program, Target
 from fastinetd._reception cimport Reception
 from fastinetd._servers cimport spawn_call, spawn_server, wait_for_child
+from fastinetd._strangers cimport refuse_descriptors
 
 NEVER = 0xFFFFFFFFFFFFFFFF
 SECOND = 1000000000
@@ -100,6 +101,15 @@ cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil:
         if memcmp(&mark, &life.marks[i], sizeof(mark)) != 0:
             return True
     return False
+
+
+cdef int make_pair(int *pair, bint attested) noexcept nogil:
+    """A pair of connected sockets, both close-on-exec: the first is this process's, and is told the senders' pids if it is
+    `attested`; the other one is for a process of the pool. Returns 0 or an errno."""
+    cdef int error = connect_pair(pair, attested)
+    if error == 0:
+        refuse_descriptors(pair[0])
+    return error
 
 
 cdef void close_both(int *pair) noexcept nogil:

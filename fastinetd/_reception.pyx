@@ -28,6 +28,7 @@ from fastinetd._journal cimport *
 from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Program, Target, peer_of
 from fastinetd._reception cimport *
+from fastinetd._strangers cimport close_shared, receive_words
 
 cdef enum:
     WAIT = 0  # OverRate's order, as in Row.over_rate
@@ -254,7 +255,10 @@ cdef class Reception:
     cdef void refuse(self, Listener *listener, int fd, Peer *peer, Verdict verdict) noexcept nogil:
         """Close a client's connection, counted and recorded; takes `fd`."""
         refused(self.b, self.section, listener.target, peer, verdict)
-        close(fd)
+        if listener.target.unix_socket:
+            close_shared(fd)
+        else:
+            close(fd)
 
     # ---- the doorman ----
 
@@ -293,8 +297,14 @@ cdef class Reception:
         """Take the doorman's answers."""
         cdef AnswerMessage message
         cdef Question *question
+        cdef ssize_t length
         cdef int fd
-        while recv(self.doorman, &message, sizeof(message), MSG_DONTWAIT) == sizeof(message):
+        while True:
+            length = receive_words(self.doorman, &message, sizeof(message), NULL)
+            if length == -EBADMSG:  # no doorman says this: who waits for him is refused when time is up
+                epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.doorman, NULL)
+            if length != sizeof(message):
+                return
             question = &self.questions[message.cookie % QUESTIONS]
             if question.fd < 0 or question.cookie != message.cookie:
                 continue

@@ -20,6 +20,7 @@ from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Target, peer_of
 from fastinetd._rates cimport Payment
 from fastinetd._reception cimport *
+from fastinetd._strangers cimport close_shared, keep_awake, stop_waking
 
 cdef enum:
     ECHO = 1  # positions in rows.BUILTINS
@@ -113,6 +114,17 @@ cdef class Relay(Reception):
         else:
             Reception.serve(self, index)
 
+    cdef ssize_t take(self, Target *target, int fd, char *buffer, size_t room, sockaddr *address,
+                      socklen_t *length) noexcept nogil:
+        """recvfrom without waiting, not even for the close of a descriptor that came by a unix socket."""
+        cdef ssize_t n
+        if not target.unix_socket:
+            return recvfrom(fd, buffer, room, MSG_DONTWAIT, address, length)
+        keep_awake()
+        n = recvfrom(fd, buffer, room, MSG_DONTWAIT, address, length)
+        stop_waking()
+        return n
+
     # ---- streams ----
 
     cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
@@ -165,7 +177,7 @@ cdef class Relay(Reception):
             if session.finished:
                 self.finish(index)
                 return
-            n = recv(session.fd, session.buffer, BUFFER, 0)
+            n = self.take(session.target, session.fd, session.buffer, BUFFER, NULL, NULL)
             if n < 0:
                 if errno == EAGAIN:
                     break
@@ -184,7 +196,7 @@ cdef class Relay(Reception):
     cdef bint gone(self, Session *session) noexcept nogil:
         """chargen throws away what the client sends; whether the client has closed."""
         cdef char nothing[512]
-        cdef ssize_t n = recv(session.fd, nothing, sizeof(nothing), MSG_DONTWAIT)
+        cdef ssize_t n = self.take(session.target, session.fd, nothing, sizeof(nothing), NULL, NULL)
         return n == 0 or (n < 0 and errno != EAGAIN)
 
     cdef void look(self, Session *session, u32 index, u32 wanted) noexcept nogil:
@@ -201,7 +213,10 @@ cdef class Relay(Reception):
     cdef void finish(self, u32 index) noexcept nogil:
         cdef Session *session = &self.sessions[index]
         self.await_room()
-        close(session.fd)
+        if session.target.unix_socket:
+            close_shared(session.fd)
+        else:
+            close(session.fd)
         session.fd = -1
         self.vacant[self.vacancies] = index
         self.vacancies += 1
@@ -244,7 +259,7 @@ cdef class Relay(Reception):
                 self.hold_back(index)
                 return
             length = sizeof(address)
-            n = recvfrom(listener.fd, buffer, sizeof(buffer), MSG_DONTWAIT, <sockaddr *> &address, &length)
+            n = self.take(target, listener.fd, buffer, sizeof(buffer), <sockaddr *> &address, &length)
             if n < 0:
                 give_start(self.b, target.row, &payment)
                 self.let_go(index)

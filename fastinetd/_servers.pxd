@@ -43,6 +43,8 @@ cdef extern from "_spawn.h" nogil:
     int spawn_server(spawn_call *call, i32 *pid) noexcept
 
 cdef extern from "_processes.h" nogil:
+    enum:
+        SIGALRM
     void default_signals_between(int first, int last) noexcept
     int disregard_signal(int number) noexcept
     int pidfd_of(i32 pid) noexcept

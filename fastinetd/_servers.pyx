@@ -20,6 +20,7 @@ from fastinetd._linux cimport *
 from fastinetd._program cimport Peer, Target, environment
 from fastinetd._reception cimport *
 from fastinetd._servers cimport *
+from fastinetd._strangers cimport close_shared
 
 
 cdef enum:
@@ -102,6 +103,7 @@ cdef class Servers:
 
     def __init__(self, Reception at):
         self.at, self.b, self.section = at, at.b, at.section
+        disregard_signal(SIGALRM)  # it ends a close that sleeps (close_shared)
         self.pidfds = <i32 *> malloc(self.b.slot_count * sizeof(i32))
         if self.pidfds == NULL:
             raise MemoryError
@@ -113,7 +115,7 @@ cdef class Servers:
         """Start a server for an admitted client; takes `fd` and `slot`."""
         if start_server(self.b, self.section, &self.at.free_slots, target, peer, fd, slot, waited, False) == 0:
             self.watch(slot)
-        close(fd)
+        close_shared(fd)
 
     cdef void watch(self, u32 slot) noexcept nogil:
         """Wait for the end of the slot's server, which runs."""

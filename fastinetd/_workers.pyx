@@ -33,19 +33,17 @@ from fastinetd._pools cimport *
 from fastinetd._program cimport Peer, PoolSpec, Target, variables
 from fastinetd._reception cimport *
 from fastinetd._servers cimport Servers, microseconds, set_aside, wait_for_child, watched_pidfd
+from fastinetd._strangers cimport close_channel, close_shared, receive_last_descriptor, receive_words
 from fastinetd._workers cimport *
-
-cdef extern from "_passing.h" nogil:
-    int receive_last_descriptor(int from_) noexcept
 
 cdef extern from "_processes.h" nogil:
     u64 resident_bytes(i32 pid) noexcept
     void await_end(int pidfd, int milliseconds) noexcept
 
-cdef extern from "<sys/socket.h>" nogil:
+cdef extern from "<sys/ioctl.h>" nogil:
     enum:
-        MSG_TRUNC
-        MSG_PEEK
+        FIONREAD
+    int ioctl(int fd, unsigned long request, ...)
 
 cdef enum:
     WORKER_SOCKET = 3  # its descriptor in the worker
@@ -192,7 +190,7 @@ cdef class Workers:
             failed(&self.pools[w.pool].life, s.started)
             self.dismiss(number, MISTRUSTED, True)
             return False
-        close(fd)
+        close_shared(fd)
         started(self.b, self.section, target, slot, waited)
         counters.pool[<int> IDLE] -= 1
         counters.pool[<int> BUSY] += 1
@@ -239,10 +237,10 @@ cdef class Workers:
         cdef WorkerPool *pool = &self.pools[w.pool]
         cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
         cdef i32 status = 0
-        cdef ssize_t length = recv(w.socket, &status, sizeof(status), MSG_DONTWAIT | MSG_TRUNC)
-        if length < 0 and (errno == EAGAIN or errno == EINTR):
+        cdef ssize_t length = receive_words(w.socket, &status, sizeof(status), NULL)
+        if length == -EAGAIN or length == -EINTR:
             return
-        if length == 0:  # it has shut its socket down, and will serve nobody any more
+        if length <= 0:  # it has shut its socket down, and will serve nobody any more, or said what nobody may
             epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, w.socket, NULL)
         self.at.await_room()
         if length != sizeof(status) or not 0 <= status <= 255 or w.state == WORKER_IDLE:
@@ -375,9 +373,10 @@ cdef class Workers:
             self.at.await_room()
             self.give_back(w, fd, info.si_code, info.si_status)
         elif fd >= 0:
-            close(fd)
+            close_shared(fd)
         self.at.forget(w.pidfd)
-        self.at.forget(w.socket)
+        epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, w.socket, NULL)
+        close_channel(w.socket)
         close(w.other)
         w.state = WORKER_NONE
         self.next_client(w.pool)
@@ -539,11 +538,12 @@ cdef class Workers:
         """Whether a worker has left the connection that it was sent last in its socket, though it may have said that it had
         served it: then it is ended."""
         cdef Worker *w = &self.workers[number]
-        cdef char byte
+        cdef int waiting = 0
         if not w.received and elapsed(w.busy_since, now) < HUNG_AFTER:
             self.wake_at(w.busy_since + HUNG_AFTER)
         elif not w.received:
-            w.received = recv(w.other, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0
+            # Not by a peek, which has the connection open for a moment.
+            w.received = ioctl(w.other, <unsigned long> FIONREAD, &waiting) < 0 or waiting == 0
             if not w.received:
                 tell_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)

@@ -35,6 +35,7 @@ from fastinetd._pools cimport *
 from fastinetd._program cimport Peer, Target, variables
 from fastinetd._reception cimport *
 from fastinetd._servers cimport Servers, set_aside, wait_for_child, watched_pidfd
+from fastinetd._strangers cimport close_channel, close_shared, receive_words
 from fastinetd._zygotes cimport *
 
 
@@ -170,10 +171,14 @@ cdef class Zygotes:
         cdef u32 count = 0
         while (draining or count < most) and draining == (z.state == ZYGOTE_LEAVING):
             count += 1
-            length = receive_attested(z.voice if parked else z.control, &reply, sizeof(reply), &pid)
+            length = receive_words(z.voice if parked else z.control, &reply, sizeof(reply), &pid)
             if length == -ECONNRESET:  # it has ended and left requests unread; what was said before is there still
                 continue
             if length == -EAGAIN or length == -EINTR:
+                return
+            if length == -EBADMSG:  # what is behind it is lost
+                z.heard = now_monotonic()
+                self.mistrust(number, pid)
                 return
             if length <= 0:
                 if not draining:
@@ -298,7 +303,7 @@ cdef class Zygotes:
             self.servers.take_over(slot, pidfd)
         else:
             self.servers.watch(slot)
-        close(h.kept - 1)
+        close_shared(h.kept - 1)
         h.kept = 0
         self.outstanding -= 1
         return True
@@ -411,9 +416,11 @@ cdef class Zygotes:
         shutdown(z.hand, SHUT_RDWR)
         self.replies(number, False, WHATEVER)
         self.replies(number, True, WHATEVER)
-        self.at.forget(z.control)
-        self.at.forget(z.voice)
-        close(z.hand)
+        epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, z.control, NULL)
+        epoll_ctl(self.at.epoll, EPOLL_CTL_DEL, z.voice, NULL)
+        close_channel(z.control)
+        close_channel(z.voice)
+        close_channel(z.hand)
         if z.pid:
             kill(z.pid, SIGKILL)
         self.let_go(number)

@@ -23,6 +23,7 @@ from fastinetd._board import Board
 from fastinetd._pools import acceptors_of
 from fastinetd._program import Program
 from fastinetd._relay import Relay
+from fastinetd._strangers import close_words, guard
 from fastinetd.loop import Loop
 from fastinetd.messages import Messages
 from fastinetd.metrics import ServiceInfo
@@ -123,7 +124,7 @@ class Generation:
         for kind, number, programs in takers:
             question = -1
             if duties.tables:
-                ends = [lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
+                ends = _channel()
                 self._channels += ends
                 question = ends[0].fileno()
                 answering.append(ends[1].fileno())
@@ -132,7 +133,7 @@ class Generation:
             main = _reception(kind, programs, question, duties.acceptors)
             posts.append(Post(kind, number, main, keep, True, kind == "relay", BackOff(ceiling=LONGEST)))
         if duties.asks_itself:
-            ends = [lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
+            ends = _channel()
             self._channels += ends
             self.questions = ends[0]
             answering.append(ends[1].fileno())
@@ -221,13 +222,21 @@ class Generation:
     def _let_doorman_go(self) -> None:
         """The doorman's last acceptor has left: its channels end, and so does it."""
         for end in self._channels:
-            end.close()
+            close_words(end)
         self._channels.clear()
         for role, _ in self.roles.values():
             if role.kind == "doorman" and not role.retired:
                 role.retired = True
                 os.close(role.control)
                 role.control = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def _channel() -> list[socket.socket]:
+    """A pair of sockets, the second one for the doorman; the caller's."""
+    ends = [lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
+    for end in ends:
+        guard(end)
+    return ends
 
 
 def programs_of(number: int, count: int, programs: Sequence[tuple[int, Program]]) -> Sequence[tuple[int, Program]]:

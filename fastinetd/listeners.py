@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastinetd._strangers import close_shared_sockets
 from fastinetd.loop import Loop, Timer
 from fastinetd.messages import Messages
 from fastinetd.policy.limits import BackOff
@@ -97,13 +98,11 @@ class Listeners:
             for timer in (held.retry, held.rest):
                 if timer is not None:
                     timer.cancel()
-            for one in held.guards:
-                one.close()
             for one in held.sockets:
                 if one.type == socket.SOCK_STREAM and not held.wish[2]:
                     with suppress(OSError):  # roles that are still leaving have it too: free the port at once
                         one.shutdown(socket.SHUT_RDWR)
-                one.close()
+            close_shared_sockets([*held.guards, *held.sockets])
             self._remove_path(endpoint, held)
 
     def close(self) -> None:
@@ -154,8 +153,7 @@ class Listeners:
         )
         spoilt, held.sockets = held.sockets, []
         if held.guards or held.wish[0].family == socket.AF_UNIX:  # otherwise these keep the port until others have it
-            for one in spoilt:
-                one.close()
+            close_shared_sockets(spoilt)
         else:
             held.guards = spoilt
         if held.rest is not None:
@@ -211,8 +209,7 @@ class Listeners:
         except OSError as error:
             self._messages.warning(f"service {service}: nothing keeps {endpoint} when its server shuts it down: "
                                    f"{error.strerror}; another user's program may have it then")
-        for one in before:
-            one.close()
+        close_shared_sockets(before)
 
     def _permit(self, held: Open, inode: tuple[int, int]) -> None:
         """The file of an open unix socket is to have another owner or mode."""

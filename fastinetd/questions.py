@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
+from fastinetd._strangers import receive
 from fastinetd.doorman import ANSWER, QUESTION
 from fastinetd.loop import Loop, Timer
 
@@ -77,9 +78,11 @@ class Questions:
     def _answers(self, _: int) -> None:
         assert self._channel is not None
         try:
-            message = self._channel.recv(ANSWER.size, socket.MSG_DONTWAIT)
+            message = receive(self._channel, ANSWER.size)
         except BlockingIOError:
             return
+        except OSError:  # descriptors came with it: no doorman says this
+            message = b""
         if len(message) != ANSWER.size:
             self._loop.unwatch(self._channel.fileno())
             return

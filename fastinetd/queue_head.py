@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from fcntl import ioctl
 from ipaddress import IPv6Address, ip_address
 
+from fastinetd._strangers import Awake, close_shared_sockets
+
 ACCEPT_WITHIN = 0.1
 """Seconds after which an accept that should not block is given up."""
 
@@ -57,6 +59,8 @@ def head(sock: socket.socket, *, shared: bool) -> Head | None:
     """The sign of what is first; None for an empty queue. `shared`: servers may be reading at this moment."""
     try:
         if sock.type == socket.SOCK_DGRAM:
+            if sock.family == socket.AF_UNIX:
+                return _first_of_unix(sock)
             return _first_while_read(sock) if shared else _first_stamped(sock)
         if not readable(sock):
             return None
@@ -79,12 +83,19 @@ def _first_stamped(sock: socket.socket) -> Head:
     return Head((data, sender), stamps[0] if stamps else None)
 
 
+def _first_of_unix(sock: socket.socket) -> Head:
+    """The first datagram of a unix socket, which has no time. It may have descriptors: a look takes a reference to
+    them, which is the last one to be closed if a server reads it meanwhile."""
+    with Awake():
+        return Head(sock.recv(PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+
+
 def _first_while_read(sock: socket.socket) -> Head:
     """The first datagram while servers may read."""
     before = divmod(time.time_ns(), 10**9)
     data, sender = sock.recvfrom(PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     stamp: Stamp | None = None
-    with suppress(OSError):  # a unix socket keeps no time
+    with suppress(OSError):
         stamp = TIMESPEC.unpack(ioctl(sock, SIOCGSTAMPNS, bytes(TIMESPEC.size)))
     # The kernel says `now` of a datagram that has no time: nothing to tell it by.
     return Head((data, sender), stamp if stamp is not None and stamp < before else None)
@@ -104,6 +115,8 @@ def hung_up(sock: socket.socket) -> bool:
 
 def first_sender(sock: socket.socket) -> Peer | None:
     """The sender of the first datagram, or None when there is none after all (a bad checksum)."""
+    if sock.family == socket.AF_UNIX:
+        return (b"", 0) if readable(sock) else None
     try:
         _, address = sock.recvfrom(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -118,11 +131,12 @@ def take_one(sock: socket.socket, peer: Peer) -> Peer:
     """
     with suppress(OSError):
         if sock.type == socket.SOCK_DGRAM:
-            sock.recv(1, socket.MSG_DONTWAIT)
+            with Awake():  # a unix socket's may have come with descriptors
+                sock.recv(1, socket.MSG_DONTWAIT)
         else:
             accepted, address = accept_now(sock)
             peer = _packed(address)
-            accepted.close()
+            close_shared_sockets([accepted])
     return peer
 
 

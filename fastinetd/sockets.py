@@ -75,9 +75,9 @@ def lift(descriptor: int) -> int:
         os.close(descriptor)
 
 
-def lifted_pipe(flags: int = 0) -> tuple[int, int]:
+def lifted_pipe() -> tuple[int, int]:
     """A pipe's two ends, both at or above FIRST_DESCRIPTOR; the caller's. Raises OSError with nothing left open."""
-    low_reader, low_writer = os.pipe2(os.O_CLOEXEC | flags)
+    low_reader, low_writer = os.pipe2(os.O_CLOEXEC)
     try:
         reader = lift(low_reader)
     except OSError:

@@ -1,27 +1,28 @@
 """What workers write to standard error: told in the daemon's own messages, each cause once.
 
-Theory. A worker's descriptor 2 is a pipe of packets (O_DIRECT), one for each service: whoever writes never waits, and
-what there is no room for is lost. It is no socket: through one a worker could pass descriptors to root, who would have
-to close them, and the last close of a socket may sleep for as long as its SO_LINGER says. A stranger may have written
-the message, or have sent what is in it. So root cuts it, makes it text that cannot forge a line, and looks no further
-into it than for line ends. A traceback that differs in its first and last line only (what was wrong with which
-client's) is one cause: it is told once, and then how often it came, once a minute.
+Theory. A worker's descriptor 2 is a datagram socket, one for each service: whoever writes never waits, and what there
+is no room for is lost. It is no pipe, whose reader waits for a writer that has the pipe's lock; and who passes a
+descriptor with what he says is not heard again (_strangers). A stranger may have written the message, or have sent what
+is in it. So root cuts it, makes it text that cannot forge a line, and looks no further into it than for line ends. A
+traceback that differs in its first and last line only (what was wrong with which client's) is one cause: it is told
+once, and then how often it came, once a minute.
 
-Rules of this file: a message costs root one read, a minute so many lines at most, a flood a fixed share of its time.
+Rules of this file: a message costs root one look, a minute so many lines at most, a flood a fixed share of its time.
 """
 
 from __future__ import annotations
 
-import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fastinetd._strangers import close_words, guard, receive
 from fastinetd.loop import Loop, Timer
-from fastinetd.sockets import lifted_pipe
+from fastinetd.sockets import lifted
 
-BYTES = 4096
-"""Of a message, at most (PIPE_BUF): the kernel makes several of a longer one."""
+BYTES = 8192
+"""Of a message, at most; the kernel drops the rest."""
 
 LINES = 110
 """Of a message, at most: fastinetd.worker leaves out what is in the middle of longer ones."""
@@ -44,11 +45,11 @@ class _Cause:
 
 @dataclass(eq=False)
 class _Channel:
-    """Both ends of a service's pipe, and what has come by it lately."""
+    """Both ends of a service's socket, and what has come by it lately."""
 
     id: str
-    reader: int  # descriptors
-    writer: int
+    reader: socket.socket
+    writer: socket.socket
     causes: dict[tuple[str, ...], _Cause] = field(default_factory=dict)
     left_out: int = 0
     since: float = 0.0  # `read` messages were read
@@ -70,13 +71,19 @@ class StandardErrors:
         channel = self._channels.get(row)
         if channel is None:
             try:
-                reader, writer = lifted_pipe(os.O_DIRECT | os.O_NONBLOCK)
+                reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             except OSError:
                 return -1
-            channel = self._channels[row] = _Channel(id, reader, writer)
+            guard(reader)
+            with reader, writer:  # where one of them cannot be lifted
+                try:
+                    channel = _Channel(id, lifted(reader), lifted(writer))
+                except OSError:
+                    return -1
+            self._channels[row] = channel
             self._watch(channel)
         channel.id = id
-        return channel.writer
+        return channel.writer.fileno()
 
     def close(self, row: int) -> None:
         """The row's service is gone, and so are its workers; what they have said is told."""
@@ -88,9 +95,9 @@ class StandardErrors:
         self._sum_up(channel)
         if channel.timer is not None:
             channel.timer.cancel()
-        self._loop.unwatch(channel.reader)
-        os.close(channel.reader)
-        os.close(channel.writer)
+        self._loop.unwatch(channel.reader.fileno())
+        close_words(channel.reader)
+        channel.writer.close()
 
     def finish(self) -> None:
         """The daemon leaves: tell what has not been told."""
@@ -99,7 +106,7 @@ class StandardErrors:
 
     def _watch(self, channel: _Channel) -> None:
         if channel in self._channels.values():
-            self._loop.watch(channel.reader, lambda _: self._hear(channel))
+            self._loop.watch(channel.reader.fileno(), lambda _: self._hear(channel))
 
     def _hear(self, channel: _Channel) -> None:
         now = self._clock()
@@ -107,12 +114,19 @@ class StandardErrors:
             channel.since, channel.read = now, 0
         while channel.read < AT_ONCE:
             try:
-                message = os.read(channel.reader, BYTES)
+                message = receive(channel.reader, BYTES)
             except BlockingIOError:
+                return
+            except OSError:
+                self._loop.unwatch(channel.reader.fileno())
+                self._say(
+                    f"service {channel.id}: a worker has sent a descriptor to its standard error: nothing that its "
+                    "workers say is told before the daemon is started again; keep it from doing so"
+                )
                 return
             channel.read += 1
             self._take(channel, message)
-        self._loop.unwatch(channel.reader)
+        self._loop.unwatch(channel.reader.fileno())
         self._loop.later(PAUSE, lambda: self._watch(channel))
 
     def _take(self, channel: _Channel, message: bytes) -> None:

@@ -1,6 +1,6 @@
 """What went wrong, for who runs the service: to the daemon, or to syslog from a process that serves one client only.
 
-Theory. A worker's standard error is a pipe of the daemon's, which tells what comes by it in its own log (each write
+Theory. A worker's standard error is a socket of the daemon's, which tells what comes by it in its own log (each write
 is a message, and what there is no room for is lost). A process that was started for one client has that client there
 instead, so it says to syslog what it has to say.
 
@@ -22,7 +22,7 @@ LINE = 2000
 LINES = 100
 """Lines of a traceback, at most, from its beginning and its end."""
 
-MESSAGE = 4000
+MESSAGE = 8000
 """Bytes that the daemon takes as one message."""
 
 

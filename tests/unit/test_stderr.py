@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from fastinetd._strangers import as_before_linux_6_16
 from fastinetd.stderr import AT_ONCE, BYTES, CAUSES, LINES, MINUTE, PAUSE, StandardErrors
+from support.lingering import LINGER, abort, lingering
+from support.pools import built
+from support.proc import wait_for
 
 TRACEBACK = "handler a:b: ValueError: {0} (client {1})\nTraceback:\n  File x, line 1, in b\nValueError: {0}\n"
 SAYS = "service web: a worker says: "
@@ -150,18 +156,90 @@ def test_no_descriptors(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("os.pipe2", none)
+    monkeypatch.setattr("socket.socketpair", none)
     assert kit.errors.of(9, "poor") == -1
 
 
-def test_nobody_passes_descriptors_to_the_daemon(kit: Kit) -> None:
-    """Root would close them, and a socket that lingers is not closed at once. Nor does anybody read what others say."""
-    status = os.fstat(kit.fd)
-    assert stat.S_ISFIFO(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o600
-    with pytest.raises(OSError, match="non-socket"):
-        socket.socket(fileno=kit.fd)
+@pytest.mark.parametrize("old", [False, True], ids=["refused by the kernel", "seen by a peek"])
+def test_nobody_passes_descriptors_to_the_daemon(old: bool) -> None:
+    """Root would close them, and a socket that lingers is not closed at once."""
+    as_before_linux_6_16(old)
+    kit = Kit()
+    begun = time.monotonic()
+    with socket.socket(fileno=os.dup(kit.fd)) as writer:
+        sock, client = lingering()
+        with client:
+            try:
+                socket.send_fds(writer, [b"with one\n"], [sock.fileno()])
+            except PermissionError:
+                abort(sock)
+            else:
+                sock.close()
+                assert old, "this kernel refuses no descriptors"
+            said = kit.hear("later\n")
+            if old:
+                assert len(said) == 1 and "has sent a descriptor" in said[0]
+                assert kit.loop.watched == {}
+            else:
+                assert said == ["later"]
+            kit.errors.close(3)
+    assert time.monotonic() - begun < LINGER / 3
+    as_before_linux_6_16(False)
 
 
-def test_a_long_message_becomes_several(kit: Kit) -> None:
-    said = kit.hear("a" * BYTES + "b" * BYTES + "c")
-    assert said == ["a" * BYTES, "b" * BYTES, "c"]
+def test_who_writes_from_memory_that_never_comes_keeps_nobody_waiting(kit: Kit, tmp_path: Path) -> None:
+    """The writer of a pipe has its lock meanwhile, and its reader would wait."""
+    program = built(tmp_path, "faulting", FAULTING, "-pthread")
+    reader, ready = os.pipe()
+    faulting = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=ready, stderr=kit.fd)
+    os.close(ready)
+    try:
+        heard = os.read(reader, 100)
+        if heard == b"no\n":
+            pytest.skip("no userfaultfd(2) here")
+        wait_for(lambda: in_fault(faulting.pid), "it is in the midst of its write")
+        begun = time.monotonic()
+        assert kit.hear() == ["first"]
+        assert time.monotonic() - begun < LINGER / 3
+    finally:
+        os.close(reader)
+        faulting.kill()
+        faulting.communicate()
+
+
+def in_fault(pid: int) -> bool:
+    """Whether a thread of it waits for a page."""
+    return any("userfault" in (each / "wchan").read_text() for each in Path(f"/proc/{pid}/task").iterdir())
+
+
+FAULTING = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void *say(void *page)
+{
+    return write(2, page, 4096) < 0 ? page : NULL;
+}
+
+int main(void)
+{
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uffdio_api api = {.api = UFFD_API};
+    struct uffdio_register range = {.range = {(unsigned long)page, 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    int faults = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    pthread_t thread;
+    int ready = faults >= 0 && ioctl(faults, UFFDIO_API, &api) == 0 && ioctl(faults, UFFDIO_REGISTER, &range) == 0;
+    if (write(2, "first\n", 6) != 6 || pthread_create(&thread, NULL, say, page))
+        return 1;
+    if (write(1, ready ? "ok\n" : "no\n", 3) != 3)
+        return 1;
+    for (;;)
+        pause();
+}
+"""
