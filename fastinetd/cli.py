@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fastinetd import allowances, demo
@@ -34,7 +34,7 @@ from fastinetd.starts import Surroundings
 from fastinetd.supervisor import Options, Supervisor
 
 _NO_INETD = {"xinetd": "an xinetd.conf", "toml": "TOML"}
-"""Kinds of files in which --dialect has no meaning."""
+"""Kinds of files that are no inetd.conf, as a message calls them."""
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
@@ -80,11 +80,24 @@ def _reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Repo
     def read(report: Report) -> Config:
         config = load(path, kind=kind, dialect=options.dialect or "debian", report=report, inetd_compat=compat,
                       keep_environment=options.keep_environment)
-        if options.dialect and config.kind in _NO_INETD and compat is None:
-            report.add("dialect-unused", Place(path, 1), dialect=options.dialect, kind=_NO_INETD[config.kind])
+        if config.kind in _NO_INETD:
+            for option, remedy in _without_effect(options, config.kind):
+                report.add("option-unused", Place(path, 1), option=option, kind=_NO_INETD[config.kind], remedy=remedy)
         return locate_logs(config, folder, report)
 
     return read
+
+
+def _without_effect(options: argparse.Namespace, kind: str) -> Iterator[tuple[str, str]]:
+    """The options that mean nothing where the configuration is no inetd.conf, and what to do instead."""
+    remedy = "name an inetd.conf with --inetd FILE, or remove the option"
+    beside = options.inetd_compat and kind == "xinetd"  # an inetd.conf is read as well
+    if options.dialect and not beside:
+        yield f"--dialect {options.dialect}", remedy
+    if options.keep_environment:
+        yield "-E", remedy
+    if options.inetd_compat and not beside:
+        yield "-inetd_compat", "name an xinetd.conf with -f FILE, or remove the option"
 
 
 def _check(options: argparse.Namespace, warnings: list[str]) -> int:
@@ -109,7 +122,7 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     if config.fatal:
         lines[-1] += "; with these errors nothing of it is used"
     elif not count and not _stays_alive(options):
-        lines[-1] += "; without any service fastinetd does not start, but for -stayalive and -dontfork"
+        lines[-1] += "; without any service fastinetd starts only with -stayalive or -dontfork"
     try:
         print(*map(printable, lines), sep="\n", flush=True)
     except OSError as error:

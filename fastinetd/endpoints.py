@@ -14,6 +14,8 @@ from fastinetd.config.entries import shown
 from fastinetd.config.model import Family, Service
 from fastinetd.sockets import UNIX_PATH_MOST, Endpoint, has_ipv6
 
+_SERVICES = "/etc/services"
+
 _APART = (Family.AUTO, Family.BOTH)
 """Whose servers meet each client in its own family, where the daemon accepts for them. xinetd makes the socket of an
 accepted IPv4 client an IPv4 one; what it hands over as a whole, for datagrams and to servers that accept themselves,
@@ -140,7 +142,9 @@ def _port(service: Service, report: Report) -> int:
     listed = listed_port(service.name, service.protocol)
     if service.port is None:
         if listed is None:
-            report.add("no-port", service.place, service=service.id, name=service.name, protocol=service.protocol)
+            absent = "" if os.path.exists(_SERVICES) else ", which is not there (on Debian: apt install netbase)"
+            report.add("no-port", service.place, service=service.id, name=service.name, protocol=service.protocol,
+                       absent=absent)
             raise Unplannable
         return listed
     values = {"service": service.id, "name": service.name, "protocol": service.protocol}

@@ -137,6 +137,9 @@ class FileSink(Sink):
             return f"it has reached its hard limit of {self._hard} bytes"
         return super()._reason(error)
 
+    def _remedy(self, error: OSError) -> str:
+        return "make its folder; " if error.errno == errno.ENOENT else ""
+
     def _at_limit(self) -> bool:
         return self._hard is not None and self._regular and self._size >= self._hard
 

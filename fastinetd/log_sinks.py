@@ -188,11 +188,15 @@ class Sink(ABC):
             self._told, self._told_at = True, now
         self._trim()
         if new:
-            why = self._reason(error)
-            self._tell(Level.ERROR, f"cannot write {self.name}: {why}; up to {ROOM} records are kept meanwhile")
+            why = f"{self._reason(error)}; {self._remedy(error)}"
+            self._tell(Level.ERROR, f"cannot write {self.name}: {why}up to {ROOM} records are kept meanwhile")
 
     def _reason(self, error: OSError) -> str:
         return error_text(error.errno)
+
+    def _remedy(self, error: OSError) -> str:
+        """What to do about it, with "; " at its end; "" where the reason says as much."""
+        return ""
 
     def _succeeded(self) -> None:
         self._pause = self._due = 0.0
@@ -225,6 +229,11 @@ class SyslogSink(Sink):
 
     def _unfinished(self) -> bool:
         return bool(self._rest)
+
+    def _remedy(self, error: OSError) -> str:
+        if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
+            return ""
+        return "start a syslog daemon, or write to a file (-filelog FILE; of services log_type = FILE PATH); "
 
     def _write(self, lines: Sequence[str]) -> int:
         self._send(b"")

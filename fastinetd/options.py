@@ -43,7 +43,8 @@ def parser() -> _Parser:
     )
     source = p.add_argument_group("configuration")
     one = source.add_mutually_exclusive_group()
-    one.add_argument("-f", "--file", metavar="FILE", help="configuration: xinetd.conf, or TOML by its ending .toml")
+    one.add_argument("-f", "--file", metavar="FILE",
+                     help="configuration: TOML by its ending .toml, an inetd.conf by its name, else xinetd.conf")
     one.add_argument("--inetd", metavar="FILE", nargs="?", const=INETD_CONF,
                      help=f"read an inetd.conf (default {INETD_CONF})")
     source.add_argument("--dialect", metavar="NAME", choices=sorted(DIALECTS),
@@ -51,9 +52,10 @@ def parser() -> _Parser:
     source.add_argument("-E", "--keep-environment", dest="keep_environment", action="store_true",
                         help="servers get the daemon's whole environment where Debian's inetd.conf means a part of it")
     source.add_argument("-inetd_compat", "--inetd-compat", dest="inetd_compat", action="store_true",
-                        help=f"read {INETD_CONF} after the xinetd.conf")
+                        help=f"read {INETD_CONF} after an xinetd.conf")
     source.add_argument("--check", action="store_true",
-                        help="say what is wrong with the configuration, start nothing; exit status 0 or 1")
+                        help="say what is wrong with the configuration, start nothing; "
+                             "the exit status is 1 if there is an error, else 0")
     one.add_argument("--demo", action="store_true", help="serve three services on loopback, to try it out")
     life = p.add_argument_group("process")
     life.add_argument("-d", "--debug", action="store_true", help="stay in the foreground and say more")
@@ -73,7 +75,8 @@ def parser() -> _Parser:
     logs.add_argument("-filelog", "--file-log", dest="filelog", metavar="FILE",
                       help="the daemon's own messages go there")
     logs.add_argument("-syslog", "--syslog", metavar="FACILITY", help="the daemon's own messages go to syslog")
-    logs.add_argument("--metrics", metavar="[ADDR]:PORT", help="serve Prometheus metrics there")
+    logs.add_argument("--metrics", metavar="[ADDR]:PORT",
+                      help="serve Prometheus metrics there; without ADDR on every address")
     logs.add_argument("-logprocs", "--log-procs", "-shutdownprocs", metavar="N", type=_count,
                       help="accepted for xinetd's sake, no effect")
     logs.add_argument("-inetd_ipv6", "--inetd-ipv6", action="store_true",
@@ -93,11 +96,15 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         if word.startswith("-") and not word.startswith("--"):
             if f"-{word}" in own.option_strings:
                 own.error(f"there is no option {word}, write -{word}")
+            if word.startswith("-f/"):  # to read another configuration than the one that is named is no help
+                own.error(f"there is no option {word}, write -f {word[2:]}")
             warnings.append(f"there is no option {word}, it is ignored; see fastinetd --help")
         else:
             own.error(f"unexpected argument {word!r}")
-    if options.demo and options.dialect:
-        warnings.append("--dialect does nothing with --demo; remove one of the two")
+    if options.demo:
+        given = (("--dialect", options.dialect), ("-E", options.keep_environment),
+                 ("-inetd_compat", options.inetd_compat))  # fmt: skip
+        warnings += [f"{name} does nothing with --demo; remove one of the two" for name, value in given if value]
     if options.filelog and options.syslog:
         own.error("-filelog and -syslog exclude each other")
     return options, warnings

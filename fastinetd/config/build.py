@@ -50,7 +50,7 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False, 
         if block.values.get("disable"):
             disabled.append(Disabled(found, entry.place, "(disable = yes)"))
             continue
-        service, sound = _service(entry, block, defaults, report)
+        service, sound = _service(entry, block, defaults, report, toml=toml)
         (services if sound and not block.broken and not entry.broken else broken).append(service)
         wanted.met.add(service.id)
     if beside is not None:
@@ -117,7 +117,7 @@ def _id(entry: Entry, toml: bool) -> str:
     return entry.name
 
 
-def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tuple[Service, bool]:
+def _service(entry: Entry, block: Block, defaults: Block, report: Report, *, toml: bool) -> tuple[Service, bool]:
     """The record of a service and whether it is sound as a whole."""
     own = block.values
     values: dict[str, Any] = {**defaults.values, **own} if defaults.values else own
@@ -126,7 +126,7 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report) -> tup
         values.pop("bind", None)  # the addresses of `defaults` are nothing to a path
     name = own.get("name", entry.name)
     service_id = own.get("id", entry.name)
-    sound = complete(entry, block, values, name, report)
+    sound = complete(entry, block, values, name, report, toml=toml)
     fields = {key: value for key, value in values.items() if key not in NOT_FIELDS}
     fields.setdefault("rate", RATE)
     fields["family"] = _family(values)

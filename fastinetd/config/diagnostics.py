@@ -38,7 +38,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "include-depth": (_E, "files include files more than {depth} deep here; put the services into one folder and use includedir"),
     "not-a-file": (_N, "{path!r} is not a regular file and is skipped; keep only service files in this folder"),
     "unknown-kind": (_E, "there is no kind of configuration called {kind!r}; write one of: {known}"),
-    "dialect-unused": (_W, "--dialect {dialect} does nothing, for this file is {kind}; name an inetd.conf with --inetd FILE, or remove the option"),
+    "option-unused": (_W, "{option} does nothing, for this file is {kind}; {remedy}"),
     # -- every reader
     "too-many-entries": (_E, "this configuration has more than {most} services, and what begins here is not read; divide it among several daemons"),
     "nul-byte": (_E, "this line holds a NUL byte and cannot be used; write the file as plain text"),
@@ -136,7 +136,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "user-without-entry": (_E, "user {value} has no entry in the user database, so its groups are unknown; write `groups = no`"),
     "cannot-exec": (_W, "service {service}: {value} cannot be executed: {reason}; mend the program"),
     "no-program": (_E, "{value!r} cannot be started: {reason}; install it or mend the path"),
-    "no-port": (_E, "{name}/{protocol} is not in /etc/services; add it there, or write `port = NUMBER` and `type = UNLISTED` (in inetd.conf the number in place of the name)"),
+    "no-port": (_E, "{name}/{protocol} is not in /etc/services{absent}; add it there, or write `port = NUMBER` and `type = UNLISTED` (in inetd.conf the number in place of the name)"),
     "unlisted": (_W, "{name}/{protocol} is not in /etc/services, the port as written counts; write `type = UNLISTED`"),
     "other-port": (_W, "{name}/{protocol} is port {listed} in /etc/services, the port as written counts; write `type = UNLISTED`"),
     "raw-socket": (_E, "socket type {value} is not served; write stream or dgram"),

@@ -99,7 +99,7 @@ def interpret(
                 name=name,
                 value=shown(words[bad.index]),
                 problem=bad.problem,
-                syntax=setting.syntax,
+                syntax=setting.asked(toml=toml),
             )
             block.fail(name)
             continue

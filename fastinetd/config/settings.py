@@ -61,6 +61,10 @@ class Setting:
     refused: frozenset[str] = frozenset()  # values a service cannot work without: it is not started
     toml_only: bool = False
 
+    def asked(self, *, toml: bool) -> str:
+        """What to write, in the words of the file's format: a bare `yes` is no TOML."""
+        return "true or false" if toml and self.syntax == _YES_NO else self.syntax
+
     @property
     def located(self) -> bool:
         """Whether the place of each entry of the list is kept, for messages about single entries."""

@@ -75,7 +75,7 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
                     service=name or None,
                     name=shown(key),
                     kind=_kind(value),
-                    syntax=known.syntax if known else "a string, a number, true, false or a list",
+                    syntax=known.asked(toml=True) if known else "a string, a number, true, false or a list",
                 )
                 entry.failed.add(key.lower())
                 entry.broken = True

@@ -16,13 +16,15 @@ _SOCKETS = {"tcp": ("stream",), "udp": ("dgram",), "unix": ("stream", "dgram", "
 """Socket types by protocol, where the kernel leaves no doubt."""
 
 
-def complete(entry: Entry, block: Block, values: dict[str, Any], name: str, report: Report) -> bool:
+def complete(entry: Entry, block: Block, values: dict[str, Any], name: str, report: Report,
+             *, toml: bool) -> bool:
     """Fill in what follows from the other values, and report what is missing or contradicts itself.
 
-    `values` are those of the service and, below them, of `defaults`; `name` is the name it is looked up by. False
-    when the service cannot be started. An attribute that has an error of its own is not also called missing.
+    `values` are those of the service and, below them, of `defaults`; `name` is the name it is looked up by; `toml`
+    tells the format that remedies are written in. False when the service cannot be started. An attribute that has an
+    error of its own is not also called missing.
     """
-    return _Check(entry, block, values, name, report).all()
+    return _Check(entry, block, values, name, report, toml=toml).all()
 
 
 def handler_faults(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -43,12 +45,14 @@ def handler_faults(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]
 class _Check:
     """One service under examination."""
 
-    def __init__(self, entry: Entry, block: Block, values: dict[str, Any], name: str, report: Report) -> None:
+    def __init__(self, entry: Entry, block: Block, values: dict[str, Any], name: str, report: Report,
+                 *, toml: bool) -> None:
         self.entry = entry
         self.failed = block.failed | entry.failed
         self.values = values
         self.name = name
         self.report = report
+        self.toml = toml
         self.types: frozenset[str] = values.get("types", frozenset())
         self.sound = True
 
@@ -164,7 +168,7 @@ class _Check:
         if self.entry.broken and not self.entry.lines:
             return  # there was no block, which has been reported
         if attribute not in self.failed:
-            syntax = syntax or SETTINGS[attribute].syntax
+            syntax = syntax or SETTINGS[attribute].asked(toml=self.toml)
             self._bad("missing-attribute", self.entry.place, name=attribute, reason=reason, syntax=syntax)
 
     def _place(self, name: str) -> Place:

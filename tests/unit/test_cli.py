@@ -86,6 +86,17 @@ class TestCheck:
             main(["--check", *words])
             assert "--dialect" not in capsys.readouterr().out, words
 
+    def test_options_of_an_inetd_conf_for_another_file(self, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        toml, inetd = conf.with_name("x.toml"), conf.with_name("inetd.conf")
+        toml.write_text("")
+        inetd.write_text("7001 stream tcp nowait root /bin/true true\n")
+        for option, path, told in (
+            ("-E", conf, True), ("-E", toml, True), ("-E", inetd, False),
+            ("-inetd_compat", conf, False), ("-inetd_compat", toml, True), ("-inetd_compat", inetd, False),
+        ):  # fmt: skip
+            main(["--check", option, "-f", str(path)])
+            assert (f"{option} does nothing" in capsys.readouterr().out) is told, (option, path)
+
     def test_bad_defaults_start_nothing(self, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
         conf.write_text("defaults\n{\ninstances = many\n}\n" + GOOD)
         assert main(["--check", "-f", str(conf)]) == 1

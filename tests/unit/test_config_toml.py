@@ -111,6 +111,15 @@ service.d.umask = 7
     ]
 
 
+def test_remedies_are_toml(tmp_path: Path) -> None:
+    """A bare yes or no would be an error of its own."""
+    text = "[service.a]\n" + SERVICE.replace("wait = false\n", "")
+    assert [d.text for d in Reading(tmp_path, text).report] == ["service a has no wait; write `wait = true or false`"]
+    for value in ('"maybe"', "1979-05-27"):
+        (problem,) = Reading(tmp_path, text + f"wait = {value}\n").report
+        assert problem.text.endswith("; write true or false")
+
+
 def test_include(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "one").write_text("[service.one]\n" + SERVICE)

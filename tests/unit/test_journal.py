@@ -181,6 +181,7 @@ def test_a_folder_that_appears_later(journal: Journal, heard: Path, clock: Clock
     journal.configure({0: to_file(log)})
     journal.write([start(i) for i in range(ROOM + 5)])
     assert journal.lost == 5
+    assert "make its folder; " in said(heard)[0]
     log.parent.mkdir()
     clock.now += LONGEST_PAUSE
     while journal.flush() is not None:

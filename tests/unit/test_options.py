@@ -89,7 +89,7 @@ def test_unknown_options_are_not_taken_for_the_beginning_of_others(word: str) ->
     [
         "--unheard", "--che", "file", "-limit", "-limit many", "-limit -1", "-cc x", "--acceptors 0", "--acceptors 33",
         "-check", "-help", "-demo", "-debug", "-inetd /x", "-metrics :9100",
-        "--dialect solaris", "-syslog daemon -filelog /x", "-f", "--acceptors 1.5", "--limit=",
+        "-f/etc/x.conf", "--dialect solaris", "-syslog daemon -filelog /x", "-f", "--acceptors 1.5", "--limit=",
     ],
 )  # fmt: skip
 def test_errors_are_one_line_and_status_1(words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,6 +101,11 @@ def test_errors_are_one_line_and_status_1(words: str, capsys: pytest.CaptureFixt
     assert said.err.count("\n") == 1
     assert said.err.startswith("fastinetd: ")
     assert said.err.endswith("see fastinetd --help\n")
+
+
+def test_options_that_the_demo_has_no_use_for() -> None:
+    _, warnings = parse(["--demo", "--dialect", "debian", "-E", "-inetd_compat"])
+    assert [warning.split()[0] for warning in warnings] == ["--dialect", "-E", "-inetd_compat"]
 
 
 @pytest.mark.parametrize("word", ["-version", "--version"])

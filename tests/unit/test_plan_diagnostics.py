@@ -200,6 +200,14 @@ def test_broken_services_are_checked_for_user_and_program(tmp_path: Path) -> Non
     assert {diagnostic.code for diagnostic in report} == {"bad-value", "no-program"}
 
 
+def test_a_machine_without_etc_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = lines(base=without("port").replace("type = UNLISTED\n", "\n", 1))
+    for path, told in (("/dev/null", False), (str(tmp_path / "services"), True)):
+        monkeypatch.setattr(endpoints, "_SERVICES", path)
+        problem = only(planned(tmp_path, text)[1], "no-port")
+        assert ("which is not there (on Debian: apt install netbase)" in problem.text) is told
+
+
 def test_reasons_of_no_program(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("")

@@ -93,6 +93,7 @@ def test_a_slow_daemon_gets_everything_in_order(
 def test_no_daemon_then_one(sink: SyslogSink, tmp_path: Path, clock: Clock, reports: Reports) -> None:
     sink.put(["<30>one"])
     assert len(reports) == 1 and "No such file" in reports[0][1]
+    assert "; start a syslog daemon, or write to a file (-filelog FILE; of services log_type" in reports[0][1]
     with listening(tmp_path / "log") as server:
         clock.now += LONGEST_PAUSE
         assert sink.flush() is None
