@@ -21,6 +21,9 @@ from support.proc import PATIENCE, asleep, below, descriptors, process, reap, ti
 STARTING = 60.0
 """Seconds a start may take on a machine that has much else to do."""
 
+OWN = "fastinetd: "
+"""What the titles of its own processes begin with."""
+
 KEPT = "/proc/loadavg"
 """What is opened by the first who asks, once, and kept. Below another root it has a longer name in a namespace of
 mounts that is not the test's."""
@@ -119,18 +122,22 @@ class Daemon:
         return self.output.read_text(errors="replace")
 
     def roles(self) -> dict[str, int]:
-        """Title up to a comma -> pid, of the supervisor and its own processes: `acceptor 1`, `monitor`."""
-        found = {}
-        for pid in [self.pid, *below(self.pid)]:
+        """Title up to a comma -> pid, of the supervisor and its own processes: `acceptor 1`, `monitor`. A process that
+        is only just forked has its parent's title: a server's before exec is an acceptor's child, and no role; and the
+        first that is called supervisor is it."""
+        found: dict[str, int] = {}
+        children = (pid for pid, each in below(self.pid).items() if each.parent == self.pid)
+        for pid in (self.pid, *children):
             name = title(pid)
-            if name.startswith("fastinetd: "):
-                found[name.removeprefix("fastinetd: ").partition(",")[0]] = pid
+            if name.startswith(OWN):
+                found.setdefault(name.removeprefix(OWN).partition(",")[0], pid)
         return found
 
     def servers(self) -> list[int]:
-        """Programs that it started and that run, with what those started."""
-        own = set(self.roles().values())
-        return sorted(pid for pid, each in below(self.pid).items() if pid not in own and each.alive)
+        """Programs that it started and that run, with what those started. During a reload two roles have one name; a
+        process that is just ending has none."""
+        found = {pid: title(pid) for pid, each in below(self.pid).items() if each.alive}
+        return sorted(pid for pid, name in found.items() if name and not name.startswith(OWN))
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels; fails when there is none."""
@@ -158,7 +165,7 @@ class Daemon:
     def counts(self) -> dict[str, int]:
         """Open descriptors of each of its own processes, without those that belong to a running server."""
         table = below(self.pid)
-        servers = [each.parent for pid, each in table.items() if not title(pid).startswith("fastinetd: ")]
+        servers = [each.parent for pid, each in table.items() if not title(pid).startswith(OWN)]
         roles = self.roles()
         return {name: len(each) - servers.count(roles.get(name, 0)) for name, each in self.opened().items()}
 
