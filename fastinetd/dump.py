@@ -8,6 +8,7 @@ as they are written.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,17 @@ from enum import Enum
 from pathlib import Path
 
 from fastinetd.config.model import UNLIMITED, LogKind, OverRate, Service
-from fastinetd.log_lines import printable
+from fastinetd.log_lines import error_text, printable
 
 DUMP_PATH = "/run/fastinetd.dump"
-"""Where the dump goes unless the operator says otherwise."""
+"""Where the dump goes."""
+
+
+def failure(path: str, error: OSError) -> str:
+    """What to say when there is no dump, and what to do."""
+    roots = error.errno in (errno.EPERM, errno.EACCES)
+    remedy = "only a daemon that root has started can" if roots else "mend that and send SIGUSR1 again"
+    return f"cannot write the state dump to {path}: {error_text(error.errno)}; {remedy}"
 
 
 class ServiceState(Enum):

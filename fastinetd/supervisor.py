@@ -26,7 +26,7 @@ from fastinetd.children import Children, check_counts
 from fastinetd.clock import ClockWatch
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config
-from fastinetd.dump import DUMP_PATH
+from fastinetd.dump import DUMP_PATH, failure
 from fastinetd.episodes import Episodes
 from fastinetd.generation import Duties, Generation
 from fastinetd.journal import Journal, JournalEntry
@@ -386,7 +386,7 @@ class Supervisor:
         try:
             dump_state(self, self.options.dump_path)
         except OSError as error:
-            self.messages.error(f"cannot write the state dump to {self.options.dump_path}: {error.strerror}")
+            self.messages.error(failure(self.options.dump_path, error))
         else:
             self.messages.info(f"generated state dump in file {self.options.dump_path}")
 

@@ -12,7 +12,8 @@ from the table that the readers use (`fastinetd/config/settings.py`), by `python
 
 Names and keywords may be in any case. *In* tells where an attribute may stand, *operators* what may follow
 its name, *effect* what this release does with it. `+=` and `-=` start from what `defaults` say. In TOML there
-is only `=`: a string is parted at blanks as in xinetd.conf, a list is taken item by item.
+is only `=`: a string is parted at blanks as in xinetd.conf, a list is taken item by item; yes and no are
+`true` and `false`, numbers stand bare.
 
 In inetd.conf the attributes under *Pools* may follow the program, as in
 `/usr/sbin/in.fingerd;spawn=zygote;snapshot=first_io`. A handler stands there without a program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.config.model import UNLIMITED, LogKind, LogType, Place, Rate, Service
-from fastinetd.dump import DUMP_PATH, DumpState, ServerLine, ServiceLine, ServiceState, render, write_dump
+from fastinetd.dump import DUMP_PATH, DumpState, ServerLine, ServiceLine, ServiceState, failure, render, write_dump
 
 WEB = Service(
     name="web",
@@ -231,3 +232,12 @@ def test_failures_leave_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_dump(str(tmp_path / "none" / "x.dump"), "text")
     assert [p.name for p in tmp_path.iterdir()] == ["x.dump"]
+
+
+def test_a_dump_that_cannot_be_written_says_what_to_do() -> None:
+    said = failure("/run/x.dump", PermissionError(errno.EPERM, ""))
+    assert said == (
+        "cannot write the state dump to /run/x.dump: Operation not permitted (errno = 1); "
+        "only a daemon that root has started can"
+    )
+    assert failure("/run/x.dump", OSError(errno.ENOSPC, "")).endswith("; mend that and send SIGUSR1 again")
