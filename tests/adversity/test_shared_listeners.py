@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,24 @@ from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")
 
-ANSWERS = """import os, socket, time
+ANSWERS = """import os, socket, sys
 s = socket.socket(fileno=0)
+leave = os.open(sys.argv[1], os.O_RDONLY)
 while True:
     d, a = s.recvfrom(100)
-    time.sleep(0.02)
+    os.read(leave, 1)
     s.sendto(d, a)
 """
-"""Busy for 20 ms with each datagram: the sleep is its work, nobody waits for anything by it."""
+"""Busy with each datagram until the test gives it leave."""
+
+
+@pytest.fixture
+def leave(folder: Path) -> Iterator[int]:
+    """A fifo, `leave` in the folder: a byte for each answer that a server may give."""
+    os.mkfifo(folder / "leave")
+    descriptor = os.open(folder / "leave", os.O_RDWR)
+    yield descriptor
+    os.close(descriptor)
 
 
 def script(folder: Path, text: str) -> Path:
@@ -87,10 +98,11 @@ def test_they_exit_at_once(launch: Launch, keep: Keep[Any], folder: Path, dgram:
     consistent(daemon)
 
 
-def test_killed_at_random(launch: Launch, folder: Path) -> None:
+def test_killed_at_random(launch: Launch, folder: Path, leave: int) -> None:
     """Datagrams flow and servers are killed: never too many, all accounted for, and lost is only what one had taken."""
     port, log = free_port(), folder / "records"
-    daemon = launch(defaults(log) + shared(port, script(folder, ANSWERS), 4, dgram=True), metrics=True)
+    server = shared(port, script(folder, ANSWERS), 4, str(folder / "leave"), dgram=True)
+    daemon = launch(defaults(log) + server, metrics=True)
     chance = random.Random(7)
     killed = sent = 0
     seen: set[bytes] = set()
@@ -98,11 +110,16 @@ def test_killed_at_random(launch: Launch, folder: Path) -> None:
         for i in range(200):
             s.sendto(b"%d" % i, ("127.0.0.1", port))
             sent += 1
+            if sent == 10:
+                wait_for(lambda: len(daemon.servers()) == 4, "as many as there may be")
+            if sent > 10:
+                os.write(leave, b"x")
             servers = daemon.servers()
             assert len(servers) <= 4
             if servers and chance.random() < 0.1:
                 os.kill(chance.choice(servers), signal.SIGKILL)
                 killed += 1
+        os.write(leave, b"x" * 1000)  # those who were killed may have had one in vain
         s.settimeout(20)
         while len(seen) < sent - killed:
             seen.add(s.recv(100))
@@ -118,29 +135,28 @@ def test_killed_at_random(launch: Launch, folder: Path) -> None:
     consistent(daemon)
 
 
-def test_same_datagram_again(launch: Launch, folder: Path) -> None:
+def test_same_datagram_again(launch: Launch, folder: Path, leave: int) -> None:
     """Equal ones from one client, each with a server that ends: they run beside each other, and none is held up.
 
     A server whose datagram another one took ends when it is idle, as one that shares a socket should.
     """
     port, log = free_port(), folder / "records"
-    text = """import select, socket, time
+    text = """import os, select, socket, sys
 s = socket.socket(fileno=0)
 if select.select([s], [], [], 2)[0]:
     d, a = s.recvfrom(9, socket.MSG_DONTWAIT)
-    time.sleep(0.2)
+    os.read(os.open(sys.argv[1], os.O_RDONLY), 1)
     s.sendto(d, a)
 """
-    daemon = launch(defaults(log) + shared(port, script(folder, text), 4, dgram=True))
-    most = 0
+    daemon = launch(defaults(log) + shared(port, script(folder, text), 4, str(folder / "leave"), dgram=True))
     with datagrams() as s:
         for _ in range(40):
             s.sendto(b"same", ("127.0.0.1", port))
-        s.settimeout(5)
+        wait_for(lambda: len(daemon.servers()) == 4, "as many as there may be")
         for _ in range(40):
+            os.write(leave, b"x")
             assert s.recv(9) == b"same"
-            most = max(most, len(daemon.servers()))
-    assert 2 <= most <= 4
+            assert len(daemon.servers()) <= 4
     wait_for(lambda: not daemon.servers(), "all have ended")
     assert len(records(log, "START", "x")) <= 60  # and few in vain
 

@@ -15,7 +15,7 @@ import pytest
 
 from support.clients import Held, ask, ask_datagram, datagrams, has_ipv6
 from support.pair import Pair, Side
-from support.proc import below, wait_for
+from support.proc import asleep, below, wait_for
 from support.texts import entry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -144,10 +144,15 @@ s.sendto(b"got " + data, peer)
 
 
 def settled(pair: Pair, side: Side, name: str, wanted: int) -> list[str]:
-    """A service's records, once there are so many, or once nothing of the side runs any more."""
+    """A service's records, once there are so many and nothing of the side runs any more: then it waits for clients, and
+    has written what there is to say of those that ended."""
     pid = pair.xinetd.process.pid if side is pair.theirs else pair.daemon.pid
     own = set() if side is pair.theirs else set(pair.daemon.roles().values())
-    wait_for(lambda: len(side.records(name)) >= wanted and not set(below(pid)) - own, lambda: side.records(name))
+
+    def at_rest() -> bool:
+        return not set(below(pid)) - own and asleep(pid) and len(side.records(name)) >= wanted
+
+    wait_for(at_rest, lambda: side.records(name))
     return side.records(name)
 
 
