@@ -93,19 +93,29 @@ def reap(pid: int) -> int:
 
 
 def until(loop: Loop, condition: Callable[[], object], what: object) -> None:
-    """Let a loop run until something holds; it is looked at after each callback. `what` is shown if it never does."""
+    """Let a loop run until something holds. It is looked at after each callback, so that no state is too short to be
+    seen, and each millisecond, for what happens elsewhere. `what` is shown if it never does."""
     guard = loop.later(PATIENCE, loop.stop)
+    call = loop._call
 
-    def look() -> None:
+    def looked_after(callback: Callable[..., None], *arguments: object) -> None:
+        call(callback, *arguments)
         if condition():
             loop.stop()
-        else:
-            loop.later(0.001, look)
 
-    look()
-    if not condition():
-        loop.run()
-    guard.cancel()
+    def again() -> None:
+        nonlocal tick
+        tick = loop.later(0.001, again)
+
+    tick = loop.later(0.001, again)
+    loop._call = looked_after  # type: ignore[method-assign]
+    try:
+        if not condition():
+            loop.run()
+    finally:
+        loop._call = call  # type: ignore[method-assign]
+        guard.cancel()
+        tick.cancel()
     assert condition(), what
 
 
