@@ -211,6 +211,14 @@ class TestRefusals:
         assert [(r.reason, r.address, r.port) for r in board.drain()] == [(Verdict.NAME, "127.0.0.1", 9)]
 
 
+def test_what_processor_time_was_spent_on(board: Board, keeper: Keeper, null: int) -> None:
+    row = open_row(board)
+    counts = program(row, "/bin/sh", "-c", "i=0; while [ $i -lt 99999 ]; do i=$((i+1)); done")
+    end(keeper, started(board, keeper, counts, null))
+    counters = board.counters(row)
+    assert counters.user_seconds > counters.system_seconds
+
+
 class TestAdopted:
     def test_recognised_and_ended(self, board: Board, keeper: Keeper, null: int) -> None:
         """Servers of a dead process, which its subreaper has inherited."""

@@ -129,7 +129,7 @@ def test_looks_are_few(kit: Kit, send: Send) -> None:
 def test_what_is_taken_calls_for_nobody(
     kit: Kit, client: socket.socket, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pause in which it is to be taken is as long as a slow machine needs, with as many looks as usual in a second."""
+    """The pause in which it is to be taken is as long as a slow machine needs, and looks are as frequent as ever."""
     machine = kit.machine(*python(TAKES_ALL), share=3)
     machine._grace = BackOff(first=PATIENCE, ceiling=PATIENCE)
     machine._grace.failed(0.0)
