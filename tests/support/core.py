@@ -15,7 +15,7 @@ from typing import Any
 from fastinetd._accept import Keeper
 from fastinetd._board import Board, SlotTuple
 from fastinetd._program import Program
-from fastinetd.loop import Loop
+from fastinetd.loop import Loop, Timer
 
 PATIENCE = 20.0
 """Seconds within which whatever a test waits for must have happened."""
@@ -97,6 +97,7 @@ def until(loop: Loop, condition: Callable[[], object], what: object) -> None:
     seen, and each millisecond, for what happens elsewhere. `what` is shown if it never does."""
     guard = loop.later(PATIENCE, loop.stop)
     call = loop._call
+    tick: Timer
 
     def looked_after(callback: Callable[..., None], *arguments: object) -> None:
         call(callback, *arguments)
