@@ -110,7 +110,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "inetd-internal": (_E, "there is no built-in service {service} for {socket_type}; built in are: {known}"),
     "inetd-dgram-nowait": (_W, "{service} reads datagrams, so it is served as wait; write wait"),
     "inetd-rpc": (_E, "RPC services are not part of this release, so {service} is not started; run its program on its own"),
-    "inetd-tcpmux": (_E, "TCPMUX services are not part of this release, so {service} is not started; give it a port of its own"),
+    "inetd-tcpmux": (_E, "TCPMUX services are not part of this release, so {service} is not started; {remedy}"),
     "inetd-address": (_E, "{value!r} is not an address for {protocol}; write {remedy}"),
     "inetd-quote": (_E, "the quote {value} is not closed; close it on the same line"),
     "inetd-policy": (_W, "IPsec policies have no effect here; remove the line and use the system's own policy"),

@@ -196,7 +196,7 @@ class _Reader:
             hosts = self._hosts(first, addresses)
         port = number(name)
         if name.startswith("tcpmux/"):
-            raise BadLine("inetd-tcpmux", first, service=shown(name))
+            raise BadLine("inetd-tcpmux", first, service=shown(name), remedy="give it a port of its own")
         if not name or "/" in name or ":" in name:
             raise BadLine("inetd-service", first, value=shown(text), problem="")
         if port is not None:
@@ -358,7 +358,7 @@ class _Reader:
             socket_type = values["socket_type"]
             known = INTERNALS.get(socket_type, ())
             if name == "tcpmux":
-                raise BadLine("inetd-tcpmux", first, service=name)
+                raise BadLine("inetd-tcpmux", first, service=name, remedy="remove this line")
             if name not in known:
                 raise BadLine(
                     "inetd-internal",

@@ -9,7 +9,7 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import Entry, place_of, shown
 from fastinetd.config.interpret import Block
 from fastinetd.config.model import Place
-from fastinetd.config.settings import INTERNALS, REMEDIES, SETTINGS
+from fastinetd.config.settings import INTERNALS, SETTINGS
 
 _PORTLESS = frozenset({"RPC", "TCPMUX", "TCPMUXPLUS"})
 _SOCKETS = {"tcp": ("stream",), "udp": ("dgram",), "unix": ("stream", "dgram", "seqpacket")}
@@ -148,7 +148,7 @@ class _Check:
         known = INTERNALS.get(socket_type or "", ())
         if self.name.lower() == "tcpmux":
             what = "the built-in service tcpmux"
-            self._bad("not-started", self.entry.place, what=what, remedy=REMEDIES["type"])
+            self._bad("not-started", self.entry.place, what=what, remedy="remove the service")
         elif "SENSOR" in self.values.get("flags", ()):
             self.sound = False  # already reported, and needs no built-in service of its name
         elif socket_type and self.name.lower() not in known:

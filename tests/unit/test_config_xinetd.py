@@ -272,3 +272,8 @@ def test_the_same_file_may_be_included_twice(tmp_path: Path) -> None:
 def test_a_line_with_a_nul_byte_is_not_just_left_out(tmp_path: Path) -> None:
     read = Reading(tmp_path, entry("a", "only_from = 127.0.0.1\0") + entry("b") + "\0\n" + entry("c"))
     assert (read.ids, read.codes) == (["b", "c"], ["nul-byte", "nul-byte"])
+
+
+def test_the_built_in_tcpmux_has_no_program_to_run(tmp_path: Path) -> None:
+    (problem,) = Reading(tmp_path, entry("tcpmux", type="INTERNAL", server=None)).report
+    assert problem.text.endswith("so service tcpmux is not started; remove the service")
