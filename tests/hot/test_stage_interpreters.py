@@ -60,6 +60,26 @@ def test_a_script_is_held_where_it_reads(interpreter: str, folder: Path, numbers
         assert [zygote.serve(b"line\n") for _ in range(2)] == [(b"line\n", 0)] * 2
 
 
+EARLY = {"ruby": ("puts gets", "eventfd2"), "node": ("process.stdin.pipe(process.stdout)", "capget")}
+"""A script that echoes, and where its interpreter is held: before it makes what no fork would have, ruby its timer or
+timer thread, node V8's threads."""
+
+
+@pytest.mark.parametrize("interpreter", EARLY)
+def test_interpreters_that_start_threads_are_held_before(
+    interpreter: str, folder: Path, numbers: dict[str, int]
+) -> None:
+    path = shutil.which(interpreter, path="/usr/bin:/bin")
+    if path is None:
+        pytest.skip(f"{interpreter} is not installed")
+    text, call = EARLY[interpreter]
+    script = folder / "script"
+    script.write_text(text + "\n")
+    with held([os.path.realpath(path), str(script)], ["PATH=/usr/bin:/bin"], snapshot="first_io") as zygote:
+        assert zygote.ready().value == numbers[call]
+        assert [zygote.serve(b"line\n") for _ in range(2)] == [(b"line\n", 0)] * 2
+
+
 RANDOM = """
 #include <stdio.h>
 #include <sys/random.h>
