@@ -24,8 +24,10 @@ from fastinetd.config.model import Config, Place
 
 KINDS = ("auto", "xinetd", "inetd", "toml")
 
-MOST = 16 << 20
-"""Bytes of a file; no configuration is that long, and some files have no end."""
+MOST = 4 << 20
+"""Bytes of all files together. No configuration is that long, some files have no end, and a reload that reads for
+minutes would keep everybody waiting: what is read takes up to a hundred times its size in memory, and a second for each
+MiB."""
 
 PATIENCE = 3.0
 """Seconds to wait for the writer of a pipe (`-f <(generate)`)."""
@@ -118,6 +120,7 @@ class _Files:
 
     def __init__(self, report: Report) -> None:
         self.seen: list[str] = []
+        self._room = MOST
         self._chain: list[_Identity] = []
         self._report = report
 
@@ -132,12 +135,13 @@ class _Files:
             if regular and not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
             data = bytearray()
-            while part := _read_part(descriptor, min(status.st_size, MOST)):
+            while part := _read_part(descriptor, min(status.st_size, self._room)):
                 data += part
-                if len(data) > MOST:
-                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+                if len(data) > self._room:
+                    raise OSError(errno.EFBIG, f"with it the configuration has more than {MOST >> 20} MiB")
         finally:
             os.close(descriptor)
+        self._room -= len(data)
         text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         return text, (status.st_dev, status.st_ino)
 

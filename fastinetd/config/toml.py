@@ -27,6 +27,11 @@ _HEADER = re.compile(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=\s*""")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"([^"]*)"|'([^']*)'""")
 
+MOST_PARTS = 32
+"""Parts of a dotted key: the parser's time grows with their square, and none of ours has more than three."""
+
+_LONG_KEY = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++\s*+\.\s*+){{{MOST_PARTS}}}""")
+
 MOST_LINES = 100_000
 """Lines that a list of values may have, when the places of its values are looked for."""
 
@@ -43,11 +48,8 @@ def read(text: str, file: str, sources: Sources, report: Report) -> Config:
 
 def _read(text: str, file: str, entries: Entries, sources: Sources, report: Report) -> bool:
     """Append the entries of `text`; False when it or an included file is not TOML."""
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # the former is what TOMLDecodeError is; also absurd numbers
-        reason, fault = _fault(str(error) or "values are nested too deeply", text, file)
-        report.add("toml-syntax", fault, reason=reason)
+    document = _parsed(text, file, report)
+    if document is None:
         return False
     lines = text.split("\n")
     keys = _keys(lines)
@@ -112,6 +114,24 @@ def _read(text: str, file: str, entries: Entries, sources: Sources, report: Repo
         else:
             report.add("toml-table", place(key), name=shown(key))
     return sound
+
+
+def _parsed(text: str, file: str, report: Report) -> dict[str, Any] | None:
+    """What the parser makes of a text; None when that is not TOML, which is reported."""
+    if long := _LONG_KEY.search(text):
+        report.add("toml-syntax", _place(text, long.start(), file), reason=f"a key of more than {MOST_PARTS} parts")
+        return None
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # the former is what TOMLDecodeError is; also absurd numbers
+        reason, fault = _fault(str(error) or "values are nested too deeply", text, file)
+        report.add("toml-syntax", fault, reason=reason)
+        return None
+
+
+def _place(text: str, at: int, file: str) -> Place:
+    """Where this character is."""
+    return Place(file, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
 
 
 def _is_paths(value: object) -> bool:
