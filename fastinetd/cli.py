@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from fastinetd import allowances, demo
@@ -20,10 +20,10 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
 from fastinetd.config.model import Config, Place
 from fastinetd.endpoints import check_hosts
-from fastinetd.log_lines import FACILITIES, printable
+from fastinetd.log_lines import FACILITIES, Level, printable
 from fastinetd.log_paths import locate_logs, trouble_with
 from fastinetd.loop import description
-from fastinetd.messages import Messages
+from fastinetd.messages import LEVELS, Messages, stream_line
 from fastinetd.monitor import parse_address
 from fastinetd.options import INETD_CONF, PLACES, Refusal, parse
 from fastinetd.pidfile import PidFile
@@ -44,9 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
             return _check(options, warnings)
         return _serve(options, warnings)
     except Refusal as refusal:
-        print(f"fastinetd: {refusal}", file=sys.stderr)
+        print(stream_line(2, Level.CRITICAL, f"fastinetd: {refusal}"), file=sys.stderr)
     except MemoryError as error:
-        print(f"fastinetd: {allowances.explained(error)}", file=sys.stderr)
+        print(stream_line(2, Level.CRITICAL, f"fastinetd: {allowances.explained(error)}"), file=sys.stderr)
     return 1
 
 
@@ -112,22 +112,29 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     check_hosts((*config.services, *config.broken), report)
     for left in config.disabled:
         report.add("disabled", left.place, service=left.id, how=left.how)
-    lines = [f"fastinetd: warning: {warning}" for warning in warnings]
-    lines += map(str, sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
+    bad = bool(report.errors or config.fatal)
+    lines = [(Level.WARNING, f"fastinetd: warning: {warning}") for warning in warnings]
+    lines += ((LEVELS[each.severity], str(each)) for each in
+              sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
     if report.left_out:
-        lines.append(f"{path}: {report.left_out}, not shown")
+        lines.append((Level.ERROR, f"{path}: {report.left_out}, not shown"))
     count = 0 if config.fatal else len(plan.services)
-    lines.append(f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
-                 f"{report.errors} error{'' if report.errors == 1 else 's'}")
+    last = (f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
+            f"{report.errors} error{'' if report.errors == 1 else 's'}")
     if config.fatal:
-        lines[-1] += "; with these errors nothing of it is used"
+        last += "; with these errors nothing of it is used"
     elif not count and not _stays_alive(options):
-        lines[-1] += "; without any service fastinetd starts only with -stayalive or -dontfork"
+        last += "; without any service fastinetd starts only with -stayalive or -dontfork"
+    _print([*lines, (Level.ERROR if bad else Level.INFO, last)])
+    return 1 if bad else 0
+
+
+def _print(lines: Iterable[tuple[Level, str]]) -> None:
+    """What --check has found, on standard output; a unit's reload sends it to the journal."""
     try:
-        print(*map(printable, lines), sep="\n", flush=True)
+        print(*(stream_line(1, level, printable(text)) for level, text in lines), sep="\n", flush=True)
     except OSError as error:
         raise Refusal(f"cannot write what was found: {error.strerror}") from None
-    return 1 if report.errors or config.fatal else 0
 
 
 def _stays_alive(options: argparse.Namespace) -> bool:

@@ -3,6 +3,7 @@
 Theory. The kernel lets nobody look into a process that has a capability which he has not. A program that is to be held
 is started with one and gives it up before it serves (_spawn_guard.h, _stage_guard.h). What it does until then it does
 with that capability, and somebody of its user may have written it: so it must be one that is worth nothing to him.
+What the program starts before it is held keeps the capability.
 """
 
 from __future__ import annotations

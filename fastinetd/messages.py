@@ -25,13 +25,22 @@ IDENT = "xinetd"
 """The program name in log lines: fail2ban, logwatch and OSSEC look for it."""
 
 
-def stderr_is_journal(environ: Mapping[str, str], fd: int) -> bool:
+LEVELS = {Severity.ERROR: Level.ERROR, Severity.WARNING: Level.WARNING, Severity.NOTE: Level.INFO}
+"""How grave what is found in a configuration is."""
+
+
+def is_journal(environ: Mapping[str, str], fd: int) -> bool:
     """Whether `fd` is the journald stream that JOURNAL_STREAM (systemd.exec(5)) names by device and inode."""
     try:
         status = os.fstat(fd)
     except OSError:
         return False
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def stream_line(fd: int, level: Level, text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """A line for standard output or error; in journald's stream it begins with its priority (sd-daemon(3))."""
+    return f"<{int(level)}>{text}" if is_journal(environ, fd) else text
 
 
 class Messages:
@@ -56,7 +65,7 @@ class Messages:
         self._facility = syslog
         self._stderr = stderr
         self._debug = debug
-        self._journald = stderr_is_journal(environ, stderr_fd)
+        self._journald = is_journal(environ, stderr_fd)
         self.sinks = SinkTable(
             self.say, self._syslog_line, self._stderr_line,
             wall=wall, clock=clock, syslog_path=syslog_path, stderr_fd=stderr_fd,
@@ -85,9 +94,8 @@ class Messages:
 
     def tell(self, report: Report) -> None:
         """What a configuration has met with."""
-        say = {Severity.ERROR: self.error, Severity.WARNING: self.warning, Severity.NOTE: self.info}
         for diagnostic in report:
-            say[diagnostic.severity](f"{diagnostic.place}: {diagnostic.text}")
+            self.say(LEVELS[diagnostic.severity], f"{diagnostic.place}: {diagnostic.text}")
         if report.left_out:
             self.error(f"{report.left_out} of this configuration are not told")
 

@@ -41,11 +41,11 @@ class Notifier:
             return None
         return int(usec) / 2e6
 
-    def ready(self) -> bool:
-        """The daemon serves: after the start, and after each `reloading`. Returns whether the manager was
-        told.
+    def ready(self, status: str) -> bool:
+        """The daemon serves: after the start, and after each `reloading`. `status` is one line for people. Returns
+        whether the manager was told.
         """
-        return self._send("READY=1")
+        return self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> bool:
         return self._send("RELOADING=1", f"MONOTONIC_USEC={self._clock() // 1000}")

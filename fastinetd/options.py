@@ -6,6 +6,8 @@ import argparse
 
 from fastinetd import __version__
 from fastinetd.config.dialects import DIALECTS
+from fastinetd.log_lines import Level
+from fastinetd.messages import stream_line
 
 PLACES = (("/etc/fastinetd/fastinetd.toml", "toml"), ("/etc/xinetd.conf", "xinetd"), ("/etc/inetd.conf", "inetd"))
 """Where a configuration is looked for, in this order, and what kind of file it is."""
@@ -21,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
     """Exit status 1 and one line for a usage error, as xinetd has it."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(1, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(1, stream_line(2, Level.CRITICAL, f"{self.prog}: {message}; see {self.prog} --help\n"))
 
     def _get_option_tuples(self, option_string: str) -> list[tuple[argparse.Action, str, str | None]]:
         """No option is the beginning of another: argparse would take -fork for -f ork, and -pid for -pidfile."""
@@ -62,7 +64,7 @@ def parser() -> _Parser:
     life.add_argument("-dontfork", "--foreground", dest="foreground", action="store_true",
                       help="stay in the foreground; so it does by itself as process 1, and where NOTIFY_SOCKET is set")
     life.add_argument("-stayalive", "--stay-alive", dest="stay_alive", action="store_true",
-                      help="go on without any service")
+                      help="go on without any service; so it does with -dontfork")
     life.add_argument("-pidfile", "--pid-file", dest="pidfile", metavar="FILE", help="write the process id there")
     life.add_argument("-limit", "--limit", metavar="N", type=_limit,
                       help="at most so many servers at a time; 0: no limit")

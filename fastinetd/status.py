@@ -84,6 +84,11 @@ class Status:
         if ok:
             self._reload_time = int(time.time())
 
+    def summary(self) -> str:
+        """A line for the service manager, which shows it with the unit's state."""
+        served = f"{len(self._rows)} service{'' if len(self._rows) == 1 else 's'}"
+        return served if self._reload_ok else f"{served}; the last reload was refused, as the log says why"
+
     def publish(self, *, ready: bool) -> None:
         """Write the status to the Board."""
         self._board.set_status(

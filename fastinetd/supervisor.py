@@ -141,7 +141,7 @@ class Supervisor:
     def run(self) -> None:
         """Serve until told to stop."""
         self.status.publish(ready=True)
-        self.notifier.ready()
+        self.notifier.ready(self.status.summary())
         self._watchdog()
         self.status.retitle()
         self.records.start()
@@ -168,7 +168,7 @@ class Supervisor:
             self.messages.error(f"reconfiguration failed, {why}: the one in use is kept; allow more, and reload again")
         finally:  # whatever went wrong, the daemon serves, and the service manager hears so
             self.status.publish(ready=True)
-            self.notifier.ready()
+            self.notifier.ready(self.status.summary())
             self.status.retitle()
 
     def _reconfigure(self, generation: Generation) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from fastinetd.log_lines import TEXT_LIMIT, Level, printable
 from fastinetd.log_sinks import LONGEST_PAUSE
-from fastinetd.messages import Messages, stderr_is_journal
+from fastinetd.messages import Messages, is_journal
 from support.logs import Clock
 
 WHEN = 1_790_000_000.0
@@ -75,9 +75,9 @@ def test_stderr(pipe: tuple[int, int]) -> None:
 def test_journald(pipe: tuple[int, int]) -> None:
     status = os.fstat(pipe[1])
     environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-    assert stderr_is_journal(environ, pipe[1])
-    assert not stderr_is_journal({}, pipe[1])
-    assert not stderr_is_journal(environ, 9999)
+    assert is_journal(environ, pipe[1])
+    assert not is_journal({}, pipe[1])
+    assert not is_journal(environ, 9999)
     messages = made(stderr=True, stderr_fd=pipe[1], environ=environ)
     messages.notice("one")
     messages.error("two")

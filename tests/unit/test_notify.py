@@ -49,10 +49,10 @@ def test_a_life(started: Start, manager: tuple[socket.socket, str]) -> None:
     notifier = started(environ, clock=lambda: 5_000_001_999)
     assert environ == {"HOME": "/"}
     assert notifier.watchdog_interval == 1.5
-    said = [notifier.ready(), notifier.reloading(), notifier.watchdog(), notifier.stopping()]
+    said = [notifier.ready("2 services"), notifier.reloading(), notifier.watchdog(), notifier.stopping()]
     assert all(said)
     assert [server.recv(1000).decode() for _ in said] == [
-        "READY=1",
+        "READY=1\nSTATUS=2 services",
         "RELOADING=1\nMONOTONIC_USEC=5000001",
         "WATCHDOG=1",
         "STOPPING=1",
@@ -62,13 +62,13 @@ def test_a_life(started: Start, manager: tuple[socket.socket, str]) -> None:
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:3"}])
 def test_without_a_manager(started: Start, environ: dict[str, str]) -> None:
     notifier = started(environ)
-    assert not notifier.ready() and not notifier.watchdog()
+    assert not notifier.ready("2 services") and not notifier.watchdog()
     assert notifier.watchdog_interval is None
 
 
 def test_a_manager_that_is_gone(started: Start, tmp_path: Path) -> None:
     notifier = started({"NOTIFY_SOCKET": str(tmp_path / "none")})
-    assert not notifier.ready()
+    assert not notifier.ready("2 services")
 
 
 def test_a_manager_that_does_not_read(started: Start, tmp_path: Path) -> None:
