@@ -7,7 +7,7 @@ RUN    := $(VENV)/bin/python
 BUILD  ?= release
 export FASTINETD_BUILD := $(BUILD)
 
-CORE := $(wildcard fastinetd/*.pyx fastinetd/*.pxd fastinetd/*.h) fastinetd/_stage.c
+CORE := $(wildcard fastinetd/*.pyx fastinetd/*.pxd fastinetd/*.h) $(addprefix fastinetd/,_launcher.c _stage.c)
 
 .PHONY: all build run test mutate check bench docs test-distributions clean distclean
 

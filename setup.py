@@ -1,11 +1,18 @@
-"""The compiled core. Metadata and tools are in pyproject.toml; FASTINETD_BUILD chooses release, debug, asan or gcov."""
+"""The compiled core, and the executable file of the command. Metadata and tools are in pyproject.toml; FASTINETD_BUILD
+chooses release, debug, asan or gcov."""
 
 import os
+import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+
+from distutils.ccompiler import new_compiler  # isort: skip  (setuptools' own: Python 3.12 has none)
+from distutils.command.build_scripts import build_scripts  # isort: skip
+from distutils.sysconfig import customize_compiler  # isort: skip
 
 MODULES = ["_strangers", "_board", "_program", "_admit", "_reception", "_servers", "_pools", "_zygotes", "_prefork",
            "_workers", "_accept", "_relay"]  # fmt: skip
@@ -51,7 +58,34 @@ class Build(build_ext):
         return [] if ext is stage else super().get_libraries(ext)
 
 
+LAUNCHER = "fastinetd/_launcher.c"
+
+
+class Launcher(build_scripts):
+    """The command, where others have a script. It finds the interpreter's library from the interpreter."""
+
+    def run(self) -> None:
+        interpreter = Path(sys.executable).resolve()
+        library = Path(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("INSTSONAME") or "")
+        there = library.is_file() and ".so" in library.suffixes
+        texts = {
+            "PYTHON_NAME": f"python{sys.version_info[0]}.{sys.version_info[1]}",
+            "PYTHON_FILE": str(interpreter),
+            "PYTHON_LIBRARY": os.path.relpath(library, interpreter.parent) if there else "",
+        }
+        compiler = new_compiler()
+        customize_compiler(compiler)
+        objects = compiler.compile(
+            [LAUNCHER], output_dir=self.get_finalized_command("build").build_temp, depends=HEADERS,
+            include_dirs=[sysconfig.get_path("include"), sysconfig.get_path("platinclude")],
+            macros=[(name, '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"') for name, text in texts.items()],
+            extra_preargs=["-O2", *WARNINGS, "-fstack-protector-strong"],
+        )  # fmt: skip
+        compiler.link_executable(objects, "fastinetd", output_dir=self.build_dir, libraries=["dl"])
+
+
 setup(
+    scripts=[LAUNCHER],
     ext_modules=[*cythonize(core, compiler_directives=directives), *([stage] if known else [])],
-    cmdclass={"build_ext": Build},
+    cmdclass={"build_ext": Build, "build_scripts": Launcher},
 )

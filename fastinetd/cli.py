@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from fastinetd import allowances, demo
+from fastinetd import allowances, demo, launcher
 from fastinetd._accept import probe
 from fastinetd.background import Launch, must_stay, prepare_descriptors
 from fastinetd.config.diagnostics import Report
@@ -113,7 +113,7 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     for left in config.disabled:
         report.add("disabled", left.place, service=left.id, how=left.how)
     bad = bool(report.errors or config.fatal)
-    lines = [(Level.WARNING, f"fastinetd: warning: {warning}") for warning in warnings]
+    lines = [(Level.WARNING, f"fastinetd: warning: {warning}") for warning in (*warnings, *launcher.shortcomings())]
     lines += ((LEVELS[each.severity], str(each)) for each in
               sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
     if report.left_out:
@@ -202,7 +202,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
 
 def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str, messages: Messages,
          surroundings: Surroundings, launch: Launch, foreground: bool) -> int:
-    for warning in (*warnings, *allowances.warnings()):
+    for warning in (*warnings, *launcher.shortcomings(), *allowances.warnings()):
         messages.warning(warning)
     reader = _reader(options, path, kind)
     os.umask(os.umask(0o022) | 0o022)

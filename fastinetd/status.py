@@ -6,11 +6,11 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from setproctitle import setproctitle, setthreadtitle
 
 from fastinetd._board import Board
+from fastinetd.launcher import name_of_process
 from fastinetd.listeners import Listeners
 from fastinetd.loop import Loop, Timer
 from fastinetd.metrics import ServiceInfo
@@ -30,12 +30,6 @@ def info_of(installed: Installed, sockets: Sequence[socket.socket]) -> ServiceIn
     methods = () if installed.planned.mode is Mode.BUILTIN else methods_of(installed.planned.pool)
     planned = installed.planned
     return ServiceInfo(installed.row, planned.id, stream, methods, inodes, planned.refused, endpoints)
-
-
-def name_of_process() -> str:
-    """The kernel's name of the command as it was started: `fastinetd`, or that of a link to it (`xinetd`)."""
-    name = Path("/proc/self/comm").read_text().rstrip("\n")
-    return "fastinetd" if name.startswith(("python", "fastinetd:")) else name
 
 
 class Status:

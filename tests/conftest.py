@@ -16,7 +16,7 @@ import pytest
 pytest.register_assert_rewrite("support")
 
 from fastinetd._accept import default_signals  # noqa: E402
-from support.daemon import Daemon  # noqa: E402
+from support.daemon import COMMAND, Daemon  # noqa: E402
 from support.lacking import missing  # noqa: E402
 from support.proc import adopt_orphans  # noqa: E402
 from support.reach import closed_to_others  # noqa: E402
@@ -32,6 +32,7 @@ class Launch(Protocol):
     def __call__(
         self, conf: str, *options: str, kind: str = "xinetd", metrics: bool = False,
         env: Mapping[str, str] | None = None, prefix: Sequence[str] = (), cwd: Path | None = None,
+        command: Sequence[str] = (COMMAND,),
     ) -> Daemon: ...  # fmt: skip
 
 
@@ -102,9 +103,10 @@ def launch(folder: Path) -> Iterator[Launch]:
 
     def start(
         conf: str, *options: str, kind: str = "xinetd", metrics: bool = False, env: Mapping[str, str] | None = None,
-        prefix: Sequence[str] = (), cwd: Path | None = None,
+        prefix: Sequence[str] = (), cwd: Path | None = None, command: Sequence[str] = (COMMAND,),
     ) -> Daemon:  # fmt: skip
-        daemon = Daemon(folder, conf, options, kind=kind, metrics=metrics, env=env, prefix=prefix, cwd=cwd)
+        daemon = Daemon(folder, conf, options, kind=kind, metrics=metrics, env=env, prefix=prefix, cwd=cwd,
+                        command=command)
         started.append(daemon)
         return daemon.await_ready()
 

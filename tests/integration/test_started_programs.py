@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.clients import ask, connect, datagrams, free_port, has_ipv6, read_all
-from support.daemon import Daemon
+from support.daemon import MODULE, Daemon
 from support.proc import listens, wait_for
 from support.reach import import_path
 from support.texts import ME, Service, defaults, entry
@@ -51,7 +51,8 @@ def test_both_primitives_keep_the_contract(launch: Launch, folder: Path) -> None
         entry(f"by-{primitive}", port, "/bin/sh", f"{ANSWER} one two", user=user, spawn_primitive=primitive, env="A=b")
         for primitive, port in ports.items()
     )
-    launch(defaults() + text, prefix=unprivileged(folder), env={"SOME": "thing", **import_path()})
+    launch(defaults() + text, prefix=unprivileged(folder), env={"SOME": "thing", **import_path()},
+           command=MODULE)  # fmt: skip
     views = {primitive: view(ask(port)) for primitive, port in ports.items()}
     for primitive, seen in views.items():
         expect_common(seen)
@@ -84,7 +85,8 @@ def test_a_failed_start_by_either_primitive(launch: Launch, folder: Path) -> Non
     user = "nobody" if os.geteuid() == 0 else ME
     ports = {primitive: free_port() for primitive in ("clone", "posix_spawn")}
     text = "".join(entry(name, port, gone, user=user, spawn_primitive=name) for name, port in ports.items())
-    daemon = launch(defaults() + text, prefix=unprivileged(folder), env=import_path(), metrics=True)
+    daemon = launch(defaults() + text, prefix=unprivileged(folder), env=import_path(), metrics=True,
+                    command=MODULE)  # fmt: skip
     for name, port in ports.items():
         assert [ask(port) for _ in range(3)] == [b""] * 3
         daemon.await_metric("fastinetd_spawn_failures_total", 3, service=name, errno="ENOENT")

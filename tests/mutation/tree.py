@@ -66,9 +66,7 @@ class Copy:
         (site / "copy.pth").write_text(f"{self.folder}\n{sysconfig.get_path('purelib')}\n")
         command = Path(sys.executable).with_name("fastinetd")
         if command.exists():
-            lines = command.read_text().splitlines()
-            (self.folder / ".venv/bin/fastinetd").write_text("\n".join([f"#!{self.python}", *lines[1:], ""]))
-            (self.folder / ".venv/bin/fastinetd").chmod(0o755)
+            shutil.copy2(command, self.folder / ".venv/bin/fastinetd")  # it looks for the interpreter beside itself
 
     def _build(self) -> str:
         """Build what has changed; returns the last lines of what was said if that fails."""

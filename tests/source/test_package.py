@@ -22,21 +22,23 @@ BENCH = "bench/README.md"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source archive, and a wheel without the compiled core, of a copy of the tree."""
+    """A folder with the source archive, and a wheel without the compiled modules, of a copy of the tree."""
     folder = tmp_path_factory.mktemp("package")
     shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*CACHES))
-    command = ["setup.py", "-q", "build_py", "sdist", "-d", "..", "bdist_wheel", "--skip-build", "-d", ".."]
-    done = subprocess.run([sys.executable, *command], cwd=folder / "tree", capture_output=True, text=True, check=False)
+    built = ["build_py", "build_scripts", "sdist", "-d", "..", "bdist_wheel", "--skip-build", "-d", ".."]
+    command = [sys.executable, "setup.py", "-q", *built]
+    done = subprocess.run(command, cwd=folder / "tree", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
 def wheel(made: Path) -> dict[str, str]:
-    """Name -> text; what goes below the prefix by its name there."""
+    """Name -> text, but for programs; what goes below the prefix by its name there."""
     (path,) = made.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
-        return {name.partition(".data/data/")[2] or name: archive.read(name).decode() for name in archive.namelist()}
+        texts = [name for name in archive.namelist() if "/scripts/" not in name]
+        return {name.partition(".data/data/")[2] or name: archive.read(name).decode() for name in texts}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,17 @@ def test_metadata(wheel: dict[str, str]) -> None:
     assert "SPDX-License-Identifier: BSD-2-Clause" in wheel["include/fastinetd_worker.h"]
 
 
+def test_the_command_is_an_executable_file(made: Path) -> None:
+    """It is no script, for which the interpreter would be the process's executable file."""
+    (path,) = made.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        (command,) = (info for info in archive.infolist() if "/scripts/" in info.filename)
+        assert command.filename.endswith(".data/scripts/fastinetd")
+        assert command.external_attr >> 16 & 0o777 == 0o755
+        assert archive.read(command)[:4] == b"\x7fELF"
+        assert not [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+
+
 def test_below_the_prefix(wheel: dict[str, str]) -> None:
     assert "[Service]" in wheel["lib/systemd/system/fastinetd.service"]
     shared = {f"share/doc/fastinetd/{name}" for name in tree("docs/*", "contrib/*", "*.md", "LICENSE")}
@@ -79,7 +92,7 @@ def test_links_hold(wheel: dict[str, str]) -> None:
 
 def test_sources_are_whole(sources: set[str]) -> None:
     """All that `make test` and a build need."""
-    core = tree("fastinetd/*.pyx", "fastinetd/*.pxd", "fastinetd/*.h") | {"fastinetd/_stage.c"}
+    core = tree("fastinetd/*.pyx", "fastinetd/*.pxd", "fastinetd/*.h") | {"fastinetd/_launcher.c", "fastinetd/_stage.c"}
     wanted = tree("*", "docs/*", "contrib/*", "tests/**/*.py", "tests/golden/*", "bench/**/*.py", "bench/**/*.c") | core
     wanted -= {".git", ".gitignore", *tree("*.log")}
     assert wanted | {"LICENSE", BENCH, ".ci/run", "tests/debian-packages.txt"} <= sources

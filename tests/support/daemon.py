@@ -18,6 +18,12 @@ from pathlib import Path
 from support import clients
 from support.proc import PATIENCE, asleep, below, descriptors, process, reap, title, wait_for
 
+COMMAND = str(Path(sys.executable).with_name("fastinetd"))
+"""The installed command."""
+
+MODULE = (sys.executable, "-m", "fastinetd")
+"""The same, where the environment is to say what is imported (support.reach)."""
+
 STARTING = 60.0
 """Seconds a start may take on a machine that has much else to do."""
 
@@ -40,7 +46,7 @@ class Daemon:
     def __init__(
         self, folder: Path, conf: str, options: Sequence[str], *, kind: str = "xinetd", metrics: bool = False,
         env: Mapping[str, str] | None = None, prefix: Sequence[str] = (), cwd: Path | None = None,
-        exact_env: Mapping[str, str] | None = None,
+        exact_env: Mapping[str, str] | None = None, command: Sequence[str] = (COMMAND,),
     ) -> None:  # fmt: skip
         number = len(list(folder.glob("daemon*.out")))
         self.conf = folder / f"daemon{number}{ENDINGS[kind]}"
@@ -49,8 +55,7 @@ class Daemon:
         self.output = folder / f"daemon{number}.out"
         self.metrics_port = clients.free_port() if metrics else 0
         argv = [
-            *prefix, sys.executable, "-m", "fastinetd", OPTIONS[kind], str(self.conf), "-dontfork",
-            "-pidfile", str(self.pidfile), *options,
+            *prefix, *command, OPTIONS[kind], str(self.conf), "-dontfork", "-pidfile", str(self.pidfile), *options,
         ]  # fmt: skip
         if metrics:
             argv += ["--metrics", f"127.0.0.1:{self.metrics_port}"]
