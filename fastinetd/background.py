@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -44,12 +45,13 @@ class Launch:
         self.parent = False
         self.errors = 2  # where the start tells its errors
         self._pipe = -1
+        self._daemon = -1
         if not background:
             return
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        if os.fork():
+        if child := os.fork():
             os.close(writer)
-            self.parent, self._pipe = True, reader
+            self.parent, self._pipe, self._daemon = True, reader, child
             return
         os.close(reader)
         os.setsid()
@@ -60,8 +62,16 @@ class Launch:
             _forget_oom_score()
 
     def wait(self) -> int:
-        """In the parent: the exit status, once the daemon serves (0) or has given up."""
-        told = os.read(self._pipe, 1)
+        """In the parent: the exit status, once the daemon serves (0) or has given up. Who interrupts the command does
+        not want what it has begun: the daemon is ended, and the command ends by the signal once that has ended too."""
+        try:
+            told = os.read(self._pipe, 1)
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second time it waits for nothing any more
+            os.kill(self._daemon, signal.SIGINT)
+            os.waitpid(self._daemon, 0)
+            signal.raise_signal(signal.SIGINT)
+            raise  # it is blocked
         return told[0] if told else 1
 
     def ready(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -192,6 +193,9 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     except (OSError, MemoryError) as error:
         messages.critical(allowances.explained(error))
         status = 1
+    except KeyboardInterrupt:  # at the terminal, or by the command that has been interrupted
+        messages.critical("interrupted, the start is given up")
+        status = 128 + signal.SIGINT
     except Exception as error:
         messages.critical(f"{description(error)}: a fault in fastinetd, please report it")
         status = 1

@@ -300,3 +300,21 @@ def test_a_closed_port_is_nobody_elses(root: None, start: Start, folder: Path) -
         assert tries(port) == ""
         wait_for(lambda: port in listeners(), "it listens again")
         assert client.echoes()
+
+
+@pytest.mark.parametrize("foreground", [False, True])
+def test_interrupted(folder: Path, foreground: bool) -> None:
+    """Control-C at a start that waits for its configuration: it is said, the status of a signal, and nothing is left."""
+    conf, pidfile = folder / "conf", folder / "pid"
+    os.mkfifo(conf)
+    options = ["-dontfork"] if foreground else []
+    command = subprocess.Popen([*PYTHON, "-f", str(conf), "-pidfile", str(pidfile), *options], stderr=subprocess.PIPE,
+                               text=True, env=environment(), cwd=folder)
+    with conf.open("wb"):  # it reads
+        command.send_signal(signal.SIGINT)
+        assert command.stderr is not None
+        errors = command.stderr.read()
+    assert command.wait() == (128 + signal.SIGINT if foreground else -signal.SIGINT)
+    assert "Traceback" not in errors
+    assert errors.endswith("fastinetd: critical: interrupted, the start is given up\n")
+    assert [each.name for each in folder.iterdir()] == ["conf"]

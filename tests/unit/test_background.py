@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -109,6 +110,36 @@ class TestLaunch:
 
     def test_died(self) -> None:
         assert self.run("died") == (1, "cannot\n", "")
+
+
+def test_an_interrupted_command_takes_its_daemon_with_it() -> None:
+    """Control-C at a start that takes long: nothing is left of it, and nothing is said of Python."""
+    (begun, begins), (said, says) = os.pipe(), os.pipe()
+
+    def main() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(says, 2)
+        launch = Launch(background=True)
+        if launch.parent:
+            os._exit(launch.wait())
+        try:
+            os.write(begins, b".")
+            signal.pause()
+        except KeyboardInterrupt:
+            os.write(says, b"given up")
+            os._exit(0)
+
+    command = fork(main)
+    assert os.read(begun, 1) == b"."
+    os.kill(command, signal.SIGINT)
+    _, status = os.waitpid(command, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGINT
+    for end in (begins, says):
+        os.close(end)
+    assert os.read(begun, 1) == b""  # nobody has it any more
+    assert os.read(said, 1000) == b"given up"
+    for end in (begun, said):
+        os.close(end)
 
 
 @pytest.mark.parametrize(("unit", "then"), [("", "0"), ("1", "300")])
