@@ -18,6 +18,7 @@ cdef extern from "_spawn_plan.h" nogil:
         int limit_count
         int group_count
         int change_ids
+        int drop_capabilities
         u32 uid
         u32 gid
         int umask

@@ -43,6 +43,7 @@ class Program:
         argv: Sequence[bytes],
         environ: Sequence[bytes],
         ids: tuple[int, int] | None = None,
+        drop_capabilities: bool = False,
         groups: Sequence[int] | None = None,
         limits: Sequence[tuple[int, int, int]] = (),
         umask: int | None = None,

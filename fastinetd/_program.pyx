@@ -218,7 +218,7 @@ cdef class Program:
         self.kept = []
 
     def __init__(
-        self, int row, *, path: bytes, argv, environ, ids=None, groups=None, limits=(), umask=None, nice=None,
+        self, int row, *, path: bytes, argv, environ, ids=None, groups=None, drop_capabilities=False, limits=(), umask=None, nice=None,
         ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False, bint datagrams=False,
         bint posix_spawn=False, int builtin=0, pool=None, bint poolless=False,
     ):
@@ -258,7 +258,7 @@ cdef class Program:
                 self.groups[i] = group
             t.spawn.groups, t.spawn.group_count = self.groups, len(groups)
         if ids is not None:
-            t.spawn.change_ids = 1
+            t.spawn.change_ids, t.spawn.drop_capabilities = 1, drop_capabilities
             t.spawn.uid, t.spawn.gid = ids
         for i, (resource, soft, hard) in enumerate(limits):
             t.spawn.resources[i] = resource

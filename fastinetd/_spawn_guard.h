@@ -34,11 +34,20 @@ static inline long take_guard(int capability)
     for (i = 0; i < 2; i++) {
         sets[i].effective = 0;
         sets[i].permitted = i == CAP_TO_INDEX(capability) ? CAP_TO_MASK(capability) : 0;
-        sets[i].inheritable |= sets[i].permitted;
+        sets[i].inheritable = sets[i].permitted;
     }
     if (syscall(SYS_capset, &header, sets) < 0)
         return -1;
     return syscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0);
+}
+
+/* Likewise of none: those that programs inherit, too, and so the ambient ones, which may outlast the change of ids. */
+static inline long drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct sets[2] = {{0, 0, 0}, {0, 0, 0}};
+
+    return syscall(SYS_capset, &header, sets);
 }
 
 #endif

@@ -16,6 +16,7 @@ struct spawn_plan {          /* what a service's start always needs; built once,
     int limit_count;
     int group_count;         /* -1: leave the supplementary groups alone */
     int change_ids;          /* 0: stay who we are */
+    int drop_capabilities;   /* with the ids: those that programs inherit, too */
     uid_t uid;
     gid_t gid;
     int umask;               /* -1: leave */

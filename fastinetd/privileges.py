@@ -59,6 +59,7 @@ class Privileges:
     setgroups: bool = True  # its user namespace allows it
     gains: bool = True  # its programs may gain privileges when they are set-user-ID (no no_new_privs)
     lowest_port: int = 0  # that it may listen on
+    inherited: int = 0  # a bit for each capability that the programs it executes may have of it
 
     def has(self, capability: int) -> bool:
         return bool(self.capabilities >> capability & 1)
@@ -144,6 +145,7 @@ def own_privileges() -> Privileges:
         setgroups=_text("/proc/self/setgroups") != "deny",
         gains=fields.get("NoNewPrivs") != "1",
         lowest_port=_lowest_port(),
+        inherited=int(fields.get("CapInh", "0"), 16) | int(fields.get("CapAmb", "0"), 16),
     )
 
 

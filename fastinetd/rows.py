@@ -160,6 +160,7 @@ class Rows:
             environ=list(start.environ),
             ids=start.ids,
             groups=start.groups,
+            drop_capabilities=start.drop_capabilities,
             limits=list(start.limits),
             umask=start.umask,
             nice=start.nice,

@@ -38,6 +38,7 @@ class Start:
     environ: Environment
     ids: tuple[int, int] | None = None
     groups: tuple[int, ...] | None = None
+    drop_capabilities: bool = False  # what is inherited stays with root's programs
     limits: tuple[Limit, ...] = ()
     umask: int | None = None
     nice: int | None = None
@@ -93,6 +94,7 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
         environ=environ,
         ids=ids,
         groups=groups,
+        drop_capabilities=ids is not None and ids[0] != 0 and surroundings.may.inherited != 0,
         limits=_limits(service, surroundings, report),
         umask=service.umask,
         nice=_nice_of(service, surroundings, report),
@@ -116,7 +118,7 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
         report.add("no-clone", service.place, service=service.id, what=" and ".join(needs))
         raise Unplannable
     if wanted == "posix_spawn" or (wanted == "auto" and not surroundings.clone):
-        return Start(path, start.argv, start.environ, None, None, start.limits, posix_spawn=True)
+        return Start(path, start.argv, start.environ, limits=start.limits, posix_spawn=True)
     return start
 
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from adversity.harm import CAT, Launch, builtin
 
-from support.clients import ask, free_port
+from support.clients import ask, connect, free_port
 from support.daemon import Daemon
 from support.lacking import need_localhost
-from support.proc import listeners
+from support.proc import listeners, wait_for
 from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")
 
+SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 WITHOUT = ("relay", "doorman", "monitor")
 
 
@@ -38,6 +39,30 @@ def may_begin_with(prefix: Sequence[str]) -> None:
     done = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(done.stderr.strip())
+
+
+HANDS_ON = ["setpriv", "--inh-caps=+net_raw,+kill", "--ambient-caps=+net_raw,+kill", "--securebits=+no_setuid_fixup"]
+
+
+@pytest.mark.parametrize("prefix", [HANDS_ON, HANDS_ON[:2], HANDS_ON[:3]], ids=["both", "inheritable", "ambient"])
+def test_others_have_none_of_the_daemons_capabilities(launch: Launch, prefix: list[str]) -> None:
+    """Whatever the daemon was started with for the programs it executes: they are root's. Servers of other users have
+    nothing of it, not even where a change of ids leaves capabilities alone."""
+    may_begin_with(prefix)
+    ports = [free_port() for _ in range(4)]
+    told = {"server": "/bin/cat", "args": "/proc/self/status"}
+    daemon = launch(
+        defaults() + entry("other", ports[0], **told, user="nobody") + entry("root", ports[1], **told, user="root")
+        + entry("pool", ports[2], **told, user="nobody", spawn="zygote")
+        + entry("wait", ports[3], "/bin/sleep", "1000", user="nobody", wait="yes"), prefix=prefix,
+    )  # fmt: skip
+    for port in (ports[0], ports[2]):
+        text = ask(port).decode()
+        assert {name: text.partition(f"{name}:\t")[2][:16] for name in SETS} == dict.fromkeys(SETS, "0" * 16)
+    with connect(ports[3]):
+        wait_for(daemon.servers, "it runs")
+        assert {status(daemon.servers()[0], name) for name in SETS} == {"0" * 16}
+    assert f"CapInh:\t{1 << 13 | 1 << 5:016x}" in ask(ports[1]).decode()
 
 
 def status(pid: int, field: str) -> str:
@@ -95,7 +120,7 @@ def _roles_hold(daemon: Daemon) -> None:
     assert daemon.metric("fastinetd_children") == 0
     roles = daemon.roles()
     for kind in WITHOUT:
-        for field in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        for field in SETS:
             assert int(status(roles[kind], field), 16) == 0, (kind, field)
         assert status(roles[kind], "NoNewPrivs") == "1"
 
