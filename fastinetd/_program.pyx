@@ -218,9 +218,9 @@ cdef class Program:
         self.kept = []
 
     def __init__(
-        self, int row, *, path: bytes, argv, environ, ids=None, groups=None, drop_capabilities=False, limits=(), umask=None, nice=None,
-        ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False, bint datagrams=False,
-        bint posix_spawn=False, int builtin=0, pool=None, bint poolless=False,
+        self, int row, *, path: bytes, argv, environ, ids=None, groups=None, bint drop_capabilities=False,
+        limits=(), umask=None, nice=None, ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False,
+        bint datagrams=False, bint posix_spawn=False, int builtin=0, pool=None, bint poolless=False,
     ):
         """`argv` and `environ` ("NAME=value") are bytes; `ids` is (uid, gid) or None to stay; `groups` the supplementary
         group ids or None to leave them; `limits` are (resource, soft, hard); `nice` is absolute; `ranges` a Ranges;

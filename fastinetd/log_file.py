@@ -25,7 +25,7 @@ import stat
 from collections.abc import Callable, Sequence
 
 from fastinetd.log_lines import Level, error_text
-from fastinetd.log_paths import copy_descriptor, leads_nowhere, own_descriptor
+from fastinetd.log_paths import copy_descriptor, descriptor_trouble, leads_nowhere, own_descriptor
 from fastinetd.log_sinks import ATOMIC, Report, Sink, encoded
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -96,6 +96,8 @@ class FileSink(Sink):
 
     def _open(self) -> None:
         copy = None
+        if (own_descriptor(self.path) or 0) > 2:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # what it is by now is another thing of the daemon's
         try:
             fd = os.open(self.path, _FLAGS, _MODE)
         except OSError:
@@ -135,7 +137,8 @@ class FileSink(Sink):
     def _reason(self, error: OSError) -> str:
         if error.errno == errno.EFBIG and self._at_limit():
             return f"it has reached its hard limit of {self._hard} bytes"
-        return super()._reason(error)
+        trouble = descriptor_trouble(self.path)
+        return f"{super()._reason(error)}: {trouble}" if trouble else super()._reason(error)
 
     def _remedy(self, error: OSError) -> str:
         return "make its folder; " if error.errno == errno.ENOENT else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 from dataclasses import replace
 
@@ -16,20 +17,48 @@ from fastinetd.config.model import Config, LogKind
 
 _LINKS = 40
 _HIGH = 64  # what stays open is at or above
+_FOLDER = re.compile(r"/proc/(\d+)/fd")
 
 
 def own_descriptor(path: str) -> int | None:
     """The descriptor of this process that a path means (/dev/stdout, /proc/self/fd/1, links to it); None for a file."""
+    process, number = _descriptor(path) or (0, 0)
+    return number if process == os.getpid() else None
+
+
+def _descriptor(path: str) -> tuple[int, int] | None:
+    """The process and its descriptor that a path means (/proc/1/fd/1); None for a file."""
     for _ in range(_LINKS):
         folder, name = os.path.split(path)
         folder = os.path.realpath(folder)
-        if folder == f"/proc/{os.getpid()}/fd" and name.isdecimal():
-            return int(name)
+        if (found := _FOLDER.fullmatch(folder)) and name.isdecimal():
+            return int(found[1]), int(name)
         try:
             path = os.path.join(folder, os.readlink(os.path.join(folder, name)))  # noqa: PTH115, PTH118
         except OSError:
             return None
     return None
+
+
+def descriptor_trouble(path: str) -> str:
+    """Why the descriptor that a path means is not to be had, and what helps; "" if it is, or where the path means a
+    file."""
+    process, number = _descriptor(path) or (0, 0)
+    if process == os.getpid() and number > 2:
+        return f"descriptor {number} is closed at the start, only 1 and 2 stay; write /dev/stdout or a file"
+    if process in (0, os.getpid()):
+        return ""
+    if (copy := copy_descriptor(path)) is not None:  # it is this process's own output, too
+        os.close(copy)
+        return ""
+    whose = f"descriptor {number} of process {process}"
+    remedy = "start the daemon with it as its own output and write /dev/stdout, or use SYSLOG"
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
+            return f"{whose} is a socket, which no other process can open; {remedy}"
+    except OSError as error:
+        return f"{whose} cannot be had: {(error.strerror or '').lower()}; {remedy}"
+    return "" if os.access(path, os.W_OK) else f"{whose} may not be written; {remedy}"
 
 
 def copy_descriptor(path: str) -> int | None:
@@ -75,8 +104,8 @@ def locate_logs(config: Config, folder: str, report: Report) -> Config:
 
 def trouble_with(path: str) -> str:
     """Why a log cannot be written there, or had better not be; "" if it can. The log is not opened."""
-    if (number := own_descriptor(path)) is not None:
-        return f"descriptor {number} is closed at the start, only 1 and 2 stay" if number > 2 else ""
+    if _descriptor(path) is not None:
+        return descriptor_trouble(path)
     folder = os.path.dirname(path)  # noqa: PTH120
     try:
         shared = bool(os.stat(folder).st_mode & stat.S_IWOTH)  # noqa: PTH116

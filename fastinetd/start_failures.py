@@ -18,7 +18,9 @@ FORK_REMEDIES = {
 """By what means that there was no process, rather than no program (clone(2))."""
 
 _MISSING = "; `fastinetd --check` says whether the program, its interpreter or a folder is meant, and for whom"
-_EXEC_REMEDIES = dict.fromkeys((errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ELOOP), _MISSING)
+_EXEC_REMEDIES = dict.fromkeys((errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ELOOP), _MISSING) | {
+    errno.ETXTBSY: "; somebody writes to the program or its interpreter: install a new one by rename(2), mv does",
+}
 
 _STEP_REMEDIES = {
     SpawnStep.STEP_FCNTL: "; allow more open files (ulimit -n)",

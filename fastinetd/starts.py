@@ -77,15 +77,15 @@ class Surroundings:
 
 def start_of(service: Service, surroundings: Surroundings, report: Report) -> Start:
     ids, groups = ids_of(service, surroundings, report)
+    environ = environment_of(service, surroundings.environ)
     path = program_of(service, report)
     if path and not surroundings.may.gains and _gains(path):
         report.add("no-gain", service.where("server"), service=service.id, value=service.server)
     if path and service.handler is None:
         runs_as = ids or (surroundings.uid, surroundings.gid)
-        if fault := exec_fault(os.fsdecode(path), runs_as, groups or ()):
+        if fault := exec_fault(os.fsdecode(path), runs_as, groups or (), _search_path(environ)):
             report.add("cannot-exec", service.where("server"), service=service.id, value=service.server, reason=fault)
     argv = tuple(map(encoded, service.argv))
-    environ = environment_of(service, surroundings.environ)
     if service.handler is not None and not service.internal:
         path, argv, environ = handler_start(service, ids, groups or (), environ, report)
     start = Start(
@@ -120,6 +120,11 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
     if wanted == "posix_spawn" or (wanted == "auto" and not surroundings.clone):
         return Start(path, start.argv, start.environ, limits=start.limits, posix_spawn=True)
     return start
+
+
+def _search_path(environ: Environment) -> str | None:
+    """Where a server looks for programs."""
+    return next((os.fsdecode(entry[5:]) for entry in environ if entry.startswith(b"PATH=")), None)
 
 
 def _gains(path: bytes) -> bool:

@@ -95,3 +95,49 @@ def test_no_log_is_written_to_what_the_daemon_has_open(tmp_path: Path) -> None:
         link.symlink_to(f"/proc/self/fd/{mine.fileno()}")
         assert copy_descriptor(str(link)) is None
     assert copy_descriptor(f"/proc/self/fd/{10**30}") is None
+
+
+def tried(path: str) -> str:
+    """What is said of a log there, at the first record."""
+    said: list[str] = []
+    sink = FileSink(path, lambda: 0.0, lambda level, text: said.append(text), str)
+    sink.put(["x\n"])
+    sink.close()
+    return " ".join(said)
+
+
+def test_descriptors_from_3_on_are_never_written_to(tmp_path: Path) -> None:
+    """Also where they could be opened anew: a file or pipe of the daemon's."""
+    path = tmp_path / "own"
+    with path.open("wb") as file:
+        number = file.fileno()
+        said = tried(f"/proc/self/fd/{number}")
+    assert path.read_bytes() == b""
+    assert f"descriptor {number} is closed at the start, only 1 and 2 stay; write /dev/stdout" in said
+
+
+def test_descriptors_of_another_process(tmp_path: Path) -> None:
+    """What can be opened is; of what cannot it is said why, and what helps."""
+    mine, theirs = socket.socketpair()
+    (ready, is_ready), (ends, end) = os.pipe(), os.pipe()
+    with mine, theirs, (tmp_path / "log").open("wb") as file:
+
+        def main() -> None:
+            os.close(end)
+            os.write(is_ready, b".")
+            os.read(ends, 1)
+
+        other = fork(main)
+        assert os.read(ready, 1) == b"."
+        assert tried(f"/proc/{other}/fd/{file.fileno()}") == ""
+        assert (tmp_path / "log").read_bytes() == b"x\n"
+        for path, why in (
+            (f"/proc/{other}/fd/{theirs.fileno()}", "is a socket, which no other process can open; start"),
+            (f"/proc/{other}/fd/9999", "cannot be had: no such file or directory; start the daemon with"),
+        ):
+            name = f"descriptor {path.rpartition('/')[2]} of process {other} {why}"
+            assert name in tried(path)
+            assert trouble_with(path).startswith(name)
+        for each in (end, ready, is_ready, ends):
+            os.close(each)
+        assert reap(other) == 0
