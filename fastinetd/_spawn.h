@@ -109,10 +109,8 @@ static int child_main(void *argument)
             CHILD_TRY(PRCTL, keep_capabilities());
         CHILD_TRY(SETRESGID, syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid));
         CHILD_TRY(SETRESUID, syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid));
-        if (call->guard >= 0)
+        if (call->guard >= 0 || plan->drop_capabilities)
             CHILD_TRY(CAPSET, take_guard(call->guard));
-        else if (plan->drop_capabilities)
-            CHILD_TRY(CAPSET, drop_capabilities());
     }
     if (call->tied)                                 /* a change of ids would undo this */
         CHILD_TRY(PRCTL, syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));

@@ -22,32 +22,20 @@ static inline long keep_capabilities(void)
     return syscall(SYS_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0);
 }
 
-/* After it: of all capabilities this one. Returns below 0, with errno, if it cannot be had. */
+/* After it: of all capabilities this one, or with -1 none; of those that programs inherit, too, and so of the ambient
+ * ones, which may outlast the change of ids. Returns below 0, with errno, if it cannot be had. */
 static inline long take_guard(int capability)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct sets[2];
-    int i;
+    struct __user_cap_data_struct sets[2] = {{0, 0, 0}, {0, 0, 0}}, *set = &sets[capability > 31];
+    long result;
 
-    if (syscall(SYS_capget, &header, sets) < 0)
-        return -1;
-    for (i = 0; i < 2; i++) {
-        sets[i].effective = 0;
-        sets[i].permitted = i == CAP_TO_INDEX(capability) ? CAP_TO_MASK(capability) : 0;
-        sets[i].inheritable = sets[i].permitted;
-    }
-    if (syscall(SYS_capset, &header, sets) < 0)
-        return -1;
+    if (capability >= 0)
+        set->permitted = set->inheritable = CAP_TO_MASK(capability);
+    result = syscall(SYS_capset, &header, sets);
+    if (result < 0 || capability < 0)
+        return result;
     return syscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0);
-}
-
-/* Likewise of none: those that programs inherit, too, and so the ambient ones, which may outlast the change of ids. */
-static inline long drop_capabilities(void)
-{
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct sets[2] = {{0, 0, 0}, {0, 0, 0}};
-
-    return syscall(SYS_capset, &header, sets);
 }
 
 #endif
