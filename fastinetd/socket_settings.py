@@ -31,6 +31,7 @@ OPTIONS = (
         2, 5, 6, 9, 10, 11, 12, 13, 15,  # reuse, routing, broadcast, keep-alive, urgent data, priority, linger
         16, 18, 20, 21, 25, 29, 34, 35, 36, 37,  # credentials, RCVLOWAT, RCVTIMEO, SNDTIMEO, device, time stamps, mark
         40, 41, 42, 43, 44, 45, 46, 47,  # overflows, PEEK_OFF (42), LOCK_FILTER (44), error queue, busy poll, pacing
+        63, 64, 65, 82, 83,  # time stamps of the new kind, which 29 does not show, priority told, PASSRIGHTS
         60, 61, 69, 70, 73, 74, 75, 76,  # zero copy, send times, busy poll, reserved memory, hash, mark, pidfd
         SO_SNDBUF, SO_RCVBUF, SO_BUF_LOCK,  # in this order: to set a buffer's size locks it
     )),
@@ -41,13 +42,13 @@ OPTIONS = (
     )),
     *((IPV6, number) for number in (
         2, 3, 4, 5, 8, 11,  # what is told of each datagram, by RFC 2292; flow label
-        16, 17, 18, 19, 22, 23, 25, 29, 30, 33,  # hops, multicast, router alert, path MTU, errors
-        49, 51, 53, 54, 56, 58, 59, 60, 66, 67,  # what is told of each datagram, by RFC 3542, and its headers; class
+        16, 17, 18, 19, 22, 23, 25, 29, 30, 31, 33,  # hops, multicast, router alert, path MTU, errors
+        49, 51, 53, 54, 56, 58, 59, 60, 62, 66, 67,  # what is told of each datagram, by RFC 3542, its headers; class
         70, 72, 73, 74, 75, 76, 77, 78,  # flow label, source addresses, MINHOPCOUNT (73), interface, FREEBIND
     )),
     *((TCP, number) for number in (
         1, 3, 4, 5, 6, 7, 8, 9, 10,  # NODELAY, CORK, keep-alive's times, tries, DEFER_ACCEPT (9), window
-        13, 16, 17, 18, 19, 23, 25, 27, 31, 34, 36, 37,  # congestion, time out, REPAIR, FASTOPEN, kept SYN, ULP (31)
+        13, 16, 17, 18, 19, 23, 25, 27, 31, 34, 36, 37, 44,  # congestion, times, REPAIR, FASTOPEN, kept SYN, ULP (31)
     )),
     *((UDP, number) for number in (1, 100, 101, 102, 103, 104)),  # CORK, ENCAP, checksums, segments
 )  # fmt: skip
@@ -90,6 +91,8 @@ def restore(sock: socket.socket, own: Settings) -> bool:
             sock.listen(BACKLOG)  # a server may have made the queue shorter
         except OSError:  # it is connected, or was shut down and another has the port by now
             return False
+        with suppress(OSError):  # nobody's wish, which cannot be read
+            sock.setsockopt(TCP, socket.TCP_MAXSEG, 0)
         if sock.family != socket.AF_UNIX and has_keys(sock):
             return False
     changed = [option for option, value in settings_of(sock, tuple(own)).items() if value != own[option]]

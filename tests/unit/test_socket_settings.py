@@ -84,6 +84,7 @@ LEFT: dict[str, Callable[[socket.socket], None]] = {
     "a device": lambda sock: sock.setsockopt(SOL, socket.SO_BINDTODEVICE, b"lo"),
     "a smallest TTL": lambda sock: sock.setsockopt(IP, 21, 255),
     "encapsulation": lambda sock: sock.setsockopt(17, 100, 2),
+    "new time stamps": lambda sock: sock.setsockopt(SOL, 63, 1),
     "time stamps": lambda sock: sock.setsockopt(SOL, 29, 1),
     "signals": owned,
 }
@@ -155,3 +156,26 @@ def test_the_queue_is_as_long_as_before() -> None:
         assert restore(sock, own)
         longest = struct.unpack_from("=I", sock.getsockopt(TCP, socket.TCP_INFO, 104), 28)[0]
         assert longest == int(Path("/proc/sys/net/core/somaxconn").read_text())
+
+
+def test_the_largest_segment_is_nobodys_wish_again() -> None:
+    """Of what is accepted: the next server's clients would be sent tiny segments."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        own = settings_of(sock)
+        sock.setsockopt(TCP, socket.TCP_MAXSEG, 100)
+        assert restore(sock, own)
+        with socket.create_connection(sock.getsockname()), sock.accept()[0] as accepted:
+            assert accepted.getsockopt(TCP, socket.TCP_MAXSEG) > 1000
+
+
+def test_descriptors_come_through() -> None:
+    """SO_PASSRIGHTS, from Linux 6.16 on."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with here, there:
+        own = settings_of(here)
+        with suppress(OSError):
+            here.setsockopt(SOL, 83, 0)
+        assert restore(here, own)
+        socket.send_fds(there, [b"x"], [0])
+        _, (descriptor,), _, _ = socket.recv_fds(here, 1, 1)
+        os.close(descriptor)
