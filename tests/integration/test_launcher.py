@@ -35,8 +35,9 @@ def executable_file(pid: int) -> str:
 
 
 def signals(pid: int) -> list[str]:
-    """The masks of /proc/PID/status."""
-    return [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Sig")]
+    """The masks of /proc/PID/status: which are blocked, ignored and caught."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return [line for line in lines if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
 
 
 def test_the_daemons_executable_file(launch: Launch) -> None:
