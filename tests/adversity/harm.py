@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -108,6 +111,30 @@ def consistent(daemon: Daemon) -> None:
     wait_for(lambda: daemon.said().count("Consistency check") > before, "the consistency check")
     last = [line for line in daemon.said().splitlines() if "Consistency check" in line][-1]
     assert "passed" in last, last
+
+
+def become(entry: pwd.struct_passwd) -> None:
+    """This process is that user's from now on, whose other processes may look into it as into any of theirs."""
+    os.setgroups([])
+    os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+    os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
+
+
+def as_user(entry: pwd.struct_passwd, find: Callable[[], object]) -> object:
+    """What a process of a user finds; it must be something that JSON can say."""
+    reader, writer = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            become(entry)
+            os.write(writer, json.dumps(find()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as told:
+        text = told.read()
+    os.waitpid(pid, 0)
+    return json.loads(text)
 
 
 def unbalanced(log: Path, service: str) -> dict[str, tuple[int, int]]:

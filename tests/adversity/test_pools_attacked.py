@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import pwd
 import select
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
+from adversity.harm import as_user, become
 
 from support.clients import ask, connect, free_port, read_line
 from support.daemon import Daemon
@@ -101,27 +101,9 @@ def got_into(pid: int) -> list[str]:
     return done
 
 
-def become(entry: pwd.struct_passwd) -> None:
-    os.setgroups([])
-    os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-    os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-    libc.prctl(4, 1, 0, 0, 0)  # the tests are its user's to signal
-
-
 def attack(pids: Sequence[int]) -> list[str]:
     """What a process of the service's user can do to others."""
-    reader, writer = os.pipe()
-    if (pid := os.fork()) == 0:
-        try:
-            become(USER)
-            os.write(writer, json.dumps(sorted({way for each in pids for way in got_into(each)})).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as told:
-        text = told.read()
-    os.waitpid(pid, 0)
-    found = json.loads(text)
+    found = as_user(USER, lambda: sorted({way for each in pids for way in got_into(each)}))
     assert isinstance(found, list)
     return found
 

@@ -7,7 +7,6 @@ server has nothing of the daemon's, and nothing of another service's.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import pwd
 import re
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import CAT, Keep, Launch, acceptors, builtin, role
+from adversity.harm import CAT, Keep, Launch, acceptors, as_user, builtin, role
 
 from support.clients import Held, ask, free_port
 from support.daemon import Daemon
@@ -117,22 +116,9 @@ def attempts(pid: int) -> list[str]:
 
 def attack(daemon: Daemon, user: str) -> dict[str, list[str]]:
     """Role -> what a process of this user can do to it."""
-    entry = pwd.getpwnam(user)
-    reader, writer = os.pipe()
-    if (pid := os.fork()) == 0:
-        try:
-            os.setgroups([])
-            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-            found = {name: done for name, pid in daemon.roles().items() if (done := attempts(pid))}
-            os.write(writer, json.dumps(found).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as told:
-        text = told.read()
-    os.waitpid(pid, 0)
-    found = json.loads(text)
+    found = as_user(
+        pwd.getpwnam(user), lambda: {name: done for name, pid in daemon.roles().items() if (done := attempts(pid))}
+    )
     assert isinstance(found, dict)
     return found
 
