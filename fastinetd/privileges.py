@@ -133,10 +133,8 @@ def nobody(privileges: Privileges) -> Nobody:
 
 def own_privileges() -> Privileges:
     """Those of this process."""
-    fields = {}
-    with suppress(OSError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    lines = _text("/proc/self/status").splitlines()
+    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
     everything = 2**64 - 1 if os.geteuid() == 0 else 0
     return Privileges(
         capabilities=int(fields["CapEff"], 16) if "CapEff" in fields else everything,

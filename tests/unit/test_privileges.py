@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import socket
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -151,6 +153,35 @@ def test_the_first_that_can_be_had(
 
     monkeypatch.setattr("fastinetd.privileges.pwd.getpwnam", entry)
     assert (nobody(may).uid, nobody(may).gid) == wanted
+
+
+def test_read_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Capabilities that are effective count, not those that could be."""
+    texts = {"/proc/self/status": "Name:\tx\nCapPrm:\t00000000000000ff\nCapEff:\t0000000000000021\nNoNewPrivs:\t1\n"}
+    monkeypatch.setattr(privileges, "_text", lambda path: texts.get(path, ""))
+    assert (own_privileges().capabilities, own_privileges().gains) == (0x21, False)
+    texts["/proc/self/status"] = texts["/proc/self/status"].replace("NoNewPrivs:\t1", "NoNewPrivs:\t0")
+    assert own_privileges().gains
+    del texts["/proc/self/status"]
+    assert own_privileges().capabilities == (ALL if os.geteuid() == 0 else 0)
+
+
+@pytest.mark.parametrize(("number", "lowest"), [(errno.EACCES, 1024), (errno.EADDRINUSE, 0), (0, 0)])
+def test_ports_that_may_be_had(number: int, lowest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The highest of those that want a privilege is tried; that somebody has it already says nothing."""
+    tried = []
+
+    class Probe(socket.socket):
+        def bind(self, address: object) -> None:
+            tried.append(address)
+            if number:
+                raise OSError(number, os.strerror(number))
+
+    texts = {"/proc/sys/net/ipv4/ip_unprivileged_port_start": "1024"}
+    monkeypatch.setattr(privileges, "_text", lambda path: texts.get(path, ""))
+    monkeypatch.setattr("fastinetd.privileges.socket.socket", Probe)
+    assert own_privileges().lowest_port == lowest
+    assert tried == [("127.0.0.1", 1023)]
 
 
 def test_read_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
