@@ -30,13 +30,14 @@ cdef enum:
 cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
                       i64 waited, bint reset_signals) noexcept nogil:
     """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure.
-    `waited`: see `started`."""
+    `waited`: see `started`. A worker's program has the standard error that workers have: its client is not told."""
     cdef spawn_call call
     cdef int number
     call.plan = &target.spawn
     call.envp = environment(target, peer, fd)
     call.fd = fd if fd < 64 else fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
-    call.errors, call.further_count = -1, 0
+    call.errors = fcntl(target.pool.errors, F_DUPFD_CLOEXEC, 3) if target.pool.errors >= 0 else -1
+    call.further_count = 0
     call.reset_signals, call.tied, call.guard = reset_signals, False, -1
     if call.fd < 0:
         number, call.step = errno, STEP_FCNTL
@@ -44,6 +45,8 @@ cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *targe
         number = spawn_server(&call, &b.slots[slot].pid)
     if call.fd != fd and call.fd >= 0:
         close(call.fd)
+    if call.errors >= 0:
+        close(call.errors)
     if number:
         start_failed(b, section, free_slots, target, slot, number, call.step)
     else:

@@ -16,7 +16,7 @@ from socket import socket
 from typing import Any
 
 from fastinetd.worker.handlers import Handler, Task, serve, serve_async, summary
-from fastinetd.worker.log import log
+from fastinetd.worker.log import clients_only, log
 from fastinetd.worker.protocol import VARIABLE, Broken, Daemon, Peer, close, open_daemon, open_only_connection
 
 IDENT = "fastinetd-worker"
@@ -45,7 +45,7 @@ def _is_async(handler: Any) -> bool:
     return any(code is not None and code.co_flags & 0x80 for code in codes)  # CO_COROUTINE
 
 
-def _cannot(name: str, error: BaseException, by_daemon: bool) -> int:
+def _cannot(name: str, error: BaseException, to_syslog: bool) -> int:
     """Tell why a handler cannot be had, and what to do about it."""
     import traceback
 
@@ -56,14 +56,14 @@ def _cannot(name: str, error: BaseException, by_daemon: bool) -> int:
             f"it for {sys.executable}"
         )
     told = f"handler {name} cannot be imported: {summary(error)}; {what_to_do}"
-    _tell(told, "".join(traceback.format_exception(error)), by_daemon)
+    _tell(told, "".join(traceback.format_exception(error)), to_syslog)
     return CANNOT
 
 
-def _tell(line: str, more: str, by_daemon: bool) -> None:
+def _tell(line: str, more: str, to_syslog: bool) -> None:
     """To the daemon; or to syslog and, for who tries it by hand, to standard error."""
-    log(line, more, to_syslog=not by_daemon)
-    if not by_daemon:
+    log(line, more, to_syslog=to_syslog)
+    if to_syslog:
         print(f"{IDENT}: {line}", more, sep="\n", end="", file=sys.stderr, flush=True)
 
 
@@ -71,9 +71,9 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own would become an exception in somebody's connection
     sys.argv[:] = [IDENT, *arguments]
     syslog.openlog(IDENT, syslog.LOG_PID, syslog.LOG_DAEMON)
-    by_daemon = VARIABLE in os.environ
+    to_syslog = VARIABLE not in os.environ and clients_only()
     if len(arguments) != 1 or not all(arguments[0].partition(":")):
-        _tell(f"expected one argument, module:function, and not {' '.join(arguments) or 'none'}", "", by_daemon)
+        _tell(f"expected one argument, module:function, and not {' '.join(arguments) or 'none'}", "", to_syslog)
         return CANNOT
     name, trouble, alone = arguments[0], None, None
     try:
@@ -85,14 +85,14 @@ def main(arguments: list[str]) -> int:
     try:
         handler = _load(name)
     except (Exception, SystemExit) as error:
-        return _cannot(name, error, by_daemon)
+        return _cannot(name, error, to_syslog)
     if trouble is not None:
-        _tell(f"handler {name} can be imported, but {trouble}", "", by_daemon)
+        _tell(f"handler {name} can be imported, but {trouble}", "", to_syslog)
         return CANNOT
     try:
-        return _run(Task(name, handler, to_syslog=not by_daemon), daemon, alone)
+        return _run(Task(name, handler, to_syslog=to_syslog), daemon, alone)
     except Exception as error:
-        _tell(f"handler {name}: this worker ends: {summary(error)}", "", by_daemon)
+        _tell(f"handler {name}: this worker ends: {summary(error)}", "", to_syslog)
         return 1
 
 

@@ -1,8 +1,8 @@
-"""What went wrong, for who runs the service: to the daemon, or to syslog from a process that serves one client only.
+"""What went wrong, for who runs the service: to the daemon, or to syslog where standard error is the client's.
 
 Theory. A worker's standard error is a socket of the daemon's, which tells what comes by it in its own log (each write
-is a message, and what there is no room for is lost). A process that was started for one client has that client there
-instead, so it says to syslog what it has to say.
+is a message, and what there is no room for is lost), and so is that of a process which it starts for one client only.
+Started by something else, such a process has its client there, so it says to syslog what it has to say.
 
 Rules of this file: what a client has sent may be in it, so there is only so much, and only text; nothing here raises.
 """
@@ -45,6 +45,14 @@ def print_to_the_daemon() -> None:
     """Standard error is the daemon's: printing there raises nothing, whatever becomes of the daemon."""
     buffer = io.BufferedWriter(_Daemon(), MESSAGE)
     sys.stderr = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
+
+
+def clients_only() -> bool:
+    """Whether standard error is the same as standard input, a client's connection for one, or not open at all."""
+    try:
+        return os.path.sameopenfile(0, 2)
+    except OSError:
+        return True
 
 
 def log(line: str, more: str = "", *, to_syslog: bool = False) -> None:

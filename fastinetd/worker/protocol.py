@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fastinetd.worker.log import print_to_the_daemon
+from fastinetd.worker.log import clients_only, print_to_the_daemon
 
 VARIABLE = "FASTINETD_WORKER"
 """In the environment of a worker: the number of the daemon's socket."""
@@ -155,16 +155,18 @@ def open_daemon() -> Daemon | None:
 
 
 def open_only_connection() -> tuple[socket.socket, Peer]:
-    """The connection on descriptor 0, moved away: 0, 1 and 2 become /dev/null, as they are in a worker."""
+    """The connection on descriptor 0, moved away: 0 and 1 become /dev/null, as they are in a worker; so does 2 if it is
+    the client's."""
     try:
         descriptor = os.dup(0)
         connection = socket.socket(fileno=descriptor)
     except OSError as error:
         raise Broken(f"descriptor 0 is no connection ({error.strerror}): this is a server of fastinetd's") from None
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
+    for standard in (0, 1, 2) if clients_only() else (0, 1):
         os.dup2(nowhere, standard)
     os.close(nowhere)
+    print_to_the_daemon()
     return connection, _peer({name: os.environ[name] for name in ONE_CONNECTION if name in os.environ})
 
 

@@ -34,6 +34,17 @@ def flooding(sock, peer):
     sock.sendall(b"served")
 """
 
+BY_EXEC = """
+import os, sys
+
+if "REMOTE_HOST" not in os.environ:
+    raise RuntimeError("this will be no worker")
+
+def by_exec(sock, peer):
+    print("a word of it", file=sys.stderr)
+    raise ValueError("where no worker was ready")
+"""
+
 
 @pytest.fixture
 def handle(launch: Launch, folder: Path) -> Callable[[str], tuple[Daemon, int]]:
@@ -80,8 +91,9 @@ def test_what_a_handler_prints(handle: Callable[[str], tuple[Daemon, int]]) -> N
 def test_a_flood_delays_nobody(handle: Callable[[str], tuple[Daemon, int]]) -> None:
     daemon, port = handle("flooding")
     assert ask(port) == b"served"
-    assert 1 <= len(said(daemon)) <= 20
-    assert daemon.metric("fastinetd_child_exits_total", status="success") == 1
+    daemon.await_metric("fastinetd_child_exits_total", 1, status="success")
+    wait_for(lambda: said(daemon), daemon.said)
+    assert len(said(daemon)) <= 20
 
 
 def test_a_handler_that_cannot_be_imported(launch: Launch) -> None:
@@ -106,3 +118,15 @@ def test_a_program_that_is_no_worker(launch: Launch, folder: Path) -> None:
     daemon = launch(defaults() + entry("web", free_port(), path, spawn="worker"), "--acceptors", "2", metrics=True)
     wait_for(lambda: said(daemon) == ["cannot find my configuration"], daemon.said)
     wait_for(lambda: "ended with status 3 before it was ready" in daemon.said(), daemon.said)
+
+
+def test_a_handler_that_fails_where_no_worker_can_be_had(launch: Launch, folder: Path) -> None:
+    """It was started for this client only, and neither he nor syslog is told."""
+    (folder / "saying.py").write_text(BY_EXEC)
+    port = free_port()
+    text = entry("web", port, "", spawn="worker", handler="saying:by_exec", env=f"PYTHONPATH={folder}")
+    daemon = launch(defaults() + text.replace("    server = \n", ""), "--acceptors", "2", metrics=True)
+    daemon.may_say_anything = True  # a traceback is meant
+    assert ask(port) == b""
+    wait_for(lambda: any("Error: where no worker was ready" in line for line in said(daemon)), daemon.said)
+    assert "a word of it" in said(daemon)
