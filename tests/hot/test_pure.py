@@ -8,9 +8,9 @@ import shutil
 
 import pytest
 
-from support.hot import PACKAGE, Built, Hot, body_of, disassembly, hot_functions
+from support.hot import PACKAGE, Built, Hot, body_of, compiled_modules, disassembly, hot_functions, mangled
 
-MODULES = sorted(path.stem for path in PACKAGE.glob("_*.pyx"))
+MODULES = compiled_modules()
 
 PYTHON = re.compile(r"\b_?(?:Py_?[A-Z]\w*|PY_\w+|__Pyx\w*|__PYX\w*|__pyx_(?:n|kp|mstate|tstate|gilstate)_\w+)")
 """What belongs to the interpreter, or to Cython's way of talking to it."""
@@ -58,13 +58,13 @@ def called(built: Built) -> dict[str, dict[str, list[str]]]:
 def test_all_hot_functions_are_known() -> None:
     """The search misses none: each promise in the sources is one of the functions tested here."""
     promises = sum(
-        len(re.findall(r"noexcept nogil:$", path.read_text(), re.MULTILINE)) for path in PACKAGE.glob("_*.p[yx][xd]")
+        len(re.findall(r"noexcept nogil:$", path.read_text(), re.MULTILINE)) for path in PACKAGE.rglob("*.p[yx][xd]")
     )
     assert promises == len(hot_functions()) > 80
     names = {str(hot) for hot in hot_functions()}
     assert {"_admit.take_slot", "_reception.Reception.serve", "_board.source_take", "_servers.start_server"} <= names
     assert {"_zygotes.Zygotes.took", "_prefork.Prefork.unpark", "_workers.Workers.give", "_pools.failed"} <= names
-    assert {str(hot).partition(".")[0] for hot in hot_functions() if not hot.inline} == {*MODULES}
+    assert {hot.module for hot in hot_functions() if not hot.inline} == {*MODULES}
 
 
 @pytest.mark.parametrize("hot", hot_functions(), ids=str)
@@ -101,7 +101,7 @@ def test_calls_of_each_other_are_hot(called: dict[str, dict[str, list[str]]]) ->
 
 def test_the_nets_hold(built: Built, called: dict[str, dict[str, list[str]]]) -> None:
     """A function that does touch Python is caught by both."""
-    drain = "__pyx_pf_9fastinetd_6_board_5Board"
+    drain = f"__pyx_pf_{mangled('_board', 'Board')}"
     text = built.c_of("_board")
     start = text.index(f"static PyObject *{drain}")
     assert PYTHON.search(text[start : text.index("\n}\n", start)])

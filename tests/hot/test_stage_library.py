@@ -13,7 +13,8 @@ import pytest
 
 from support.stage import LIBRARY, PACKAGE
 
-SOURCES = sorted(PACKAGE.glob("_stage*.[ch]"))
+SOURCES = sorted(PACKAGE.rglob("_stage*.[ch]"))
+assert len(SOURCES) == 15
 
 
 FROM_THE_PROGRAM = ["__environ", "environ", "shell_start_time"]

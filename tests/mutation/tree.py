@@ -29,8 +29,8 @@ class Copy:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, folder / name)
         for pattern in BUILT:
-            for path in (root / "fastinetd").glob(pattern):
-                shutil.copy2(path, folder / "fastinetd" / path.name)
+            for path in (root / "fastinetd").rglob(pattern):
+                shutil.copy2(path, folder / path.relative_to(root))
         self._environment()
         if problem := self._build():
             raise SystemExit(f"{folder}: the copy cannot be built: {problem}")

@@ -92,7 +92,8 @@ def test_links_hold(wheel: dict[str, str]) -> None:
 
 def test_sources_are_whole(sources: set[str]) -> None:
     """All that `make test` and a build need."""
-    core = tree("fastinetd/*.pyx", "fastinetd/*.pxd", "fastinetd/*.h") | {"fastinetd/_launcher.c", "fastinetd/_stage.c"}
+    core = tree("fastinetd/**/*.pyx", "fastinetd/**/*.pxd", "fastinetd/**/*.h")
+    core |= tree("fastinetd/**/*stage.c", "fastinetd/**/*launcher.c")
     wanted = tree("*", "docs/*", "contrib/*", "tests/**/*.py", "tests/golden/*", "bench/**/*.py", "bench/**/*.c") | core
     wanted -= {".git", ".gitignore", *tree("*.log")}
     assert wanted | {"LICENSE", BENCH, ".ci/run", "tests/debian-packages.txt"} <= sources

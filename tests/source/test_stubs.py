@@ -4,15 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.hot import PACKAGE, compiled_modules, module_of
+
 ROOT = Path(__file__).parents[2]
-MODULES = sorted(f"fastinetd.{path.stem}" for path in (ROOT / "fastinetd").glob("_*.pyx"))
-NOT_FOR_PYTHON = r"fastinetd\._\w+\.__pyx_capi__"
+MODULES = [f"fastinetd.{module}" for module in compiled_modules()]
+NOT_FOR_PYTHON = r"fastinetd\.[\w.]+\.__pyx_capi__"
 """What a compiled module offers other compiled modules."""
 
 
 def test_every_compiled_module_has_a_stub() -> None:
-    assert MODULES
-    stubs = sorted(f"fastinetd.{path.stem}" for path in (ROOT / "fastinetd").glob("_*.pyi"))
+    stubs = sorted(f"fastinetd.{module_of(path)}" for path in PACKAGE.rglob("*.pyi"))
     assert stubs == MODULES
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastinetd"
+COMPILED = 12
+"""Modules written in Cython."""
+
 HEADER = re.compile(
     r"^(?P<indent> *)cdef (?P<kind>inline )?(?P<type>[^\n(=]*?)(?P<name>\w+)\((?P<args>[^()]*)\) noexcept nogil:",
     re.MULTILINE,
@@ -24,7 +27,7 @@ CLASS = re.compile(r"^cdef class (\w+)", re.MULTILINE)
 class Hot:
     """A `cdef ... noexcept nogil` function or method."""
 
-    module: str  # where it is defined, `_admit`
+    module: str  # where it is defined, below the package: `_admit`, `config.load`
     name: str
     owner: str  # class, "" for a function
     inline: bool
@@ -32,11 +35,28 @@ class Hot:
     @property
     def symbol(self) -> str:
         """Its name in C, as Cython makes it."""
-        owner = f"{len(self.owner)}{self.owner}_" if self.owner else ""
-        return f"__pyx_f_9fastinetd_{len(self.module)}{self.module}_{owner}{self.name}"
+        return f"__pyx_f_{mangled(self.module, self.owner)}{self.name}"
 
     def __str__(self) -> str:
         return ".".join(part for part in (self.module, self.owner, self.name) if part)
+
+
+def mangled(module: str, owner: str = "") -> str:
+    """How Cython writes a module of the package, and a class of it, in the names that it makes."""
+    parts = (PACKAGE.name, *module.split("."), owner)
+    return "".join(f"{len(part)}{part}_" for part in parts if part)
+
+
+def module_of(path: Path) -> str:
+    """The module that a source is, below the package."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def compiled_modules() -> list[str]:
+    """All of them: a search that finds fewer than there are would pass over what it is for."""
+    found = sorted(module_of(path) for path in PACKAGE.rglob("*.pyx"))
+    assert len(found) == COMPILED, f"{len(found)} compiled modules: is this a new one, or has one been lost?"
+    return found
 
 
 def hot_in(path: Path) -> list[Hot]:
@@ -46,13 +66,13 @@ def hot_in(path: Path) -> list[Hot]:
     found = []
     for match in HEADER.finditer(text):
         owner = [name for start, name in classes if start < match.start()][-1] if match["indent"] else ""
-        found.append(Hot(path.stem, match["name"], owner, bool(match["kind"])))
+        found.append(Hot(module_of(path), match["name"], owner, bool(match["kind"])))
     return found
 
 
 @cache
 def hot_functions() -> tuple[Hot, ...]:
-    paths = sorted([*PACKAGE.glob("_*.pyx"), *PACKAGE.glob("_*.pxd")])
+    paths = sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")])
     return tuple(hot for path in paths for hot in hot_in(path))
 
 
@@ -64,22 +84,23 @@ class Built:
     log: str
 
     def c_of(self, module: str) -> str:
-        return (self.folder / "fastinetd" / f"{module}.c").read_text()
+        return (self.folder / "fastinetd" / f"{module.replace('.', '/')}.c").read_text()
 
     def extension(self, module: str) -> Path:
-        (path,) = (self.folder / "lib" / "fastinetd").glob(f"{module}.*.so")
+        (path,) = (self.folder / "lib" / "fastinetd").glob(f"{module.replace('.', '/')}.*.so")
         return path
 
 
 def build_into(folder: Path) -> Built:
     """Copy the compiled sources to `folder` and build them there, for debugging."""
-    (folder / "fastinetd").mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("setup.py", "pyproject.toml", "README.md"):
-        if (ROOT / name).exists():
-            shutil.copy(ROOT / name, folder)
-    for path in [*PACKAGE.glob("_*.py[x]"), *PACKAGE.glob("*.pxd"), *PACKAGE.glob("*.h"), *PACKAGE.glob("_stage.c"),
-                 PACKAGE / "__init__.py"]:
-        shutil.copy(path, folder / "fastinetd")
+        shutil.copy(ROOT / name, folder)
+    for pattern in ("*.pyx", "*.pxd", "*.h", "*stage.c", "__init__.py"):
+        for path in PACKAGE.rglob(pattern):
+            copy = folder / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
     done = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--build-lib", "lib", "--build-temp", "temp"],
         cwd=folder, env=os.environ | {"FASTINETD_BUILD": "debug"}, capture_output=True, text=True, check=False,
