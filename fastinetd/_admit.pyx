@@ -37,10 +37,14 @@ cdef double current_load(u64 now) noexcept nogil:
     """The one-minute load average, read at most once a second. Unreadable: 0, which admits."""
     cdef char text[64]
     cdef ssize_t n
+    cdef int low
     if load_average.read_at == 0 or now - load_average.read_at > 1000000000:
         load_average.read_at = now
         if load_average.fd < 0:
-            load_average.fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC)
+            low = open("/proc/loadavg", O_RDONLY | O_CLOEXEC)
+            if low >= 0:  # it stays open, so it is not to be among those that are copied into each child
+                load_average.fd = fcntl(low, F_DUPFD_CLOEXEC, 64)
+                close(low)
         n = pread(load_average.fd, text, sizeof(text) - 1, 0)
         text[n if n > 0 else 0] = 0
         load_average.value = atof(text)

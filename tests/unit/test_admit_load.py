@@ -36,6 +36,15 @@ with open(sys.argv[1], "r+") as file:
 end = time.monotonic() + 20
 while verdicts() != dict.fromkeys(rows, "ADMIT"):
     assert time.monotonic() < end, verdicts()
+
+kept = []  # what stays open is at 64 or above: all below is copied into each child
+for fd in map(int, os.listdir("/proc/self/fd")):
+    try:
+        if os.readlink(f"/proc/self/fd/{fd}") == "/proc/loadavg":
+            kept.append(fd)
+    except FileNotFoundError:
+        pass
+assert len(kept) == 1 and kept[0] >= 64, kept
 print("done")
 """
 
