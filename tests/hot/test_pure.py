@@ -17,8 +17,8 @@ PYTHON = re.compile(r"\b_?(?:Py_?[A-Z]\w*|PY_\w+|__Pyx\w*|__PYX\w*|__pyx_(?:n|kp
 
 KERNEL = {
     "accept4", "clock_gettime", "close", "epoll_ctl", "epoll_wait", "fcntl", "fcntl64", "getpgid", "getppid",
-    "getsockname", "getsockopt", "ioctl", "kill", "nanosleep", "open", "open64", "poll", "pread", "pread64", "read", "recv",
-    "recvfrom", "send", "sendto", "setsockopt", "shutdown", "socketpair", "write",
+    "getsockname", "getsockopt", "ioctl", "kill", "nanosleep", "open", "open64", "poll", "pread", "pread64", "read",
+    "recv", "recvfrom", "send", "sendto", "setsockopt", "shutdown", "socketpair", "write",
 }  # fmt: skip
 LIBRARY = {
     "__errno_location", "__stack_chk_fail", "atof", "htonl", "htons", "inet_ntop", "localtime_r", "malloc", "memcmp",
