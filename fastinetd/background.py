@@ -28,13 +28,12 @@ def must_stay(environ: Mapping[str, str]) -> bool:
 
 
 def prepare_descriptors() -> None:
-    """0, 1 and 2 are open, everything else that was inherited is closed."""
+    """0, 1 and 2 are open, everything else that was inherited is closed. Raises OSError where there is no /dev/null,
+    also if all three are open: what comes later needs it too."""
     os.closerange(3, 2**31 - 1)
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(null)
 
 
 class Launch:

@@ -24,6 +24,7 @@ from fastinetd._pools import acceptors_of
 from fastinetd._program import Program
 from fastinetd._relay import Relay
 from fastinetd._strangers import close_words, guard
+from fastinetd.allowances import explained
 from fastinetd.loop import Loop
 from fastinetd.messages import Messages
 from fastinetd.metrics import ServiceInfo
@@ -157,7 +158,8 @@ class Generation:
         except (OSError, LookupError) as error:
             if section is not None:
                 self._board.section_release(section)
-            self._messages.error(f"cannot start {post.kind} {post.number or ''}: {error}; it is tried again")
+            why = explained(error) if isinstance(error, OSError) else error
+            self._messages.error(f"cannot start {post.kind} {post.number or ''}: {why}; it is tried again")
             self._loop.later(post.back_off.failed(0.0), lambda: None if self.retired else self._fill(post))
             return
         if section is not None:
@@ -214,9 +216,7 @@ class Generation:
         """End every role at once, as if the supervisor had died."""
         self.retired = True
         for role, _ in self.roles.values():
-            role.retired = True
-            os.close(role.control)
-            role.control = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            role.abandon()
         self._let_doorman_go()
 
     def _let_doorman_go(self) -> None:
@@ -226,9 +226,7 @@ class Generation:
         self._channels.clear()
         for role, _ in self.roles.values():
             if role.kind == "doorman" and not role.retired:
-                role.retired = True
-                os.close(role.control)
-                role.control = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                role.abandon()
 
 
 def _channel() -> list[socket.socket]:

@@ -30,6 +30,10 @@ from fastinetd.sockets import Endpoint, SocketOptions, apply, guard, open_endpoi
 FIRST_PAUSE = 1.0
 """Seconds until the second attempt on an endpoint."""
 
+REST = 9.0
+"""So many times as long as an attempt took is the pause after it, at least: one to resolve a name may take seconds in
+which the supervisor does nothing else, but that is no more than a tenth of its time."""
+
 FORGOTTEN = 60.0
 """Seconds without another renewal after which the next one is made at once."""
 
@@ -77,7 +81,7 @@ class Listeners:
                 self._attempt(held, leaving.get(_place(endpoint)))
                 continue
             had, held.wish = held.wish, wish
-            if had[2] != wish[2]:
+            if wish[2] and not had[2]:  # the other way round servers may have it for a while yet: the guards stay
                 self._guard(held)
             for one in held.sockets:
                 if not wish[2]:  # the other way round once no acceptor has it any more (WaitSocket)
@@ -172,11 +176,12 @@ class Listeners:
         quiet = leaving is not None
         endpoint, options, blocking, service = held.wish
         beside = [*(leaving or ()), *held.guards]
+        began = time.monotonic()
         try:
             held.sockets, remarks = open_endpoint(endpoint, options, blocking=blocking, beside=beside)
         except OSError as error:
             first = held.back_off.pause == 0 and not quiet
-            pause = FIRST_PAUSE if quiet else held.back_off.failed(0.0)
+            pause = max(FIRST_PAUSE if quiet else held.back_off.failed(0.0), REST * (time.monotonic() - began))
             held.retry = self._loop.later(pause, lambda: self._again(held))
             held.trouble = error.errno or 0
             self.changed()
@@ -199,7 +204,7 @@ class Listeners:
         return True
 
     def _guard(self, held: Open) -> None:
-        """Have guards for the sockets that servers are given, and no others."""
+        """Have guards for sockets that servers are given, and none for new ones that they are not."""
         before, held.guards = held.guards, []
         endpoint, _, given, service = held.wish
         try:
@@ -248,6 +253,8 @@ def _place(endpoint: Endpoint) -> tuple[bool, int, int]:
 
 
 def _remedy(error: OSError, endpoint: Endpoint) -> str:
+    if error.errno == errno.EMFILE:
+        return "allow more open files (ulimit -n, LimitNOFILE)"
     if endpoint.family == socket.AF_UNIX:
         if error.errno == errno.EADDRINUSE:
             return "end the program that listens there or remove the file, or choose another path"

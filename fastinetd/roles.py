@@ -24,6 +24,7 @@ from pathlib import Path
 from setproctitle import setproctitle
 
 from fastinetd._accept import default_signals, disregard_signals
+from fastinetd.allowances import explained
 from fastinetd.privileges import nobody, own_privileges
 from fastinetd.signals import NOT_FOR_ROLES, ORDINARY
 from fastinetd.sockets import lift, lifted_pipe
@@ -60,7 +61,7 @@ class Role:
     number: int
     pid: int
     pidfd: int
-    control: int
+    control: int  # -1 once it is abandoned
     section: int | None
     retired: bool = False
     kept: list[object] = field(default_factory=list)  # what must live as long as the process does
@@ -72,18 +73,31 @@ class Role:
     def retire(self) -> None:
         """Ask the role to finish what it has in hand and leave."""
         self.retired = True
-        with suppress(BrokenPipeError, BlockingIOError):
-            os.write(self.control, b"r")
+        self._tell(b"r")
+
+    def abandon(self) -> None:
+        """End the role's life line, as if the supervisor had died: it leaves at once."""
+        self.retired = True
+        self._close_control()
 
     def renew_pools(self) -> None:
         """Have an acceptor replace the processes that wait for clients."""
-        with suppress(BrokenPipeError, BlockingIOError):  # full: it has been asked often enough
-            os.write(self.control, b"p")
+        self._tell(b"p")
 
     def forget(self) -> None:
         """Close what belongs to a role that has ended."""
         os.close(self.pidfd)
-        os.close(self.control)
+        self._close_control()
+
+    def _tell(self, word: bytes) -> None:
+        if self.control >= 0:
+            with suppress(BrokenPipeError, BlockingIOError):  # full: it has been told often enough
+                os.write(self.control, word)
+
+    def _close_control(self) -> None:
+        if self.control >= 0:
+            os.close(self.control)
+        self.control = -1
 
 
 def fork_role(
@@ -139,8 +153,11 @@ def _become(
         main(control)
         status = 0
     except BaseException as error:
+        why = f"{type(error).__name__}: {error}"
+        with suppress(Exception):
+            why = explained(error) if isinstance(error, OSError | MemoryError) else why
         with suppress(OSError):
-            os.write(2, f"fastinetd: {kind}: {type(error).__name__}: {error}\n".encode())
+            os.write(2, f"fastinetd: {kind}: {why}\n".encode())
     finally:
         with suppress(BaseException):
             sys.stderr.flush()

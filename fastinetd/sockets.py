@@ -66,11 +66,15 @@ class SocketOptions:
 
 
 def lift(descriptor: int) -> int:
-    """Move a descriptor to FIRST_DESCRIPTOR or above; takes `descriptor`."""
+    """Move a descriptor to FIRST_DESCRIPTOR or above; takes `descriptor`. Raises OSError."""
     if descriptor >= FIRST_DESCRIPTOR:
         return descriptor
     try:
         return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # the limit of open files was lowered to fewer than that (fcntl(2))
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
+        raise
     finally:
         os.close(descriptor)
 

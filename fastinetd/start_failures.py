@@ -26,7 +26,8 @@ _STEP_REMEDIES = {
     SpawnStep.STEP_FCNTL: "; allow more open files (ulimit -n)",
     SpawnStep.STEP_TIMER_CREATE: "; allow more signals that may be pending (ulimit -i)",
     SpawnStep.STEP_DUP3: "; allow more open files (rlimit_files, ulimit -n)",
-    SpawnStep.STEP_PRLIMIT64: "; allow the daemon CAP_SYS_RESOURCE, or write smaller rlimit_ attributes",
+    SpawnStep.STEP_PRLIMIT64: "; allow the daemon CAP_SYS_RESOURCE, or write smaller rlimit_ attributes; if its own "
+                              "limits were lowered meanwhile (prlimit), start it again",
     SpawnStep.STEP_SETPRIORITY: "; allow the daemon CAP_SYS_NICE, or write another nice",
     SpawnStep.STEP_SETGROUPS: "; allow the daemon CAP_SETGID, and setgroups in its user namespace",
     SpawnStep.STEP_SETRESGID: "; allow the daemon CAP_SETGID, and the group in its user namespace",

@@ -258,10 +258,12 @@ class WaitSocket:
 
     def _ended(self, pid: int) -> None:
         server = self.servers.pop(pid)
-        if self.state is State.GONE:
+        if self.state is State.GONE and not self._is_acceptors():
             return
         if not self.servers and (spoilt(self.sock) or not restore(self.sock, self._own)):
             self._renew(self.sock)
+            return
+        if self.state is State.GONE:
             return
         first = self._head()
         if first is None:
@@ -279,6 +281,10 @@ class WaitSocket:
             self._linger(0.0)  # not from here: clients that come and servers that go would keep the loop from turning
         else:
             self._settle()
+
+    def _is_acceptors(self) -> bool:
+        """Whether the socket is open, and acceptors have it by now: the service has become one without wait."""
+        return self.sock.fileno() >= 0 and not self.sock.getblocking()
 
     def _served(self, server: Server, first: Head) -> bool:
         """Whether a server that ended soon has taken anything of what it found in the queue, which is not empty now."""

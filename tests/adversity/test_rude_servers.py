@@ -30,7 +30,7 @@ from adversity.harm import (
 
 from support.clients import Held, ask, ask_datagram, connect, datagrams, free_port, read_line
 from support.daemon import records
-from support.intruder import Intruder
+from support.intruder import Intruder, tries
 from support.proc import process, wait_for
 from support.texts import Service, defaults, entry
 
@@ -237,6 +237,35 @@ def test_nobody_else_gets_the_port(launch: Launch, script: Script, how: str) -> 
             wait_for(lambda n=count: daemon.said().count("opened anew") == n, daemon.said)  # type: ignore[misc]
     assert "opened anew, and served in 0.4 s" in daemon.said()
     assert intruder.got == ""
+
+
+LEFT = {
+    "shut": "s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.shutdown(socket.SHUT_RD)",
+    "filter": "s.setsockopt(socket.SOL_SOCKET, 26, struct.pack('HP', 1, ctypes.addressof(drop)))",  # SO_ATTACH_FILTER
+}
+
+
+@pytest.mark.parametrize("how", [*LEFT])
+def test_leaves_its_socket_spoilt_to_a_service_without_wait(launch: Launch, script: Script, how: str) -> None:
+    """A reload makes the service one without wait while its server has spoilt the socket and runs: nobody else gets the
+    port at any time, and once that server has ended clients are served."""
+    port = free_port()
+    server = script(
+        "import ctypes, struct\ns = socket.socket(fileno=0)\nc, a = s.accept()\n"
+        f"drop = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0), 8)\n{LEFT[how]}\n"
+        "c.sendall(b'one\\n'); c.close(); signal.pause()"
+    )
+    daemon = launch(defaults() + wait_entry(port, server, False))
+    assert ask(port) == b"one\n"
+    (pid,) = daemon.servers()
+    daemon.reload(defaults() + entry("x", port, ECHO, "hello"))
+    assert tries(port) == ""
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: pid not in daemon.servers() and ("listening on" in daemon.said() or how == "filter"), daemon.said)
+    wait_for(lambda: ask(port) == HELLO, daemon.said)
+    assert tries(port) == ""
+    consistent(daemon)
+    daemon.remember_descriptors()  # the acceptors have a listener that they had not
 
 
 FORKS = """

@@ -69,6 +69,44 @@ def test_reload_without_descriptors(launch: Launch, folder: Path) -> None:
     daemon.remember_descriptors()
 
 
+def test_fewer_descriptors_than_are_in_use(launch: Launch, folder: Path) -> None:
+    """The limit of the running daemon is lowered below its descriptors' numbers: what to allow is told."""
+    old, new = free_port(), free_port()
+    daemon = launch(defaults() + entry("old", old, ECHO, "old"))
+    _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (40, hard))
+    daemon.reload(daemon.conf.read_text() + entry("new", new, ECHO, "new"))
+    assert "(errno = EMFILE); allow more open files (ulimit -n, LimitNOFILE), it is tried again" in daemon.said()
+    assert "cannot start acceptor 1: Too many open files: what limits this process is open files 40" in daemon.said()
+    assert ask(old) == b"old\n"
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    wait_for(lambda: daemon.said().count("listening on") and ask(new) == b"new\n", daemon.said)
+    consistent(daemon)
+    daemon.remember_descriptors()
+
+
+def test_no_dev_null(folder: Path, need: Need) -> None:
+    """To start, one line says how to make it; a daemon that it is taken from while it serves ends all the same."""
+    conf, port = folder / "null.conf", free_port()
+    conf.write_text(defaults() + entry("hello", port, ECHO, "hello"))
+    prefix = [need("unshare"), "-m", "sh", "-c", 'mount -t tmpfs none /dev && eval "$0" && exec "$@"']
+    command = [sys.executable, "-m", "fastinetd", "-f", str(conf), "-dontfork"]
+    done = subprocess.run([*prefix, "true", *command], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "mknod -m 666 /dev/null c 1 3" in line
+    with subprocess.Popen([*prefix, "mknod -m 666 /dev/null c 1 3", *command], stderr=subprocess.PIPE,
+                          text=True) as daemon:  # fmt: skip
+        assert daemon.stderr is not None
+        while "Started working" not in daemon.stderr.readline():
+            assert daemon.poll() is None
+        Path("/proc", str(daemon.pid), "root", "dev/null").unlink()
+        daemon.send_signal(signal.SIGTERM)
+        said = daemon.communicate(timeout=30)[1]
+    assert daemon.returncode == 0, said
+    assert "No such file" not in said
+
+
 def test_processes(launch: Launch, keep: Keep[Any], folder: Path) -> None:
     """RLIMIT_NPROC of the service's user: told with the errno, counted, the client closed; then it goes on."""
     port, log = free_port(), folder / "records"

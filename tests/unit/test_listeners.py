@@ -133,6 +133,24 @@ def test_no_longer_wanted(kit: Kit) -> None:
     assert len(kit.listeners.of(two)) == 1
 
 
+def test_a_resolver_that_hangs(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a name is looked up the supervisor does nothing else: the pause is nine times as long, every time."""
+    now = 1000.0
+
+    def hang(*_: object) -> None:
+        nonlocal now
+        now += 10
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr("fastinetd.listeners.time.monotonic", lambda: now)
+    monkeypatch.setattr("fastinetd.sockets.socket.getaddrinfo", hang)
+    kit.listeners.want([wish(tcp(80, "host.example"))])
+    assert kit.loop.pending() == [90.0]
+    kit.loop.ring()
+    assert kit.loop.pending() == [90.0]
+    kit.listeners.drop([tcp(80, "host.example")])
+
+
 @pytest.mark.parametrize(("first", "second"), [("127.0.0.1", ""), ("", "127.0.0.1")])
 def test_one_address_and_all_of_them(kit: Kit, first: str, second: str) -> None:
     """Each is in the other's way; both are open until the first is dropped, so the port is never without a listener."""
@@ -280,12 +298,13 @@ class TestKept:
         assert sock.fileno() == -1
 
     def test_guards_follow_the_configuration(self, kit: Kit) -> None:
-        """A service that accepts no more itself has a guard, one that does again has none; none is left behind."""
+        """A service whose servers are given the socket has a guard, and keeps it as long as the socket is open,
+        for they may have it so long. None is left behind."""
         before = len(os.listdir("/proc/self/fd"))
         endpoint = tcp()
-        for given in (False, True, False, True):
+        for given, guards in ((False, 0), (True, 1), (False, 1), (True, 1)):
             kit.listeners.want([(endpoint, NONE, given, "web")])
-            assert len(os.listdir("/proc/self/fd")) == before + 1 + given
+            assert len(os.listdir("/proc/self/fd")) == before + 1 + guards
         kit.listeners.drop([endpoint])
         assert len(os.listdir("/proc/self/fd")) == before
 
