@@ -33,6 +33,7 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False, 
     defaults = Block()
     for entry in entries.defaults:
         interpret(entry, defaults, Block(), report, defaults=True, toml=toml)
+    defaults.settle()
     _refuse_path(defaults, report)
     wanted = _Choice(defaults.values)
     services: list[Service] = []
@@ -47,6 +48,7 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False, 
             continue
         block = Block()
         interpret(entry, block, defaults, report, toml=toml)
+        block.settle()
         if block.values.get("disable"):
             disabled.append(Disabled(found, entry.place, "(disable = yes)"))
             continue

@@ -16,16 +16,20 @@ from fastinetd.config.model import Place
 from fastinetd.config.settings import ANY, GROWS, ONCE, REMEDIES, SETTINGS, Scope, Setting
 from fastinetd.config.values import BadValue
 
+_Step = tuple[bool, tuple[str, ...], tuple[Place, ...]]
+"""What a line does to a list: whether it adds (or takes away), the words, and the places of those that it adds."""
+
 
 class Block:
-    """The values of one service, or of all `defaults`."""
+    """The values of one service, or of all `defaults`; after the last line `settle` must be called."""
 
-    __slots__ = ("broken", "failed", "places", "seen", "spots", "values")
+    __slots__ = ("broken", "failed", "growing", "places", "seen", "spots", "values")
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}  # Setting.field -> value
         self.places: dict[str, Place] = {}  # attribute name -> place of its value
         self.spots: dict[str, tuple[Place, ...]] = {}  # Setting.field of a list -> place of each entry
+        self.growing: dict[str, list[_Step]] = {}  # Setting.field of a list -> what its lines add and take away
         self.seen: set[str] = set()  # attributes of one value that have it; of several `defaults` the first counts
         self.failed: set[str] = set()  # attributes with an error of their own
         self.broken = False  # there are errors
@@ -34,6 +38,26 @@ class Block:
         """An error about this attribute has been reported."""
         self.failed.add(name)
         self.broken = True
+
+    def settle(self) -> None:
+        """Make the lists of which `growing` has the steps, once for all lines: a blocklist may have a hundred thousand
+        of them, each of which would copy what is before it."""
+        for field, steps in self.growing.items():
+            taken: set[str] = set()
+            items: list[str] = []
+            spots: list[Place] = []
+            for adds, words, places in reversed(steps):  # so that what is taken away later is known
+                if not adds:
+                    taken.update(words)
+                    continue
+                kept = [index for index in range(len(words) - 1, -1, -1) if words[index] not in taken]
+                items += [words[index] for index in kept]
+                if places:
+                    spots += [places[index] for index in kept]
+            self.values[field] = tuple(reversed(items))
+            if SETTINGS[field].located:
+                self.spots[field] = tuple(reversed(spots))
+        self.growing.clear()
 
 
 def interpret(
@@ -154,22 +178,21 @@ def _say_count(
 def _grown(
     setting: Setting, operator: str, value: Any, block: Block, base: Block, spots: tuple[Place, ...], *, adds: bool
 ) -> Any:
-    """A list or set after one more line; `spots` are the places of its words, kept in `block` where each counts."""
+    """A set after one more line. Of a list, whose step goes to `block` with the places of the words where each counts,
+    the line's words: they stand for it until `Block.settle`."""
     field = setting.field or setting.name
-    if operator == "=" and not adds:
-        source = None
-    else:
-        source = block if field in block.values else base if operator != "=" else None
-    start = source.values.get(field) if source is not None else None
+    fresh = operator == "=" and not adds
+    known = field in block.values
     if isinstance(value, frozenset):
-        start = start or frozenset()
+        start = frozenset() if fresh else block.values[field] if known else frozenset()
+        if not known and operator != "=":
+            start = base.values.get(field, start)
         return start - value if operator == "-=" else start | value
-    start = start or ()
-    kept = [index for index, item in enumerate(start) if operator != "-=" or item not in value]
-    if setting.located:
-        before = source.spots.get(field, ()) if source is not None else ()
-        block.spots[field] = (*(before[index] for index in kept), *(spots if operator != "-=" else ()))
-    return (*(start[index] for index in kept), *(value if operator != "-=" else ()))
+    if fresh or not known:
+        begins = not known and operator != "=" and field in base.values
+        block.growing[field] = [(True, base.values[field], base.spots.get(field, ()))] if begins else []
+    block.growing[field].append((operator != "-=", value, spots if setting.located else ()))
+    return value
 
 
 def _say_again(

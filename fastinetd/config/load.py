@@ -25,9 +25,9 @@ from fastinetd.config.model import Config, Place
 KINDS = ("auto", "xinetd", "inetd", "toml")
 
 MOST = 4 << 20
-"""Bytes of all files together. No configuration is that long, some files have no end, and a reload that reads for
-minutes would keep everybody waiting: what is read takes up to a hundred times its size in memory, and a second for each
-MiB."""
+"""Bytes of all files together: a blocklist of 250,000 addresses. Some files have no end, and a reload that reads for
+minutes would keep everybody waiting: what is read takes up to a hundred times its size in memory, and about two
+seconds for each MiB."""
 
 PATIENCE = 3.0
 """Seconds to wait for the writer of a pipe (`-f <(generate)`)."""

@@ -33,6 +33,8 @@ RUBBISH = {
     "quoted.toml": lambda: '"a" . ' * (MOST // 6 - 10) + "b = 1\n",
     "word.toml": lambda: "a" * (MOST - 10),
     "attributes.conf": lambda: "service a\n{\n" + repeated("n{n} = v\n") + "}\n",
+    "addresses.conf": lambda: "service a\n{\n" + SERVICE + repeated("no_access+={n}\n")[:-200] + "\n}\n",
+    "taken.conf": lambda: "service a\n{\n" + SERVICE + repeated("passenv+=A{n}\npassenv-=B{n}\n")[:-200] + "\n}\n",
     "line.conf": lambda: "service a\n{\n" + SERVICE + "server_args =" + " x" * (MOST // 2 - 100) + "\n}\n",
     "line.inetd.conf": lambda: "x " * (MOST // 2 - 1),
     "services.inetd.conf": lambda: repeated("s{n} stream tcp nowait root /x\n"),
