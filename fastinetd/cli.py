@@ -164,6 +164,8 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     foreground = options.foreground or options.debug or options.demo or must_stay(os.environ)
     if (why := allowances.refusal()) is not None:
         raise Refusal(why)
+    if not os.path.exists("/proc/self/fd"):
+        raise Refusal("there is no /proc, which tells the daemon of its processes; mount it: mount -t proc proc /proc")
     try:
         prepare_descriptors()
     except OSError as error:

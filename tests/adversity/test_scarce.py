@@ -107,6 +107,20 @@ def test_no_dev_null(folder: Path, need: Need) -> None:
     assert "No such file" not in said
 
 
+def test_no_proc(folder: Path, need: Need) -> None:
+    """One line that says how to mount it, and status 1."""
+    conf = folder / "bare.conf"
+    conf.write_text(defaults() + entry("hello", free_port(), ECHO))
+    done = subprocess.run(
+        [need("unshare"), "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh",
+         sys.executable, "-m", "fastinetd", "-f", str(conf), "-dontfork"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "mount -t proc proc /proc" in line
+
+
 def test_processes(launch: Launch, keep: Keep[Any], folder: Path) -> None:
     """RLIMIT_NPROC of the service's user: told with the errno, counted, the client closed; then it goes on."""
     port, log = free_port(), folder / "records"
