@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from adversity.harm import ECHO, HELLO, Launch
 
 from support.clients import ask, free_port
-from support.lingering import LINGER, abort, lingering
+from support.lingering import LINGER, lingering
 from support.proc import listens, wait_for
 from support.texts import defaults, entry
 
@@ -44,16 +44,40 @@ service echo
 """
 
 
-def send_lingering(path: Path, kind: socket.SocketKind) -> None:
-    """As a client of a unix socket: what is in its queue, or on its way, has the last reference."""
-    sock, reader = lingering()
-    with socket.socket(socket.AF_UNIX, kind) as client, reader:
-        client.connect(str(path))
-        with suppress(BrokenPipeError):
-            socket.send_fds(client, [b"x"], [sock.fileno()])
-            sock.close()
-    if sock.fileno() >= 0:
-        abort(sock)
+SendLingering = Callable[[Path, socket.SocketKind], None]
+
+
+@pytest.fixture
+def send_lingering() -> Iterator[SendLingering]:
+    """As a client of a unix socket: what is in its queue, or on its way, has the last reference.
+
+    The client is a process of its own, whose end closes what nobody has taken: that does not sleep. What is sent to
+    the lingering socket's other end is read by nobody until the test is over.
+    """
+    readers: list[socket.socket] = []
+
+    def send(path: Path, kind: socket.SocketKind) -> None:
+        sock, reader = lingering()
+        readers.append(reader)
+        go, went = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.read(go, 1)  # from now on this process alone has it
+                client = socket.socket(socket.AF_UNIX, kind)
+                client.connect(str(path))
+                socket.send_fds(client, [b"x"], [sock.fileno()])
+            finally:
+                os._exit(0)
+        sock.close()
+        os.write(went, b"x")
+        os.close(go)
+        os.close(went)
+        os.waitpid(pid, 0)
+
+    yield send
+    for reader in readers:
+        reader.close()
 
 
 @pytest.fixture
@@ -66,7 +90,8 @@ def prompt() -> Iterator[Callable[[], None]]:
 
 @pytest.mark.parametrize(("kind", "wait"), [("stream", "no"), ("dgram", "yes")])
 def test_a_client_of_a_builtin_service(
-    launch: Launch, folder: Path, kind: str, wait: str, prompt: Callable[[], None]
+    launch: Launch, folder: Path, kind: str, wait: str, send_lingering: SendLingering,
+    prompt: Callable[[], None],
 ) -> None:
     path, port = folder / "echo", free_port()
     launch(defaults() + INTERNAL.format(kind=kind, path=path, wait=wait) + INTERNAL_TCP.format(port=port))
@@ -78,7 +103,8 @@ def test_a_client_of_a_builtin_service(
 
 @pytest.mark.parametrize(("kind", "wait"), [("stream", "no"), ("dgram", "yes"), ("stream", "yes")])
 def test_a_client_that_is_refused(
-    launch: Launch, folder: Path, kind: str, wait: str, prompt: Callable[[], None]
+    launch: Launch, folder: Path, kind: str, wait: str, send_lingering: SendLingering,
+    prompt: Callable[[], None],
 ) -> None:
     """By an acceptor, or by the supervisor, which must answer a reload."""
     path, port, log = folder / "s", free_port(), folder / "log"
