@@ -47,8 +47,7 @@ static inline int fastinetd_next(struct fastinetd_connection *c)
         return c->status = 1, -1;
     c->state = 1, c->status = 0, c->fd = -1;
     while ((got = send(c->socket, &status, sizeof status, MSG_NOSIGNAL)) < 0 && errno == EINTR) ;
-    memset(&message, 0, sizeof message);
-    message.msg_iov = &data, message.msg_iovlen = 1;
+    memset(&message, 0, sizeof message), message.msg_iov = &data, message.msg_iovlen = 1;
     message.msg_control = &extra, message.msg_controllen = sizeof extra;
     while (got >= 0 && (got = recvmsg(c->socket, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) ;
     if (got < 0 ? errno == EPIPE || errno == ECONNRESET : got == 0 && message.msg_controllen == 0)
