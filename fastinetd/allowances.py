@@ -60,11 +60,17 @@ def explained(error: OSError | MemoryError) -> str:
     """An error with the limits that may be behind it and where they are set; as it is where none is."""
     number = error.errno if isinstance(error, OSError) else errno.ENOMEM
     text = str(error.strerror if isinstance(error, OSError) else "out of memory")
+    remedy = remedy_for(number)
+    return f"{text}: {remedy}" if remedy else str(error) or text
+
+
+def remedy_for(number: int | None) -> str | None:
+    """Which limits of this process may be behind an errno, and what to do; None: none is."""
     limits = []
     for name, which, where in _LIMITS.get(number or 0, ()):
         soft = resource.getrlimit(which)[0]
         if soft != INFINITE:
             limits.append(f"{name} {soft} ({where})")
     if not limits:
-        return str(error) or text
-    return f"{text}: what limits this process is {' and '.join(limits)}; allow more, or start without the limit"
+        return None
+    return f"what limits this process is {' and '.join(limits)}; allow more, or start without the limit"

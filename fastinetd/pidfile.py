@@ -17,6 +17,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from fastinetd.allowances import remedy_for
 from fastinetd.options import Refusal
 from fastinetd.sockets import lift
 
@@ -42,8 +43,7 @@ class PidFile:
             self._descriptor = lift(os.open(path, flags, 0o644))
         except (OSError, ValueError) as error:
             self._unlock()
-            why = error.strerror if isinstance(error, OSError) else error
-            raise self._refusal(str(why)) from None
+            raise self._refusal(error) from None
 
     def __enter__(self) -> PidFile:
         return self
@@ -58,7 +58,7 @@ class PidFile:
         try:
             os.write(self._descriptor, b"%d\n" % os.getpid())
         except OSError as error:
-            raise self._refusal(error.strerror) from None
+            raise self._refusal(error) from None
 
     def release(self) -> None:
         """The daemon serves no more: remove the file, unless it is another's by now. The next one may begin, while this
@@ -131,5 +131,7 @@ class PidFile:
             os.close(self._lock)
             self._lock = -1
 
-    def _refusal(self, why: str | None) -> Refusal:
-        return Refusal(f"cannot write the pid file {self._path}: {why}; choose another place with -pidfile")
+    def _refusal(self, error: OSError | ValueError) -> Refusal:
+        why, remedy = (error.strerror, remedy_for(error.errno)) if isinstance(error, OSError) else (str(error), None)
+        how = remedy or "choose another place with -pidfile"
+        return Refusal(f"cannot write the pid file {self._path}: {why}; {how}")

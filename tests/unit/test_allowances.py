@@ -73,17 +73,19 @@ def test_out_of_memory(limits: Limits) -> None:
     assert allowances.explained(MemoryError()) == "out of memory"
 
 
+@pytest.mark.parametrize("more", ["", '-pidfile "$2"'], ids=["", "pidfile"])
 @pytest.mark.parametrize(("limit", "where"), [
     ("-i 0", "ulimit -i"), ("-f 0", "ulimit -f"), ("-f 1000", "ulimit -f"), ("-v 300000", "ulimit -v"),
     ("-n 70", "ulimit -n"),
 ])  # fmt: skip
-def test_the_command(tmp_path: Path, limit: str, where: str) -> None:
+def test_the_command(tmp_path: Path, limit: str, where: str, more: str) -> None:
     """One line that names the limit and what to do, and status 1."""
     conf = tmp_path / "x.conf"
     conf.write_text(defaults() + entry("cat", free_port(), "/bin/cat"))
-    script = f'ulimit {limit} && exec "$0" -m fastinetd -dontfork -f "$1"'
+    script = f'ulimit {limit} && exec "$0" -m fastinetd -dontfork -f "$1" {more}'
     done = subprocess.run(
-        ["bash", "-c", script, sys.executable, str(conf)], capture_output=True, text=True, check=False, timeout=60,
+        ["bash", "-c", script, sys.executable, str(conf), str(tmp_path / "pid")],
+        capture_output=True, text=True, check=False, timeout=60,
         env={key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"},
     )  # fmt: skip
     assert done.returncode == 1

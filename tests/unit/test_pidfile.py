@@ -156,7 +156,7 @@ def test_no_stranger_can_lock_it(root: None, folder: Path) -> None:
             os.close(descriptor)
 
 
-@pytest.mark.parametrize("kind", ["readable", "link", "folder"])
+@pytest.mark.parametrize("kind", ["readable", "link", "pipe", "folder"])
 def test_a_lock_that_others_can_open_is_none(path: Path, kind: str) -> None:
     """It is replaced; what a link leads to is left alone."""
     lock = path.with_name("pid.lock")
@@ -164,13 +164,15 @@ def test_a_lock_that_others_can_open_is_none(path: Path, kind: str) -> None:
         lock.touch(0o644)
     elif kind == "link":
         lock.symlink_to(path.with_name("precious"))
+    elif kind == "pipe":
+        os.mkfifo(lock, 0o600)
     else:
         lock.mkdir()
         with pytest.raises(Refusal, match="Is a directory; choose another place with -pidfile"):
             PidFile(path)
         return
     with PidFile(path):
-        assert lock.stat().st_mode & 0o777 == 0o600 and not lock.is_symlink()
+        assert lock.stat().st_mode & 0o777 == 0o600 and lock.is_file() and not lock.is_symlink()
         assert "has the pid file" in elsewhere(path)
     assert list(path.parent.iterdir()) == []
 
@@ -221,3 +223,40 @@ def test_a_lock_that_is_anothers_by_now_stays_at_the_end(path: Path) -> None:
         lock.rename(path.with_name("as it was"))
         lock.touch(0o600)
     assert lock.exists()
+
+
+def test_a_lock_of_another_user_is_none(root: None, folder: Path) -> None:
+    """He could lock what he owns, whatever its mode is."""
+    path, lock = folder / "pid", folder / "pid.lock"
+    lock.touch(0o600)
+    os.chown(lock, 65534, 65534)
+    with PidFile(path):
+        assert lock.stat().st_uid == os.geteuid()
+
+
+def test_what_is_put_in_its_place_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody puts a link where the daemon has just removed a stale file."""
+    precious = path.with_name("precious")
+    precious.write_text("x")
+    removed = Path.unlink
+
+    def swapped(self: Path, missing_ok: bool = False) -> None:
+        removed(self, missing_ok)
+        if self == path:
+            path.symlink_to(precious)
+
+    path.touch()
+    monkeypatch.setattr(Path, "unlink", swapped)
+    with pytest.raises(Refusal, match="File exists"):
+        PidFile(path)
+    assert precious.read_text() == "x"
+
+
+def test_a_file_that_is_anothers_by_now_stays_at_the_end(path: Path) -> None:
+    """An administrator has removed both files, and another daemon has the place."""
+    with PidFile(path) as file:
+        file.write()
+        for each in (path, path.with_name("pid.lock")):
+            each.rename(each.with_name(f"{each.name} before"))
+        path.write_text("4711\n")
+    assert path.read_text() == "4711\n"
