@@ -90,8 +90,8 @@ cdef int watched_pidfd(i32 pid) noexcept nogil:
 
 
 cdef int set_aside(int fd, u32 others) noexcept nogil:
-    """A connection's descriptor that is kept for a while, beside `others`; takes `fd`. Some stay where they are: more would
-    leave no room below 64 for what children get."""
+    """A connection's descriptor that is kept for a while, beside `others`; takes `fd`. Some stay where they are: more
+    would leave no room below 64 for what children get."""
     cdef int high = fcntl(fd, F_DUPFD_CLOEXEC, 64) if fd < 64 and others >= ASIDE else -1
     if high < 0:
         return fd

@@ -28,7 +28,6 @@ Limit = tuple[int, int, int]
 """An rlimit: resource, soft, hard."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Start:
     """How a server is started: everything the child is given."""

@@ -36,7 +36,6 @@ AT_ONCE, PAUSE = 32, 0.1
 """So many messages of a service are read within so many seconds, and then none for as many."""
 
 
-
 @dataclass
 class _Cause:
     first: str  # of its lines
