@@ -269,6 +269,7 @@ cdef class Program:
         if nice is not None:
             t.spawn.set_nice, t.spawn.nice = 1, nice
         t.spawn.use_posix_spawn = posix_spawn
+        t.pool.errors = -1
         if pool is not None:
             self.set_pool(pool, environ)
 
@@ -318,4 +319,4 @@ cdef class Program:
     @property
     def errors(self) -> int:
         """The descriptor of its workers' standard error; -1: they have none of their own."""
-        return self.target.pool.errors if self.target.pool.kind == WORKER else -1
+        return self.target.pool.errors
