@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from adversity.harm import CAT, Keep, Launch, acceptors, as_user, builtin, role
 
+from fastinetd._board import Board
 from support.clients import Held, ask, free_port
 from support.daemon import Daemon
 from support.proc import descriptors, listeners, wait_for
@@ -147,3 +149,22 @@ def test_descriptors_of_services_apart(launch: Launch, keep: Keep[Any]) -> None:
     for pid in daemon.servers():
         assert sorted(descriptors(pid)) == [0, 1, 2]
     assert len(acceptors(daemon)) >= 1
+
+
+def test_only_servers_and_roles_are_signalled(launch: Launch) -> None:
+    """Who writes the Board without privileges cannot have root signal a process of his choice."""
+    port = free_port()
+    daemon = launch(defaults() + entry("cat", port, CAT))
+    number = next(fd for fd, what in descriptors(daemon.pid).items() if "fastinetd-board" in what)
+    written = os.open(f"/proc/{daemon.pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
+    board = Board.open(written, True)
+    with Held(port), subprocess.Popen(["sleep", "1000"]) as other:
+        try:
+            (slot,) = wait_for(board.slots_in_use, "a server has a slot")
+            board.set_pid(slot.slot, other.pid)
+            daemon.stop()
+            assert other.poll() is None, "a process that is none of the daemon's was signalled"
+        finally:
+            other.kill()
+            os.kill(slot.pid, signal.SIGKILL)
+            os.close(written)
