@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from fastinetd._accept import Keeper
 from fastinetd._board import Board, SlotState
 from fastinetd._program import Program
 from fastinetd.messages import Messages
+from fastinetd.roles import parent_of
 from fastinetd.takers import takers
 
 HEIR = 0
@@ -132,6 +134,12 @@ class Children:
                 return  # its acceptor has died just now; `adopt` comes back here
             else:
                 os.waitpid(seen.si_pid, os.WNOHANG)
+
+    def signal(self, pid: int, number: int) -> None:
+        """Signal a server or role, and nobody else: processes without privileges write the Board too."""
+        if pid > 1 and (parent := parent_of(pid)) is not None and (parent == os.getpid() or self._is_role(parent)):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
 
     def _tell(self, ended: Ended) -> None:
         """Who waits for a server hears of its end; if that goes wrong the other children are seen to all the same."""

@@ -113,19 +113,20 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     check_hosts((*config.services, *config.broken), report)
     for left in config.disabled:
         report.add("disabled", left.place, service=left.id, how=left.how)
-    bad = bool(report.errors or config.fatal)
     lines = [(Level.WARNING, f"fastinetd: warning: {warning}") for warning in (*warnings, *launcher.shortcomings())]
     lines += ((LEVELS[each.severity], str(each)) for each in
               sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
     if report.left_out:
         lines.append((Level.ERROR, f"{path}: {report.left_out}, not shown"))
     count = 0 if config.fatal else len(plan.services)
+    idle = not count and not _stays_alive(options)
+    bad = bool(report.errors or config.fatal or idle)
     last = (f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
             f"{report.errors} error{'' if report.errors == 1 else 's'}")
     if config.fatal:
         last += "; with these errors nothing of it is used"
-    elif not count and not _stays_alive(options):
-        last += "; without any service fastinetd starts only with -stayalive or -dontfork"
+    elif idle:
+        last += "; without any service fastinetd starts only with -stayalive or -dontfork: add one, or use these"
     _print([*lines, (Level.ERROR if bad else Level.INFO, last)])
     return 1 if bad else 0
 

@@ -57,7 +57,8 @@ def parser() -> _Parser:
                         help=f"read {INETD_CONF} after an xinetd.conf")
     source.add_argument("--check", action="store_true",
                         help="say what is wrong with the configuration, start nothing; "
-                             "the exit status is 1 if there is an error, else 0")
+                             "the exit status is 1 if there is an error, or no service and neither -stayalive nor "
+                             "-dontfork, else 0")
     one.add_argument("--demo", action="store_true", help="serve three services on loopback, to try it out")
     life = p.add_argument_group("process")
     life.add_argument("-d", "--debug", action="store_true", help="stay in the foreground and say more")

@@ -13,11 +13,11 @@ import errno
 import os
 import pwd
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_NICE, CAP_SYS_RESOURCE = 0, 5, 6, 7, 23, 24
 
@@ -25,6 +25,7 @@ USERS = ("fastinetd", "_fastinetd", "nobody")
 """Whom the roles without privileges run as: the first of these that can be had. One of their own keeps servers that run
 as nobody from signalling them."""
 
+Kind = Literal["uid", "gid"]
 Ids = tuple[range, ...]
 EVERY: Ids = (range(2**32 - 1),)
 
@@ -39,10 +40,6 @@ class Bar(NamedTuple):
 def _without(name: str) -> Bar:
     return Bar(f"the daemon is without CAP_{name}",
                f"give it that capability (`--cap-add {name}` of a container, CapabilityBoundingSet= of a unit)")
-
-
-def _unmapped(kind: str, number: int) -> Bar:
-    return Bar(f"{kind} {number} is not mapped in the daemon's user namespace", "map it (user_namespaces(7))")
 
 
 _NO_SETGROUPS = Bar("setgroups is denied in the daemon's user namespace",
@@ -64,21 +61,19 @@ class Privileges:
     def has(self, capability: int) -> bool:
         return bool(self.capabilities >> capability & 1)
 
-    def bar_to_user(self, uid: int, own: int) -> Bar | None:
-        """What keeps a process with the uid `own` from having another."""
-        if uid == own:
+    def bar_to_id(self, kind: Kind, number: int, own: int) -> Bar | None:
+        """What keeps a process whose id of this kind is `own` from having another."""
+        if number == own:
             return None
-        if not self.has(CAP_SETUID):
-            return _without("SETUID")
-        return None if _among(uid, self.uids) else _unmapped("uid", uid)
+        capability, name = (CAP_SETUID, "SETUID") if kind == "uid" else (CAP_SETGID, "SETGID")
+        return self._bar_to_unmapped(kind, number) if self.has(capability) else _without(name)
 
-    def bar_to_group(self, gid: int, own: int) -> Bar | None:
-        """What keeps a process with the gid `own` from having another."""
-        if gid == own:
+    def _bar_to_unmapped(self, kind: Kind, number: int) -> Bar | None:
+        """What keeps an id from being anybody's."""
+        ids = self.uids if kind == "uid" else self.gids
+        if any(number in each for each in ids):
             return None
-        if not self.has(CAP_SETGID):
-            return _without("SETGID")
-        return None if _among(gid, self.gids) else _unmapped("gid", gid)
+        return Bar(f"{kind} {number} is not mapped in the daemon's user namespace", "map it (user_namespaces(7))")
 
     def bar_to_groups(self, groups: Iterable[int]) -> Bar | None:
         """What keeps a process from having these supplementary groups."""
@@ -86,7 +81,7 @@ class Privileges:
             return _without("SETGID")
         if not self.setgroups:
             return _NO_SETGROUPS
-        return next((_unmapped("gid", gid) for gid in groups if not _among(gid, self.gids)), None)
+        return next(filter(None, (self._bar_to_unmapped("gid", gid) for gid in groups)), None)
 
     def bar_to_owner(self, uid: int | None, gid: int | None, own: int, groups: Iterable[int]) -> Bar | None:
         """What keeps a file of the user `own`, who is in `groups`, from having another owner or group."""
@@ -94,9 +89,8 @@ class Privileges:
             return None
         if not self.has(CAP_CHOWN):
             return _without("CHOWN")
-        if uid is not None and not _among(uid, self.uids):
-            return _unmapped("uid", uid)
-        return None if gid is None or _among(gid, self.gids) else _unmapped("gid", gid)
+        bar = None if uid is None else self._bar_to_unmapped("uid", uid)
+        return bar or (None if gid is None else self._bar_to_unmapped("gid", gid))
 
 
 def bar_to_kill(privileges: Privileges) -> Bar | None:
@@ -122,7 +116,7 @@ def nobody(privileges: Privileges) -> Nobody:
             candidates.append((entry.pw_uid, entry.pw_gid))
     candidates.append((65534, 65534))
     bars = [
-        (privileges.bar_to_user(uid, 0), privileges.bar_to_group(gid, 0), privileges.bar_to_groups(()))
+        (privileges.bar_to_id("uid", uid, 0), privileges.bar_to_id("gid", gid, 0), privileges.bar_to_groups(()))
         for uid, gid in candidates
     ]
     best = min(range(len(bars)), key=lambda number: sum(bar is not None for bar in bars[number]))
@@ -145,10 +139,6 @@ def own_privileges() -> Privileges:
         lowest_port=_lowest_port(),
         inherited=int(fields.get("CapInh", "0"), 16) | int(fields.get("CapAmb", "0"), 16),
     )
-
-
-def _among(number: int, ids: Sequence[range]) -> bool:
-    return any(number in each for each in ids)
 
 
 def _ids_of(name: str) -> Ids:

@@ -231,9 +231,9 @@ def ids_of(
     if (uid, gid) == surroundings.ids and (groups is None or frozenset(groups) == surroundings.groups):
         return None, None  # it is what the daemon is: any way to start it will do
     may = surroundings.may
-    if bar := may.bar_to_user(uid, surroundings.uid):
+    if bar := may.bar_to_id("uid", uid, surroundings.uid):
         _cannot_become(service, "user", f"user {service.user}", bar, report)
-    if bar := may.bar_to_group(gid, surroundings.gid):
+    if bar := may.bar_to_id("gid", gid, surroundings.gid):
         _cannot_become(service, "group" if service.group else "user", f"gid {gid}", bar, report)
     if groups is not None and (bar := may.bar_to_groups(groups)):
         if uid != surroundings.uid or (service.groups and groups != (gid,)):

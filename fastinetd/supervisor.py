@@ -15,7 +15,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from fastinetd import __version__
@@ -40,7 +39,7 @@ from fastinetd.pools import holds
 from fastinetd.questions import Questions
 from fastinetd.records import Records
 from fastinetd.reopen import Reopen
-from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, parent_of, prctl
+from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, prctl
 from fastinetd.rows import Installed, Rows
 from fastinetd.signals import handle_signals
 from fastinetd.sockets import lift
@@ -102,8 +101,8 @@ class Supervisor:
         episodes = Episodes(self.board, self.rows, self.loop, messages.say)
         self.records = Records(self.board, self.loop, self.journal, self.reopen.later, episodes.began, self._drained)
         self.parting = Parting(
-            self.board, self.rows, self.loop, tell=self._signal, forget=self.journal.forget, drain=self.records.drain,
-            reopen=self.reopen.again,
+            self.board, self.rows, self.loop, tell=self.children.signal, forget=self.journal.forget,
+            drain=self.records.drain, reopen=self.reopen.again,
         )
         self.plan = Plan()
         self.generation: Generation | None = None
@@ -176,8 +175,7 @@ class Supervisor:
         config, plan, report = self._read()
         self.messages.tell(report)
         self.journal.reopen()
-        if config.fatal or not self.rows.room_for(plan):
-            why = "" if config.fatal else f", it has more than {self.board.rows} services"
+        if (why := self._why_not(config, plan, report.errors)) is not None:
             self.messages.error(f"reconfiguration failed{why}: the configuration in use is kept; mend {config.source}")
             return
         before, dropped = len(self.rows), 0
@@ -188,6 +186,14 @@ class Supervisor:
         self.status.loaded(True)
         kept = before - dropped
         self.messages.notice(f"Reconfigured: new={len(self.rows) - kept} old={kept} dropped={dropped} (services)")
+        if not plan.services:
+            self.messages.warning(f"{config.source} has no service, so nothing is served; add one, and reload again")
+
+    def _why_not(self, config: Config, plan: Plan, errors: int) -> str | None:
+        """Why it cannot take the place of what is in use. Without an error, to have no service is a wish."""
+        if config.fatal or (errors and not plan.services):
+            return "" if config.fatal else ", with these errors nothing would be served"
+        return None if self.rows.room_for(plan) else f", it has more than {self.board.rows} services"
 
     def terminate(self) -> None:
         """SIGTERM: take no more connections, tell every server, and leave when they have ended or time is up."""
@@ -201,7 +207,7 @@ class Supervisor:
             left = [slot for slot in self.board.slots_in_use() if slot.pid]
             for pid in {slot.pid for slot in left} - told:  # acceptors finish what they have in hand: more may come
                 told.add(pid)
-                self._signal(pid, signal.SIGTERM)
+                self.children.signal(pid, signal.SIGTERM)
             if left and time.monotonic() < deadline:
                 self.loop.later(0.05, look)
                 return
@@ -236,7 +242,7 @@ class Supervisor:
                 return
             for generation in self.retiring:
                 for pid in generation.roles:
-                    self._signal(pid, signal.SIGKILL)
+                    self.children.signal(pid, signal.SIGKILL)
             while self.records.drain():
                 pass
             self.rows.finish()
@@ -245,12 +251,6 @@ class Supervisor:
             self.loop.stop()
 
         look()
-
-    def _signal(self, pid: int, number: int) -> None:
-        """Signal a server or role, and nobody else: processes without privileges write the Board too."""
-        if pid > 1 and (parent := parent_of(pid)) is not None and (parent == os.getpid() or self._is_role(parent)):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
 
     # ---- configuration ----
 
@@ -272,7 +272,7 @@ class Supervisor:
         old = self.generation
         self.parting.come_back({installed.row for installed in self.rows})
         for pid in self.waiting.misplaced(self._listening(self.rows), removed):
-            self._signal(pid, signal.SIGTERM)
+            self.children.signal(pid, signal.SIGTERM)
         self.journal.configure({
             row: JournalEntry(planned.id, planned.service.log_type, os.fsdecode(planned.start.path))
             for row, planned in ((installed.row, installed.planned) for installed in self.rows)

@@ -73,7 +73,7 @@ def read(text: str, file: str, entries: Entries, sources: Sources, report: Repor
             if len(entries.services) >= MOST_ENTRIES:
                 report.add("too-many-entries", place, most=MOST_ENTRIES)
                 return
-            if len(words) < 2:
+            if len(words) < 2 or (words[1] in ("{", *_BRACKETS) and reader.peek() != ["{"]):
                 report.add("no-service-name", place)
                 reader.read_block(Entry("", place), "service")
             else:
@@ -143,7 +143,7 @@ class _Reader:
                 return words
         return None
 
-    def _peek(self) -> list[str] | None:
+    def peek(self) -> list[str] | None:
         at = self.at
         words = self.next_words()
         self.at = at
@@ -163,11 +163,11 @@ class _Reader:
         keyword = words[0].lower()
         return (
             keyword == "defaults" or (keyword == "service" and len(words) > 1 and words[1] not in OPERATORS)
-        ) and self._peek() == ["{"]
+        ) and self.peek() == ["{"]
 
     def read_block(self, entry: Entry, header: str) -> None:
         """Take the block after a header; its lines go into `entry`."""
-        opening = self._peek()
+        opening = self.peek()
         if opening == ["{"]:
             self.next_words()
         else:

@@ -144,6 +144,49 @@ def test_the_clock_is_watched(launch: Launch) -> None:
     assert "clockid: 0\n" in told and "settime flags: 03\n" in told
 
 
+MISTAKES = {
+    "no-name": (("service cat", "service"), "2:1: `service` has no name"),
+    "no-name-brace": (("service cat\n{", "service {"), "2:1: `service` has no name"),
+    "no-brace": (("service cat\n{", "service cat x {"), "2:1: no `{` after `service cat`"),
+    "no-keyword": (("service cat", "servce cat"), "2:1: 'servce' begins no entry"),
+    "a-value": (("= no", "= maybe"), "wait cannot be 'maybe'"),
+    "no-program": (("/bin/cat", "/no/such"), "'/no/such' cannot be started"),
+}
+"""What is written in place of what is right, and what is told with its place."""
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_in_the_only_service_is_no_wish_to_have_none(launch: Launch, kind: str) -> None:
+    """The reload is refused: what was served is served on, by the same socket, and by the same roles."""
+    (right, wrong), told = MISTAKES[kind]
+    port = free_port()
+    good = "#\n" + entry("cat", port, "/bin/cat")
+    assert right in good
+    daemon = launch(good)
+    inode, roles = listeners()[port], daemon.roles()
+    with Held(port) as client:
+        daemon.rewrite(good.replace(right, wrong, 1))
+        daemon.send(signal.SIGHUP)
+        wait_for(lambda: "reconfiguration failed" in daemon.said() or "Reconfigured" in daemon.said(), daemon.said)
+        assert "nothing would be served: the configuration in use is kept; mend" in daemon.said()
+        assert told in daemon.said().replace("error: ", "") and f"{daemon.conf}:" in daemon.said()
+        assert client.echoes() and ask(port, b"x") == b"x"
+        assert (listeners()[port], daemon.roles()) == (inode, roles)
+
+
+def test_a_service_that_is_disabled_is_a_wish_to_have_none(launch: Launch) -> None:
+    """Nothing listens, as the file says, and the daemon says so."""
+    port = free_port()
+    good = entry("cat", port, "/bin/cat")
+    daemon = launch(good)
+    daemon.reload(good.replace("}", "disable = yes\n}"))
+    wait_for(lambda: f"{daemon.conf} has no service, so nothing is served" in daemon.said(), daemon.said)
+    wait_for(lambda: port not in listeners(), "nothing listens")
+    daemon.reload(good)
+    assert ask(port, b"x") == b"x"
+    daemon.remember_descriptors()
+
+
 def test_refused_reload(launch: Launch) -> None:
     """Bad `defaults`: nothing changes, the reason is told with its place, and metrics say so until one is taken."""
     port, other = free_port(), free_port()

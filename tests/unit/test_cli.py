@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from fastinetd.cli import main
 from fastinetd.options import Refusal
 from fastinetd.sockets import FIRST_DESCRIPTOR
 from support.clients import free_port
+from support.daemon import COMMAND
 
 GOOD = f"""service a
 {{
@@ -151,16 +153,23 @@ def test_the_first_place_counts(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["--check"]) == 0
     assert f"{tmp_path}/none.conf: 1 service" in capsys.readouterr().out
     (tmp_path / "none.toml").write_text("")
-    assert main(["--check"]) == 0
+    assert main(["--check", "-stayalive"]) == 0
     assert f"{tmp_path}/none.toml: 0 services" in capsys.readouterr().out
 
 
-def test_without_services_it_says_what_that_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "none.conf").write_text("")
-    assert main(["--check"]) == 0
-    assert "-stayalive" in capsys.readouterr().out
-    assert main(["--check", "-stayalive"]) == 0
-    assert "-stayalive" not in capsys.readouterr().out
+@pytest.mark.parametrize("text", ["", GOOD.replace("user", "disable = yes\nuser")], ids=["empty", "disabled"])
+def test_without_services_it_says_what_a_start_would(text: str, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And ends with the same status: a unit's ExecStartPre, or a script, relies on it."""
+    conf.write_text(text)
+    pidfile = ["-pidfile", f"{conf}.pid"]
+    checked = main(["--check", "-f", str(conf)])
+    assert "-stayalive" in capsys.readouterr().out.splitlines()[-1]
+    started = subprocess.run([COMMAND, "-f", str(conf), *pidfile], capture_output=True, text=True, check=False)
+    assert "-stayalive" in started.stderr
+    assert (checked, started.returncode) == (1, 1)
+    for word in ("-stayalive", "-dontfork"):
+        assert main(["--check", word, "-f", str(conf)]) == 0
+        assert "-stayalive" not in capsys.readouterr().out
 
 
 def test_unknown_facility(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:

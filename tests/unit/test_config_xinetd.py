@@ -277,3 +277,23 @@ def test_a_line_with_a_nul_byte_is_not_just_left_out(tmp_path: Path) -> None:
 def test_the_built_in_tcpmux_has_no_program_to_run(tmp_path: Path) -> None:
     (problem,) = Reading(tmp_path, entry("tcpmux", type="INTERNAL", server=None)).report
     assert problem.text.endswith("so service tcpmux is not started; remove the service")
+
+
+@pytest.mark.parametrize(("header", "codes", "ids"), [
+    ("service\n{", ["no-service-name"], ["a", "c"]),
+    ("service {", ["no-service-name", "no-open-brace"], ["a", "c"]),
+    ("service [", ["no-service-name", "no-open-brace"], ["a", "c"]),
+    ("service {\n{", [], ["a", "{", "c"]),  # as in xinetd
+    ("service b {", ["no-open-brace"], ["a", "c"]),
+    ("service b x\n{", [], ["a", "b", "c"]),  # as in xinetd
+    ("service b x {", ["no-open-brace"], ["a", "c"]),
+])
+def test_a_header_that_says_too_little_or_too_much(
+    tmp_path: Path, header: str, codes: list[str], ids: list[str]
+) -> None:
+    """It costs its own entry, and what is wrong is told at its line, and `{` is no name."""
+    read = Reading(tmp_path, entry("a") + entry("b").replace("service b\n{", header) + entry("c"))
+    line = entry("a").count("\n") + 1
+    assert (read.ids, read.codes) == (ids, codes)
+    assert {each.place.line for each in read.report} <= {line}
+    assert "service {" not in "".join(each.text for each in read.report)

@@ -121,8 +121,9 @@ def test_what_is_missing_is_named() -> None:
     assert (CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_NICE, CAP_SYS_RESOURCE) == (0, 5, 6, 7, 23, 24)
     none, few = Privileges(0), Privileges(uids=ONE, gids=ONE)
     said = [
-        none.bar_to_user(33, 0), none.bar_to_group(33, 0), none.bar_to_groups(()), none.bar_to_owner(33, None, 0, ()),
-        bar_to_kill(none), few.bar_to_user(33, 0), few.bar_to_group(34, 0), few.bar_to_groups((35,)),
+        none.bar_to_id("uid", 33, 0), none.bar_to_id("gid", 33, 0), none.bar_to_groups(()),
+        none.bar_to_owner(33, None, 0, ()), bar_to_kill(none),
+        few.bar_to_id("uid", 33, 0), few.bar_to_id("gid", 34, 0), few.bar_to_groups((35,)),
         few.bar_to_owner(36, None, 0, ()), few.bar_to_owner(None, 37, 0, ()),
     ]  # fmt: skip
     assert [re.findall(r"CAP_[A-Z]+|[ug]id \d+", bar.reason) for bar in said if bar] == [
