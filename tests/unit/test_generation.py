@@ -16,6 +16,7 @@ from fastinetd.loop import Loop
 from fastinetd.policy.access import compile_access
 from fastinetd.roles import Role
 from support.core import HOUR, close_loop, has_children, open_row, program, until
+from support.proc import title, wait_for
 
 PATIENCE = 20.0
 
@@ -131,6 +132,8 @@ def test_who_is_asked_about_gets_back_what_he_paid(named: Kit) -> None:
     named.board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_count=1, rate_period=HOUR,
                            rate_pause=0, max_load=0.0)
     doorman = named.pid("doorman")
+    # Until it has its name, it may still have copies of the others' life lines.
+    wait_for(lambda: title(doorman) == "fastinetd: doorman", "it has started")
     os.kill(doorman, signal.SIGSTOP)
     with socket.create_connection(named.listeners[0].getsockname(), PATIENCE) as client:
         named.until(lambda: named.board.counters(row).accepted == 1)
