@@ -30,9 +30,14 @@ def must_stay(environ: Mapping[str, str]) -> bool:
 def prepare_descriptors() -> None:
     """0, 1 and 2 are open, everything else that was inherited is closed. Raises OSError where there is no /dev/null,
     also if all three are open: what comes later needs it too."""
+    for descriptor in range(3):
+        # Nobody inherits what is close-on-exec: a library has opened a file where one was closed, as libffi 3.5 does.
+        with suppress(OSError):
+            if not os.get_inheritable(descriptor):
+                os.close(descriptor)
     os.closerange(3, 2**31 - 1)
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(null, True)
     os.close(null)
 
 

@@ -52,6 +52,23 @@ def test_prepare_descriptors(closed: tuple[int, ...]) -> None:
     assert reap(fork(main)) == 0
 
 
+@pytest.mark.parametrize("taken", [(0,), (2,), (0, 1, 2)])
+def test_a_librarys_file_in_a_standard_descriptors_place(taken: tuple[int, ...]) -> None:
+    """What is close-on-exec was not inherited: libffi 3.5 opens its own file, and keeps it."""
+
+    def main() -> None:
+        own = os.open(__file__, os.O_RDONLY)
+        for number in range(3):
+            os.dup2(own, number, inheritable=number not in taken)
+        prepare_descriptors()
+        for number in range(3):
+            to = os.devnull if number in taken else __file__
+            assert os.readlink(f"/proc/self/fd/{number}") == to  # noqa: PTH115
+            assert os.get_inheritable(number)
+
+    assert reap(fork(main)) == 0
+
+
 def is_open(number: int) -> bool:
     try:
         os.fstat(number)
