@@ -216,12 +216,10 @@ class Journal:
         return min(waits, default=None)
 
     def close(self) -> None:
-        """Say what was held back and write what can be written now; `Messages.close` closes the sinks."""
+        """Say what was held back; `Messages.close` writes what is kept and closes the sinks."""
         for repeats in self._repeats.values():
             if repeats.more:
                 self._say(repeats)
-        self._repeats.clear()
-        self._sinks.flush()
 
     @property
     def lost(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fastinetd._board import Field, RecordKind, RecordTuple
+from fastinetd._pools import PoolNews
 from fastinetd.config.model import LogKind, LogType
 from fastinetd.journal import REPEAT, Journal, JournalEntry
 from fastinetd.log_sinks import LONGEST_PAUSE, ROOM
@@ -24,6 +25,10 @@ FIELDS = int(Field.SHOW_PID | Field.SHOW_HOST | Field.SHOW_EXIT | Field.SHOW_DUR
 
 def start(pid: int = 10, row: int = 0, when: float = WHEN) -> RecordTuple:
     return RecordTuple(when, row, int(RecordKind.START), 0, pid, 0, False, 0, "192.0.2.7", 4000, FIELDS)
+
+
+def news(reason: PoolNews, row: int = 0) -> RecordTuple:
+    return RecordTuple(WHEN, row, int(RecordKind.POOL), reason, 0, 5, False, 0, "", 0, 0)
 
 
 def failed(number: int, row: int = 0) -> RecordTuple:
@@ -241,6 +246,53 @@ def test_failed_starts_are_no_flood(journal: Journal, heard: Path, clock: Clock,
     journal.write([failed(2)] * 2)
     journal.close()
     assert said(heard)[3:] == [first[0], f"{first[0]} [once more in 10 seconds]"]
+
+
+def test_each_cause_of_each_service_is_said(journal: Journal, heard: Path, tmp_path: Path) -> None:
+    """What one has said a moment ago keeps nobody else silent."""
+    journal.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
+    refused = failed(2)._replace(kind=int(RecordKind.ACCEPT_FAILED))
+    journal.write([failed(2), failed(13), failed(2, row=1), refused, *[failed(2)] * 5])
+    told = [(line.split()[2], "accept" in line, "errno = 2)" in line) for line in said(heard)]
+    assert told == [("web:", False, True), ("web:", False, False), ("mail:", False, True), ("web:", True, True)]
+
+
+def test_what_comes_again_later_is_said_again(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
+    """Before that, how often it came up meanwhile, though nobody has flushed since; each at its own time."""
+    journal.configure({0: to_file(tmp_path / "x.log")})
+    journal.write([failed(2)] * 3)
+    clock.now += 4.0
+    journal.write([failed(13)] * 2)
+    assert journal.flush() == REPEAT - 4.0
+    clock.now += REPEAT - 4.0
+    journal.write([failed(2)])
+    assert ["more in 10 seconds" in line for line in said(heard)] == [False, False, True, False]
+    assert "[2 more" not in said(heard)[2] and "[2 times more" in said(heard)[2]
+    assert journal.flush() == 4.0
+
+
+def test_what_becomes_of_a_pool_is_said_once(journal: Journal, heard: Path, tmp_path: Path) -> None:
+    """Until the configuration is read again; and each thing of each service."""
+    journal.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
+    for _ in range(2):
+        journal.write([*[news(PoolNews.HUNG)] * 3, news(PoolNews.UNINTELLIGIBLE), news(PoolNews.HUNG, row=1)])
+        journal.write([news(PoolNews.HUNG)])
+    every = [("web:", "left"), ("web:", "said"), ("mail:", "left")]
+    assert [(line.split()[2], line.split()[8]) for line in said(heard)] == every
+    journal.reopen()
+    journal.write([news(PoolNews.HUNG), news(PoolNews.HUNG)])
+    assert [(line.split()[2], line.split()[8]) for line in said(heard)] == [*every, every[0]]
+    assert (tmp_path / "x.log").read_text() == ""
+
+
+def test_services_that_share_a_file_have_the_smallest_limits(journal: Journal, heard: Path, tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log, soft_limit=60, hard_limit=3000), 1: to_file(log, soft_limit=90, hard_limit=100)})
+    journal.write([start(i) for i in range(10, 20)])
+    journal.write([start(i) for i in range(20, 30)])
+    assert 100 <= log.stat().st_size < 200
+    told = [re.findall(r"\w+ limit of \d+", line) for line in said(heard)]
+    assert told == [["soft limit of 60"], ["hard limit of 100"]]
 
 
 def test_an_id_cannot_forge_a_line(journal: Journal, tmp_path: Path) -> None:
