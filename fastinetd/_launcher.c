@@ -9,7 +9,8 @@
  *
  * Rules of this file:
  *  - environment, arguments, descriptors, signals and memory limits are left as they are;
- *  - no path is searched for: neither PATH nor the linker's folders say what root runs;
+ *  - no path is searched for: neither PATH nor the linker's folders say what root runs. Without /proc this file is
+ *    what was executed, as the kernel was told (AT_EXECFN), but for who gains something by telling it;
  *  - what goes wrong is one line on standard error, with what to do, and status 1.
  */
 #define PY_SSIZE_T_CLEAN
@@ -59,14 +60,24 @@ static void to_folder(char *absolute_path)
     slash[slash == absolute_path] = 0;
 }
 
+/* This file's path; whether it is known. */
+static int find_itself(char path[PATH_MAX])
+{
+    ssize_t size = readlink("/proc/self/exe", path, PATH_MAX - 1);
+
+    if (size > 0 && *path == '/') {
+        path[size] = 0;
+        return 1;
+    }
+    return !getauxval(AT_SECURE) && getauxval(AT_EXECFN) && realpath((const char *)getauxval(AT_EXECFN), path);
+}
+
 /* The interpreter's path. */
 static void find_interpreter(char interpreter[PATH_MAX])
 {
     char folder[PATH_MAX], settings[PATH_MAX];
-    ssize_t size = readlink("/proc/self/exe", folder, sizeof folder - 1);
 
-    if (size > 0 && *folder == '/') {
-        folder[size] = 0;
+    if (find_itself(folder)) {
         to_folder(folder);
         if (snprintf(settings, PATH_MAX, "%s/../pyvenv.cfg", folder) < PATH_MAX && access(settings, F_OK) == 0 &&
             snprintf(interpreter, PATH_MAX, "%s/" PYTHON_NAME, folder) < PATH_MAX)

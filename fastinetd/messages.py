@@ -8,7 +8,8 @@ line of a sink.
     -syslog     <PRI>Mon dd hh:mm:ss xinetd[PID]: TEXT
     stderr      fastinetd: level: TEXT        without `level` for info and notice; without time: terminals
     need none, container run-times add their own journald    <SEVERITY>TEXT                when standard
-    error is systemd-journald's stream (sd-daemon(3))
+    error is systemd-journald's stream (sd-daemon(3)); syslog, if that is journald's too, has to be told only when
+    standard error is not
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ IDENT = "xinetd"
 """The program name in log lines: fail2ban, logwatch and OSSEC look for it."""
 
 
+JOURNAL = "/run/systemd/journal/"
+"""Where journald has its sockets."""
+
 LEVELS = {Severity.ERROR: Level.ERROR, Severity.WARNING: Level.WARNING, Severity.NOTE: Level.INFO}
 """How grave what is found in a configuration is."""
 
@@ -36,6 +40,11 @@ def is_journal(environ: Mapping[str, str], fd: int) -> bool:
     except OSError:
         return False
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def is_journals(path: str) -> bool:
+    """Whether journald reads what is sent to this socket, which is then a link into its folder."""
+    return os.path.realpath(path).startswith(JOURNAL)
 
 
 def stream_line(fd: int, level: Level, text: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -66,6 +75,7 @@ class Messages:
         self._stderr = stderr
         self._debug = debug
         self._journald = is_journal(environ, stderr_fd)
+        self._same = self._journald and is_journals(syslog_path)  # where both are on, both lead there
         self.sinks = SinkTable(
             self.say, self._syslog_line, self._stderr_line,
             wall=wall, clock=clock, syslog_path=syslog_path, stderr_fd=stderr_fd,
@@ -105,7 +115,7 @@ class Messages:
         if self._filelog is not None:
             stamp = file_stamp(self._wall())
             self.sinks.file(self._filelog).put([f"{stamp} {IDENT}[{os.getpid()}]: {level.name}: {text}\n"])
-        if self._facility is not None:
+        if self._facility is not None and not (self._stderr and self._same):  # the stream knows its unit, whoever ends
             self.sinks.syslog.put([self._syslog_line(level, text)])
         if self._stderr:
             self.sinks.stderr.put([self._stderr_line(level, text)])

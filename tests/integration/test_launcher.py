@@ -149,6 +149,23 @@ def test_without_an_interpreter(folder: Path) -> None:
     assert "install fastinetd again" in said
 
 
+@pytest.mark.parametrize("how", ["absolute", "relative", "link", "path"])
+def test_without_proc(root: None, folder: Path, need: Callable[[str], str], how: str) -> None:
+    """The interpreter of the virtual environment is found, so it says what lacks, and not that it has no fastinetd."""
+    (folder / "sbin").mkdir()
+    (folder / "sbin/xinetd").symlink_to(COMMAND)
+    start = {
+        "absolute": COMMAND, "relative": f"../..{COMMAND}", "link": f"{folder}/sbin/xinetd", "path": "xinetd",
+    }[how]  # fmt: skip
+    script = 'mount -t tmpfs none /proc && cd /usr/bin && PATH=$2:$PATH && exec "$1" $3'
+    hidden = [need("unshare"), "--mount", "--propagation", "private", "sh", "-c", script, "sh", start, f"{folder}/sbin"]
+    done = run(*hidden, "-version")
+    assert (done.returncode, done.stdout) == (0, run(COMMAND, "-version").stdout), done.stderr
+    done = run(*hidden, "--demo")
+    assert done.returncode == 1
+    assert b"there is no /proc" in done.stderr and b"mount -t proc proc /proc" in done.stderr
+
+
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
 def test_standard_descriptors_that_are_closed(closed: Sequence[int], folder: Path, need: Callable[[str], str]) -> None:
     """Nothing of the interpreter's files takes their place."""

@@ -242,6 +242,10 @@ def test_red_hats_unit_of_xinetd(machine: Booted) -> None:
     start(machine, unit)
     main = machine.shows(unit, "MainPID")
     assert machine.run("cat", "/run/xinetd.pid").stdout == f"{main}\n"
+    journal = ["journalctl", "--no-pager", "--unit", unit, "--identifier", "xinetd", "--output", "cat"]
+    wait_for(lambda: "Started working" in machine.run(*journal).stdout, lambda: machine.run(*journal).stdout)
+    said = machine.run(*journal).stdout.splitlines()
+    assert len(said) == len({*said}) >= 3, said
     client = session(machine, 7003)
     machine.write("/etc/xinetd.conf", Service("cat", 7004, "/bin/cat", user="nobody").xinetd())
     assert machine.systemctl("reload", unit).returncode == 0

@@ -157,3 +157,34 @@ def test_the_line_about_lost_messages(pipe: tuple[int, int]) -> None:
     clock.now += LONGEST_PAUSE
     messages.flush()
     assert os.read(pipe[0], 100).startswith(b"fastinetd: warning: 1 record could not be written\n")
+
+
+@pytest.mark.parametrize(("syslog", "leads", "told"), [
+    ("daemon", "journal", [0, 1]), (None, "journal", [0, 0]), ("daemon", "elsewhere", [1, 1]),
+])
+def test_the_journal_is_told_once(tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch,
+                                  syslog: str | None, leads: str, told: list[int]) -> None:  # fmt: skip
+    """Standard error and syslog lead to the same place where both are journald's: so syslog is told what is not told on
+    standard error, once the daemon serves."""
+    monkeypatch.setattr("fastinetd.messages.JOURNAL", f"{tmp_path}/journal/")
+    for name in ("journal", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "log").symlink_to(tmp_path / leads / "dev-log")
+    reader, writer = pipe
+    status = os.fstat(writer)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(tmp_path / leads / "dev-log"))
+        messages = made(syslog=syslog, syslog_path=str(tmp_path / "log"), stderr=True, stderr_fd=writer,
+                        environ={"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+        heard = []
+        for on in (True, False):
+            messages.also_stderr(on)
+            messages.error("bad")
+            assert len(select.select([reader], [], [], 0)[0]) == on
+            if on:
+                assert os.read(reader, 100) == b"<3>bad\n"
+            heard.append(len(select.select([daemon], [], [], 0)[0]))
+            if heard[-1]:
+                daemon.recv(1000)
+        messages.close()
+    assert heard == told
