@@ -5,7 +5,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#define SPAWN_LIMITS 8       /* at most so many rlimits a service: seven attributes and the daemon's own nofile */
+#define SPAWN_LIMITS 6       /* at most so many rlimits a service: as, cpu, data, rss, stack and files */
 
 struct spawn_plan {          /* what a service's start always needs; built once, read only */
     const char *path;

@@ -13,6 +13,7 @@ import pytest
 
 from fastinetd._accept import Keeper
 from fastinetd._board import Board
+from fastinetd.privileges import own_privileges
 from support.core import end, has_children, open_row, program
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change ids")
@@ -148,10 +149,12 @@ def test_session(run: Run, posix_spawn: bool) -> None:
 
 @ROOT
 def test_ids_and_groups(run: Run) -> None:
-    found = status(run("/bin/cat", "/proc/self/status", ids=(1234, 2345), groups=[7, 8, 9]))
-    assert found["Uid"].split() == ["1234"] * 4
-    assert found["Gid"].split() == ["2345"] * 4
-    assert found["Groups"].split() == ["7", "8", "9"]
+    """The highest there are, too: of one that is cut short another user is made, root for one."""
+    uid, gid = (ids[-1][-1] for ids in (own_privileges().uids, own_privileges().gids))
+    found = status(run("/bin/cat", "/proc/self/status", ids=(uid, gid - 1), groups=[7, 8, gid]))
+    assert found["Uid"].split() == [str(uid)] * 4
+    assert found["Gid"].split() == [str(gid - 1)] * 4
+    assert found["Groups"].split() == ["7", "8", str(gid)]
     assert int(found["CapEff"], 16) == int(found["CapPrm"], 16) == 0
 
 
@@ -182,15 +185,17 @@ def limits(text: str) -> dict[str, tuple[str, str]]:
 
 
 def test_limits(run: Run) -> None:
+    """As many as there are attributes for."""
     wanted = [
         (resource.RLIMIT_CPU, 60, 70), (resource.RLIMIT_NOFILE, 100, 200), (resource.RLIMIT_DATA, 2**26, 2**26),
-        (resource.RLIMIT_CORE, 0, 0), (resource.RLIMIT_STACK, 2**23, 2**23),
+        (resource.RLIMIT_STACK, 2**23, 2**23), (resource.RLIMIT_RSS, 2**27, 2**27),
+        (resource.RLIMIT_AS, 2**33, 2**34),
     ]  # fmt: skip
     found = limits(run("/bin/cat", "/proc/self/limits", limits=wanted))
     assert found["Max cpu time"] == ("60", "70")
     assert found["Max open files"] == ("100", "200")
     assert found["Max data size"] == (str(2**26),) * 2
-    assert found["Max core file size"] == ("0", "0")
+    assert found["Max address space"] == (str(2**33), str(2**34))
 
 
 def test_without_a_limit(run: Run) -> None:
@@ -219,10 +224,12 @@ def test_umask(run: Run, mask: int) -> None:
         os.umask(before)
 
 
-def test_nice(run: Run) -> None:
+@pytest.mark.parametrize("step", [5, pytest.param(-5, marks=ROOT)])
+def test_nice(run: Run, step: int) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    said = run("/bin/cat", "/proc/self/stat", nice=min(19, own + 5))
-    assert int(said.rpartition(")")[2].split()[16]) == min(19, own + 5)
+    nice = max(-20, min(19, own + step))
+    said = run("/bin/cat", "/proc/self/stat", nice=nice)
+    assert int(said.rpartition(")")[2].split()[16]) == nice
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 

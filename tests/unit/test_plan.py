@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import resource
 import socket
 from dataclasses import replace
@@ -14,13 +16,13 @@ import pytest
 from fastinetd import access_lists, endpoints, plan, starts
 from fastinetd._board import Field
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.model import UNLIMITED, Config, Family, OverRate, Place, Rate, Service
+from fastinetd.config.model import UNLIMITED, Config, Family, GroupsOfRoot, OverRate, Place, Rate, Service
 from fastinetd.endpoints import Unplannable
 from fastinetd.environment import MANAGERS
 from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService, forget_lookups, make_plan
-from fastinetd.privileges import CAP_SYS_RESOURCE, Privileges
+from fastinetd.privileges import CAP_SETGID, CAP_SYS_NICE, CAP_SYS_RESOURCE, Privileges
 from fastinetd.sockets import Endpoint
-from fastinetd.starts import Surroundings, gid_of
+from fastinetd.starts import Surroundings, forget_users, gid_of
 
 ROOT = Surroundings(environ=(b"PATH=/bin", b"LANG=C"), root=True, uid=0, gid=0, nice=0, files=(1024, 4096),
                     may=Privileges(), ids=(0, 0), groups=frozenset({54321}))
@@ -168,6 +170,48 @@ class TestIds:
     def test_group(self) -> None:
         assert planned(user="54321", group="77").start.ids == (54321, 77)
 
+    def test_the_highest_number_changes_nothing(self) -> None:
+        """setresuid(2) leaves an id of -1 as it is: that server would be root."""
+        highest = 2**32 - 1
+        assert planned(user=str(highest - 1), group=str(highest - 1)).start.ids == (highest - 1, highest - 1)
+        for what, values in (("user", {"user": str(highest)}), ("group", {"user": "54321", "group": str(highest)})):
+            made, report = planned_all(service(**values))
+            assert made.services == ()
+            assert [each.code for each in report] == [f"no-{what}"]
+
+    @pytest.mark.parametrize(("inherited", "user", "dropped"), [(1, "54321", True), (1, "root", False),
+                                                               (0, "54321", False)])  # fmt: skip
+    def test_capabilities_that_programs_inherit(self, inherited: int, user: str, dropped: bool) -> None:
+        """They are root's programs' alone."""
+        machine = replace(ROOT, may=Privileges(inherited=inherited))
+        assert planned(machine, user=user, group="77").start.drop_capabilities is dropped
+
+    def test_whoever_is_another_user_by_the_next_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        entry = pwd.getpwnam("root")
+        groups = [0]
+        monkeypatch.setattr(pwd, "getpwnam", lambda name: entry)
+        monkeypatch.setattr(os, "getgrouplist", lambda name, gid: groups)
+        forget_users()
+        assert planned(user="web", groups=True).start.ids is not None
+        entry, groups = pwd.struct_passwd((*entry[:2], 7, 8, *entry[4:])), [8, 9]
+        forget_users()
+        start = planned(user="web", groups=True).start
+        assert (start.ids, start.groups) == ((7, 8), (8, 9))
+        groups = [8]
+        forget_users()
+        assert planned(user="web", groups=True).start.groups == (8,)
+        monkeypatch.undo()
+        forget_users()
+
+    @pytest.mark.parametrize(("uids", "gids", "settled"), [
+        ((5, 5, 5), (6, 6, 6), (5, 6)), ((0, 5, 5), (6, 6, 6), None), ((5, 5, 5), (6, 6, 0), None),
+    ])  # fmt: skip
+    def test_which_the_daemon_has(self, monkeypatch: pytest.MonkeyPatch, uids: tuple[int, ...], gids: tuple[int, ...],
+                                  settled: tuple[int, int] | None) -> None:
+        monkeypatch.setattr(os, "getresuid", lambda: uids)
+        monkeypatch.setattr(os, "getresgid", lambda: gids)
+        assert Surroundings().ids == settled
+
     def test_root_by_name(self) -> None:
         start = planned(user="root", groups=True).start
         assert start.ids == (0, 0)
@@ -189,6 +233,29 @@ class TestIds:
         assert planned(replace(ROOT, groups=frozenset({0, 4})), user="root", groups=True).start.ids is None
         assert planned(replace(ROOT, groups=frozenset({0})), user="root", groups=True).start.groups == (0, 4)
 
+    @pytest.mark.parametrize(("rule", "group", "ids", "groups"), [
+        (None, None, (0, 0), (0, 9)), (None, "77", (0, 77), (0, 9)),
+        (GroupsOfRoot.OWN, None, (0, 0), (0, 9)), (GroupsOfRoot.OWN, "77", (0, 77), (77, 9)),
+        (GroupsOfRoot.DAEMON, None, (0, 50), (50,)), (GroupsOfRoot.DAEMON, "77", (0, 77), (77, 9)),
+        (GroupsOfRoot.KEPT, None, (0, 50), None), (GroupsOfRoot.KEPT, "77", (0, 77), None),
+    ])  # fmt: skip
+    def test_those_of_root(self, monkeypatch: pytest.MonkeyPatch, rule: GroupsOfRoot | None, group: str | None,
+                           ids: tuple[int, int], groups: tuple[int, ...] | None) -> None:
+        """Of xinetd, and of each inetd; the daemon is root in group 50."""
+        monkeypatch.setattr(starts, "_groups_of", lambda name, gid: (gid, 9))
+        daemon = replace(ROOT, gid=50, ids=None, groups=frozenset({50, 60}))
+        start = planned(daemon, user="root", group=group, groups=True, groups_of_root=rule).start
+        assert (start.ids, start.groups) == (ids, groups)
+
+    @pytest.mark.parametrize(("own", "ids"), [((0, 0), None), (None, (0, 0))])
+    def test_groups_that_cannot_be_left(self, own: tuple[int, int] | None, ids: tuple[int, int] | None) -> None:
+        """It is said, and the ids are set all the same where the daemon has others."""
+        daemon = replace(ROOT, ids=own, groups=frozenset({4}), may=Privileges(~(1 << CAP_SETGID)))
+        made, report = planned_all(service(user="root"), machine=daemon)
+        start = made.services[0].start
+        assert (start.ids, start.groups) == (ids, None)
+        assert "groups-stay" in [each.code for each in report]
+
     def test_none(self) -> None:
         start = planned(user=None).start
         assert (start.ids, start.groups) == (None, None)
@@ -203,11 +270,21 @@ class TestLimits:
         assert planned().start.limits == ((resource.RLIMIT_NOFILE, 1024, 4096),)
 
     def test_each(self) -> None:
-        made = planned(rlimits=MappingProxyType({"cpu": 5, "files": 77, "stack": UNLIMITED}))
+        words = {"as": "AS", "cpu": "CPU", "data": "DATA", "rss": "RSS", "stack": "STACK", "files": "NOFILE"}
+        numbers = {word: number for number, word in enumerate(words, 70)}
+        made = planned(rlimits=MappingProxyType(numbers))
         assert {*made.start.limits} == {
-            (resource.RLIMIT_CPU, 5, 5), (resource.RLIMIT_NOFILE, 77, 77),
-            (resource.RLIMIT_STACK, resource.RLIM_INFINITY, resource.RLIM_INFINITY),
-        }  # fmt: skip
+            (getattr(resource, f"RLIMIT_{name}"), numbers[word], numbers[word]) for word, name in words.items()
+        }
+        made = planned(rlimits=MappingProxyType({"stack": UNLIMITED}))
+        assert (resource.RLIMIT_STACK, resource.RLIM_INFINITY, resource.RLIM_INFINITY) in made.start.limits
+
+    def test_without_the_right_not_above_the_daemons_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (5, 10))
+        machine = replace(ROOT, may=Privileges(~(1 << CAP_SYS_RESOURCE)))
+        made, report = planned_all(service(rlimits=MappingProxyType({"cpu": 20})), machine=machine)
+        assert (resource.RLIMIT_CPU, 10, 10) in made.services[0].start.limits
+        assert [each.code for each in report] == ["limit-cut"]
 
     def test_files_without_limit_are_what_the_kernel_allows(self) -> None:
         most = int(Path("/proc/sys/fs/nr_open").read_text())
@@ -232,6 +309,14 @@ class TestLimits:
         assert planned(replace(ROOT, nice=own), nice=wanted).start.nice == nice
 
 
+    def test_a_higher_priority_than_the_daemons_wants_the_right(self) -> None:
+        machine = replace(ROOT, nice=5, may=Privileges(~(1 << CAP_SYS_NICE)))
+        assert planned(machine, nice=3).start.nice == 8
+        made, report = planned_all(service(nice=-3), machine=machine)
+        assert made.services == ()
+        assert [each.code for each in report] == ["not-own-nice"]
+
+
 class TestPrimitive:
     def test_clone_where_it_works(self) -> None:
         assert not planned().start.posix_spawn
@@ -253,6 +338,14 @@ class TestPrimitive:
         start = planned(spawn_primitive="posix_spawn").start
         assert start.posix_spawn
         assert start.limits == ((resource.RLIMIT_NOFILE, 1024, 4096),)
+
+
+@pytest.mark.parametrize(("path", "codes"), [("/bin", []), ("/no/such", ["cannot-exec"])])
+def test_interpreters_are_looked_for_as_the_server_will(tmp_path: Path, path: str, codes: list[str]) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/usr/bin/env sh\n")
+    script.chmod(0o755)
+    assert [each.code for each in planned_all(service(server=str(script), env=(("PATH", path),)))[1]] == codes
 
 
 def test_numbers() -> None:
