@@ -452,7 +452,8 @@ cdef class Board:
         return -1
 
     def handed(self, u32 section) -> list:
-        """What a dead process had given to its pools without hearing who took it: (slot, inode of the connection)."""
+        """What a dead process had given to its pools without hearing who took it: (slot, inode of the connection). Before
+        `adopt`."""
         cdef u32 i
         cdef Slot *s
         found = []
@@ -467,8 +468,9 @@ cdef class Board:
         self.view.slots[slot].pid = pid
 
     def adopt(self, u32 section, u32 heir) -> list:
-        """Give the slots of a dead process to `heir` and free those without a server. Returns (slot, pid, state): TAKEN if
-        the server's START record is still to be written, RUNNING if its EXIT record is."""
+        """Give the slots of a dead process to `heir` and free those without a server, but those that are `handed`: they
+        stay TAKEN. Returns (slot, pid, state) of each server: TAKEN if its START record is still to be written, RUNNING if
+        its EXIT record is."""
         cdef u32 i, state
         cdef Slot *s
         adopted = []
@@ -480,6 +482,9 @@ cdef class Board:
             if s.told == told_at(&self.view, section, state):  # it died between the new state and its record
                 state = TAKEN if state == RUNNING else RUNNING
                 s.told = 0
+            if state == TAKEN and s.pid == 0 and s.method != EXEC:
+                set_state(s, TAKEN, heir)
+                continue
             if state == TAKEN and (s.pid == 0 or s.told):  # told: the pid is that of a server whose end is recorded
                 s.pid, s.told = 0, 0
                 set_state(s, FREE, 0)

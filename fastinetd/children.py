@@ -2,8 +2,9 @@
 
 Theory. The supervisor is a subreaper: when an acceptor dies its servers become the supervisor's children, and so does
 whatever a server left behind. The slots on the Board say which of them are servers; `adopt` takes those of a dead
-process over. SIGCHLD may announce an adopted child before the death of its acceptor has been seen; such a child is left
-unreaped until its slot has been adopted, so that its end is accounted for.
+process over. Connections that it had given to its pools and heard no more of keep their slots until it is sure who has
+them (takers.py), or that nobody can have them any more. SIGCHLD may announce an adopted child before the death of its
+acceptor has been seen; such a child is left unreaped until its slot has been adopted, so that its end is accounted for.
 
 Rules of this file: a zombie is looked at (WNOWAIT) before it is reaped. Role processes are never reaped here.
 """
@@ -30,7 +31,17 @@ MANY = 500
 COUNT_AGAIN = 0.2
 """Seconds until the next attempt to count when a process was stopped while it counted."""
 
+LOOK_AGAIN = 0.2
+"""Seconds until the next attempt to see who has what when there was no descriptor for it."""
+
 Ended = Callable[[], None]
+
+WhenClosed = Callable[[Callable[[], None]], object]
+
+
+def call_now(then: Callable[[], None]) -> None:
+    """There is nothing to wait for."""
+    then()
 
 
 def check_counts(board: Board, messages: Messages) -> None:
@@ -72,32 +83,55 @@ class Children:
         """A wait service's server runs; `ended` is called once it has ended and is accounted for."""
         self._slots[pid] = (slot, ended)
 
-    def adopt(self, section: int, *, crashed: bool) -> int:
-        """Take over the servers of a process that is gone; returns how many.
+    def adopt(self, section: int, *, crashed: bool, when_closed: WhenClosed = call_now) -> int:
+        """Take over the servers of a process that is gone; returns how many it knew of. `when_closed` calls once
+        nobody has any more what that process had open.
 
-        After a crash the counts are made anew from the slots, because the process may have died between the two.
+        After a crash the counts are made anew from the slots, because the process may have died between the two; and
+        so they are where it left slots of clients whom nobody had taken.
         """
-        sure = not crashed or self._board.close_gate({section})
-        if crashed:
-            known = [slot.pid for slot in self._board.slots_in_use() if slot.pid]
-            for slot, pid in takers(self._board.handed(section), known).items():
-                self._board.set_pid(slot, pid)
+        anew = crashed or any(slot.state == SlotState.TAKEN for slot in self._board.slots_in_use(section))
+        sure = not anew or self._board.close_gate({section})
+        handed = self._board.handed(section)
         try:
             adopted = self._board.adopt(section, HEIR)
-            if crashed and sure:
+            if anew and sure:
                 self._board.recount()
         finally:
             self._board.open_gate()
         if not sure:
             self._later(COUNT_AGAIN, self._recount)
         for slot, pid, state in adopted:
-            program = self._program_of(self._board.slot_row(slot))
-            if state == SlotState.TAKEN and program is not None:
-                self._keeper.recognise(program, slot)
-            if not self._end(slot):
-                self._slots[pid] = (slot, None)
+            self._take_over(slot, pid, state)
+        if handed:
+            when_closed(lambda: self._find_takers(handed))
         self.reap()
         return len(adopted)
+
+    def _find_takers(self, handed: list[tuple[int, int]]) -> None:
+        """Nobody can take any more what a dead process had given to its pools: see who has, and give back the rest."""
+        known = [slot.pid for slot in self._board.slots_in_use() if slot.pid]
+        try:
+            found = takers(handed, known)
+        except OSError:  # no descriptors or memory just now
+            self._later(LOOK_AGAIN, lambda: self._find_takers(handed))
+            return
+        for slot, _ in handed:
+            if slot in found:
+                self._board.set_pid(slot, found[slot])
+                self._take_over(slot, found[slot], SlotState.TAKEN)
+            else:
+                self._keeper.drop(slot)
+        self._drain()  # it tells of changes: a slot that was given back has no record of its own
+        self.reap()
+
+    def _take_over(self, slot: int, pid: int, state: SlotState) -> None:
+        """The slot's server is this process's child now."""
+        program = self._program_of(self._board.slot_row(slot))
+        if state == SlotState.TAKEN and program is not None:
+            self._keeper.recognise(program, slot)
+        if not self._end(slot):
+            self._slots[pid] = (slot, None)
 
     def _recount(self) -> None:
         """Count again what could not be counted because another process was stopped in the midst of counting."""

@@ -178,8 +178,10 @@ class Generation:
             return
         self._loop.unwatch(role.pidfd)
         del self.roles[role.pid]
-        role.forget()
-        self._ended(role, status)
+        try:
+            self._ended(role, status)
+        finally:
+            role.forget()
         if self.retired:
             if all(kept.kind == "doorman" for kept, _ in self.roles.values()):
                 self._let_doorman_go()

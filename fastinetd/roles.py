@@ -2,7 +2,9 @@
 
 Theory. A role inherits everything by fork and needs nothing afterwards but its descriptors. Its control pipe is its
 life line: a byte on it retires the role, its end (the supervisor is gone) makes it leave at once. Whatever way a role
-ends, the supervisor sees its pidfd, and what happens next is the same (supervisor.py).
+ends, the supervisor sees its pidfd, and what happens next is the same (supervisor.py). In a role the pipe has a low
+descriptor, so that what the role starts has it too until exec: the pipe says when nobody has what was the role's
+(copies.py).
 
 Rules of this file: between fork and the role's own code nothing is allocated for others, every descriptor that is not
 the role's is closed, no signal ends it but SIGTERM, SIGKILL and faults, and privileges are given up before the first
@@ -12,6 +14,7 @@ byte of a stranger is read.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import os
 import signal
@@ -25,6 +28,8 @@ from setproctitle import setproctitle
 
 from fastinetd._accept import default_signals, disregard_signals
 from fastinetd.allowances import explained
+from fastinetd.copies import when_closed
+from fastinetd.loop import Loop
 from fastinetd.privileges import nobody, own_privileges
 from fastinetd.signals import NOT_FOR_ROLES, ORDINARY
 from fastinetd.sockets import lift, lifted_pipe
@@ -33,6 +38,10 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_DUMPABLE = 4
 CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
+
+CONTROL = 4
+"""Where a role has its control pipe, if nothing else is there: above what is put in place before an exec, and among
+what a child copies (_spawn.h)."""
 
 
 def prctl(option: int, argument: int) -> None:
@@ -83,6 +92,11 @@ class Role:
     def renew_pools(self) -> None:
         """Have an acceptor replace the processes that wait for clients."""
         self._tell(b"p")
+
+    def closed(self, loop: Loop, then: Callable[[], object]) -> None:
+        """The role has ended: call `then` once nobody has any more what it had open."""
+        control, self.control = self.control, -1
+        when_closed(loop, control, then)
 
     def forget(self) -> None:
         """Close what belongs to a role that has ended."""
@@ -147,6 +161,7 @@ def _become(
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.setpgid(0, 0)  # Control-C at the terminal is the supervisor's alone
         close_others(keep)
+        control = lowered(control)
         setproctitle(f"fastinetd: {kind} {number}" if number else f"fastinetd: {kind}")
         if unprivileged:
             drop_privileges()
@@ -190,6 +205,14 @@ def close_others(keep: set[int]) -> None:
             os.closerange(first, descriptor)
             first = descriptor + 1
     os.closerange(first, 2**31 - 1)
+
+
+def lowered(control: int) -> int:
+    """Move a descriptor to CONTROL, or the first free one above; takes it. Raises OSError."""
+    try:
+        return fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL)
+    finally:
+        os.close(control)
 
 
 def drop_privileges() -> None:

@@ -89,9 +89,8 @@ class Supervisor:
         ClockWatch(self.loop, self.rows.look_at_clock)
         self.listeners = Listeners(self.loop, messages, self._regenerate)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
-        self.children = Children(
-            self.board, self.keeper, self.rows.program_of, self._is_role, lambda: self.records.drain(), self.loop.later
-        )
+        self.children = Children(self.board, self.keeper, self.rows.program_of, self._is_role,
+                                 lambda: self.records.drain(), self.loop.later)
         self.questions = Questions(self.loop)
         self.waiting = WaitServices(
             self.board, self.loop, self.keeper, self.children, self.questions, self._renew, messages.warning
@@ -361,7 +360,8 @@ class Supervisor:
     def _role_ended(self, role: Role, status: int) -> None:
         """Adopt what a role's process left behind."""
         if role.section is not None:
-            self.children.adopt(role.section, crashed=status != 0 or role.kind == "relay")  # one leaves its sessions
+            crashed = status != 0 or role.kind == "relay"  # one leaves its sessions
+            self.children.adopt(role.section, crashed=crashed, when_closed=lambda then: role.closed(self.loop, then))
             self.board.section_release(role.section)
         if status != 0:
             self.reopen.orphaned()

@@ -1,10 +1,14 @@
 """Who has the connections that a dead acceptor had given to its pools, and of which it heard no more.
 
-Theory. Whoever takes such a connection says so to the acceptor before he touches it, and ends if he cannot. So when
-the acceptor is dead either nobody has it, or a child of the acceptor's that is the supervisor's now; which, the kernel
-knows (proc_pid_fd(5)): its inode is written in the slot. One that has served and ended before it is looked for has
-nothing open any more: its client was served, and there is no record of it. One that has several has taken none: it is
-what the acceptor was just starting, and has its low descriptors until exec.
+Theory. Whoever takes such a connection says so to the acceptor before he touches it, and ends if he cannot. That he
+can as long as anybody has the acceptor's sockets open: the acceptor, or a process that it was just starting when it
+died. So once all those are closed (copies.py) either nobody has the connection and nobody will, whoever may still find
+it in his socket; or a child of the acceptor's has it that is the supervisor's now. Which, the kernel knows
+(proc_pid_fd(5)): its inode is written in the slot. One that has served and ended, or closed it, before it is looked for
+has nothing open any more: its client was served, and there is no record of it. One that has several has taken none: it
+was about to be started and never came to exec.
+
+A worker need not be looked for: it is in the slot before it is sent the connection, and may take that at any time.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from fastinetd.roles import parent_of, started_at
+
+GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""What is raised for a process that has ended, or that this one may not look into."""
 
 
 def children() -> list[int]:
@@ -27,10 +34,10 @@ def children() -> list[int]:
 
 
 def _sockets(pid: int) -> Iterator[int]:
-    """The inodes of a process's sockets."""
-    with suppress(OSError):
+    """The inodes of a process's sockets. Raises OSError if there is no descriptor to see them by."""
+    with suppress(*GONE):
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
+            with suppress(*GONE):
                 target = str(descriptor.readlink())
                 if target.startswith("socket:["):
                     yield int(target[len("socket:[") : -1])
@@ -38,7 +45,7 @@ def _sockets(pid: int) -> Iterator[int]:
 
 def takers(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[int, int]:
     """Slot -> pid of the child that has its connection. `handed` are slots and inodes; children that are `known` have
-    others."""
+    others. Raises OSError likewise."""
     slots = {inode: slot for slot, inode in handed if inode}
     found: dict[int, int] = {}
     if slots:

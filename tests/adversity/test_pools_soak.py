@@ -286,8 +286,8 @@ def test_limits_are_exact_after_an_acceptors_death(
 class Guest:
     """A client that stays; nobody need have answered yet."""
 
-    def __init__(self, port: int, name: str) -> None:
-        self.socket = connect(port)
+    def __init__(self, port: int | str, name: str, host: str = "127.0.0.1") -> None:
+        self.socket = connect(port, host)
         self.name = f"{name}\n".encode()
         with suppress(OSError):
             self.socket.sendall(self.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -51,8 +51,8 @@ class Pooled:
                                **(values or {}))
         return self.program
 
-    def start(self, share: int = 1) -> int:
-        """Another acceptor, one of `share`; its pid."""
+    def start(self, share: int = 1, first: Callable[[], object] = lambda: None) -> int:
+        """Another acceptor, one of `share`, which calls `first` before it serves; its pid."""
         section = self.board.section_claim(0)
         reader, control = os.pipe()
 
@@ -61,6 +61,7 @@ class Pooled:
             for other in self.controls.values():
                 os.close(other)
             self.board.section_own(section, os.getpid())
+            first()
             Acceptor(self.board, section, [(self.listener.fileno(), self.program)], reader, -1, share).run()
 
         pid = fork(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import socket
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from fastinetd.loop import Loop
 from fastinetd.roles import Role, close_others, drop_privileges, fork_role
 from fastinetd.signals import NOT_FOR_ROLES
-from support.core import await_end, fork, has_children, reap
+from fastinetd.sockets import FIRST_DESCRIPTOR
+from support.core import await_end, close_loop, fork, has_children, reap, until
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to drop")
 
@@ -95,6 +98,41 @@ def test_retired_after_its_end(kit: Kit) -> None:
 
 def wait_for_a_byte(control: int) -> None:
     os.read(control, 1)
+
+
+def test_control_among_what_a_child_copies(kit: Kit) -> None:
+    """Low, and closed by exec: so whoever is just being started by a role has it, and no program."""
+    role = kit.role(lambda control: kit.say((control, os.get_inheritable(control))))
+    number, inherited = ast.literal_eval(kit.heard())
+    assert (3 < number < FIRST_DESCRIPTOR, inherited) == (True, False)
+    assert kit.bury(role) == 0
+
+
+def test_closed_with_the_last_who_has_what_it_had(kit: Kit) -> None:
+    """A child of its own may outlive it."""
+    loop = Loop(pytest.fail)
+    closed: list[bool] = []
+    role = kit.role(lambda control: kit.say(fork(signal.pause)))
+    child = int(kit.heard())
+    await_end(role.pid)
+    role.closed(loop, lambda: closed.append(True))
+    assert not closed
+    os.kill(child, signal.SIGKILL)
+    until(loop, lambda: closed, "all is closed")
+    assert kit.bury(role) == 0
+    close_loop(loop)
+
+
+def test_closed_once_abandoned(kit: Kit) -> None:
+    """There is no pipe any more that would say so."""
+    closed: list[bool] = []
+    loop = Loop(pytest.fail)
+    role = kit.role(wait_for_a_byte)
+    role.abandon()
+    assert kit.bury(role) == 0
+    role.closed(loop, lambda: closed.append(True))
+    assert closed
+    close_loop(loop)
 
 
 def test_left_alone_at_the_end_of_its_pipe(kit: Kit) -> None:
