@@ -316,12 +316,15 @@ class TestTakers:
             assert takers(both, ()) == {5: second}, "nothing is a zombie's"
         assert not {first, second} & set(children())
 
-    def test_no_descriptor_to_see_it_by(self, pair: tuple[socket.socket, socket.socket]) -> None:
+    def test_no_descriptor_to_see_it_by(
+        self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Nobody is said to have nothing because of that."""
         one, other = pair
         handed = [(7, os.fstat(one.fileno()).st_ino)]
         with running(partial(keep, one, other)) as pid:
             wait_for(lambda: takers(handed, ()) == {7: pid}, "it is found")
+            monkeypatch.setattr("fastinetd.takers.children", lambda: [pid])
             before = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
             try:
