@@ -198,8 +198,8 @@ def test_reloads(
     assert pid in daemon.servers() and len(daemon.servers()) == 2
     before = daemon.servers()
     daemon.reload(defaults() + Service("y", other, server, wait=True).xinetd())
-    wait_for(lambda: not daemon.servers(), "they are told to end")
-    assert all(process(pid) is None for pid in before)
+    wait_for(lambda: all(process(pid) is None for pid in before), "they are told to end, and reaped")
+    assert not daemon.servers()
     assert connect(other).server() in daemon.servers()
 
 

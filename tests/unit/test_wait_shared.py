@@ -131,9 +131,7 @@ def test_what_is_taken_calls_for_nobody(
 ) -> None:
     """The pause in which it is to be taken is as long as a slow machine needs, and looks are as frequent as ever."""
     machine = kit.machine(*python(TAKES_ALL), share=3)
-    machine._grace = BackOff(first=PATIENCE, ceiling=PATIENCE)
-    machine._grace.failed(0.0)
-    monkeypatch.setattr(wait, "LOOKS", 40 * PATIENCE)
+    be_patient(machine, monkeypatch)
     send(machine, b"0")
     assert received(kit, client) == b"0"
     kit.until(lambda: machine.state in (State.SHARED, State.FULL))
@@ -142,6 +140,13 @@ def test_what_is_taken_calls_for_nobody(
         assert [received(kit, client), received(kit, client)] == [text, text + b"!"]
         kit.until(lambda: machine.state in (State.SHARED, State.FULL))
     assert activations(kit, machine) == 1
+
+
+def be_patient(machine: WaitSocket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server has PATIENCE to take what is there before there is another one; looks are as frequent as ever."""
+    machine._grace = BackOff(first=PATIENCE, ceiling=PATIENCE)
+    machine._grace.failed(0.0)
+    monkeypatch.setattr(wait, "LOOKS", 40 * PATIENCE)
 
 
 def received(kit: Kit, client: socket.socket) -> bytes:
@@ -244,8 +249,9 @@ def test_one_that_does_not_read_pauses_beside_others(kit: Kit, send: Send) -> No
     assert machine.sock.recv(10) == b"unread"
 
 
-def test_the_pause_ends_with_a_server_that_has_read(kit: Kit, send: Send) -> None:
+def test_the_pause_ends_with_a_server_that_has_read(kit: Kit, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = kit.machine(*python(TAKES_ONE), share=2)
+    be_patient(machine, monkeypatch)
     send(machine, b"1")
     kit.until(lambda: machine.servers and machine._head() is None)
     kit.until(lambda: machine.state is State.SHARED)
