@@ -3,7 +3,7 @@
 import pytest
 
 from fastinetd.config import values
-from fastinetd.config.model import UNLIMITED
+from fastinetd.config.model import UNLIMITED, Rate
 from fastinetd.config.settings import SETTINGS
 from fastinetd.config.values import BadValue
 
@@ -82,3 +82,50 @@ def test_no_address_to_bind(text: str) -> None:
 @pytest.mark.parametrize("text", ["127.1", "255.255.255.255", "1.2.65535", "::1", "fe80::1%eth0", "eth0", "a.b", "4x4"])
 def test_address_or_name_to_bind(text: str) -> None:
     assert values.binds([text]) == (text,)
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), [
+    ("instances", ["0", "2147483647"], ["2147483648", "-1"]),
+    ("cps", ["2147483647 2147483647"], ["2147483648 1", "1 2147483648"]),
+    ("max_load", ["0.01", "1", "2."], ["0", "0.0", "1.2.3", "-1"]),
+    ("umask", ["0", "777"], ["1000", "8"]),
+    ("nice", ["-20", "19", "+5"], ["--5", "x"]),
+    ("deny_time", ["0", "2147483647", "forever", "Never"], ["2147483648"]),
+    ("rpc_version", ["2", "2-2", "2-3"], ["3-2", "-"]),
+    ("access_times", ["0:00-23:59"], ["0:60-1:00", "0:00-24:01"]),
+])  # fmt: skip
+def test_bounds(name: str, good: list[str], bad: list[str]) -> None:
+    for text in good:
+        SETTINGS[name].parse(text.split())
+    for text in bad:
+        with pytest.raises(BadValue):
+            SETTINGS[name].parse(text.split())
+
+
+def test_sizes_of_buffers_and_processes() -> None:
+    assert values.buffer(["2097151K"]) == 2**31 - 1024
+    assert values.size_limit(["1M"]) == 2**20
+    for parse in (values.buffer, values.size_limit):
+        with pytest.raises(BadValue):
+            parse(["0"])
+    with pytest.raises(BadValue):
+        values.buffer(["2048M"])
+
+
+def test_rates() -> None:
+    assert values.rate(["0", "5"]) is None
+    assert values.rate(["7", "5"]) == Rate(7, 1.0, 5)
+    assert (values.deny_time(["FOREVER"]), values.deny_time(["NEVER"]), values.deny_time(["3"])) == (UNLIMITED, 0, 3)
+
+
+@pytest.mark.parametrize(("soft", "hard"), [
+    (1000, 1000 + 5 * 1024), (10**6, 10**6 + 10**4), (10**8, 10**8 + 20 * 1024),
+])  # fmt: skip
+def test_how_far_a_log_may_grow(soft: int, hard: int) -> None:
+    """Beyond the soft limit, where no hard one is written: as xinetd's, a hundredth, from 5 KiB to 20 KiB."""
+    made = values.log_type(["FILE", "/x", str(soft)])
+    assert (made.soft_limit, made.hard_limit) == (soft, hard)
+    assert values.log_type(["FILE", "/x", "5", "5"]).hard_limit == 5
+    assert values.log_type(["SYSLOG", "DAEMON"]).level == "info"
+    with pytest.raises(BadValue):
+        values.log_type(["FILE", "/x", "5", "4"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -131,6 +132,65 @@ def test_no_longer_wanted(kit: Kit) -> None:
     assert sock.fileno() == -1
     assert kit.listeners.of(one) == []
     assert len(kit.listeners.of(two)) == 1
+
+
+def test_nobody_is_left_waiting_at_a_port_that_is_closed(kit: Kit) -> None:
+    """Roles that are still leaving have the socket, too."""
+    endpoint = tcp()
+    kit.listeners.want([wish(endpoint)])
+    (sock,) = kit.listeners.of(endpoint)
+    address = sock.getsockname()
+    with sock.dup():
+        kit.listeners.drop([endpoint])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, 10)
+
+
+def test_acceptors_do_not_wait_in_accept(kit: Kit) -> None:
+    """The socket is the one that servers were given, until a reload."""
+    endpoint = tcp()
+    kit.listeners.want([(endpoint, NONE, True, "web")])
+    (sock,) = kit.listeners.of(endpoint)
+    assert sock.getblocking()
+    kit.listeners.want([wish(endpoint)])
+    assert kit.listeners.of(endpoint) == [sock]
+    with pytest.raises(BlockingIOError):
+        sock.accept()
+
+
+def test_why_it_does_not_listen(kit: Kit, in_the_way: socket.socket) -> None:
+    """What /-/ready says; whoever tells of it is told of the change."""
+    changes = []
+    endpoint = tcp(in_the_way.getsockname()[1])
+    kit.listeners.changed = lambda: changes.append(kit.listeners.trouble(endpoint))
+    kit.listeners.want([wish(endpoint)])
+    assert changes == [errno.EADDRINUSE]
+    in_the_way.close()
+    kit.listeners.want([wish(endpoint)])
+    assert kit.listeners.trouble(endpoint) == 0
+
+
+@pytest.mark.parametrize(("number", "remedy"), [
+    (errno.EMFILE, "ulimit -n"), (errno.EACCES, "CAP_NET_BIND_SERVICE"), (errno.EADDRINUSE, "choose another port"),
+    (errno.EADDRNOTAVAIL, "mend the name"), (errno.ENOBUFS, "mend what the system call complains about"),
+])  # fmt: skip
+def test_remedies(kit: Kit, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fastinetd.listeners.open_endpoint", refuse)
+    kit.listeners.want([wish(tcp(80))])
+    ((_, text),) = kit.said.take()
+    assert errno.errorcode[number] in text
+    assert remedy in text
+
+
+def test_what_leaves_another_port_is_not_in_the_way(kit: Kit, in_the_way: socket.socket) -> None:
+    """A port that somebody else has is told at once, whatever else the reload removes."""
+    one, two = tcp(), tcp(in_the_way.getsockname()[1])
+    kit.listeners.want([wish(one)])
+    assert kit.listeners.want([wish(two)]) == {one}
+    assert [level for level, _ in kit.said.take()] == ["error"]
 
 
 def test_a_resolver_that_hangs(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,6 +356,16 @@ class TestKept:
         kit.loop.ring()
         assert kit.listeners.of(endpoint) != []
         assert sock.fileno() == -1
+
+    @pytest.mark.parametrize(("first", "second"), [("127.0.0.1", ""), ("", "127.0.0.1")])
+    def test_another_address_of_its_port(self, kit: Kit, first: str, second: str) -> None:
+        """A reload opens it beside the socket and its guard, which go later."""
+        port = free_port()
+        old, new = tcp(port, first), tcp(port, second)
+        kit.listeners.want([(old, NONE, True, "web")])
+        assert kit.listeners.want([(new, NONE, True, "web")]) == {old}
+        assert len([*kit.listeners.of(old), *kit.listeners.of(new)]) == 2
+        assert kit.said.take() == []
 
     def test_guards_follow_the_configuration(self, kit: Kit) -> None:
         """A service whose servers are given the socket has a guard, and keeps it as long as the socket is open,
