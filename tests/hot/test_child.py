@@ -94,7 +94,7 @@ def test_c_is_kept_small() -> None:
     found = len(child), len(stage), len(launcher), len(others)
     assert found == (3, 15, 2, 3), "new C: is it needed, and where does it belong?"
     assert lines_of(child) <= 285
-    assert lines_of(launcher) <= 215
+    assert lines_of(launcher) <= 225
     assert lines_of(others) <= 335
     shared = {path.name for path in child | launcher | others if '#include "_stage' in path.read_text()}
     assert shared == set()

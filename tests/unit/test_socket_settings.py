@@ -21,8 +21,8 @@ SOL, IP, IPV6, TCP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, 
 SO_ATTACH_FILTER, SO_LOCK_FILTER, SO_PEEK_OFF, SO_BINDTOIFINDEX, SO_BUF_LOCK = 26, 44, 42, 62, 72
 SO_ATTACH_REUSEPORT_CBPF = 51
 IPV6_DONTFRAG = 62
-STICKS_TO_USERS = set() if os.geteuid() == 0 else {(SOL, socket.SO_BINDTODEVICE)}
-"""Every user may bind a socket to a device; only CAP_NET_RAW lets it go."""
+STICKS_TO_USERS = set() if os.geteuid() == 0 else {(SOL, socket.SO_BINDTODEVICE), (SOL, SO_BINDTOIFINDEX)}
+"""Every user may bind a socket to a device, by name or number; only CAP_NET_RAW lets it go."""
 KINDS = {
     "udp": (socket.AF_INET, socket.SOCK_DGRAM), "udp6": (socket.AF_INET6, socket.SOCK_DGRAM),
     "tcp": (socket.AF_INET, socket.SOCK_STREAM), "tcp6": (socket.AF_INET6, socket.SOCK_STREAM),
