@@ -5,7 +5,9 @@ import gzip
 import mmap
 import os
 import re
+import resource
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +170,19 @@ def test_process_metrics_are_the_supervisors(board: Board) -> None:
     assert seen.value("process_cpu_seconds_total") > 0
     assert abs(seen.value("process_start_time_seconds") - time.time()) < 86400
     assert seen.value("process_max_fds") > 0
+
+
+def test_they_are_not_the_monitors_own(board: Board) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        try:
+            resource.prlimit(other.pid, resource.RLIMIT_NOFILE, (77, 99))
+            status(board, supervisor=other.pid)
+            seen = Page(collector(board))
+            assert seen.value("process_max_fds") == 77
+            assert 0 < seen.value("process_resident_memory_bytes") < 16 << 20
+            assert seen.value("fastinetd_config_last_reload_successful") == 1
+        finally:
+            other.kill()
 
 
 def test_without_a_supervisor_the_page_is_still_made(board: Board) -> None:
