@@ -1,9 +1,10 @@
 """One Plan's lifetime: the role processes that serve it, and the channels between them.
 
 Theory. A generation is forked whole, from the supervisor as it is then: acceptors, the relay if there are built-in
-services, the doorman if a name decides anywhere, the monitor if metrics are wanted. A role that dies is replaced by
-another with the same descriptors, so questions that wait in a channel are not lost. A generation that is retired
-finishes what it has in hand; its doorman leaves after its last acceptor.
+services, the doorman if a name decides anywhere, the monitor if metrics are wanted. One that is to take over from
+another must come up whole, too. A role that dies is replaced by another with the same descriptors, so questions that
+wait in a channel are not lost. A generation that is retired finishes what it has in hand; its doorman leaves after its
+last acceptor.
 
 Rules of this file: it owns the roles and the channels, and borrows listeners. What a role's end means for the Board is
 the supervisor's to say (`ended`).
@@ -12,10 +13,12 @@ the supervisor's to say (`ended`).
 from __future__ import annotations
 
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fastinetd import doorman, monitor
 from fastinetd._accept import Acceptor
@@ -40,8 +43,19 @@ LASTING = 5.0
 LONGEST = 2.0
 """Seconds between two starts at most: without its roles a machine serves nobody."""
 
-Main = Callable[[Board, int | None, int], None]
-"""What a role does, given the Board, its section and its control pipe."""
+PATIENCE = 10.0
+"""Seconds in which root's roles are ready, or never will be; it is milliseconds on a machine at rest."""
+
+PATIENCE_WITH_NOBODY = 1.0
+"""Those without privileges can be stopped by whoever is the same user: they are not waited for any longer, and not
+given up for that."""
+
+Main = Callable[[Board, int | None, int], Callable[[], None]]
+"""Makes a role, given the Board, its section and its control pipe; returns what it does then."""
+
+
+class Unready(Exception):
+    """A role did not come up; says which one, and why."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +88,18 @@ class Post:
     back_off: BackOff
     since: float = 0.0
 
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.number}" if self.number else self.kind
+
 
 class Generation:
     """The running roles of one Plan."""
 
     def __init__(self, board: Board, loop: Loop, messages: Messages, duties: Duties,
                  ended: Callable[[Role, int], None]) -> None:
-        """`ended(role, status)` is called when a role's process has ended and before it is replaced."""
+        """`ended(role, status)` is called when a role's process has ended and before it is replaced. Nothing is forked
+        yet. Raises OSError."""
         self._board = board
         self._loop = loop
         self._messages = messages
@@ -90,8 +109,38 @@ class Generation:
         self.questions: socket.socket | None = None  # the supervisor's own channel to the doorman
         self.roles: dict[int, tuple[Role, Post]] = {}
         self.retired = False
-        for post in self._posts():
+        self._posts = self._made_posts()
+
+    def start(self) -> None:
+        """Fork all roles; what cannot be forked, or does not come up, is tried again."""
+        for post in self._posts:
             self._fill(post)
+
+    def start_whole(self) -> None:
+        """Fork all roles, and wait until those that accept clients are ready; the others may come later. Raises
+        Unready."""
+        for post in self._posts:
+            if not post.counts:
+                self._fill(post)
+                continue
+            try:
+                self._fork(post)
+            except (OSError, LookupError) as error:
+                raise Unready(f"cannot start {post.title}: {_why(error)}") from None
+        until = time.monotonic() + PATIENCE
+        for role, post in [*self.roles.values()]:
+            if post.counts:
+                self._await(role, PATIENCE_WITH_NOBODY if post.unprivileged else until - time.monotonic())
+                if not role.ready and (role.word < 0 or not post.unprivileged):
+                    why = "it is not ready in time" if role.word >= 0 else role.trouble or "it has ended"
+                    raise Unready(f"cannot start {role.title}: {why}")
+
+    def _await(self, role: Role, seconds: float) -> None:
+        """Wait for a role's word."""
+        poll = select.poll()
+        poll.register(role.word, select.POLLIN)
+        if poll.poll(max(0.0, seconds) * 1000):
+            self._hear(role)
 
     @property
     def accepts(self) -> bool:
@@ -111,7 +160,7 @@ class Generation:
         """The listeners that its acceptors have or had."""
         return frozenset(fd for fd, _ in self._duties.programs)
 
-    def _posts(self) -> list[Post]:
+    def _made_posts(self) -> list[Post]:
         duties = self._duties
         wake = self._board.wake
         posts = []
@@ -147,27 +196,36 @@ class Generation:
         return posts
 
     def _fill(self, post: Post) -> None:
-        """Fork a process for a post."""
-        section = None
+        """Fork a process for a post, now or later."""
         try:
-            section = self._board.section_claim(0) if post.counts else None
+            self._fork(post)
+        except (OSError, LookupError) as error:
+            self._messages.error(f"cannot start {post.title}: {_why(error)}; it is tried again")
+            self._loop.later(post.back_off.failed(0.0), lambda: None if self.retired else self._fill(post))
+
+    def _fork(self, post: Post) -> None:
+        """Fork a process for a post. Raises OSError and, without a section for it, LookupError."""
+        section = self._board.section_claim(0) if post.counts else None
+        try:
             role = fork_role(
                 post.kind, post.number, lambda control: post.main(self._board, section, control),
                 keep=post.keep, section=section, unprivileged=post.unprivileged,
             )
-        except (OSError, LookupError) as error:
+        except OSError:
             if section is not None:
                 self._board.section_release(section)
-            why = explained(error) if isinstance(error, OSError) else error
-            self._messages.error(f"cannot start {post.kind} {post.number or ''}: {why}; it is tried again")
-            self._loop.later(post.back_off.failed(0.0), lambda: None if self.retired else self._fill(post))
-            return
+            raise
         if section is not None:
             self._board.section_own(section, role.pid)
         self._messages.debug(f"{role.title} runs as pid {role.pid}")
         post.since = time.monotonic()
         self.roles[role.pid] = (role, post)
         self._loop.watch(role.pidfd, lambda _: self._died(role, post))
+        self._loop.watch(role.word, lambda _: self._hear(role))
+
+    def _hear(self, role: Role) -> None:
+        self._loop.unwatch(role.word)
+        role.hear()
 
     def _died(self, role: Role, post: Post) -> None:
         try:
@@ -177,6 +235,7 @@ class Generation:
         if pid == 0:
             return
         self._loop.unwatch(role.pidfd)
+        self._hear(role)
         del self.roles[role.pid]
         try:
             self._ended(role, status)
@@ -186,18 +245,14 @@ class Generation:
             if all(kept.kind == "doorman" for kept, _ in self.roles.values()):
                 self._let_doorman_go()
             return
-        self._messages.error(f"{role.title} (pid {role.pid}) ended {_how(status)}; another takes its place")
+        how = _how(status, role.trouble)
+        self._messages.error(f"{role.title} (pid {role.pid}) ended {how}; another takes its place")
         if time.monotonic() - post.since > LASTING:
             post.back_off.succeeded()
             self._fill(post)
         else:
             pause = post.back_off.failed(0.0)
             self._loop.later(0.0 if pause <= 0.1 else pause, lambda: None if self.retired else self._fill(post))
-
-    @property
-    def serving(self) -> bool:
-        """Whether there is somebody to accept connections, if there are any to accept."""
-        return not self._duties.programs or self.accepts
 
     def renew_pools(self) -> None:
         """Replace the processes that wait for clients; whoever serves goes on."""
@@ -249,34 +304,39 @@ def programs_of(number: int, count: int, programs: Sequence[tuple[int, Program]]
 
 
 def _reception(kind: str, programs: Sequence[tuple[int, Program]], question: int, acceptors: int) -> Main:
-    def main(board: Board, section: int | None, control: int) -> None:
+    def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
         assert section is not None
         if kind == "relay":
-            Relay(board, section, list(programs), control, question).run()
-        else:
-            Acceptor(board, section, list(programs), control, question, acceptors).run()
+            return Relay(board, section, list(programs), control, question).run
+        return Acceptor(board, section, list(programs), control, question, acceptors).run
 
     return main
 
 
 def _doorman(channels: list[int], tables: dict[int, AccessTable]) -> Main:
-    def main(board: Board, section: int | None, control: int) -> None:
+    def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
         board.unmap()
-        doorman.run(channels, tables, control=control)
+        return lambda: doorman.run(channels, tables, control=control)
 
     return main
 
 
 def _monitor(duties: Duties) -> Main:
-    def main(board: Board, section: int | None, control: int) -> None:
+    def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
         assert duties.metrics is not None
         board.unmap()
-        monitor.run(duties.metrics, control, Board.open(duties.reader, False), duties.services,
-                    version=duties.version, unserved=duties.unserved)
+        view = Board.open(duties.reader, False)
+        return partial(monitor.run, duties.metrics, control, view, duties.services,
+                       version=duties.version, unserved=duties.unserved)
 
     return main
 
 
-def _how(status: int) -> str:
+def _why(error: OSError | LookupError) -> str:
+    return explained(error) if isinstance(error, OSError) else str(error)
+
+
+def _how(status: int, trouble: str) -> str:
     code = os.waitstatus_to_exitcode(status)
-    return f"by signal {-code}" if code < 0 else f"with status {code}"
+    said = f" ({trouble})" if trouble else ""
+    return f"by signal {-code}" if code < 0 else f"with status {code}{said}"

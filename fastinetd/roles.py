@@ -8,7 +8,7 @@ descriptor, so that what the role starts has it too until exec: the pipe says wh
 
 Rules of this file: between fork and the role's own code nothing is allocated for others, every descriptor that is not
 the role's is closed, no signal ends it but SIGTERM, SIGKILL and faults, and privileges are given up before the first
-byte of a stranger is read.
+byte of a stranger is read. What a role says of its start, it says before that byte, too: nobody else speaks there.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import ctypes
 import fcntl
 import gc
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,12 @@ from fastinetd.sockets import lift, lifted_pipe
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_DUMPABLE = 4
+READY = b"\0"
+"""What a role says when it is about to serve; in its place, why it cannot."""
+
+Prepare = Callable[[int], Callable[[], None]]
+"""Makes a role of a process, given its control pipe; returns what it does then, to its end."""
+
 CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 CONTROL = 4
@@ -64,7 +71,7 @@ def drop_capabilities() -> None:
 
 @dataclass
 class Role:
-    """A running role process. Owns its pidfd and the writing end of its control pipe."""
+    """A running role process. Owns its pidfd, the writing end of its control pipe, and the reading end of its word."""
 
     kind: str  # acceptor, relay, doorman, monitor
     number: int
@@ -72,12 +79,26 @@ class Role:
     pidfd: int
     control: int  # -1 once it is abandoned
     section: int | None
+    word: int  # of its start, once; -1 after that
+    ready: bool = False
+    trouble: str = ""  # why it cannot be, if it has said so
     retired: bool = False
     kept: list[object] = field(default_factory=list)  # what must live as long as the process does
 
     @property
     def title(self) -> str:
         return f"{self.kind} {self.number}" if self.number else self.kind
+
+    def hear(self) -> None:
+        """Take its word, if it has not been taken: when that can be read, or the role has ended."""
+        if self.word < 0:
+            return
+        with suppress(BlockingIOError):
+            said = os.read(self.word, select.PIPE_BUF)
+            self.ready = said == READY
+            self.trouble = "" if self.ready else said.decode(errors="replace")
+        os.close(self.word)
+        self.word = -1
 
     def retire(self) -> None:
         """Ask the role to finish what it has in hand and leave."""
@@ -101,6 +122,7 @@ class Role:
     def forget(self) -> None:
         """Close what belongs to a role that has ended."""
         os.close(self.pidfd)
+        self.hear()
         self._close_control()
 
     def _tell(self, word: bytes) -> None:
@@ -117,37 +139,39 @@ class Role:
 def fork_role(
     kind: str,
     number: int,
-    main: Callable[[int], None],
+    prepare: Prepare,
     *,
     keep: Iterable[int],
     section: int | None,
     unprivileged: bool,
 ) -> Role:
-    """Fork a process that runs `main(control)` with only the descriptors in `keep`; takes nothing. Raises OSError."""
-    reader, writer = lifted_pipe()
-    os.set_blocking(writer, False)  # a role that somebody has stopped stops nobody else
-    gc.freeze()  # no collection in the child may touch, and so copy, what it shares with us
-    try:
+    """Fork a process that serves what `prepare(control)` returns, with only the descriptors in `keep`; takes nothing.
+    Raises OSError."""
+    with ExitStack() as ours, ExitStack() as its:
+        reader, writer = lifted_pipe()
+        its.callback(os.close, reader)
+        ours.callback(os.close, writer)
+        os.set_blocking(writer, False)  # a role that somebody has stopped stops nobody else
+        word, saying = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # for a moment: they need not be lifted
+        its.callback(os.close, saying)
+        ours.callback(os.close, word)
+        gc.freeze()  # no collection in the child may touch, and so copy, what it shares with us
         pid = os.fork()
-    except OSError:
-        os.close(reader)
-        os.close(writer)
-        raise
-    if pid == 0:
-        _become(kind, number, main, reader, {reader, *keep}, unprivileged)
-    os.close(reader)
-    try:
-        pidfd = lift(os.pidfd_open(pid))
-    except OSError:
-        os.close(writer)
-        os.kill(pid, signal.SIGKILL)  # before its section is another's
-        os.waitpid(pid, 0)
-        raise
-    return Role(kind, number, pid, pidfd, writer, section)
+        if pid == 0:
+            _become(kind, number, prepare, reader, saying, {reader, saying, *keep}, unprivileged)
+        its.close()
+        try:
+            pidfd = lift(os.pidfd_open(pid))
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # before its section is another's
+            os.waitpid(pid, 0)
+            raise
+        ours.pop_all()
+    return Role(kind, number, pid, pidfd, writer, section, word)
 
 
 def _become(
-    kind: str, number: int, main: Callable[[int], None], control: int, keep: set[int], unprivileged: bool
+    kind: str, number: int, prepare: Prepare, control: int, saying: int, keep: set[int], unprivileged: bool
 ) -> None:
     """The child's side of fork_role; never returns."""
     status = 1
@@ -165,14 +189,21 @@ def _become(
         setproctitle(f"fastinetd: {kind} {number}" if number else f"fastinetd: {kind}")
         if unprivileged:
             drop_privileges()
-        main(control)
+        serve = prepare(control)
+        os.write(saying, READY)
+        os.close(saying)
+        saying = -1
+        serve()
         status = 0
     except BaseException as error:
         why = f"{type(error).__name__}: {error}"
         with suppress(Exception):
             why = explained(error) if isinstance(error, OSError | MemoryError) else why
         with suppress(OSError):
-            os.write(2, f"fastinetd: {kind}: {why}\n".encode())
+            if saying >= 0:
+                os.write(saying, why.encode(errors="replace")[: select.PIPE_BUF])
+            else:
+                os.write(2, f"fastinetd: {kind}: {why}\n".encode())
     finally:
         with suppress(BaseException):
             sys.stderr.flush()

@@ -78,10 +78,17 @@ class Rows:
     def install(self, plan: Plan) -> list[Installed]:
         """Make these the services; returns those removed, whose rows stay theirs until `free`. Raises OSError and
         MemoryError, with everything as it was."""
-        before = self._services
         with ExitStack() as undo:
             services, changed = self._prepared(plan, undo)
             undo.pop_all()
+        return self._use(services, changed, plan)
+
+    def put_back(self, services: list[Installed], plan: Plan) -> list[Installed]:
+        """Make these the services again, which were that plan's; returns those removed, likewise."""
+        return self._use(services, services, plan)
+
+    def _use(self, services: list[Installed], changed: list[Installed], plan: Plan) -> list[Installed]:
+        before = self._services
         for installed in changed:
             self._write_limits(installed)
         self._services = services

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from fastinetd import __version__
@@ -39,8 +40,9 @@ class Daemon(Protocol):
     listeners: Listeners
     waiting: WaitServices
     journal: Journal
-    retiring: list[Generation]
-    generation: Generation | None
+
+    @property
+    def generations(self) -> Iterable[Generation]: ...
 
 
 def dump_state(supervisor: Daemon, path: str) -> None:
@@ -80,7 +82,6 @@ def gather(supervisor: Daemon) -> DumpState:
         ServerLine(names.get(slot.row, "?"), slot.pid, wall + slot.started, slot.address, slot.port)
         for slot in board.slots_in_use()
     )
-    generations = [*supervisor.retiring, *([supervisor.generation] if supervisor.generation else [])]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return DumpState(
         version=__version__,
@@ -88,7 +89,7 @@ def gather(supervisor: Daemon) -> DumpState:
         config_file=supervisor.options.source,
         services=tuple(services),
         servers=servers,
-        roles=tuple((role.title, role.pid) for each in generations for role, _ in each.roles.values()),
+        roles=tuple((role.title, role.pid) for each in supervisor.generations for role, _ in each.roles.values()),
         process_limit=supervisor.options.process_limit,
         max_descriptors=most,
         descriptors_free=most - len(os.listdir("/proc/self/fd")),

@@ -21,16 +21,17 @@ from fastinetd import __version__
 from fastinetd._accept import Keeper
 from fastinetd._board import Board
 from fastinetd._program import Program
+from fastinetd.allowances import explained
 from fastinetd.children import Children, check_counts
 from fastinetd.clock import ClockWatch
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config
 from fastinetd.dump import DUMP_PATH, failure
 from fastinetd.episodes import Episodes
-from fastinetd.generation import Duties, Generation
+from fastinetd.generation import Duties, Generation, Unready
 from fastinetd.journal import Journal, JournalEntry
 from fastinetd.listeners import Listeners
-from fastinetd.loop import Loop, Timer
+from fastinetd.loop import Loop
 from fastinetd.messages import Messages
 from fastinetd.notify import Notifier
 from fastinetd.parting import Parting
@@ -42,17 +43,17 @@ from fastinetd.reopen import Reopen
 from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, prctl
 from fastinetd.rows import Installed, Rows
 from fastinetd.signals import handle_signals
-from fastinetd.sockets import lift
+from fastinetd.sockets import Endpoint, lift
 from fastinetd.stage import library
 from fastinetd.starts import Surroundings
 from fastinetd.state import dump_state
 from fastinetd.status import Status, info_of
 from fastinetd.stderr import StandardErrors
+from fastinetd.succession import RETIRING_MOST, Succession
 from fastinetd.wait_services import WaitServices
 
 SLOTS = 65536
 
-RETIRING_MOST = 8  # generations that may go on with what they had in hand; with more the oldest must leave
 STOP_WITHIN = 5.0
 """Seconds that servers have after SIGTERM before the daemon leaves without them."""
 
@@ -87,9 +88,12 @@ class Supervisor:
         self.reader = lift(self.board.reader())
         self.rows = Rows(self.board, self.loop, StandardErrors(self.loop, messages.warning))
         ClockWatch(self.loop, self.rows.look_at_clock)
-        self.listeners = Listeners(self.loop, messages, self._regenerate)
+        self.generations = Succession(
+            self.board, self.loop, messages, self._duties, self._role_ended, self._took_over
+        )
+        self.listeners = Listeners(self.loop, messages, self.generations.renew)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
-        self.children = Children(self.board, self.keeper, self.rows.program_of, self._is_role,
+        self.children = Children(self.board, self.keeper, self.rows.program_of, self.generations.is_role,
                                  lambda: self.records.drain(), self.loop.later)
         self.questions = Questions(self.loop)
         self.waiting = WaitServices(
@@ -104,9 +108,6 @@ class Supervisor:
             drain=self.records.drain, reopen=self.reopen.again,
         )
         self.plan = Plan()
-        self.generation: Generation | None = None
-        self.retiring: list[Generation] = []
-        self.again: Timer | None = None  # for another attempt at a generation
         self.status = Status(self.board, self.rows, self.loop, self.listeners)
 
     # ---- life ----
@@ -154,23 +155,23 @@ class Supervisor:
 
     def reload(self) -> None:
         """Read the configuration again; install it if it can be used, keep everything as it is if not."""
-        if self.generation is None:
+        if (generation := self.generations.serving) is None:
             return
         self.messages.notice("Starting reconfiguration")
         self.notifier.reloading()
         self.status.loaded(False)
         try:
-            self._reconfigure(self.generation)
-        except (OSError, MemoryError) as error:
-            why = getattr(error, "strerror", None) or "no memory"
-            self.messages.error(f"reconfiguration failed, {why}: the one in use is kept; allow more, and reload again")
+            self._reconfigure(generation)
+        except (OSError, MemoryError, Unready) as error:
+            why = str(error) if isinstance(error, Unready) else explained(error)
+            self.messages.error(f"reconfiguration failed, the configuration in use is kept: {why}; then reload again")
         finally:  # whatever went wrong, the daemon serves, and the service manager hears so
             self.status.publish(ready=True)
             self.notifier.ready(self.status.summary())
             self.status.retitle()
 
     def _reconfigure(self, generation: Generation) -> None:
-        """Raises OSError and MemoryError, with everything as it was."""
+        """Raises OSError, MemoryError and Unready, with everything as it was."""
         config, plan, report = self._read()
         self.messages.tell(report)
         self.journal.reopen()
@@ -196,7 +197,7 @@ class Supervisor:
 
     def terminate(self) -> None:
         """SIGTERM: take no more connections, tell every server, and leave when they have ended or time is up."""
-        if self.generation is None:
+        if self.generations.serving is None:
             return
         self._stop_serving()
         deadline = time.monotonic() + STOP_WITHIN
@@ -220,10 +221,7 @@ class Supervisor:
         self.notifier.stopping()
         self.status.publish(ready=False)
         self.questions.use(None)
-        if self.generation is not None:
-            self.generation.abandon()
-            self.retiring.append(self.generation)
-            self.generation = None
+        self.generations.abandon()
         self.waiting.install([])
         self.listeners.close()
         if self.options.metrics is not None:
@@ -236,10 +234,10 @@ class Supervisor:
         deadline = time.monotonic() + 2.0
 
         def look() -> None:
-            if any(generation.roles for generation in self.retiring) and time.monotonic() < deadline:
+            if any(generation.roles for generation in self.generations) and time.monotonic() < deadline:
                 self.loop.later(0.01, look)
                 return
-            for generation in self.retiring:
+            for generation in self.generations:
                 for pid in generation.roles:
                     self.children.signal(pid, signal.SIGKILL)
             while self.records.drain():
@@ -262,63 +260,53 @@ class Supervisor:
 
     def _install(self, plan: Plan) -> int:
         """Make `plan` what is served; returns how many services it removes. Raises as `_reconfigure` does."""
+        before = [*self.rows]
         removed = self.rows.install(plan)
-        dropped = self.listeners.want(
+        try:
+            dropped = self._listen(plan)
+            misplaced = self.waiting.misplaced(self._listening(self.rows), removed)
+            self._configure_journal()
+            self.generations.replace()
+        except BaseException:
+            self._part(self.rows.put_back(before, self.plan), self._listen(self.plan), self.plan)
+            self._configure_journal()
+            self._hand_over()
+            raise
+        for pid in misplaced:
+            self.children.signal(pid, signal.SIGTERM)
+        self._part(removed, dropped, plan)
+        self.plan = plan
+        return len(removed)
+
+    def _listen(self, plan: Plan) -> set[Endpoint]:
+        """Open what a plan listens on; returns what it does not."""
+        self.parting.come_back({installed.row for installed in self.rows})
+        return self.listeners.want(
             (endpoint, planned.options, planned.mode is Mode.WAIT, planned.id)
             for planned in plan.services
             for endpoint in planned.endpoints
         )
-        old = self.generation
-        self.parting.come_back({installed.row for installed in self.rows})
-        for pid in self.waiting.misplaced(self._listening(self.rows), removed):
-            self.children.signal(pid, signal.SIGTERM)
+
+    def _part(self, removed: list[Installed], dropped: set[Endpoint], plan: Plan) -> None:
+        """Close what is not listened on any more, and see services off that are not this plan's."""
+        self.waiting.withdraw(sock for endpoint in dropped for sock in self.listeners.of(endpoint))
+        self.listeners.drop(dropped)
+        self.parting.begin(removed, plan, tuple(self.generations.retiring))
+
+    def _configure_journal(self) -> None:
         self.journal.configure({
             row: JournalEntry(planned.id, planned.service.log_type, os.fsdecode(planned.start.path))
             for row, planned in ((installed.row, installed.planned) for installed in self.rows)
         })  # fmt: skip
-        self._regenerate()
-        self.waiting.withdraw(sock for endpoint in dropped for sock in self.listeners.of(endpoint))
-        self.listeners.drop(dropped)
-        if old is not None:
-            self.parting.begin(removed, plan, tuple({*self.retiring, old}))
-        self.plan = plan
-        return len(removed)
 
-    def _regenerate(self) -> None:
-        """Fork the roles anew for the present Plan and the listeners that are open now."""
-        old = self.generation
+    def _took_over(self, generation: Generation) -> None:
         self.status.generation()
-        if self.again is not None:
-            self.again.cancel()
-        try:
-            generation = Generation(self.board, self.loop, self.messages, self._duties(), self._role_ended)
-        except OSError as error:  # its channels; what fails with a single role it sees to itself
-            if old is None:
-                raise
-            self._regenerate_later(f"no other roles can be started: {error.strerror}")
-            return
-        if old is not None and not generation.serving:
-            generation.abandon()
-            self.retiring.append(generation)
-            self._regenerate_later("no acceptor could be started")
-            return
-        self.generation = generation
-        if old is not None:
-            self.retiring.append(old)
         self._hand_over()
         self.questions.use(generation.questions)
-        if old is not None:
-            old.retire()
-            for oldest in self.retiring[:-RETIRING_MOST]:
-                oldest.abandon()
-
-    def _regenerate_later(self, why: str) -> None:
-        self.messages.error(f"{why}; those there are go on, and it is tried again")
-        self.again = self.loop.later(1.0, self._regenerate)
 
     def _hand_over(self) -> None:
         """Watch the sockets of wait services, but those that an older generation's acceptors may still accept from."""
-        taken = {fd for generation in self.retiring if generation.accepts for fd in generation.accepting}
+        taken = {fd for generation in self.generations.retiring if generation.accepts for fd in generation.accepting}
         listening = self._listening(self.rows.of_mode(Mode.WAIT))
         self.waiting.install([each for each in listening if each[1].fileno() not in taken])
 
@@ -353,10 +341,6 @@ class Supervisor:
 
     # ---- roles ----
 
-    def _is_role(self, pid: int) -> bool:
-        generations = [*self.retiring, *([self.generation] if self.generation is not None else [])]
-        return any(pid in generation.roles for generation in generations)
-
     def _role_ended(self, role: Role, status: int) -> None:
         """Adopt what a role's process left behind."""
         if role.section is not None:
@@ -366,10 +350,10 @@ class Supervisor:
         if status != 0:
             self.reopen.orphaned()
         self.children.reap()
-        self.retiring = [generation for generation in self.retiring if generation.roles]
-        if role.retired and self.generation is not None:
+        self.generations.role_ended()
+        if role.retired and self.generations.serving is not None:
             self.parting.role_ended()
-            if role.kind == "acceptor" and not any(generation.accepts for generation in self.retiring):
+            if role.kind == "acceptor" and not any(generation.accepts for generation in self.generations.retiring):
                 self._hand_over()
                 self.listeners.try_again()
 

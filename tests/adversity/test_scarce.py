@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 from adversity.harm import CAT, ECHO, HELLO, Keep, Launch, Load, Need, acceptors, at_rest, await_balance, consistent
+from adversity.harm import builtin as builtin_entry
 
 from support.clients import Held, ask, connect, free_port, read_all
-from support.daemon import records
-from support.proc import descriptors, wait_for
+from support.daemon import Daemon, records
+from support.proc import descriptors, listeners, wait_for
 from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -46,41 +47,126 @@ def test_descriptors(launch: Launch, keep: Keep[Any], folder: Path, need: Need, 
         client.close()
     await_balance(log, "held", len(clients))
     wait_for(lambda: len(descriptors(taker)) == before, "the acceptor's descriptors are closed")
-    daemon.reload(daemon.conf.read_text() + "".join(entry(f"s{i}", free_port(), CAT) for i in range(limit)))
-    assert "Too many open files" in daemon.said()
+    more = "".join(entry(f"s{i}", free_port(), CAT) for i in range(limit))
+    assert "Too many open files" in refused(daemon, daemon.conf.read_text() + more)
     daemon.reload(defaults(log) + entry("hello", port, ECHO, "again"))
     wait_for(lambda: ask(port) == b"again\n", "the service after there is room again")
     wait_for(lambda: sorted(daemon.roles())[:2] == ["acceptor 1", "monitor"], daemon.roles)
     consistent(daemon)
 
 
+def refused(daemon: Daemon, conf: str) -> str:
+    """Reload, and what is told of why that is not taken; who serves is who did."""
+    roles = daemon.roles()
+    daemon.rewrite(conf)
+    before = len(daemon.said())
+    daemon.send(signal.SIGHUP)
+    why = "reconfiguration failed, the configuration in use is kept: "
+    wait_for(lambda: why in daemon.said()[before:], daemon.said)
+    wait_for(lambda: daemon.roles() == roles, lambda: f"{daemon.roles()} after {roles}")
+    assert "Reconfigured" not in daemon.said()[before:]
+    return daemon.said()[before:].partition(why)[2].splitlines()[0]
+
+
+LIMITS = {"address space": (resource.RLIMIT_AS, "ulimit -v, LimitAS"),
+          "data": (resource.RLIMIT_DATA, "ulimit -d, LimitDATA")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_new_roles_that_do_not_come_up(launch: Launch, keep: Keep[Any], folder: Path, name: str) -> None:
+    """There is no memory for them: the old ones serve on, all that they served and as it was, and nothing else; the
+    reload has failed, and is taken when there is room."""
+    which, where = LIMITS[name]
+    log, mended = folder / "records", folder / "mended"
+    gone, changed, held, stays, late, built = (free_port() for _ in range(6))
+    before = defaults(log) + "".join((
+        entry("gone", gone, CAT), entry("changed", changed, ECHO, "old", instances=1), entry("held", held, CAT),
+        builtin_entry("echo", built), entry("stays", stays, CAT),
+    ))  # fmt: skip
+    after = defaults(mended) + "".join((
+        entry("changed", changed, ECHO, "new", instances=2), entry("held", late, CAT, instances=1),
+        entry("stays", stays, CAT), entry("late", gone, ECHO, "late"),
+    ))  # fmt: skip
+    daemon = launch(before, metrics=True)
+    sockets = {port: each for port, each in listeners().items() if port in (gone, changed, held, stays, built)}
+    clients = [keep(Held(port)) for port in (gone, held, stays, built)]
+    assert all(client.echoes() for client in clients)
+    limits = resource.prlimit(daemon.pid, which)
+    resource.prlimit(daemon.pid, which, (1 << 20, limits[1]))
+    for _ in range(3):
+        told = refused(daemon, after)
+        assert re.match(rf"cannot start acceptor \d+: out of memory: what limits this process is {name} ", told)
+        assert f"({where}); allow more" in told and told.endswith("; then reload again")
+        assert {port: each for port, each in listeners().items() if port in sockets} == sockets
+        assert late not in listeners()
+        assert ask(changed) == b"old\n"
+        assert all(client.echoes() for client in clients)
+        more = [keep(Held(port)) for port in (gone, held, stays, built)]
+        assert all(client.echoes() for client in more)
+        clients += more
+    assert daemon.metric("fastinetd_config_last_reload_successful") == 0
+    daemon.await_metric("fastinetd_children", 4, service="gone")
+    wait_for(lambda: len(records(log, "START", "gone")) == 4 and not records(mended), lambda: records(log))
+    resource.prlimit(daemon.pid, which, limits)
+    daemon.reload()
+    assert (ask(changed), ask(gone)) == (b"new\n", b"late\n")
+    assert clients[2].echoes() and clients[1].echoes()
+    assert held not in listeners() and built not in listeners()
+    for client in clients:
+        client.close()
+    consistent(daemon)
+    daemon.remember_descriptors()
+
+
+def test_roles_for_a_listener_that_comes_late(launch: Launch) -> None:
+    """They do not come up, either: those there are go on, and it is tried again, later and later, until they do."""
+    port, taken = free_port(), free_port()
+    with socket.create_server(("127.0.0.1", taken)):
+        daemon = launch(defaults() + entry("hello", port, ECHO, "hello") + entry("late", taken, ECHO, "late"))
+        roles = daemon.roles()
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_AS)
+        resource.prlimit(daemon.pid, resource.RLIMIT_AS, (1 << 20, limits[1]))
+    why = "no other roles can be started: cannot start acceptor 1: out of memory"
+    wait_for(lambda: daemon.said().count(why) == 2, daemon.said, 60)
+    assert ask(port) == HELLO
+    wait_for(lambda: daemon.roles() == roles, lambda: f"{daemon.roles()} after {roles}")
+    resource.prlimit(daemon.pid, resource.RLIMIT_AS, limits)
+    wait_for(lambda: ask(taken) == b"late\n", daemon.said)
+    assert daemon.said().count(why) <= 4
+    consistent(daemon)
+    daemon.remember_descriptors()
+
+
 def test_reload_without_descriptors(launch: Launch, folder: Path) -> None:
-    """The new roles' channels cannot be opened: those there are go on, and with room the reload is completed."""
+    """The new roles' channels cannot be opened: the reload is refused, and with room another one is taken."""
     port, log = free_port(), folder / "records"
     daemon = launch(defaults(log) + entry("old", port, ECHO, "old"))
     _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (max(descriptors(daemon.pid)) + 1, hard))
-    daemon.reload(defaults(log) + entry("new", port, ECHO, "new", only_from="localhost 127.0.0.1"))
-    assert "no other roles can be started: Too many open files" in daemon.said()
+    told = refused(daemon, defaults(log) + entry("new", port, ECHO, "new", only_from="localhost 127.0.0.1"))
+    assert "Too many open files: what limits this process is open files" in told
     assert ask(port) == b"old\n"
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    daemon.reload()
     wait_for(lambda: ask(port) == b"new\n", daemon.said)
     consistent(daemon)
     daemon.remember_descriptors()
 
 
 def test_fewer_descriptors_than_are_in_use(launch: Launch, folder: Path) -> None:
-    """The limit of the running daemon is lowered below its descriptors' numbers: what to allow is told."""
+    """The limit of the running daemon is lowered below its descriptors' numbers: what to allow is told, and nothing is
+    changed."""
     old, new = free_port(), free_port()
     daemon = launch(defaults() + entry("old", old, ECHO, "old"))
     _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (40, hard))
-    daemon.reload(daemon.conf.read_text() + entry("new", new, ECHO, "new"))
+    told = refused(daemon, daemon.conf.read_text() + entry("new", new, ECHO, "new"))
     assert "(errno = EMFILE); allow more open files (ulimit -n, LimitNOFILE), it is tried again" in daemon.said()
-    assert "cannot start acceptor 1: Too many open files: what limits this process is open files 40" in daemon.said()
+    assert "cannot start acceptor 1: Too many open files: what limits this process is open files 40" in told
     assert ask(old) == b"old\n"
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
-    wait_for(lambda: daemon.said().count("listening on") and ask(new) == b"new\n", daemon.said)
+    daemon.reload()
+    assert ask(new) == b"new\n"
     consistent(daemon)
     daemon.remember_descriptors()
 

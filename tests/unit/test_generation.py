@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from fastinetd._board import Board, Method, Verdict
 from fastinetd._program import Pool, Ranges
-from fastinetd.generation import Duties, Generation, programs_of
+from fastinetd.generation import Duties, Generation, Unready, programs_of
 from fastinetd.loop import Loop
 from fastinetd.policy.access import compile_access
 from fastinetd.roles import Role
@@ -37,7 +38,7 @@ class Said:
 class Kit:
     """A generation with two acceptors and a relay, and a doorman if names decide."""
 
-    def __init__(self, *, names: bool = False) -> None:
+    def __init__(self, *, names: bool = False, started: bool = True) -> None:
         self.board = Board.create(3, 64, 16)
         self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.said = Said()
@@ -67,6 +68,8 @@ class Kit:
             ),
             self.role_ended,
         )  # fmt: skip
+        if started:
+            self.generation.start()
 
     def role_ended(self, role: Role, status: int) -> None:
         self.ended.append((role.title, os.waitstatus_to_exitcode(status)))
@@ -238,3 +241,70 @@ class TestDoorman:
         named.until(lambda: not named.generation.roles)
         assert named.ended[-1] == ("doorman", 0)
         assert len(named.ended) == 4
+
+
+@pytest.fixture
+def unstarted() -> Iterator[Kit]:
+    made = Kit(started=False)
+    yield made
+    made.close()
+
+
+def test_all_are_ready(unstarted: Kit) -> None:
+    unstarted.generation.start_whole()
+    assert unstarted.titles() == ["acceptor 1", "acceptor 2", "relay"]
+    assert all(role.ready for role, _ in unstarted.generation.roles.values())
+    assert unstarted.answer(0) == b"hello\n"
+
+
+def in_place_of(kind: str, what: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something else than to make a role of this kind."""
+    name = {"acceptor": "Acceptor", "relay": "Relay"}[kind]
+    monkeypatch.setattr(f"fastinetd.generation.{name}", lambda *_: what())
+
+
+def lacks_memory() -> None:
+    raise MemoryError
+
+
+def is_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def is_stopped() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(("kind", "title"), [("acceptor", "acceptor 1"), ("relay", "relay")])
+@pytest.mark.parametrize(("what", "why"), [(lacks_memory, "out of memory"), (is_killed, "it has ended")])
+def test_one_that_does_not_come_up(
+    unstarted: Kit, monkeypatch: pytest.MonkeyPatch, kind: str, title: str, what: Callable[[], None], why: str
+) -> None:
+    in_place_of(kind, what, monkeypatch)
+    with pytest.raises(Unready, match=f"cannot start {title}: {why}"):
+        unstarted.generation.start_whole()
+
+
+def test_an_acceptor_that_says_nothing(unstarted: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastinetd.generation.PATIENCE", 0.1)
+    in_place_of("acceptor", is_stopped, monkeypatch)
+    with pytest.raises(Unready, match="cannot start acceptor 1: it is not ready in time"):
+        unstarted.generation.start_whole()
+    for pid in unstarted.generation.roles:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_whoever_stops_the_relay_stops_nothing_else(unstarted: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of its user can: it is not waited for long, and is no reason to give up."""
+    monkeypatch.setattr("fastinetd.generation.PATIENCE_WITH_NOBODY", 0.1)
+    in_place_of("relay", is_stopped, monkeypatch)
+    unstarted.generation.start_whole()
+    os.kill(unstarted.pid("relay"), signal.SIGKILL)
+
+
+def test_why_one_ended_before_it_was_ready_is_told(unstarted: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_place_of("relay", lacks_memory, monkeypatch)
+    unstarted.generation.start()
+    unstarted.until(lambda: unstarted.said.lines)
+    assert re.fullmatch(r"relay \(pid \d+\) ended with status 1 \(out of memory.*\); another takes its place",
+                        unstarted.said.lines[0])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fastinetd.loop import Loop
-from fastinetd.roles import Role, close_others, drop_privileges, fork_role
+from fastinetd.roles import Prepare, Role, close_others, drop_privileges, fork_role
 from fastinetd.signals import NOT_FOR_ROLES
 from fastinetd.sockets import FIRST_DESCRIPTOR
 from support.core import await_end, close_loop, fork, has_children, reap, until
@@ -29,8 +31,12 @@ class Kit:
         self.roles: list[Role] = []
 
     def role(self, main: Callable[[int], None], *, unprivileged: bool = False, keep: tuple[int, ...] = ()) -> Role:
+        """One that runs `main(control)` once it is ready."""
+        return self.prepared(lambda control: partial(main, control), unprivileged=unprivileged, keep=keep)
+
+    def prepared(self, prepare: Prepare, *, unprivileged: bool = False, keep: tuple[int, ...] = ()) -> Role:
         made = fork_role(
-            "tester", 3, main, keep=(self.there.fileno(), *keep), section=None, unprivileged=unprivileged
+            "tester", 3, prepare, keep=(self.there.fileno(), *keep), section=None, unprivileged=unprivileged
         )
         self.roles.append(made)
         return made
@@ -249,3 +255,51 @@ def test_close_others() -> None:
                 os.fstat(number)
 
     assert reap(fork(main)) == 0
+
+
+def awaited(role: Role) -> Role:
+    """A role, once its word is there."""
+    assert select.select([role.word], [], [], 20)[0]
+    role.hear()
+    return role
+
+
+def test_a_word_when_it_is_ready(kit: Kit) -> None:
+    role = kit.role(wait_for_a_byte)
+    assert not role.ready
+    assert (awaited(role).ready, role.trouble, role.word) == (True, "", -1)
+    role.retire()
+    assert kit.bury(role) == 0
+
+
+def fails(control: int) -> Callable[[], None]:
+    raise MemoryError
+
+
+def fails_at_length(control: int) -> Callable[[], None]:
+    raise ValueError("\udcff" + 100_000 * "x")
+
+
+def dies(control: int) -> Callable[[], None]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("prepare", "trouble"), [
+    (fails, "out of memory"), (fails_at_length, "ValueError: ?xxx"), (dies, ""),
+])
+def test_a_word_why_it_is_not(kit: Kit, capfd: pytest.CaptureFixture[str], prepare: Prepare, trouble: str) -> None:
+    """It is not on standard error, which leads nowhere in the background."""
+    role = awaited(kit.prepared(prepare))
+    assert not role.ready
+    assert role.trouble.startswith(trouble) and bool(role.trouble) is bool(trouble)
+    kit.bury(role)
+    assert capfd.readouterr().err == ""
+
+
+def test_who_is_not_heard_waits_for_nobody(kit: Kit) -> None:
+    """Its word is left where it is; the supervisor's end is closed with the rest."""
+    role = kit.prepared(lambda control: partial(wait_for_a_byte, control))
+    role.retire()
+    assert kit.bury(role) == 0
+    assert role.word == -1

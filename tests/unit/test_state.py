@@ -46,7 +46,7 @@ def supervisor() -> Iterator[Any]:
     role: Any = SimpleNamespace(title="acceptor 1")
     yield SimpleNamespace(
         board=board, rows=Rows(), listeners=SimpleNamespace(of=lambda endpoint: open_sockets),
-        retiring=[], generation=SimpleNamespace(roles={77: (SimpleNamespace(title="acceptor 1", pid=77), role)}),
+        generations=[SimpleNamespace(roles={77: (SimpleNamespace(title="acceptor 1", pid=77), role)})],
         options=SimpleNamespace(source="x.conf", process_limit=9), journal=SimpleNamespace(lost=3),
         open_sockets=open_sockets, installed=installed, waiting=SimpleNamespace(held=set),
     )  # fmt: skip
