@@ -184,6 +184,27 @@ def test_above_the_rate_it_waits(kit: Kit, client: socket.socket) -> None:
     assert [record.kind for record in kit.board.drain() if record.kind == RecordKind.HELD_BACK] == [8]
 
 
+def test_it_waits_no_longer_than_the_rate_asks_for(kit: Kit, client: socket.socket) -> None:
+    machine = kit.machine(sys.executable, "-c", ANSWER, rate_count=1, rate_period=200_000_000)
+    for text in (b"one", b"two"):
+        client.sendto(text, machine.sock.getsockname())
+        kit.until(lambda: machine.state is State.FULL)
+        kit.until(lambda: machine.state is State.IDLE)
+        assert client.recv(100) == b"got " + text
+
+
+def test_each_server_has_a_blocking_socket(kit: Kit, client: socket.socket) -> None:
+    """Though the one before it left it otherwise."""
+    code = ("import os, socket; s = socket.socket(fileno=0); was = os.get_blocking(0); os.set_blocking(0, False); "
+            "s.sendto(str(was).encode(), s.recvfrom(99)[1])")
+    machine = kit.machine(sys.executable, "-c", code)
+    for _ in range(2):
+        client.sendto(b"x", machine.sock.getsockname())
+        kit.until(lambda: machine.state is State.FULL)
+        kit.until(lambda: machine.state is State.IDLE)
+        assert client.recv(100) == b"True"
+
+
 def test_what_an_address_rule_refuses_is_taken_off_the_queue(kit: Kit, client: socket.socket) -> None:
     nobody = Ranges([(0, 2**32 - 1, Verdict.ADDRESS)], [])
     machine = kit.machine("/bin/true", ranges=nobody)
