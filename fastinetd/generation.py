@@ -43,12 +43,12 @@ LASTING = 5.0
 LONGEST = 2.0
 """Seconds between two starts at most: without its roles a machine serves nobody."""
 
-PATIENCE = 10.0
-"""Seconds in which root's roles are ready, or never will be; it is milliseconds on a machine at rest."""
+PATIENCE = 5.0
+"""Seconds in which roles are ready, or never will be; it is milliseconds on a machine at rest. Meanwhile the supervisor
+does nothing else, and a watchdog waits for it."""
 
-PATIENCE_WITH_NOBODY = 1.0
-"""Those without privileges can be stopped by whoever is the same user: they are not waited for any longer, and not
-given up for that."""
+LEAVING = 5.0
+"""Seconds in which a role whose life line has ended leaves. One that somebody has stopped never would."""
 
 Main = Callable[[Board, int | None, int], Callable[[], None]]
 """Makes a role, given the Board, its section and its control pipe; returns what it does then."""
@@ -130,8 +130,8 @@ class Generation:
         until = time.monotonic() + PATIENCE
         for role, post in [*self.roles.values()]:
             if post.counts:
-                self._await(role, PATIENCE_WITH_NOBODY if post.unprivileged else until - time.monotonic())
-                if not role.ready and (role.word < 0 or not post.unprivileged):
+                self._await(role, until - time.monotonic())
+                if not role.ready:
                     why = "it is not ready in time" if role.word >= 0 else role.trouble or "it has ended"
                     raise Unready(f"cannot start {role.title}: {why}")
 
@@ -270,11 +270,17 @@ class Generation:
             self._let_doorman_go()
 
     def abandon(self) -> None:
-        """End every role at once, as if the supervisor had died."""
+        """End every role at once, as if the supervisor had died; whoever cannot hear that is killed."""
         self.retired = True
         for role, _ in self.roles.values():
             role.abandon()
         self._let_doorman_go()
+        self._loop.later(LEAVING, self._kill)
+
+    def _kill(self) -> None:
+        for role, _ in self.roles.values():
+            self._messages.error(f"{role.title} (pid {role.pid}) does not leave: it is stopped or hangs; it is killed")
+            role.kill()
 
     def _let_doorman_go(self) -> None:
         """The doorman's last acceptor has left: its channels end, and so does it."""

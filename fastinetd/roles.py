@@ -8,7 +8,8 @@ descriptor, so that what the role starts has it too until exec: the pipe says wh
 
 Rules of this file: between fork and the role's own code nothing is allocated for others, every descriptor that is not
 the role's is closed, no signal ends it but SIGTERM, SIGKILL and faults, and privileges are given up before the first
-byte of a stranger is read. What a role says of its start, it says before that byte, too: nobody else speaks there.
+byte of a stranger is read. What a role says of its start, it says before that: while it is root nobody of another user
+speaks there, nor stops or ends it for its start to fail.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ READY = b"\0"
 """What a role says when it is about to serve; in its place, why it cannot."""
 
 Prepare = Callable[[int], Callable[[], None]]
-"""Makes a role of a process, given its control pipe; returns what it does then, to its end."""
+"""Makes a role of a process that has all privileges still, given its control pipe; returns what it does without them,
+to its end."""
 
 CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
@@ -109,6 +111,11 @@ class Role:
         """End the role's life line, as if the supervisor had died: it leaves at once."""
         self.retired = True
         self._close_control()
+
+    def kill(self) -> None:
+        """End the process, which has not been reaped yet, whatever state it is in."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def renew_pools(self) -> None:
         """Have an acceptor replace the processes that wait for clients."""
@@ -187,12 +194,12 @@ def _become(
         close_others(keep)
         control = lowered(control)
         setproctitle(f"fastinetd: {kind} {number}" if number else f"fastinetd: {kind}")
-        if unprivileged:
-            drop_privileges()
         serve = prepare(control)
         os.write(saying, READY)
         os.close(saying)
         saying = -1
+        if unprivileged:
+            drop_privileges()
         serve()
         status = 0
     except BaseException as error:

@@ -82,8 +82,8 @@ class Supervisor:
         self.surroundings = surroundings
         self.notifier = Notifier()
         self.loop = Loop(messages.error)
-        # Sections for the supervisor, and for acceptors and relay of this generation and of those that are retiring.
-        self.board = Board.create(MOST_SERVICES, SLOTS, 2 + (RETIRING_MOST + 1) * (options.acceptors + 1))
+        # Sections for the supervisor, and for acceptors and relay of those that retire, who serves, and who is next.
+        self.board = Board.create(MOST_SERVICES, SLOTS, 1 + (RETIRING_MOST + 2) * (options.acceptors + 1))
         self.board.set_process_limit(options.process_limit)
         self.reader = lift(self.board.reader())
         self.rows = Rows(self.board, self.loop, StandardErrors(self.loop, messages.warning))

@@ -25,12 +25,14 @@ GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
 def children() -> list[int]:
-    """The pids of this process's children (proc_tid_children(5), or a look at all processes)."""
+    """The pids of this process's children (proc_tid_children(5), or a look at all processes); without /proc there
+    are none to be found."""
     try:
         tasks = Path("/proc/self/task").iterdir()
         return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
     except FileNotFoundError:
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and parent_of(int(name)) == os.getpid()]
+        everybody = [int(name) for name in os.listdir("/proc") if name.isdecimal()] if Path("/proc").is_dir() else []
+        return [pid for pid in everybody if parent_of(pid) == os.getpid()]
 
 
 def _sockets(pid: int) -> Iterator[int]:

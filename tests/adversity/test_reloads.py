@@ -31,6 +31,7 @@ from adversity.harm import (
     unbalanced,
 )
 
+from fastinetd.succession import RETIRING_MOST
 from support.clients import Held, ask, connect, datagrams, free_port, read_all, read_line
 from support.daemon import records
 from support.lacking import need_localhost
@@ -275,3 +276,23 @@ def test_what_cannot_be_had_leaves_everything_as_it_is(launch: Launch, folder: P
     assert ask(port) == b"new\n"
     assert ask(more, b"hello\n") == b"hello\n"
     daemon.remember_descriptors()
+
+
+def test_whoever_stops_roles_stops_no_reload(launch: Launch) -> None:
+    """No role that was replaced ever leaves: each reload is taken all the same, and those who are too many are killed.
+    """
+    port = free_port()
+    builtins = builtin("echo", free_port())
+    daemon = launch(defaults() + entry("hello", port, ECHO, "hello") + builtins, "--acceptors", "2")
+    stopped: list[set[int]] = []
+    for number in range(RETIRING_MOST + 2):
+        roles = {pid for pid, each in below(daemon.pid).items() if each.parent == daemon.pid and each.state != "T"}
+        for pid in roles:
+            os.kill(pid, signal.SIGSTOP)
+        stopped.append(roles)
+        if number > RETIRING_MOST:
+            wait_for(lambda: not stopped[0] & set(below(daemon.pid)), daemon.said)
+        daemon.reload(defaults() + entry("hello", port, ECHO, str(number)) + builtins)
+        assert ask(port) == f"{number}\n".encode()
+    for pid in set().union(*stopped) & set(below(daemon.pid)):
+        os.kill(pid, signal.SIGKILL)

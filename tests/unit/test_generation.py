@@ -294,12 +294,29 @@ def test_an_acceptor_that_says_nothing(unstarted: Kit, monkeypatch: pytest.Monke
         os.kill(pid, signal.SIGKILL)
 
 
-def test_whoever_stops_the_relay_stops_nothing_else(unstarted: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes of its user can: it is not waited for long, and is no reason to give up."""
-    monkeypatch.setattr("fastinetd.generation.PATIENCE_WITH_NOBODY", 0.1)
-    in_place_of("relay", is_stopped, monkeypatch)
+@pytest.mark.parametrize("what", [is_stopped, is_killed, lacks_memory])
+def test_whoever_harms_the_relay_harms_nothing_else(
+    unstarted: Kit, monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]
+) -> None:
+    """Processes of its user can, as soon as it is nobody: by then it is ready, and so nothing is given up."""
+    monkeypatch.setattr("fastinetd.roles.drop_privileges", what)
     unstarted.generation.start_whole()
-    os.kill(unstarted.pid("relay"), signal.SIGKILL)
+    (relay,) = (role for role, _ in unstarted.generation.roles.values() if role.kind == "relay")
+    assert relay.ready
+    assert unstarted.answer(0) == b"hello\n"
+    relay.kill()
+
+
+def test_who_cannot_leave_is_killed(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops roles would keep them otherwise, more with each reload, until there is no room for another."""
+    monkeypatch.setattr("fastinetd.generation.LEAVING", 0.1)
+    kit.until(lambda: all(role.word < 0 for role, _ in kit.generation.roles.values()))
+    stopped = kit.pid("relay")
+    os.kill(stopped, signal.SIGSTOP)
+    kit.generation.abandon()
+    kit.until(lambda: not kit.generation.roles)
+    assert dict(kit.ended)["relay"] == -signal.SIGKILL
+    assert kit.said.lines == [f"relay (pid {stopped}) does not leave: it is stopped or hangs; it is killed"]
 
 
 def test_why_one_ended_before_it_was_ready_is_told(unstarted: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,6 +205,21 @@ def test_a_group_of_its_own_and_a_name(kit: Kit) -> None:
 
 
 @ROOT
+def test_made_and_ready_before_it_is_nobody(kit: Kit) -> None:
+    """So whoever else is nobody can neither stop nor end it meanwhile."""
+
+    def prepare(control: int) -> Callable[[], None]:
+        kit.say(os.getresuid())
+        return partial(wait_for_a_byte, control)
+
+    role = kit.prepared(prepare, unprivileged=True)
+    assert kit.heard() == "(0, 0, 0)"
+    assert awaited(role).ready
+    role.retire()
+    assert kit.bury(role) == 0
+
+
+@ROOT
 def test_without_privileges(kit: Kit) -> None:
     role = kit.role(lambda control: kit.say(Path("/proc/self/status").read_text()), unprivileged=True)
     found = {name: value.split() for name, _, value in (line.partition(":") for line in kit.heard().splitlines())}

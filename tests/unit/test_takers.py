@@ -350,6 +350,16 @@ class TestTakers:
             monkeypatch.setattr("fastinetd.takers.started_at", lambda pid: times.get(pid, 0))
             assert takers([(7, os.fstat(pair[0].fileno()).st_ino)], ()) == {7: fork_of_it}
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may leave /proc behind")
+    def test_nobody_is_found_without_proc(self, tmp_path: Path) -> None:
+        """And it is not looked again and again."""
+
+        def main() -> None:
+            os.chroot(tmp_path)
+            assert takers([(7, 1)], ()) == {}
+
+        assert reap(fork(main)) == 0
+
     def test_children_without_the_kernels_list(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Some kernels have none (CONFIG_PROC_CHILDREN)."""
         pid = fork(signal.pause)
