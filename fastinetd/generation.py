@@ -136,7 +136,9 @@ class Generation:
                     raise Unready(f"cannot start {role.title}: {why}")
 
     def _await(self, role: Role, seconds: float) -> None:
-        """Wait for a role's word."""
+        """Wait for a role's word, if it has not come yet."""
+        if role.word < 0:
+            return
         poll = select.poll()
         poll.register(role.word, select.POLLIN)
         if poll.poll(max(0.0, seconds) * 1000):
@@ -277,8 +279,18 @@ class Generation:
         self._let_doorman_go()
         self._loop.later(LEAVING, self._kill)
 
+    def give_up(self) -> None:
+        """It does not take over: whoever is ready may have clients by now, and finishes those; the others have none."""
+        for role, post in self.roles.values():
+            if post.counts:
+                self._await(role, 0.0)
+                if not role.ready:
+                    role.abandon()
+        self.retire()
+        self._loop.later(LEAVING, self._kill)
+
     def _kill(self) -> None:
-        for role, _ in self.roles.values():
+        for role in [role for role, _ in self.roles.values() if role.abandoned]:
             self._messages.error(f"{role.title} (pid {role.pid}) does not leave: it is stopped or hangs; it is killed")
             role.kill()
 

@@ -8,8 +8,8 @@ descriptor, so that what the role starts has it too until exec: the pipe says wh
 
 Rules of this file: between fork and the role's own code nothing is allocated for others, every descriptor that is not
 the role's is closed, no signal ends it but SIGTERM, SIGKILL and faults, and privileges are given up before the first
-byte of a stranger is read. What a role says of its start, it says before that: while it is root nobody of another user
-speaks there, nor stops or ends it for its start to fail.
+byte of a stranger is read. What a role says of its start it says before that, while it is root: no other user can speak
+there, or make its start fail.
 """
 
 from __future__ import annotations
@@ -111,6 +111,11 @@ class Role:
         """End the role's life line, as if the supervisor had died: it leaves at once."""
         self.retired = True
         self._close_control()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its life line has ended."""
+        return self.control < 0
 
     def kill(self) -> None:
         """End the process, which has not been reaped yet, whatever state it is in."""

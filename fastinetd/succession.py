@@ -1,7 +1,8 @@
 """The generations: which one serves, and which ones are leaving.
 
 Theory. A generation takes over only when every role that accepts clients has said that it is ready. Until then the one
-before serves as it did; if one does not come up, all of them are given up, and nothing has changed.
+before serves as it did; if one does not come up, all of them are given up, and nothing has changed but for the clients
+that those who did have got meanwhile: these are served to their end.
 
 Rules of this file: it owns the generations. What there is to serve, and what follows from a change, others say.
 """
@@ -64,7 +65,7 @@ class Succession:
         try:
             generation.start_whole()
         except BaseException:
-            generation.abandon()
+            generation.give_up()
             if generation.roles:
                 self.retiring.append(generation)
             raise

@@ -294,6 +294,25 @@ def test_an_acceptor_that_says_nothing(unstarted: Kit, monkeypatch: pytest.Monke
         os.kill(pid, signal.SIGKILL)
 
 
+def test_who_came_up_finishes_what_it_got(unstarted: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generation that is given up had listeners for a while: its clients are served to their end."""
+    monkeypatch.setattr("fastinetd.generation.PATIENCE", 0.1)
+    monkeypatch.setattr("fastinetd.generation.LEAVING", 0.1)
+    in_place_of("acceptor", is_stopped, monkeypatch)
+    with pytest.raises(Unready):
+        unstarted.generation.start_whole()
+    with socket.create_connection(unstarted.listeners[1].getsockname(), PATIENCE) as client:
+        client.sendall(b"before")
+        assert client.recv(100) == b"before"
+        unstarted.generation.give_up()
+        unstarted.until(lambda: unstarted.titles() == ["relay"])
+        client.sendall(b"after")
+        assert client.recv(100) == b"after"
+        assert len(unstarted.said.lines) == 2
+    unstarted.until(lambda: not unstarted.generation.roles)
+    assert unstarted.ended[-1] == ("relay", 0)
+
+
 @pytest.mark.parametrize("what", [is_stopped, is_killed, lacks_memory])
 def test_whoever_harms_the_relay_harms_nothing_else(
     unstarted: Kit, monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]
