@@ -50,6 +50,9 @@ does nothing else, and a watchdog waits for it."""
 LEAVING = 5.0
 """Seconds in which a role whose life line has ended leaves. One that somebody has stopped never would."""
 
+LACKS = (OSError, MemoryError, LookupError)
+"""What is raised where there is no descriptor, process, memory or section of the Board for a role."""
+
 Main = Callable[[Board, int | None, int], Callable[[], None]]
 """Makes a role, given the Board, its section and its control pipe; returns what it does then."""
 
@@ -125,7 +128,7 @@ class Generation:
                 continue
             try:
                 self._fork(post)
-            except (OSError, LookupError) as error:
+            except LACKS as error:
                 raise Unready(f"cannot start {post.title}: {_why(error)}") from None
         until = time.monotonic() + PATIENCE
         for role, post in [*self.roles.values()]:
@@ -201,12 +204,12 @@ class Generation:
         """Fork a process for a post, now or later."""
         try:
             self._fork(post)
-        except (OSError, LookupError) as error:
+        except LACKS as error:
             self._messages.error(f"cannot start {post.title}: {_why(error)}; it is tried again")
             self._loop.later(post.back_off.failed(0.0), lambda: None if self.retired else self._fill(post))
 
     def _fork(self, post: Post) -> None:
-        """Fork a process for a post. Raises OSError and, without a section for it, LookupError."""
+        """Fork a process for a post. Raises LACKS."""
         section = self._board.section_claim(0) if post.counts else None
         try:
             role = fork_role(
@@ -350,8 +353,8 @@ def _monitor(duties: Duties) -> Main:
     return main
 
 
-def _why(error: OSError | LookupError) -> str:
-    return explained(error) if isinstance(error, OSError) else str(error)
+def _why(error: Exception) -> str:
+    return explained(error) if isinstance(error, OSError | MemoryError) else str(error)
 
 
 def _how(status: int, trouble: str) -> str:

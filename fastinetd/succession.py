@@ -44,8 +44,8 @@ class Succession:
             yield self.serving
 
     def replace(self) -> None:
-        """Fork the roles anew for what there is to serve now. Raises OSError and Unready: then who served goes on.
-        The first ones, before whom nobody did, are started as far as that can be had."""
+        """Fork the roles anew for what there is to serve now. Raises OSError, MemoryError and Unready: then who served
+        goes on. The first ones, before whom nobody did, are started as far as that can be had."""
         old, new = self.serving, self._make()
         if old is None:
             new.start()
@@ -77,8 +77,8 @@ class Succession:
             return
         try:
             self.replace()
-        except (OSError, Unready) as error:
-            why = explained(error) if isinstance(error, OSError) else error
+        except (OSError, MemoryError, Unready) as error:
+            why = error if isinstance(error, Unready) else explained(error)
             self._messages.error(f"no other roles can be started: {why}; those there are go on, and it is tried again")
             self._again = self._loop.later(self._back_off.failed(0.0), self.renew)
 

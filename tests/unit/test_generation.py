@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -186,6 +187,22 @@ def test_one_that_keeps_dying_waits(kit: Kit) -> None:
         kit.until(lambda before=before: len(kit.ended) > before)  # type: ignore[misc]
     assert "relay" not in kit.titles()
     kit.until(lambda: "relay" in kit.titles())
+
+
+@pytest.mark.parametrize("lack", [OSError(errno.EAGAIN, "no"), MemoryError(), LookupError("no free section")])
+def test_one_that_cannot_be_forked_is_forked_later(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, lack: Exception
+) -> None:
+    def fork(*_: object, **__: object) -> Role:
+        raise lack
+
+    monkeypatch.setattr("fastinetd.generation.fork_role", fork)
+    os.kill(kit.pid("relay"), signal.SIGKILL)
+    kit.until(lambda: len(kit.said.lines) > 1)
+    monkeypatch.undo()
+    assert re.fullmatch("cannot start relay: .*; it is tried again", kit.said.lines[1])
+    kit.until(lambda: "relay" in kit.titles())
+    assert kit.answer(1, b"echo") == b"echo"
 
 
 def test_retired(kit: Kit) -> None:

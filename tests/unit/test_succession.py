@@ -1,0 +1,88 @@
+"""Which generation serves: another takes over when all of it can be had, and until then nothing changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from fastinetd._board import Board
+from fastinetd.generation import Duties
+from fastinetd.loop import Loop
+from fastinetd.roles import Role
+from fastinetd.succession import Succession
+from support.core import close_loop, until
+
+NOTHING = Duties(
+    acceptors=1, programs=[], builtins=[], tables={}, asks_itself=False, services=[], unserved=[], library=-1,
+    metrics=None, reader=-1, version="0",
+)  # fmt: skip
+
+
+class Kit:
+    """Generations of one acceptor each, which has nothing to serve."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.lacks: Exception | None = None
+        self.board = Board.create(1, 8, 16)
+        self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.loop = Loop(self.errors.append)
+        self.succession = Succession(
+            self.board, self.loop, self, self.duties, self.role_ended, lambda generation: None  # type: ignore[arg-type]
+        )
+
+    def error(self, text: str) -> None:
+        self.errors.append(text)
+
+    def debug(self, text: str) -> None:
+        """Nobody asked to be told more."""
+
+    def duties(self) -> Duties:
+        if self.lacks is not None:
+            raise self.lacks
+        return NOTHING
+
+    def role_ended(self, role: Role, status: int) -> None:
+        assert role.section is not None
+        self.board.section_release(role.section)
+        self.succession.role_ended()
+
+    def close(self) -> None:
+        self.succession.abandon()
+        until(self.loop, lambda: not any(generation.roles for generation in self.succession), self.errors)
+        os.close(self.board.wake)
+        os.close(self.board.fd)
+        close_loop(self.loop)
+
+
+@pytest.fixture
+def kit() -> Iterator[Kit]:
+    made = Kit()
+    made.succession.replace()
+    yield made
+    made.close()
+
+
+def test_the_one_before_leaves_when_another_serves(kit: Kit) -> None:
+    before = kit.succession.serving
+    kit.succession.replace()
+    assert kit.succession.serving is not before
+    assert kit.succession.retiring == [before]
+    until(kit.loop, lambda: not kit.succession.retiring, kit.errors)
+    assert kit.errors == []
+
+
+@pytest.mark.parametrize("lack", [MemoryError(), OSError(errno.EMFILE, os.strerror(errno.EMFILE))])
+def test_listeners_that_came_late_are_served_when_there_is_room(kit: Kit, lack: Exception) -> None:
+    before = kit.succession.serving
+    kit.lacks = lack
+    kit.succession.renew()
+    assert kit.succession.serving is before
+    assert len(kit.errors) == 1
+    assert kit.errors[0].startswith("no other roles can be started: ")
+    kit.lacks = None
+    until(kit.loop, lambda: kit.succession.serving is not before, kit.errors)
+    assert len(kit.errors) == 1
