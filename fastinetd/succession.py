@@ -28,7 +28,7 @@ class Succession:
     def __init__(self, board: Board, loop: Loop, messages: Messages, duties: Callable[[], Duties],
                  ended: Callable[[Role, int], None], took_over: Callable[[Generation], None]) -> None:
         """`duties()` of roles that are forked now; `ended(role, status)` as Generation's; `took_over(generation)` is
-        called before the one that served is told to retire."""
+        called before the one that served is told to retire; it may raise what `replace` does."""
         self._loop = loop
         self._messages = messages
         self._make: Callable[[], Generation] = lambda: Generation(board, loop, messages, duties(), ended)
@@ -47,28 +47,31 @@ class Succession:
         """Fork the roles anew for what there is to serve now. Raises OSError, MemoryError and Unready: then who served
         goes on. The first ones, before whom nobody did, are started as far as that can be had."""
         old, new = self.serving, self._make()
-        if old is None:
-            new.start()
-        else:
-            self._start(new)
-            self.retiring.append(old)
-        self.serving = new
+        try:
+            if old is None:
+                new.start()
+            else:
+                new.start_whole()
+                self.retiring.append(old)
+            self.serving = new
+            self._took_over(new)
+        except BaseException:
+            self._keep(old, new)
+            raise
         self._rest()
         self._back_off.succeeded()
-        self._took_over(new)
         if old is not None:
             old.retire()
         for oldest in self.retiring[:-RETIRING_MOST]:
             oldest.abandon()
 
-    def _start(self, generation: Generation) -> None:
-        try:
-            generation.start_whole()
-        except BaseException:
-            generation.give_up()
-            if generation.roles:
-                self.retiring.append(generation)
-            raise
+    def _keep(self, old: Generation | None, new: Generation) -> None:
+        """Have the one go on that served, and the other leave."""
+        new.give_up()
+        self.retiring = [generation for generation in self.retiring if generation is not old]
+        if new.roles:
+            self.retiring.append(new)
+        self.serving = old
 
     def renew(self) -> None:
         """The same, for listeners that have been opened late: what cannot be had is tried again, later and later."""

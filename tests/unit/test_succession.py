@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastinetd._board import Board
-from fastinetd.generation import Duties
+from fastinetd.generation import Duties, Generation
 from fastinetd.loop import Loop
 from fastinetd.roles import Role
 from fastinetd.succession import Succession
@@ -27,11 +27,12 @@ class Kit:
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.lacks: Exception | None = None
+        self.unwatched: OSError | None = None
         self.board = Board.create(1, 8, 16)
         self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.loop = Loop(self.errors.append)
         self.succession = Succession(
-            self.board, self.loop, self, self.duties, self.role_ended, lambda generation: None  # type: ignore[arg-type]
+            self.board, self.loop, self, self.duties, self.role_ended, self.took_over  # type: ignore[arg-type]
         )
 
     def error(self, text: str) -> None:
@@ -44,6 +45,10 @@ class Kit:
         if self.lacks is not None:
             raise self.lacks
         return NOTHING
+
+    def took_over(self, generation: Generation) -> None:
+        if self.unwatched is not None:
+            raise self.unwatched
 
     def role_ended(self, role: Role, status: int) -> None:
         assert role.section is not None
@@ -86,3 +91,17 @@ def test_listeners_that_came_late_are_served_when_there_is_room(kit: Kit, lack: 
     kit.lacks = None
     until(kit.loop, lambda: kit.succession.serving is not before, kit.errors)
     assert len(kit.errors) == 1
+
+
+def test_what_cannot_be_handed_over_stays_with_who_served(kit: Kit) -> None:
+    """The kernel may have no room to watch a socket of the new services: then the old ones are served, and by one."""
+    before = kit.succession.serving
+    kit.unwatched = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left"):
+        kit.succession.replace()
+    assert kit.succession.serving is before
+    assert before is not None
+    assert not before.retired
+    until(kit.loop, lambda: not kit.succession.retiring, kit.errors)
+    assert before.accepts
+    assert kit.errors == []
