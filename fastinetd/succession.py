@@ -62,8 +62,7 @@ class Succession:
         self._back_off.succeeded()
         if old is not None:
             old.retire()
-        for oldest in self.retiring[:-RETIRING_MOST]:
-            oldest.abandon()
+        self._abandon_oldest()
 
     def _keep(self, old: Generation | None, new: Generation) -> None:
         """Have the one go on that served, and the other leave."""
@@ -72,6 +71,11 @@ class Succession:
         if new.roles:
             self.retiring.append(new)
         self.serving = old
+        self._abandon_oldest()
+
+    def _abandon_oldest(self) -> None:
+        for oldest in self.retiring[:-RETIRING_MOST]:
+            oldest.abandon()
 
     def renew(self) -> None:
         """The same, for listeners that have been opened late: what cannot be had is tried again, later and later."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,7 @@ from fastinetd._board import Board
 from fastinetd.generation import Duties, Generation
 from fastinetd.loop import Loop
 from fastinetd.roles import Role
-from fastinetd.succession import Succession
+from fastinetd.succession import RETIRING_MOST, Succession
 from support.core import close_loop, until
 
 NOTHING = Duties(
@@ -28,6 +29,7 @@ class Kit:
         self.errors: list[str] = []
         self.lacks: Exception | None = None
         self.unwatched: OSError | None = None
+        self.stops_them = False
         self.board = Board.create(1, 8, 16)
         self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.loop = Loop(self.errors.append)
@@ -47,6 +49,8 @@ class Kit:
         return NOTHING
 
     def took_over(self, generation: Generation) -> None:
+        for pid in generation.roles if self.stops_them else ():
+            os.kill(pid, signal.SIGSTOP)
         if self.unwatched is not None:
             raise self.unwatched
 
@@ -105,3 +109,17 @@ def test_what_cannot_be_handed_over_stays_with_who_served(kit: Kit) -> None:
     until(kit.loop, lambda: not kit.succession.retiring, kit.errors)
     assert before.accepts
     assert kit.errors == []
+
+
+def test_those_that_were_given_up_are_not_kept_for_ever(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops their roles gets no more of them than of those that served."""
+    monkeypatch.setattr("fastinetd.generation.LEAVING", 0.1)
+    kit.unwatched, kit.stops_them = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), True
+    for _ in range(RETIRING_MOST + 1):
+        with pytest.raises(OSError, match="No space left"):
+            kit.succession.replace()
+    until(kit.loop, lambda: len(kit.succession.retiring) <= RETIRING_MOST, kit.errors)
+    for generation in kit.succession.retiring:
+        for pid in generation.roles:
+            os.kill(pid, signal.SIGKILL)
+    until(kit.loop, lambda: not kit.succession.retiring, kit.errors)
