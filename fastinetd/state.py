@@ -1,18 +1,17 @@
-"""The daemon's state for a dump: gathered from the supervisor, written by dump.py."""
+"""The daemon's state for a dump: gathered here from all who know of it, written by dump.py."""
 
 from __future__ import annotations
 
 import os
 import resource
 import time
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fastinetd import __version__
 from fastinetd._board import Board
 from fastinetd._pools import HeldAt
 from fastinetd.dump import DumpState, ServerLine, ServiceLine, ServiceState, render, write_dump
-from fastinetd.generation import Generation
 from fastinetd.journal import Journal
 from fastinetd.listeners import Listeners
 from fastinetd.rows import Rows
@@ -20,46 +19,35 @@ from fastinetd.system_calls import held_call
 from fastinetd.wait_services import WaitServices
 
 
-class StartOptions(Protocol):
-    """How the daemon was started."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def process_limit(self) -> int | None: ...
-
-
-class Daemon(Protocol):
-    """What is asked of the supervisor, which is above this module."""
-
-    @property
-    def options(self) -> StartOptions: ...
+@dataclass(frozen=True)
+class Sources:
+    """Whom the daemon's state is asked of."""
 
     board: Board
     rows: Rows
     listeners: Listeners
     waiting: WaitServices
     journal: Journal
-
-    @property
-    def generations(self) -> Iterable[Generation]: ...
-
-
-def dump_state(supervisor: Daemon, path: str) -> None:
-    """Write the supervisor's state to the file `path`, in place of the last dump. Raises OSError."""
-    write_dump(path, render(gather(supervisor)))
+    roles: Sequence[tuple[str, int]]  # title and pid of each role's process
+    config_file: str
+    process_limit: int | None
 
 
-def gather(supervisor: Daemon) -> DumpState:
-    """What the supervisor knows now."""
-    board = supervisor.board
+def dump_state(sources: Sources, path: str) -> None:
+    """Write the daemon's state to the file `path`, in place of the last dump. Raises OSError."""
+    write_dump(path, render(gather(sources)))
+
+
+def gather(sources: Sources) -> DumpState:
+    """The daemon's state now."""
+    board = sources.board
     wall = time.time() - time.monotonic()
     services = []
-    for installed in supervisor.rows:
+    for installed in sources.rows:
         service = installed.planned.service
-        sockets = [sock for endpoint in installed.planned.endpoints for sock in supervisor.listeners.of(endpoint)]
+        sockets = [sock for endpoint in installed.planned.endpoints for sock in sources.listeners.of(endpoint)]
         state = ServiceState.ACTIVE if sockets else ServiceState.NOT_STARTED
-        held = installed.row in supervisor.waiting.held()  # its servers have the socket to themselves
+        held = installed.row in sources.waiting.held()  # its servers have the socket to themselves
         if held or board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
             state = ServiceState.SUSPENDED
         port = installed.planned.endpoints[0].port or None
@@ -77,7 +65,7 @@ def gather(supervisor: Daemon) -> DumpState:
                 counters.rate_waits, counters.rate_wait_seconds, board.row_holds(installed.row), places,
             )
         )  # fmt: skip
-    names = {row: installed.planned.id for row, installed in supervisor.rows.by_row.items()}
+    names = {row: installed.planned.id for row, installed in sources.rows.by_row.items()}
     servers = tuple(
         ServerLine(names.get(slot.row, "?"), slot.pid, wall + slot.started, slot.address, slot.port)
         for slot in board.slots_in_use()
@@ -86,12 +74,12 @@ def gather(supervisor: Daemon) -> DumpState:
     return DumpState(
         version=__version__,
         now=time.time(),
-        config_file=supervisor.options.source,
+        config_file=sources.config_file,
         services=tuple(services),
         servers=servers,
-        roles=tuple((role.title, role.pid) for each in supervisor.generations for role, _ in each.roles.values()),
-        process_limit=supervisor.options.process_limit,
+        roles=tuple(sources.roles),
+        process_limit=sources.process_limit,
         max_descriptors=most,
         descriptors_free=most - len(os.listdir("/proc/self/fd")),
-        lost_records=supervisor.journal.lost,
+        lost_records=sources.journal.lost,
     )

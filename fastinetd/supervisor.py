@@ -46,7 +46,7 @@ from fastinetd.signals import handle_signals
 from fastinetd.sockets import Endpoint, lift
 from fastinetd.stage import library
 from fastinetd.starts import Surroundings
-from fastinetd.state import dump_state
+from fastinetd.state import Sources, dump_state
 from fastinetd.status import Status, info_of
 from fastinetd.stderr import StandardErrors
 from fastinetd.succession import RETIRING_MOST, Succession
@@ -365,10 +365,16 @@ class Supervisor:
 
     # ---- what others see ----
 
+    def _sources(self) -> Sources:
+        """Whom a dump is asked of."""
+        roles = [(role.title, role.pid) for each in self.generations for role, _ in each.roles.values()]
+        return Sources(self.board, self.rows, self.listeners, self.waiting, self.journal, roles,
+                       self.options.source, self.options.process_limit)
+
     def _dump(self) -> None:
         """SIGUSR1: write the state where an administrator of xinetd looks for it."""
         try:
-            dump_state(self, self.options.dump_path)
+            dump_state(self._sources(), self.options.dump_path)
         except OSError as error:
             self.messages.error(failure(self.options.dump_path, error))
         else:

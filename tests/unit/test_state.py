@@ -1,4 +1,4 @@
-"""The supervisor's state, gathered for a dump."""
+"""The daemon's state, gathered for a dump."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ENDPOINT = Endpoint(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", 7000)
 
 
 @pytest.fixture
-def supervisor() -> Iterator[Any]:
-    """As much of a supervisor as is asked."""
+def sources() -> Iterator[Any]:
+    """As much of them as is asked."""
     board = Board.create(2, 8, 1)
     row = board.row_claim()
     board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_count=2, rate_period=2 * HOUR,
@@ -43,11 +43,9 @@ def supervisor() -> Iterator[Any]:
             self.by_row = {row: installed}
 
     open_sockets = [socket.socket()]
-    role: Any = SimpleNamespace(title="acceptor 1")
     yield SimpleNamespace(
         board=board, rows=Rows(), listeners=SimpleNamespace(of=lambda endpoint: open_sockets),
-        generations=[SimpleNamespace(roles={77: (SimpleNamespace(title="acceptor 1", pid=77), role)})],
-        options=SimpleNamespace(source="x.conf", process_limit=9), journal=SimpleNamespace(lost=3),
+        roles=[("acceptor 1", 77)], config_file="x.conf", process_limit=9, journal=SimpleNamespace(lost=3),
         open_sockets=open_sockets, installed=installed, waiting=SimpleNamespace(held=set),
     )  # fmt: skip
     for one in open_sockets:
@@ -55,11 +53,11 @@ def supervisor() -> Iterator[Any]:
     os.close(board.fd)
 
 
-def test_gathered(supervisor: Any) -> None:
-    state = gather(supervisor)
+def test_gathered(sources: Any) -> None:
+    state = gather(sources)
     (service,) = state.services
     assert (service.service.id, service.state, service.port) == ("web-1", ServiceState.ACTIVE, 7000)
-    assert service.descriptors == (supervisor.open_sockets[0].fileno(),)
+    assert service.descriptors == (sources.open_sockets[0].fileno(),)
     assert state.version == __version__
     assert state.config_file == "x.conf"
     assert state.roles == (("acceptor 1", 77),)
@@ -67,31 +65,31 @@ def test_gathered(supervisor: Any) -> None:
     assert 0 < state.descriptors_free < state.max_descriptors
 
 
-def test_servers(supervisor: Any) -> None:
-    accounts = Accounts(supervisor.board, 0)
-    slot = accounts.admit(supervisor.installed.program, bytes([10, 0, 0, 1]), 4000)[1]
-    (server,) = gather(supervisor).servers
+def test_servers(sources: Any) -> None:
+    accounts = Accounts(sources.board, 0)
+    slot = accounts.admit(sources.installed.program, bytes([10, 0, 0, 1]), 4000)[1]
+    (server,) = gather(sources).servers
     assert (server.address, server.port) == ("10.0.0.1", 4000)
-    assert gather(supervisor).services[0].running == 1
+    assert gather(sources).services[0].running == 1
     accounts.drop(slot)
 
 
-def test_states(supervisor: Any) -> None:
-    accounts = Accounts(supervisor.board, 0)
+def test_states(sources: Any) -> None:
+    accounts = Accounts(sources.board, 0)
     for _ in range(2):  # the rate's whole count
-        accounts.admit(supervisor.installed.program, bytes([10, 0, 0, 1]))
-    assert gather(supervisor).services[0].state is ServiceState.SUSPENDED
-    supervisor.board.row_limits(supervisor.installed.row, instances=None, per_source=None, over_rate=0,
+        accounts.admit(sources.installed.program, bytes([10, 0, 0, 1]))
+    assert gather(sources).services[0].state is ServiceState.SUSPENDED
+    sources.board.row_limits(sources.installed.row, instances=None, per_source=None, over_rate=0,
                                 rate_count=0, rate_period=0, rate_pause=0, max_load=0.0)
-    assert gather(supervisor).services[0].state is ServiceState.ACTIVE
-    supervisor.waiting.held = lambda: {supervisor.installed.row}
-    assert gather(supervisor).services[0].state is ServiceState.SUSPENDED
-    supervisor.waiting.held = set
-    supervisor.open_sockets.pop().close()
-    assert gather(supervisor).services[0].state is ServiceState.NOT_STARTED
+    assert gather(sources).services[0].state is ServiceState.ACTIVE
+    sources.waiting.held = lambda: {sources.installed.row}
+    assert gather(sources).services[0].state is ServiceState.SUSPENDED
+    sources.waiting.held = set
+    sources.open_sockets.pop().close()
+    assert gather(sources).services[0].state is ServiceState.NOT_STARTED
 
 
-def test_written(supervisor: Any, tmp_path: Any) -> None:
+def test_written(sources: Any, tmp_path: Any) -> None:
     path = tmp_path / "dump"
-    dump_state(supervisor, str(path))
+    dump_state(sources, str(path))
     assert "web-1" in path.read_text()
