@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from fastinetd.sockets import FIRST_DESCRIPTOR, lift
+from fastinetd.descriptors import FIRST_DESCRIPTOR, lift
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 

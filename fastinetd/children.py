@@ -19,7 +19,7 @@ from fastinetd._accept import Keeper
 from fastinetd._board import Board, SlotState
 from fastinetd._program import Program
 from fastinetd.messages import Messages
-from fastinetd.roles import parent_of
+from fastinetd.processes import parent_of
 from fastinetd.takers import takers
 
 HEIR = 0

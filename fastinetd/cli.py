@@ -20,19 +20,18 @@ from fastinetd.background import Launch, must_stay, prepare_descriptors
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
 from fastinetd.config.model import Config, Place
+from fastinetd.descriptors import lifted
 from fastinetd.endpoints import check_hosts
 from fastinetd.log_lines import FACILITIES, Level, printable
 from fastinetd.log_paths import locate_logs, trouble_with
 from fastinetd.loop import description
 from fastinetd.messages import LEVELS, Messages, stream_line
-from fastinetd.monitor import parse_address
-from fastinetd.options import INETD_CONF, PLACES, Refusal, parse
+from fastinetd.options import INETD_CONF, PLACES, Refusal, parse, parse_address
 from fastinetd.pidfile import PidFile
 from fastinetd.plan import make_plan
 from fastinetd.signals import postpone_signals
-from fastinetd.sockets import lifted
-from fastinetd.starts import Surroundings
 from fastinetd.supervisor import Options, Supervisor
+from fastinetd.surroundings import Surroundings
 
 _NO_INETD = {"xinetd": "an xinetd.conf", "toml": "TOML"}
 """Kinds of files that are no inetd.conf, as a message calls them."""

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from fastinetd.descriptors import lift
 from fastinetd.loop import Loop
-from fastinetd.sockets import lift
 
 TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET = 1, 2
 FAR = 1 << 40  # Unix seconds

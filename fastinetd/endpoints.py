@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, ip_address
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import shown
 from fastinetd.config.model import Family, Service
-from fastinetd.sockets import UNIX_PATH_MOST, Endpoint, has_ipv6
+from fastinetd.plan_model import Endpoint, Unplannable
 
 _SERVICES = "/etc/services"
 
@@ -20,10 +20,6 @@ _APART = (Family.AUTO, Family.BOTH)
 """Whose servers meet each client in its own family, where the daemon accepts for them. xinetd makes the socket of an
 accepted IPv4 client an IPv4 one; what it hands over as a whole, for datagrams and to servers that accept themselves,
 takes both families."""
-
-
-class Unplannable(Exception):
-    """The service cannot be started; the reason has been reported."""
 
 
 def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
@@ -161,3 +157,15 @@ def listed_port(name: str, protocol: str) -> int | None:
         return socket.getservbyname(name, protocol)
     except (OSError, ValueError, UnicodeError):
         return None
+
+
+UNIX_PATH_MOST = 107  # bytes of sun_path before its NUL
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel opens IPv6 sockets."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True

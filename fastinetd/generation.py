@@ -28,6 +28,7 @@ from fastinetd._program import Program
 from fastinetd._relay import Relay
 from fastinetd._strangers import close_words, guard
 from fastinetd.allowances import explained
+from fastinetd.descriptors import lifted
 from fastinetd.loop import Loop
 from fastinetd.messages import Messages
 from fastinetd.metrics import ServiceInfo
@@ -35,7 +36,6 @@ from fastinetd.policy.access import AccessTable
 from fastinetd.policy.limits import BackOff
 from fastinetd.readiness import Unserved
 from fastinetd.roles import Role, fork_role
-from fastinetd.sockets import lifted
 
 LASTING = 5.0
 """Seconds after which a role's death is no longer taken for a failed start."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Service, encoded
-from fastinetd.endpoints import Unplannable
 from fastinetd.held import barred
+from fastinetd.plan_model import Unplannable
 
 PACKAGE = Path(__file__).parent
 WORKER = "fastinetd.worker"

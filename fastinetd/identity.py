@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from fastinetd.config.model import Service
-from fastinetd.plan import PlannedService
+from fastinetd.plan_model import PlannedService
 
 Keys = Callable[[PlannedService], Iterable[Hashable]]
 

@@ -24,8 +24,9 @@ from pathlib import Path
 from fastinetd._strangers import close_shared_sockets
 from fastinetd.loop import Loop, Timer
 from fastinetd.messages import Messages
+from fastinetd.plan_model import Endpoint, SocketOptions
 from fastinetd.policy.limits import BackOff
-from fastinetd.sockets import Endpoint, SocketOptions, apply, guard, open_endpoint, permit
+from fastinetd.sockets import apply, guard, open_endpoint, permit
 
 FIRST_PAUSE = 1.0
 """Seconds until the second attempt on an endpoint."""

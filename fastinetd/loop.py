@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable
 from itertools import count
 
-from fastinetd.sockets import lift
+from fastinetd.descriptors import lift
 
 
 class Timer:

@@ -19,11 +19,9 @@ import gzip
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from prometheus_client.exposition import choose_encoder
@@ -50,6 +48,7 @@ from fastinetd._board import (
 )
 from fastinetd._pools import HeldAt, PoolState, Recycling
 from fastinetd.http import Answer, accepts_gzip
+from fastinetd.processes import descriptor_limit
 from fastinetd.system_calls import held_call
 
 REASONS = tuple((v.name.lower(), v.value) for v in Verdict if v not in (Verdict.ADMIT, Verdict.ASK))
@@ -253,15 +252,6 @@ def added(parts: Sequence[CountersTuple]) -> CountersTuple:
 def _sum(values: Sequence[Any]) -> Any:
     """The sum of numbers, or of tuples of equal shape place by place."""
     return tuple(map(_sum, zip(*values))) if isinstance(values[0], tuple) else sum(values)
-
-
-def descriptor_limit(pid: int) -> float | None:
-    """The soft limit of open files of a process (proc_pid_limits(5)); None where it cannot be read."""
-    with suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/limits").read_bytes().splitlines():
-            if line.startswith(b"Max open files"):
-                return float(line.split()[3])
-    return None
 
 
 def printable(text: str) -> str:

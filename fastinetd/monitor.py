@@ -34,7 +34,6 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Enum, auto
 from http import HTTPStatus
-from ipaddress import AddressValueError, IPv6Address
 
 from fastinetd import listen_queues
 from fastinetd._board import Board
@@ -343,21 +342,3 @@ def run(listener_fd: int, control_fd: int, board: Board, services: Sequence[Serv
         Server(listener, control_fd, Pages(collector, readiness, version).answer, bounds or Bounds()).serve()
 
 
-def parse_address(text: str) -> tuple[str | None, int]:
-    """Host and port of `--metrics`: `:9100` and `9100` (every address: None), `127.0.0.1:9100`, `[::1]:9100`.
-
-    Raises ValueError, whose text says what was expected.
-    """
-    host, _, port = text.rpartition(":")
-    wrong = ValueError(f"{text!r} is no address of the form [HOST]:PORT, such as :9100 or [::1]:9100")
-    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
-        raise wrong
-    if host.startswith("[") and host.endswith("]"):
-        try:
-            IPv6Address(host[1:-1])
-        except AddressValueError:
-            raise wrong from None
-        return host[1:-1], int(port)
-    if any(c in "[]:/@,;" or c.isspace() or not c.isprintable() for c in host):
-        raise wrong
-    return host or None, int(port)

@@ -8,7 +8,7 @@ from fastinetd._program import CONNECTION_VARIABLES
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Family, Service
 from fastinetd.config.settings import POOL_SETTINGS
-from fastinetd.endpoints import Unplannable
+from fastinetd.plan_model import Unplannable
 
 _OF_A_PROGRAM = (
     "server", "server_args", "groups", "umask", "nice", "env", "passenv", "rlimit_as", "rlimit_cpu", "rlimit_data",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from ipaddress import AddressValueError, IPv6Address
 
 from fastinetd import __version__
 from fastinetd.config.dialects import DIALECTS
@@ -127,3 +128,23 @@ def _positive(text: str) -> int:
     if _count(text) < 1 or _count(text) > 32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 32")
     return int(text)
+
+
+def parse_address(text: str) -> tuple[str | None, int]:
+    """Host and port of `--metrics`: `:9100` and `9100` (every address: None), `127.0.0.1:9100`, `[::1]:9100`.
+
+    Raises ValueError, whose text says what was expected.
+    """
+    host, _, port = text.rpartition(":")
+    wrong = ValueError(f"{text!r} is no address of the form [HOST]:PORT, such as :9100 or [::1]:9100")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise wrong
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            IPv6Address(host[1:-1])
+        except AddressValueError:
+            raise wrong from None
+        return host[1:-1], int(port)
+    if any(c in "[]:/@,;" or c.isspace() or not c.isprintable() for c in host):
+        raise wrong
+    return host or None, int(port)

@@ -24,7 +24,7 @@ from fastinetd._board import Board
 from fastinetd.generation import Generation
 from fastinetd.identity import name_of
 from fastinetd.loop import Loop, Timer
-from fastinetd.plan import Mode, Plan
+from fastinetd.plan_model import Mode, Plan
 from fastinetd.rows import Installed, Rows
 
 DRAINS = 5

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from fastinetd.allowances import remedy_for
+from fastinetd.descriptors import lift
 from fastinetd.options import Refusal
-from fastinetd.sockets import lift
 
 _ATTEMPTS = 100
 """Changes of the lock's file by others that are put up with."""

@@ -7,69 +7,26 @@ cannot be found is reported at the place where it is written, and takes down tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from fastinetd._board import Field
 from fastinetd.access_lists import access_of, forget_networks
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config, OverRate, Place, Service
-from fastinetd.endpoints import Unplannable, endpoints_of, listed_port
+from fastinetd.endpoints import endpoints_of, listed_port
 from fastinetd.no_effect import check_effects
-from fastinetd.policy.access import AccessTable
+from fastinetd.plan_model import Endpoint, Mode, Plan, PlannedService, SocketOptions, Unplannable
 from fastinetd.policy.limits import rate_numbers
-from fastinetd.pools import PoolPlan, pool_of
+from fastinetd.pools import pool_of
 from fastinetd.privileges import bar_to_kill, nobody
-from fastinetd.sockets import Endpoint, SocketOptions
-from fastinetd.starts import Start, Surroundings, forget_users, gid_of, ids_of, program_of, start_of, uid_of
+from fastinetd.starts import program_of, start_of
+from fastinetd.surroundings import Surroundings
+from fastinetd.users import forget_users, gid_of, ids_of, uid_of
 
 MOST_SERVICES = 8192
 """Rows of the Board."""
 
 WRAPPER_FILES = ("/etc/hosts.allow", "/etc/hosts.deny")
-
-class Mode(Enum):
-    """Who takes the service's connections."""
-
-    NOWAIT = "nowait"  # the acceptors
-    WAIT = "wait"  # the server, started by the supervisor
-    BUILTIN = "builtin"  # the relay
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedService:
-    """A service that can be started on this machine."""
-
-    service: Service
-    mode: Mode
-    endpoints: tuple[Endpoint, ...]
-    options: SocketOptions
-    start: Start
-    access: AccessTable
-    rate: tuple[int, int]  # so many starts in so many nanoseconds; (0, 0): any number
-    log_success: int
-    log_failure: int
-    pool: PoolPlan | None = None  # None: every connection is served by exec
-    refused: str | None = None  # why it has no pool although it asks for one: a word of pools.REFUSALS
-
-    @property
-    def id(self) -> str:
-        return self.service.id
-
-    @property
-    def share(self) -> int:
-        """Servers of a wait service that share one socket, at the most. One in xinetd, whatever `instances` is; so it
-        stays here for a number that the service merely has from `defaults`, which are written for all services."""
-        number = self.service.instances
-        return 1 if number is None or "instances" in self.service.inherited else max(1, number)
-
-
-@dataclass(frozen=True)
-class Plan:
-    services: tuple[PlannedService, ...] = ()
-    left_out: tuple[Service, ...] = ()  # wanted, but with an error
-    unserved: tuple[tuple[str, str], ...] = ()  # their ids, and why
 
 
 def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Plan:

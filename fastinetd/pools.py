@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -17,49 +16,13 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Service
 from fastinetd.handlers import module_file
 from fastinetd.held import CAUSES, Unholdable, interpreted_files, program_files
+from fastinetd.plan_model import Endpoint, PoolPlan, Start
 from fastinetd.policy.access import AccessTable, Interval, Verdict
-from fastinetd.sockets import Endpoint
 from fastinetd.stage import library
-from fastinetd.starts import Start, Surroundings
+from fastinetd.surroundings import Surroundings
 
 LOOPBACK4 = (int(IPv4Address("127.0.0.0")), int(IPv4Address("127.255.255.255")))
 LOOPBACK6 = (1, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
-    """The pool of a service, over all acceptors."""
-
-    kind: str  # zygote, prefork or worker
-    snapshot: str  # main or first_io, where zygote and prefork hold the program
-    min_spare: int
-    max_spare: int  # at least min_spare
-    max_workers: int  # at least max_spare for a worker
-    max_requests: int | None
-    max_age: int | None  # seconds
-    max_rss: int | None  # bytes
-    max_runtime: int | None  # seconds
-    handler: str | None
-    files: tuple[bytes, ...]  # a change of one of these replaces the pool
-    guard: int | None = None  # the capability that keeps others of the user out while zygotes start (guard.py)
-
-
-METHODS = {
-    "exec": ("exec",),
-    "worker": ("exec", "worker"),
-    "zygote": ("exec", "zygote"),
-    "prefork": ("exec", "zygote", "prefork"),
-}
-"""How connections may come to their servers, by the kind of pool: exec is always there to fall back on."""
-
-
-def methods_of(plan: PoolPlan | None) -> tuple[str, ...]:
-    return METHODS["exec" if plan is None else plan.kind]
-
-
-def holds(plan: PoolPlan | None) -> bool:
-    """Whether the pool has zygotes."""
-    return plan is not None and plan.kind != "worker"
 
 
 REFUSALS = ("datagrams", "wait", "primitive", "library", "shared_layout", *CAUSES)

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from fastinetd._board import Board, RecordKind
+from fastinetd.descriptors import lift
 from fastinetd.journal import Journal
 from fastinetd.loop import Loop, Timer
-from fastinetd.sockets import lift
 
 BATCHING = 0.02
 """Seconds between two drains while records keep coming."""

@@ -24,21 +24,18 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from setproctitle import setproctitle
 
 from fastinetd._accept import default_signals, disregard_signals
 from fastinetd.allowances import explained
 from fastinetd.copies import when_closed
+from fastinetd.descriptors import close_others, lift, lifted_pipe
 from fastinetd.loop import Loop
 from fastinetd.privileges import nobody, own_privileges
+from fastinetd.processes import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl
 from fastinetd.signals import NOT_FOR_ROLES, ORDINARY
-from fastinetd.sockets import lift, lifted_pipe
 
-PR_SET_NO_NEW_PRIVS = 38
-PR_SET_CHILD_SUBREAPER = 36
-PR_SET_DUMPABLE = 4
 READY = b"\0"
 """What a role says when it is about to serve; in its place, why it cannot."""
 
@@ -51,14 +48,6 @@ CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 CONTROL = 4
 """Where a role has its control pipe, if nothing else is there: above what is put in place before an exec, and among
 what a child copies (_spawn.h)."""
-
-
-def prctl(option: int, argument: int) -> None:
-    """prctl(2) with one argument; raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
 
 
 def drop_capabilities() -> None:
@@ -220,34 +209,6 @@ def _become(
         with suppress(BaseException):
             sys.stderr.flush()
         os._exit(status)
-
-
-def parent_of(pid: int) -> int | None:
-    """The parent of a process, or None when it is gone."""
-    return _stat(pid, 4)
-
-
-def started_at(pid: int) -> int:
-    """When a process was started, in the kernel's clock ticks since the machine was; 0 when it is gone."""
-    return _stat(pid, 22) or 0
-
-
-def _stat(pid: int, field: int) -> int | None:
-    """A field of /proc/PID/stat after the name, as proc_pid_stat(5) numbers them; None when the process is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[field - 3])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def close_others(keep: set[int]) -> None:
-    """Close every descriptor from 3 on that is not in `keep`."""
-    first = 3
-    for descriptor in sorted(keep):
-        if descriptor >= first:
-            os.closerange(first, descriptor)
-            first = descriptor + 1
-    os.closerange(first, 2**31 - 1)
 
 
 def lowered(control: int) -> int:

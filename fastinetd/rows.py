@@ -21,11 +21,11 @@ from fastinetd._board import Board, Method, Verdict
 from fastinetd._program import Pool, Program, Ranges
 from fastinetd.identity import continued
 from fastinetd.loop import Loop, Timer
-from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService
+from fastinetd.plan import OVER_RATE
+from fastinetd.plan_model import Mode, Plan, PlannedService, PoolPlan
 from fastinetd.policy.access import AccessTable
 from fastinetd.policy.access import Verdict as Access
 from fastinetd.policy.times import window_at
-from fastinetd.pools import PoolPlan
 from fastinetd.stage import library
 from fastinetd.stderr import StandardErrors
 

@@ -7,96 +7,23 @@ child copies), close-on-exec, and owned by the caller.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
-FIRST_DESCRIPTOR = 64
-"""Long-lived descriptors are at or above."""
+from fastinetd.descriptors import lifted
+from fastinetd.endpoints import has_ipv6
+from fastinetd.plan_model import Endpoint, SocketOptions
 
 BACKLOG = 2**31 - 1
 """More than net.core.somaxconn, which is then the queue's length."""
 
 INTERFACE_NAME = 16  # bytes of one, with its NUL (IFNAMSIZ)
 IPV6_FREEBIND = 78  # linux/in6.h; Python has no name for it
-UNIX_PATH_MOST = 107  # bytes of sun_path before its NUL
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One thing a service listens on. Equal endpoints are the same socket, across reloads too."""
-
-    family: int  # AF_INET, AF_INET6 or AF_UNIX; AF_UNSPEC: that of the host
-    kind: int  # SOCK_STREAM or SOCK_DGRAM
-    host: str = ""  # address, host or interface name, path; "" is the wildcard
-    port: int = 0
-    v6only: bool = False  # IPv4 has sockets of its own
-    fallback: bool = False  # IPv4 where there is no IPv6
-    apart: bool = False  # IPv4 clients have a socket of their own beside one that takes clients of both families
-
-    @property
-    def place(self) -> Endpoint:
-        """The endpoint without what merely says how many sockets it has: of two with one place one can be open."""
-        return replace(self, apart=False)
-
-    def __str__(self) -> str:
-        if self.family == socket.AF_UNIX:
-            return f"unix {self.host}"
-        host = f"[{self.host}]" if ":" in self.host else self.host or "*"
-        return f"{'tcp' if self.kind == socket.SOCK_STREAM else 'udp'} {host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class SocketOptions:
-    """What may be changed on an open listener."""
-
-    nodelay: bool = False
-    keepalive: bool = False
-    receive_buffer: int | None = None
-    send_buffer: int | None = None
-    owner: int | None = None  # of a unix socket's file
-    group: int | None = None
-    mode: int | None = None
-
-
-def lift(descriptor: int) -> int:
-    """Move a descriptor to FIRST_DESCRIPTOR or above; takes `descriptor`. Raises OSError."""
-    if descriptor >= FIRST_DESCRIPTOR:
-        return descriptor
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # the limit of open files was lowered to fewer than that (fcntl(2))
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def lifted_pipe() -> tuple[int, int]:
-    """A pipe's two ends, both at or above FIRST_DESCRIPTOR; the caller's. Raises OSError with nothing left open."""
-    low_reader, low_writer = os.pipe2(os.O_CLOEXEC)
-    try:
-        reader = lift(low_reader)
-    except OSError:
-        os.close(low_writer)
-        raise
-    try:
-        return reader, lift(low_writer)
-    except OSError:
-        os.close(reader)
-        raise
-
-
-def lifted(opened: socket.socket) -> socket.socket:
-    """The same socket at or above FIRST_DESCRIPTOR; takes `opened`."""
-    return socket.socket(opened.family, opened.type, opened.proto, fileno=lift(opened.detach()))
 
 
 def open_endpoint(
@@ -202,15 +129,6 @@ def _addresses_of_host(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | 
         raise OSError(errno.EADDRNOTAVAIL, f"{host}: no host can have this name") from None
     unique = dict.fromkeys((family, (str(address[0]), port)) for family, _, _, _, address in found)
     return [(family, address, "") for family, address in unique]
-
-
-def has_ipv6() -> bool:
-    """Whether the kernel opens IPv6 sockets."""
-    try:
-        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
-    except OSError:
-        return False
-    return True
 
 
 def _open(

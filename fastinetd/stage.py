@@ -11,7 +11,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from fastinetd.sockets import lift
+from fastinetd.descriptors import lift
 
 
 @cache

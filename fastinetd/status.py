@@ -14,8 +14,7 @@ from fastinetd.launcher import name_of_process
 from fastinetd.listeners import Listeners
 from fastinetd.loop import Loop, Timer
 from fastinetd.metrics import ServiceInfo
-from fastinetd.plan import Mode
-from fastinetd.pools import methods_of
+from fastinetd.plan_model import Mode, methods_of
 from fastinetd.rows import Installed, Rows
 
 TITLE_EVERY = 0.5

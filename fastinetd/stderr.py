@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastinetd._strangers import close_words, guard, receive
+from fastinetd.descriptors import lifted
 from fastinetd.loop import Loop, Timer
-from fastinetd.sockets import lifted
 
 BYTES = 8192
 """Of a message, at most; the kernel drops the rest."""

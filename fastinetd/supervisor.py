@@ -26,6 +26,7 @@ from fastinetd.children import Children, check_counts
 from fastinetd.clock import ClockWatch
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config
+from fastinetd.descriptors import lift
 from fastinetd.dump import DUMP_PATH, failure
 from fastinetd.episodes import Episodes
 from fastinetd.generation import Duties, Generation, Unready
@@ -35,21 +36,21 @@ from fastinetd.loop import Loop
 from fastinetd.messages import Messages
 from fastinetd.notify import Notifier
 from fastinetd.parting import Parting
-from fastinetd.plan import MOST_SERVICES, Mode, Plan, forget_lookups, make_plan
-from fastinetd.pools import holds
+from fastinetd.plan import MOST_SERVICES, forget_lookups, make_plan
+from fastinetd.plan_model import Endpoint, Mode, Plan, holds
+from fastinetd.processes import PR_SET_CHILD_SUBREAPER, prctl
 from fastinetd.questions import Questions
 from fastinetd.records import Records
 from fastinetd.reopen import Reopen
-from fastinetd.roles import PR_SET_CHILD_SUBREAPER, Role, prctl
+from fastinetd.roles import Role
 from fastinetd.rows import Installed, Rows
 from fastinetd.signals import handle_signals
-from fastinetd.sockets import Endpoint, lift
 from fastinetd.stage import library
-from fastinetd.starts import Surroundings
 from fastinetd.state import Sources, dump_state
 from fastinetd.status import Status, info_of
 from fastinetd.stderr import StandardErrors
 from fastinetd.succession import RETIRING_MOST, Succession
+from fastinetd.surroundings import Surroundings
 from fastinetd.wait_services import WaitServices
 
 SLOTS = 65536

@@ -13,36 +13,9 @@ A worker need not be looked for: it is in the slot before it is sent the connect
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable
 
-from fastinetd.roles import parent_of, started_at
-
-GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
-"""What is raised for a process that has ended, or that this one may not look into."""
-
-
-def children() -> list[int]:
-    """The pids of this process's children (proc_tid_children(5), or a look at all processes); without /proc there
-    are none to be found."""
-    try:
-        tasks = Path("/proc/self/task").iterdir()
-        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-    except FileNotFoundError:
-        everybody = [int(name) for name in os.listdir("/proc") if name.isdecimal()] if Path("/proc").is_dir() else []
-        return [pid for pid in everybody if parent_of(pid) == os.getpid()]
-
-
-def _sockets(pid: int) -> Iterator[int]:
-    """The inodes of a process's sockets. Raises OSError if there is no descriptor to see them by."""
-    with suppress(*GONE):
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(*GONE):
-                target = str(descriptor.readlink())
-                if target.startswith("socket:["):
-                    yield int(target[len("socket:[") : -1])
+from fastinetd.processes import _sockets, children, started_at
 
 
 def takers(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[int, int]:

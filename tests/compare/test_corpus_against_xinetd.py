@@ -18,8 +18,9 @@ import pytest
 from fastinetd import endpoints
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
-from fastinetd.plan import PlannedService, make_plan
-from fastinetd.starts import Surroundings
+from fastinetd.plan import make_plan
+from fastinetd.plan_model import PlannedService
+from fastinetd.surroundings import Surroundings
 from support.original import Listener, Shown, can_run, listeners_of, ours, run_original
 
 ROOT = Path(__file__).parent.parent.parent

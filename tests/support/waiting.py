@@ -14,11 +14,9 @@ from fastinetd._program import Ranges
 from fastinetd.children import Children
 from fastinetd.config.model import Place, Service
 from fastinetd.loop import Loop
-from fastinetd.plan import Mode, PlannedService
+from fastinetd.plan_model import Mode, PlannedService, SocketOptions, Start
 from fastinetd.policy.access import AccessTable
 from fastinetd.rows import Installed
-from fastinetd.sockets import SocketOptions
-from fastinetd.starts import Start
 from fastinetd.wait import WaitSocket
 from fastinetd.wait_services import WaitServices
 from support.core import close_loop, has_children, open_row, program, until

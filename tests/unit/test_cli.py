@@ -13,8 +13,8 @@ import pytest
 
 from fastinetd import allowances, cli, demo, plan
 from fastinetd.cli import main
+from fastinetd.descriptors import FIRST_DESCRIPTOR
 from fastinetd.options import Refusal
-from fastinetd.sockets import FIRST_DESCRIPTOR
 from support.clients import free_port
 from support.daemon import COMMAND
 

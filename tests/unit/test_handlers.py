@@ -16,10 +16,11 @@ import pytest
 from fastinetd import handlers
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Place, Service
-from fastinetd.endpoints import Unplannable
 from fastinetd.handlers import PACKAGE, handler_start, module_file
 from fastinetd.held import barred
-from fastinetd.starts import Surroundings, start_of
+from fastinetd.plan_model import Unplannable
+from fastinetd.starts import start_of
+from fastinetd.surroundings import Surroundings
 
 SERVICE = Service("web", "web", Place("x.conf", 1), types=frozenset({"UNLISTED"}), port=7000, user="nobody",
                   spawn="worker", handler="pages:serve")

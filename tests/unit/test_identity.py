@@ -11,9 +11,10 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.inetd import read
 from fastinetd.config.model import Config, Family, Place, Service
 from fastinetd.identity import continued
-from fastinetd.plan import Plan, make_plan
+from fastinetd.plan import make_plan
+from fastinetd.plan_model import Plan
 from fastinetd.privileges import Privileges
-from fastinetd.starts import Surroundings
+from fastinetd.surroundings import Surroundings
 
 MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None,
                        may=Privileges())

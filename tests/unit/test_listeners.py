@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fastinetd.endpoints import has_ipv6
 from fastinetd.listeners import Listeners, Wish
-from fastinetd.sockets import Endpoint, SocketOptions, has_ipv6
+from fastinetd.plan_model import Endpoint, SocketOptions
 from support.clients import free_port
 from support.intruder import tries
 

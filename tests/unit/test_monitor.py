@@ -24,7 +24,8 @@ from fastinetd import monitor
 from fastinetd._board import Board
 from fastinetd.http import plain
 from fastinetd.metrics import ServiceInfo
-from fastinetd.monitor import Bounds, parse_address
+from fastinetd.monitor import Bounds
+from fastinetd.options import parse_address
 
 PATIENCE = 10
 NOBODY = 65534

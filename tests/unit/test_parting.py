@@ -11,7 +11,7 @@ import pytest
 from fastinetd._board import Board
 from fastinetd.loop import Loop
 from fastinetd.parting import DRAINS, Parting
-from fastinetd.plan import Mode, Plan
+from fastinetd.plan_model import Mode, Plan
 from fastinetd.rows import Installed
 from support.core import close_loop, open_row, program
 from support.waiting import planned

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from fastinetd import access_lists, endpoints, plan, starts
+from fastinetd import access_lists, endpoints, plan, users
 from fastinetd._board import Field
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, Config, Family, GroupsOfRoot, OverRate, Place, Rate, Service
-from fastinetd.endpoints import Unplannable
 from fastinetd.environment import MANAGERS
-from fastinetd.plan import OVER_RATE, Mode, Plan, PlannedService, forget_lookups, make_plan
+from fastinetd.plan import OVER_RATE, forget_lookups, make_plan
+from fastinetd.plan_model import Endpoint, Mode, Plan, PlannedService, Unplannable
 from fastinetd.privileges import CAP_SETGID, CAP_SYS_NICE, CAP_SYS_RESOURCE, Privileges
-from fastinetd.sockets import Endpoint
-from fastinetd.starts import Surroundings, forget_users, gid_of
+from fastinetd.surroundings import Surroundings
+from fastinetd.users import forget_users, gid_of
 
 ROOT = Surroundings(environ=(b"PATH=/bin", b"LANG=C"), root=True, uid=0, gid=0, nice=0, files=(1024, 4096),
                     may=Privileges(), ids=(0, 0), groups=frozenset({54321}))
@@ -229,7 +229,7 @@ class TestIds:
         assert (start.ids, start.groups) == ((None, None) if same else ((0, int(more.get("group", 0))), ()))
 
     def test_the_users_groups_are_the_daemons_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(starts, "_groups_of", lambda name, gid: (gid, 4))
+        monkeypatch.setattr(users, "_groups_of", lambda name, gid: (gid, 4))
         assert planned(replace(ROOT, groups=frozenset({0, 4})), user="root", groups=True).start.ids is None
         assert planned(replace(ROOT, groups=frozenset({0})), user="root", groups=True).start.groups == (0, 4)
 
@@ -242,7 +242,7 @@ class TestIds:
     def test_those_of_root(self, monkeypatch: pytest.MonkeyPatch, rule: GroupsOfRoot | None, group: str | None,
                            ids: tuple[int, int], groups: tuple[int, ...] | None) -> None:
         """Of xinetd, and of each inetd; the daemon is root in group 50."""
-        monkeypatch.setattr(starts, "_groups_of", lambda name, gid: (gid, 9))
+        monkeypatch.setattr(users, "_groups_of", lambda name, gid: (gid, 9))
         daemon = replace(ROOT, gid=50, ids=None, groups=frozenset({50, 60}))
         start = planned(daemon, user="root", group=group, groups=True, groups_of_root=rule).start
         assert (start.ids, start.groups) == (ids, groups)

@@ -16,9 +16,10 @@ from fastinetd import endpoints, plan
 from fastinetd.config import diagnostics
 from fastinetd.config.diagnostics import CATALOGUE, Diagnostic, Report
 from fastinetd.config.load import load
-from fastinetd.plan import Plan, forget_lookups, make_plan
+from fastinetd.plan import forget_lookups, make_plan
+from fastinetd.plan_model import Plan
 from fastinetd.privileges import CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_RESOURCE, Privileges
-from fastinetd.starts import Surroundings
+from fastinetd.surroundings import Surroundings
 from support.lacking import need_localhost
 
 SERVICE = (
@@ -168,7 +169,8 @@ def test_tcp_wrappers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_message_has_an_example() -> None:
     folder = Path(fastinetd.plan.__file__).parent
-    names = ("plan.py", "access_lists.py", "starts.py", "endpoints.py", "no_effect.py", "pools.py", "handlers.py")
+    names = ("plan.py", "access_lists.py", "starts.py", "endpoints.py", "no_effect.py", "pools.py", "handlers.py",
+             "users.py", "surroundings.py", "plan_model.py")  # fmt: skip
     sources = "".join((folder / name).read_text() for name in names)
     used = set(re.findall(r'report\.add\(\s*"([a-z-]+)"', sources))
     assert used == EXAMPLES.keys() | BY_HAND

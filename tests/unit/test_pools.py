@@ -14,10 +14,11 @@ import pytest
 from fastinetd import plan, pools
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config, Family, Place, Service
-from fastinetd.plan import PlannedService, forget_lookups, make_plan
-from fastinetd.pools import REFUSALS, PoolPlan
+from fastinetd.plan import forget_lookups, make_plan
+from fastinetd.plan_model import PlannedService, PoolPlan
+from fastinetd.pools import REFUSALS
 from fastinetd.privileges import Privileges
-from fastinetd.starts import Surroundings
+from fastinetd.surroundings import Surroundings
 
 ROOT = Surroundings(environ=(b"PATH=/usr/bin:/bin",), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=(0, 0),
                     groups=frozenset(), guard=11, may=Privileges())

@@ -14,7 +14,8 @@ import pytest
 from fastinetd import privileges
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, Place, Service
-from fastinetd.plan import Plan, make_plan
+from fastinetd.plan import make_plan
+from fastinetd.plan_model import Plan
 from fastinetd.privileges import (
     CAP_CHOWN,
     CAP_KILL,
@@ -29,7 +30,7 @@ from fastinetd.privileges import (
     nobody,
     own_privileges,
 )
-from fastinetd.starts import Surroundings
+from fastinetd.surroundings import Surroundings
 
 ALL = 2**64 - 1
 MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=(0, 0), may=Privileges(),
@@ -70,7 +71,7 @@ def test_what_is_served(may: Privileges, served: tuple[Service, ...], groups: tu
 @pytest.mark.parametrize(("groups", "said"), [((0,), "groups-stay"), ((0, 33), "cannot-become")])
 def test_groups_that_are_asked_for(groups: tuple[int, ...], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`groups = yes` is not served without the user's further groups."""
-    monkeypatch.setattr("fastinetd.starts._groups_of", lambda name, gid: groups)
+    monkeypatch.setattr("fastinetd.users._groups_of", lambda name, gid: groups)
     assert made(replace(ROOT, groups=True), Privileges(setgroups=False))[1] == [said]
     assert made(replace(ROOT, groups=True), Privileges())[1] == []
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from fastinetd.descriptors import FIRST_DESCRIPTOR, close_others
 from fastinetd.loop import Loop
-from fastinetd.roles import Prepare, Role, close_others, drop_privileges, fork_role
+from fastinetd.roles import Prepare, Role, drop_privileges, fork_role
 from fastinetd.signals import NOT_FOR_ROLES
-from fastinetd.sockets import FIRST_DESCRIPTOR
 from support.core import await_end, close_loop, fork, has_children, reap, until
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to drop")

@@ -15,11 +15,12 @@ from fastinetd._board import Board, Verdict
 from fastinetd._program import Program
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, OverRate, Place, Rate, Service
-from fastinetd.plan import Mode, Plan, PlannedService, make_plan
+from fastinetd.plan import make_plan
+from fastinetd.plan_model import Mode, Plan, PlannedService
 from fastinetd.privileges import Privileges
 from fastinetd.rows import BUILTINS, Rows
-from fastinetd.starts import Surroundings
 from fastinetd.stderr import StandardErrors
+from fastinetd.surroundings import Surroundings
 
 MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None,
                        may=Privileges())

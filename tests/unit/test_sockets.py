@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.sockets import FIRST_DESCRIPTOR, Endpoint, SocketOptions, has_ipv6, lift, lifted, open_endpoint
+from fastinetd.descriptors import FIRST_DESCRIPTOR, lift, lifted
+from fastinetd.endpoints import has_ipv6
+from fastinetd.plan_model import Endpoint, SocketOptions
+from fastinetd.sockets import open_endpoint
 from support.clients import free_port
 from support.lacking import need_localhost
 

@@ -15,8 +15,8 @@ from fastinetd._admit import Accounts
 from fastinetd._board import Board
 from fastinetd.config.model import Place, Rate, Service
 from fastinetd.dump import ServiceState
+from fastinetd.plan_model import Endpoint
 from fastinetd.rows import Installed
-from fastinetd.sockets import Endpoint
 from fastinetd.state import dump_state, gather
 from support.core import HOUR, program
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from fastinetd._board import Board
 from fastinetd.loop import Loop
+from fastinetd.plan_model import Endpoint
 from fastinetd.rows import Installed
-from fastinetd.sockets import Endpoint
 from fastinetd.status import Status
 from support.core import close_loop, open_row, program, until
 from support.waiting import planned

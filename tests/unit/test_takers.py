@@ -21,7 +21,8 @@ from fastinetd._pools import PoolState
 from fastinetd.children import HEIR, Children
 from fastinetd.copies import when_closed
 from fastinetd.loop import Loop
-from fastinetd.takers import children, takers
+from fastinetd.processes import children
+from fastinetd.takers import takers
 from support.core import await_end, close_loop, fork, reap, running, until
 from support.pooled import Pooled, echo, everything, finish, go_on, stop
 from support.proc import wait_for
@@ -324,7 +325,7 @@ class TestTakers:
         handed = [(7, os.fstat(one.fileno()).st_ino)]
         with running(partial(keep, one, other)) as pid:
             wait_for(lambda: takers(handed, ()) == {7: pid}, "it is found")
-            monkeypatch.setattr("fastinetd.takers.children", lambda: [pid])
+            monkeypatch.setattr("fastinetd.processes.children", lambda: [pid])
             before = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
             try:
