@@ -7,7 +7,7 @@ RUN    := $(VENV)/bin/python
 BUILD  ?= release
 export FASTINETD_BUILD := $(BUILD)
 
-CORE := $(wildcard fastinetd/*.pyx fastinetd/*.pxd fastinetd/*.h) $(addprefix fastinetd/,_launcher.c _stage.c)
+CORE := $(wildcard $(addprefix fastinetd/,*.pyx */*.pyx */*.pxd */*.h)) $(addprefix fastinetd/,cli/launcher.c stage/stage.c)
 
 .PHONY: all build run test mutate check bench docs test-distributions clean distclean
 
@@ -51,11 +51,11 @@ bench: build
 	$(RUN) -m bench
 
 docs: build
-	$(RUN) -m fastinetd.config.manual > docs/attributes.md
-	$(RUN) -m fastinetd.metrics_manual > docs/metrics.md
+	$(RUN) -m fastinetd.manual.attributes > docs/attributes.md
+	$(RUN) -m fastinetd.manual.metrics > docs/metrics.md
 
 clean:
-	rm -rf build bench/build *.egg-info fastinetd/*.so $(patsubst %.pyx,%.c,$(wildcard fastinetd/*.pyx)) $(VENV)/.built-*
+	rm -rf build bench/build *.egg-info fastinetd/*.so fastinetd/*/*.so $(patsubst %.pyx,%.c,$(filter %.pyx,$(CORE))) $(VENV)/.built-*
 
 distclean: clean
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

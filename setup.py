@@ -14,9 +14,8 @@ from distutils.ccompiler import new_compiler  # isort: skip  (setuptools' own: P
 from distutils.command.build_scripts import build_scripts  # isort: skip
 from distutils.sysconfig import customize_compiler  # isort: skip
 
-MODULES = ["_strangers", "_board", "_program", "_admit", "_reception", "_servers", "_pools", "_zygotes", "_prefork",
-           "_workers", "_accept", "_relay"]  # fmt: skip
-HEADERS = [str(p) for p in sorted(Path("fastinetd").glob("*.h")) + sorted(Path("fastinetd").glob("*.pxd"))]
+PACKAGE = Path("fastinetd")
+HEADERS = [str(path) for path in sorted(PACKAGE.rglob("*.h")) + sorted(PACKAGE.rglob("*.pxd"))]
 FLAGS = {
     "release": ["-O2"],
     "debug": ["-O0", "-g"],
@@ -32,18 +31,17 @@ if build not in FLAGS:
 checks = build == "debug"
 
 core = [
-    Extension(f"fastinetd.{name}", [f"fastinetd/{name}.pyx"], depends=HEADERS,
+    Extension(".".join(path.with_suffix("").parts), [str(path)], depends=HEADERS, include_dirs=["fastinetd"],
               extra_compile_args=[*FLAGS[build], *WARNINGS, "-fstack-protector-strong"],
               extra_link_args=LINK.get(build, []))
-    for name in MODULES
-    if Path(f"fastinetd/{name}.pyx").exists()
+    for path in sorted(PACKAGE.rglob("*.pyx"))
 ]  # fmt: skip
 directives = {"language_level": 3, "binding": True, "embedsignature": False, "boundscheck": checks, "wraparound": False,
               "initializedcheck": checks, "cdivision": True, "auto_pickle": False, "autotestdict": False}  # fmt: skip
 
 # No module for Python: it is loaded into other programs, whatever C library they have, so it is never instrumented.
 stage = Extension(
-    "fastinetd._stage", ["fastinetd/_stage.c"], depends=HEADERS,
+    "fastinetd.stage._stage", ["fastinetd/stage/stage.c"], depends=HEADERS,
     extra_compile_args=["-O2", *WARNINGS, "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-lto",
                         "-fno-sanitize=all", "-fno-tree-loop-distribute-patterns", "-mgeneral-regs-only",
                         "-fvisibility=hidden"],
@@ -58,7 +56,7 @@ class Build(build_ext):
         return [] if ext is stage else super().get_libraries(ext)
 
 
-LAUNCHER = "fastinetd/_launcher.c"
+LAUNCHER = "fastinetd/cli/launcher.c"
 
 
 class Launcher(build_scripts):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from fastinetd.cli import main
+from fastinetd.cli.main import main
 
 PAGE = 4096
 ballast = bytearray(int(os.environ.get("FASTINETD_BENCH_BALLAST_MB", "0")) * 1_000_000)

@@ -79,7 +79,7 @@ class Peer:
 def fastinetd_built() -> bool:
     """Whether the program and its compiled core can be imported from this checkout."""
     return all(
-        importlib.util.find_spec(name) is not None for name in ("fastinetd", "fastinetd.cli", "fastinetd._accept")
+        importlib.util.find_spec(name) is not None for name in ("fastinetd", "fastinetd.cli.main", "fastinetd._accept")
     )
 
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from fastinetd.cli import main
+from fastinetd.cli.main import main
 
 sys.exit(main())

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from typing_extensions import disjoint_base
 
-from fastinetd._admit import Accounts
-from fastinetd._board import Board, Verdict
-from fastinetd._program import Program
-from fastinetd._reception import Reception
+from fastinetd.core.admit import Accounts
+from fastinetd.core.board import Board, Verdict
+from fastinetd.core.program import Program
+from fastinetd.core.reception import Reception
 
 @disjoint_base
 class Acceptor(Reception):

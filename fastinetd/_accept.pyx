@@ -6,16 +6,16 @@ such strangers. They are looked for a second after something has ended, and reap
 The supervisor's hand in starting and ending servers is here too: the Keeper.
 """
 
-from fastinetd._admit cimport *
-from fastinetd._board cimport *
-from fastinetd._linux cimport *
-from fastinetd._pools cimport CHANGED, NEVER, NOBODY, SECOND, milliseconds_until, serving
-from fastinetd._prefork cimport Prefork
-from fastinetd._program cimport Peer, Program, Target, environment
-from fastinetd._rates cimport Payment
-from fastinetd._reception cimport *
-from fastinetd._servers cimport *
-from fastinetd._workers cimport Workers
+from fastinetd.core.admit cimport *
+from fastinetd.core.board cimport *
+from fastinetd.system.linux cimport *
+from fastinetd.pools.pool cimport CHANGED, NEVER, NOBODY, SECOND, milliseconds_until, serving
+from fastinetd.pools.prefork cimport Prefork
+from fastinetd.core.program cimport Peer, Program, Target, environment
+from fastinetd.core.rates cimport Payment
+from fastinetd.core.reception cimport *
+from fastinetd.core.servers cimport *
+from fastinetd.pools.workers cimport Workers
 
 import os
 from libc.string cimport memset

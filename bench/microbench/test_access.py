@@ -7,9 +7,9 @@ import socket
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastinetd._admit import address_verdict_of
-from fastinetd._board import Verdict
-from fastinetd._program import Program, Ranges
+from fastinetd.core.admit import address_verdict_of
+from fastinetd.core.board import Verdict
+from fastinetd.core.program import Program, Ranges
 from fastinetd.policy import access
 
 LOOKUPS = 1000  # per measured call

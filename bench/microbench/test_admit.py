@@ -7,9 +7,9 @@ import socket
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastinetd._admit import Accounts
-from fastinetd._board import Board, Verdict
-from fastinetd._program import Program, Ranges
+from fastinetd.core.admit import Accounts
+from fastinetd.core.board import Board, Verdict
+from fastinetd.core.program import Program, Ranges
 
 TIMES = 1000  # per measured call, each with the call from Python
 HERE = socket.inet_aton("127.0.0.1")

@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.build import BUILD, build
 from fastinetd._accept import spawn
-from fastinetd._program import Program
+from fastinetd.core.program import Program
 
 HELLO = BUILD / "hello"
 PAGE = 4096

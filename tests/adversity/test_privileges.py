@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from adversity.harm import CAT, Keep, Launch, acceptors, as_user, builtin, role
 
-from fastinetd._board import Board
+from fastinetd.core.board import Board
 from support.clients import Held, ask, free_port
 from support.daemon import Daemon
 from support.proc import descriptors, listeners, wait_for

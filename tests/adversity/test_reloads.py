@@ -31,7 +31,7 @@ from adversity.harm import (
     unbalanced,
 )
 
-from fastinetd.succession import RETIRING_MOST
+from fastinetd.supervisor.succession import RETIRING_MOST
 from support.clients import Held, ask, connect, datagrams, free_port, read_all, read_line
 from support.daemon import records
 from support.lacking import need_localhost

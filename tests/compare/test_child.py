@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd._program import CONNECTION_VARIABLES
+from fastinetd.core.program import CONNECTION_VARIABLES
 from support.clients import ask, connect, datagrams, has_ipv6
 from support.contract import ENV, FILES, HEAD, SERVICES, surroundings
 from support.pair import Pair

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd import endpoints
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
-from fastinetd.plan import make_plan
-from fastinetd.plan_model import PlannedService
-from fastinetd.surroundings import Surroundings
+from fastinetd.plan import endpoints
+from fastinetd.plan.model import PlannedService
+from fastinetd.plan.plan import make_plan
+from fastinetd.plan.surroundings import Surroundings
 from support.original import Listener, Shown, can_run, listeners_of, ours, run_original
 
 ROOT = Path(__file__).parent.parent.parent

@@ -16,8 +16,8 @@ import pytest
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
 from fastinetd.config.settings import SETTINGS, Origin, Scope
-from fastinetd.plan import make_plan
-from fastinetd.surroundings import Surroundings
+from fastinetd.plan.plan import make_plan
+from fastinetd.plan.surroundings import Surroundings
 from support.clients import ask, free_port
 from support.daemon import Daemon
 from support.original import can_run, listeners_of, ours, run_original

@@ -13,7 +13,7 @@ import pytest
 from support.hot import PACKAGE, disassembly
 
 PROGRAM = """
-#include "_spawn.h"
+#include "core/spawn.h"
 int main(void)
 {
     struct spawn_plan plan = {0};
@@ -24,12 +24,12 @@ int main(void)
 """
 ALLOWED = {"syscall", "__errno_location", "memset"}
 STEPS = {"keep_capabilities", "take_guard"}
-"""Functions of their own, of _spawn_guard.h."""
+"""Functions of their own, of core/spawn_guard.h."""
 
 
 @pytest.fixture(scope="module", params=["-O0", "-O2"])
 def calls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Function -> what it calls, of _spawn.h compiled alone."""
+    """Function -> what it calls, of core/spawn.h compiled alone."""
     missing = [tool for tool in ("gcc", "objdump") if shutil.which(tool) is None]
     if missing and not os.environ.get("CI"):
         pytest.skip(f"{' and '.join(missing)} missing")
@@ -55,7 +55,7 @@ def test_parent_is_seen_to_call_more(calls: dict[str, list[str]]) -> None:
 
 
 def child_source() -> str:
-    text = (PACKAGE / "_spawn.h").read_text()
+    text = (PACKAGE / "core" / "spawn.h").read_text()
     start = text.index("static int child_main(")
     body = text[start : text.index("\n}\n", start)]
     return re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
@@ -74,7 +74,7 @@ def test_child_never_returns() -> None:
 
 
 def test_the_header_says_why_it_is_c() -> None:
-    first = (PACKAGE / "_spawn.h").read_text().partition("*/")[0]
+    first = (PACKAGE / "core" / "spawn.h").read_text().partition("*/")[0]
     assert "Why C" in first
 
 
@@ -87,14 +87,14 @@ def test_c_is_kept_small() -> None:
     and no other C but the library that goes into held programs, which has nothing in common with them."""
     made = {path.with_suffix(".c") for path in PACKAGE.rglob("*.pyx")}  # by Cython
     everything = {*PACKAGE.rglob("*.[ch]")} - made
-    child = {path for path in everything if path.name.startswith("_spawn")}
-    stage = {path for path in everything if path.name.startswith("_stage")}
-    launcher = {path for path in everything if path.name.startswith("_launcher")}
+    child = {path for path in everything if path.parent.name == "core"}
+    stage = {path for path in everything if path.parent.name == "stage"}
+    launcher = {path for path in everything if path.parent.name == "cli"}
     others = everything - child - stage - launcher
     found = len(child), len(stage), len(launcher), len(others)
     assert found == (3, 15, 2, 3), "new C: is it needed, and where does it belong?"
     assert lines_of(child) <= 285
     assert lines_of(launcher) <= 225
     assert lines_of(others) <= 335
-    shared = {path.name for path in child | launcher | others if '#include "_stage' in path.read_text()}
+    shared = {path.name for path in child | launcher | others if re.search(r'#include ".*stage/', path.read_text())}
     assert shared == set()

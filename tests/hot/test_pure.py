@@ -29,7 +29,7 @@ OWN = {
     "forbid_descriptors", "inode_of", "keep_awake", "mark_file", "pidfd_of", "receive_last_descriptor", "receive_once",
     "resident_bytes", "send_message", "spawn_server", "stop_waking", "wait_for_child",
 }  # fmt: skip
-"""Inline C of _linux.pxd, _reception.pyx, _spawn.h, _processes.h, _passing.h and _strangers.h."""
+"""Inline C of system/linux.pxd, core/reception.pyx, core/spawn.h, and of the headers of system/."""
 
 WITHIN_OWN = {
     "__cmsg_nxthdr", "__isoc23_strtoull", "_exit", "fstat", "fstat64", "recvmsg", "sendmsg", "setitimer", "setsockopt",
@@ -63,8 +63,9 @@ def test_all_hot_functions_are_known() -> None:
     )
     assert promises == len(hot_functions()) > 80
     names = {str(hot) for hot in hot_functions()}
-    assert {"_admit.take_slot", "_reception.Reception.serve", "_board.source_take", "_servers.start_server"} <= names
-    assert {"_zygotes.Zygotes.took", "_prefork.Prefork.unpark", "_workers.Workers.give", "_pools.failed"} <= names
+    assert {"core.admit.take_slot", "core.reception.Reception.serve", "core.board.source_take"} <= names
+    assert {"core.servers.start_server", "pools.zygotes.Zygotes.took", "pools.prefork.Prefork.unpark"} <= names
+    assert {"pools.workers.Workers.give", "pools.pool.failed"} <= names
     assert {hot.module for hot in hot_functions() if not hot.inline} == {*MODULES}
 
 
@@ -102,16 +103,16 @@ def test_calls_of_each_other_are_hot(called: dict[str, dict[str, list[str]]]) ->
 
 def test_the_nets_hold(built: Built, called: dict[str, dict[str, list[str]]]) -> None:
     """A function that does touch Python is caught by both."""
-    drain = f"__pyx_pf_{mangled('_board', 'Board')}"
-    text = built.c_of("_board")
+    drain = f"__pyx_pf_{mangled('core.board', 'Board')}"
+    text = built.c_of("core.board")
     start = text.index(f"static PyObject *{drain}")
     assert PYTHON.search(text[start : text.index("\n}\n", start)])
-    python = [calls for symbol, calls in called["_board"].items() if symbol.startswith(drain)]
+    python = [calls for symbol, calls in called["core.board"].items() if symbol.startswith(drain)]
     assert any(name.startswith("Py") for calls in python for name in calls)
 
 
 def test_no_performance_hint(built: Built) -> None:
-    assert "_board.c" in built.log
+    assert "core/board.c" in built.log
     assert "performance hint" not in built.log.lower()
 
 

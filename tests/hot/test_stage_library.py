@@ -13,7 +13,7 @@ import pytest
 
 from support.stage import LIBRARY, PACKAGE
 
-SOURCES = sorted(PACKAGE.rglob("_stage*.[ch]"))
+SOURCES = sorted((PACKAGE / "stage").glob("*.[ch]"))
 assert len(SOURCES) == 15
 
 
@@ -67,7 +67,7 @@ def test_it_is_built_for_aarch64_as_well(tmp_path: Path) -> None:
     options = re.findall(r'"(-[^"]+)"', call)
     assert "-nostdlib" in options
     made = tmp_path / "stage.so"
-    output("aarch64-linux-gnu-gcc", "-shared", "-fPIC", *options, str(PACKAGE / "_stage.c"), "-o", str(made))
+    output("aarch64-linux-gnu-gcc", "-shared", "-fPIC", *options, str(PACKAGE / "stage" / "stage.c"), "-o", str(made))
     undefined = [line.split()[-1] for line in output("nm", "-uD", str(made)).splitlines()]
     assert sorted(undefined) == FROM_THE_PROGRAM
 
@@ -75,7 +75,7 @@ def test_it_is_built_for_aarch64_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_sources_say_what_they_are_about(path: Path) -> None:
     first = path.read_text().partition("*/")[0]
-    if path.name != "_stage.h":
+    if path.name != "stage.h":
         assert "Theory." in first
         assert "Rules of this file" in first
 

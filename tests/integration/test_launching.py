@@ -280,7 +280,7 @@ def test_a_log_on_standard_output_says_that_there_is_none(start: Start, folder: 
 def test_the_kernels_name(start: Start, folder: Path, name: str) -> None:
     """The supervisor has the name the command was started under, for killall and pidof; no other process has it."""
     command = folder / name
-    command.write_text(f"#!{sys.executable}\nimport sys\nfrom fastinetd.cli import main\nsys.exit(main())\n")
+    command.write_text(f"#!{sys.executable}\nimport sys\nfrom fastinetd.cli.main import main\nsys.exit(main())\n")
     command.chmod(0o755)
     daemon = start(defaults() + entry("cat", free_port(), "/bin/cat"), command=[str(command)])
     wait_for(lambda: title(daemon.pid).startswith("fastinetd: supervisor"), lambda: title(daemon.pid))

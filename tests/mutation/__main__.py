@@ -2,7 +2,7 @@
 
     make mutate                                       every mutation of curated.toml
     make mutate MUTATE="setgroups backlog"            those whose names hold one of these words
-    make mutate MUTATE="--file fastinetd/_admit.pyx --sample 20 [--seed 1] [--kind limit]"
+    make mutate MUTATE="--file fastinetd/core/admit.pyx --sample 20 [--seed 1] [--kind limit]"
                                                       so many made by the operators, of one file
     make mutate MUTATE="--list ..."                   only say what would be done
 
@@ -56,8 +56,9 @@ def curated(words: Sequence[str]) -> list[Task]:
 
 def tests_of(file: str) -> tuple[str, ...]:
     """The tests that are to notice what is wrong in a file: those named for it, and the unit tests of its name."""
-    name = file.removeprefix("fastinetd/").partition(".")[0].replace("/", "_").lstrip("_")
-    own = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob(f"tests/unit/test_{name}*.py"))]
+    folder, _, name = file.removeprefix("fastinetd/").partition(".")[0].rpartition("/")
+    found = (ROOT / "tests/unit" / folder).glob(f"test_{name.lstrip('_')}*.py")
+    own = [path.relative_to(ROOT).as_posix() for path in sorted(found)]
     named = tomllib.loads((HERE / "relevant.toml").read_text()).get(file, [])
     return tuple(dict.fromkeys([*own, *named]))
 

@@ -90,7 +90,10 @@ def test_cython_functions_are_measured(tmp_path: Path) -> None:
     assert cython_functions(path) == [("a", 3), ("b", 2)]
 
 
-@pytest.mark.parametrize("name", ["supervisor.py", "wait.py", "_board.pxd", "_admit.pyx", "_reception.pyx"])
+@pytest.mark.parametrize(
+    "name",
+    ["supervisor/supervisor.py", "services/wait.py", "core/board.pxd", "core/admit.pyx", "core/reception.pyx"],
+)
 def test_stateful_files_open_with_theory_and_rules(name: str) -> None:
     text = (PACKAGE / name).read_text()
     assert "Theory." in text

@@ -1,7 +1,7 @@
-"""Imports go down only: a module imports nothing but what stands in a line below its own in the table of layers.
+"""Imports go down only: a folder imports nothing but what is on a floor below its own.
 
-The table is the block called `layers` in ARCHITECTURE.md, modules and packages. A package is one place: its modules may
-import each other, without going round in circles.
+The table of folders and their floors is in ARCHITECTURE.md. The modules of a folder may import each other, without
+going round in circles.
 """
 
 import ast
@@ -21,16 +21,12 @@ READS_FILES = "config.load"
 SELF = "fastinetd."
 
 
-def lines() -> list[list[str]]:
-    """The table's lines from the top to the bottom."""
-    block = re.search(r"^```layers\n(.*?)^```", ARCHITECTURE.read_text(), re.MULTILINE | re.DOTALL)
-    assert block, "ARCHITECTURE.md has no block called layers"
-    return [line.split() for line in block[1].splitlines()]
-
-
-def depths() -> dict[str, int]:
-    """Module or package -> its line."""
-    return {name: number for number, line in enumerate(lines()) for name in line}
+def floors() -> dict[str, int]:
+    """Folder, or module of the package itself, -> its floor."""
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| ", ARCHITECTURE.read_text(), re.MULTILINE)
+    found = {folder: int(floor) for floor, folder in rows}
+    assert len(found) == len(rows) > 0, "a folder has one floor"
+    return found
 
 
 def modules() -> dict[str, list[Path]]:
@@ -90,17 +86,15 @@ def test_every_way_to_import_is_seen(line: str, suffix: str) -> None:
     assert "fastinetd.config.load" in imports_of(f"x = 1\n{line}\n", suffix)
 
 
-def test_the_table_has_every_module_once() -> None:
-    every = [name for line in lines() for name in line]
-    assert sorted(depths()) == sorted(every)
-    assert depths().keys() == {place_of(module) for module in modules()}
+def test_the_table_has_every_folder() -> None:
+    assert floors().keys() == {place_of(module) for module in modules()}
 
 
 @pytest.mark.parametrize("module", modules())
 def test_imports_go_down(module: str) -> None:
-    depth, here = depths(), place_of(module)
-    assert here in depth, f"{module} is not in the table of layers"
-    up = {name for name in imports(module) if place_of(name) != here and depth.get(place_of(name), -1) <= depth[here]}
+    floor, here = floors(), place_of(module)
+    assert here in floor, f"{module} is not in the table of folders"
+    up = {name for name in imports(module) if place_of(name) != here and floor[place_of(name)] >= floor[here]}
     assert up == set()
 
 
@@ -112,7 +106,17 @@ def test_no_circles() -> None:
     assert graph == {}
 
 
-@pytest.mark.parametrize("module", [name for name in modules() if name.startswith(("config.", "policy."))])
+PURE = [name for name in modules() if name.startswith(("config.", "policy."))]
+ROLES = ["relay", "doorman", "monitor"]
+
+
+def test_roles_without_privileges_have_nothing_of_one_another() -> None:
+    for role in ROLES:
+        every = {place_of(name) for module in modules() if place_of(module) == role for name in imports(module)}
+        assert every & {*ROLES} <= {role}
+
+
+@pytest.mark.parametrize("module", [*PURE, "doorman.desk", "monitor.http"])
 def test_pure_modules(module: str) -> None:
     if module == READS_FILES:
         return

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from fastinetd._accept import Keeper
-from fastinetd._board import Board, SlotTuple
-from fastinetd._program import Program
-from fastinetd.loop import Loop, Timer
+from fastinetd.core.board import Board, SlotTuple
+from fastinetd.core.program import Program
+from fastinetd.system.loop import Loop, Timer
 
 PATIENCE = 20.0
 """Seconds within which whatever a test waits for must have happened."""

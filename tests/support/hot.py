@@ -27,7 +27,7 @@ CLASS = re.compile(r"^cdef class (\w+)", re.MULTILINE)
 class Hot:
     """A `cdef ... noexcept nogil` function or method."""
 
-    module: str  # where it is defined, below the package: `_admit`, `config.load`
+    module: str  # where it is defined, below the package: `_accept`, `core.board`
     name: str
     owner: str  # class, "" for a function
     inline: bool
@@ -96,7 +96,7 @@ def build_into(folder: Path) -> Built:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder)
-    for pattern in ("*.pyx", "*.pxd", "*.h", "*stage.c", "__init__.py"):
+    for pattern in ("*.pyx", "*.pxd", "*.h", "stage.c", "__init__.py"):
         for path in PACKAGE.rglob(pattern):
             copy = folder / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)

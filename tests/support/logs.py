@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastinetd.log_lines import Level
+from fastinetd.logs.lines import Level
 
 Reports = list[tuple[Level, str]]
 

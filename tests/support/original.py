@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
-from fastinetd.dump import DumpState, ServiceLine, ServiceState, render
-from fastinetd.plan_model import PlannedService
+from fastinetd.control.dump import DumpState, ServiceLine, ServiceState, render
+from fastinetd.plan.model import PlannedService
 from fastinetd.policy.addresses import rules_of
 
 UNSHARE = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--propagation", "private"]

@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 from fastinetd._accept import Acceptor
-from fastinetd._board import Board, CountersTuple, Field, Method, RecordKind, RecordTuple
-from fastinetd._pools import PoolNews, PoolState, Recycling
-from fastinetd._program import Pool, Program
-from fastinetd.stage import library
+from fastinetd.core.board import Board, CountersTuple, Field, Method, RecordKind, RecordTuple
+from fastinetd.core.program import Pool, Program
+from fastinetd.pools.pool import PoolNews, PoolState, Recycling
+from fastinetd.stage.library import library
 from support.core import fork, open_row, program
 from support.lacking import missing
 from support.proc import PATIENCE, Offspring, Process, below, descriptors, process, wait_for

@@ -1,4 +1,4 @@
-"""The acceptor's part towards a held program (`_stage.h`), played in Python."""
+"""The acceptor's part towards a held program (`stage/stage.h`), played in Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.c import STRICT
 from support.reach import reachable
 
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
-LIBRARY = PACKAGE / f"_stage{sysconfig.get_config_var('EXT_SUFFIX')}"
+LIBRARY = PACKAGE / "stage" / f"_stage{sysconfig.get_config_var('EXT_SUFFIX')}"
 BIND = "LD_BIND_NOW=fastinetd"
 PINS, VOICE, CONTROL, HAND, PLACES, ROOM = 60, 61, 62, 63, 8, 80
 FORK, PARK, TAKE, LEAVE, READY, TOOK, PARKED, FAILED, REFUSED = range(1, 10)
@@ -46,7 +46,7 @@ def compiled(folder: Path, source: str, *options: str, compiler: str = "gcc") ->
 def started(
     argv: Sequence[str], environment: Sequence[str], descriptors: dict[int, int], before: Callable[[], object] | None
 ) -> int:
-    """Fork and execve as _spawn.h would: a session of its own, cwd /, these descriptors and no others."""
+    """Fork and execve as core/spawn.h would: a session of its own, cwd /, these descriptors and no others."""
     arguments, variables = strings(argv), strings(environment)
     pid = os.fork()
     if pid:

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 from fastinetd._accept import Keeper
-from fastinetd._board import Board
-from fastinetd._program import Ranges
-from fastinetd.children import Children
 from fastinetd.config.model import Place, Service
-from fastinetd.loop import Loop
-from fastinetd.plan_model import Mode, PlannedService, SocketOptions, Start
+from fastinetd.core.board import Board
+from fastinetd.core.program import Ranges
+from fastinetd.plan.model import Mode, PlannedService, SocketOptions, Start
 from fastinetd.policy.access import AccessTable
-from fastinetd.rows import Installed
-from fastinetd.wait import WaitSocket
-from fastinetd.wait_services import WaitServices
+from fastinetd.services.children import Children
+from fastinetd.services.installed import Installed
+from fastinetd.services.wait import WaitSocket
+from fastinetd.services.wait_services import WaitServices
+from fastinetd.system.loop import Loop
 from support.core import close_loop, has_children, open_row, program, until
 
 

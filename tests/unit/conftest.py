@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastinetd import wait
+from fastinetd.services import wait
 from support.core import PATIENCE
 from support.logs import Clock, Reports
 from support.pooled import Pooled

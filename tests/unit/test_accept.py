@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from fastinetd._accept import Acceptor
-from fastinetd._board import Board, Field, Method, RecordKind, RecordTuple, SlotState, Verdict
-from fastinetd._program import Program, Ranges
-from fastinetd.endpoints import has_ipv6
+from fastinetd.core.board import Board, Field, Method, RecordKind, RecordTuple, SlotState, Verdict
+from fastinetd.core.program import Program, Ranges
+from fastinetd.plan.endpoints import has_ipv6
 from support.core import HOUR, await_end, open_row, program, reap, running
 from support.proc import Offspring, descriptors, wait_for
 

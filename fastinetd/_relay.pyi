@@ -1,8 +1,0 @@
-"""The relay: the built-in services."""
-
-from typing_extensions import disjoint_base
-
-from fastinetd._reception import Reception
-
-@disjoint_base
-class Relay(Reception): ...

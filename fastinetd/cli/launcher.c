@@ -1,0 +1,180 @@
+/* The executable file of the command: a process of its own name, with Python in it.
+ *
+ * Theory. The executable file of a script's process is the interpreter, and whoever looks for a daemon by its file
+ * (start-stop-daemon --exec, killall and pidof with a path) does not find it. So the command is this program. It opens
+ * the interpreter's library and runs `fastinetd` in it as `python -E -P -m fastinetd` would: what PYTHON... variables
+ * say is for servers, not for the daemon. The interpreter is, in a virtual environment, the one beside this file, else
+ * the one it was built with. The library is that interpreter's: it is where it was at the build, seen from there. Where
+ * there is none the interpreter itself is executed, and told the name of this process (system/own_process.py).
+ *
+ * Rules of this file:
+ *  - environment, arguments, descriptors, signals and memory limits are left as they are;
+ *  - no path is searched for: neither PATH nor the linker's folders say what root runs. Without /proc this file is
+ *    what was executed, as the kernel was told (AT_EXECFN), but for who gains something by telling it;
+ *  - what goes wrong is one line on standard error, with what to do, and status 1.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
+
+#include "launcher_limits.h"
+
+#define MODULE "fastinetd"
+
+/* Of the library; their types are Python.h's. */
+#define FUNCTIONS(USE) \
+    USE(PyPreConfig_InitPythonConfig) USE(Py_PreInitialize) USE(PyConfig_InitPythonConfig) \
+    USE(PyConfig_SetBytesArgv) USE(PyConfig_SetBytesString) USE(PyConfig_Clear) USE(PyStatus_Exception) \
+    USE(Py_InitializeFromConfig) USE(Py_RunMain)
+
+static struct {
+#define MEMBER(name) __typeof__(name) *name;
+    FUNCTIONS(MEMBER)
+} python;
+
+static void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+static void fail(const char *format, ...)
+{
+    va_list more;
+
+    fputs(MODULE ": ", stderr);
+    va_start(more, format);
+    vfprintf(stderr, format, more);
+    va_end(more);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+/* The folder of a file, in its place. */
+static void to_folder(char *absolute_path)
+{
+    char *slash = strrchr(absolute_path, '/');
+
+    slash[slash == absolute_path] = 0;
+}
+
+/* This file's path; whether it is known. */
+static int find_itself(char path[PATH_MAX])
+{
+    ssize_t size = readlink("/proc/self/exe", path, PATH_MAX - 1);
+
+    if (size > 0 && *path == '/') {
+        path[size] = 0;
+        return 1;
+    }
+    return !getauxval(AT_SECURE) && getauxval(AT_EXECFN) && realpath((const char *)getauxval(AT_EXECFN), path);
+}
+
+/* The interpreter's path. */
+static void find_interpreter(char interpreter[PATH_MAX])
+{
+    char folder[PATH_MAX], settings[PATH_MAX];
+
+    if (find_itself(folder)) {
+        to_folder(folder);
+        if (snprintf(settings, PATH_MAX, "%s/../pyvenv.cfg", folder) < PATH_MAX && access(settings, F_OK) == 0 &&
+            snprintf(interpreter, PATH_MAX, "%s/" PYTHON_NAME, folder) < PATH_MAX)
+            return;
+    }
+    strcpy(interpreter, PYTHON_FILE);
+}
+
+/* Open the interpreter's library, and find its functions; whether there is one. */
+static int open_library(const char *interpreter)
+{
+    char library[PATH_MAX], real[PATH_MAX];
+    void *opened;
+
+    if (!*PYTHON_LIBRARY || !realpath(interpreter, real))
+        return 0;
+    to_folder(real);
+    if (snprintf(library, sizeof library, "%s/" PYTHON_LIBRARY, real) >= (int)sizeof library ||
+        access(library, R_OK) < 0)
+        return 0;
+    opened = dlopen(library, RTLD_NOW | RTLD_GLOBAL);   /* extension modules look for its functions in the process */
+    if (!opened)
+        fail("cannot open its interpreter: %s", dlerror());
+#define FIND(name) \
+    if (!(python.name = (__typeof__(python.name))dlsym(opened, #name))) \
+        fail("%s is not " PYTHON_NAME ": %s; install fastinetd again", library, dlerror());
+    FUNCTIONS(FIND)
+    return 1;
+}
+
+static void hold(PyStatus status)
+{
+    if (python.PyStatus_Exception(status))
+        fail("Python cannot start: %s", status.err_msg ? status.err_msg : "it does not say why");
+}
+
+/* The interpreter in this process; returns its exit status. */
+static int run_here(const char *interpreter, int argc, char **argv)
+{
+    PyPreConfig first;
+    PyConfig config;
+
+    python.PyPreConfig_InitPythonConfig(&first);
+    first.use_environment = 0;
+    first.parse_argv = 0;
+    hold(python.Py_PreInitialize(&first));
+    python.PyConfig_InitPythonConfig(&config);
+    config.use_environment = 0;
+    config.parse_argv = 0;
+    config.safe_path = 1;               /* the current folder is no place for modules */
+    if (getauxval(AT_SECURE))
+        config.user_site_directory = 0;     /* HOME would say whose modules run with the file's capabilities */
+    hold(python.PyConfig_SetBytesString(&config, &config.program_name, interpreter));
+    hold(python.PyConfig_SetBytesString(&config, &config.executable, interpreter));
+    hold(python.PyConfig_SetBytesString(&config, &config.run_module, MODULE));
+    hold(python.PyConfig_SetBytesArgv(&config, argc, argv));
+    hold(python.Py_InitializeFromConfig(&config));
+    python.PyConfig_Clear(&config);
+    return python.Py_RunMain();
+}
+
+/* The interpreter in place of this program. */
+static void __attribute__((noreturn)) execute(char *interpreter, int argc, char **argv)
+{
+    char name[16] = "", option[sizeof MODULE "=" + sizeof name];
+    char *start[] = {interpreter, "-E", "-P", "-X", option, "-m", MODULE};
+    size_t count = sizeof start / sizeof *start;
+    char **arguments = calloc(count + argc + 1, sizeof *arguments);
+
+    if (!arguments)
+        fail("out of memory");
+    prctl(PR_GET_NAME, name);
+    snprintf(option, sizeof option, MODULE "=%s", name);
+    memcpy(arguments, start, sizeof start);
+    for (int i = 1; i < argc; i++)
+        arguments[count++] = argv[i];
+    execv(interpreter, arguments);
+    fail("cannot execute %s: %s; install fastinetd again, with the Python that is to run it", interpreter,
+         strerror(errno));
+}
+
+/* Not main: what it has on the stack may be more than there is. */
+static int __attribute__((noinline)) start(int argc, char **argv)
+{
+    char interpreter[PATH_MAX];
+
+    find_interpreter(interpreter);
+    if (open_library(interpreter))
+        return run_here(interpreter, argc, argv);
+    execute(interpreter, argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    if (getuid() != geteuid() || getgid() != getegid())
+        fail("it is set-uid or set-gid, which nobody can rely on; chmod ug-s it, and start it as the user it is to be");
+    if (limited_to_too_little(MODULE))
+        return 1;
+    return start(argc, argv);
+}

@@ -1,0 +1,270 @@
+"""The command `fastinetd`: options, --check, --demo, start.
+
+Rules of this file: whatever goes wrong here ends in one line on standard error that says what to do, and status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from fastinetd._accept import probe
+from fastinetd.cli import demo
+from fastinetd.cli.background import Launch, must_stay, prepare_descriptors
+from fastinetd.cli.options import INETD_CONF, PLACES, Refusal, parse, parse_address
+from fastinetd.cli.pidfile import PidFile
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.load import load
+from fastinetd.config.model import Config, Place
+from fastinetd.logs.daemon_log import LEVELS, Messages, stream_line
+from fastinetd.logs.lines import FACILITIES, Level, printable
+from fastinetd.logs.paths import locate_logs, trouble_with
+from fastinetd.plan.endpoints import check_hosts
+from fastinetd.plan.plan import make_plan
+from fastinetd.plan.surroundings import Surroundings
+from fastinetd.supervisor.signals import postpone_signals
+from fastinetd.supervisor.supervisor import Options, Supervisor
+from fastinetd.system import allowances
+from fastinetd.system import own_process as launcher
+from fastinetd.system.descriptors import lifted
+from fastinetd.system.loop import description
+
+_NO_INETD = {"xinetd": "an xinetd.conf", "toml": "TOML"}
+"""Kinds of files that are no inetd.conf, as a message calls them."""
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options, warnings = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if options.check:
+            return _check(options, warnings)
+        return _serve(options, warnings)
+    except Refusal as refusal:
+        print(stream_line(2, Level.CRITICAL, f"fastinetd: {refusal}"), file=sys.stderr)
+    except MemoryError as error:
+        print(stream_line(2, Level.CRITICAL, f"fastinetd: {allowances.explained(error)}"), file=sys.stderr)
+    return 1
+
+
+def _source(options: argparse.Namespace) -> tuple[str, str]:
+    """The configuration's path and kind."""
+    if options.demo:
+        return "--demo", "demo"
+    if options.inetd:
+        return os.path.abspath(options.inetd), "inetd"
+    if options.file:
+        return os.path.abspath(options.file), "auto"
+    for place, kind in PLACES:
+        if os.path.exists(place):
+            return place, kind
+    looked = ", ".join(place for place, _ in PLACES)
+    raise Refusal(f"no configuration: looked for {looked}; write one of them, name one with -f FILE or --inetd FILE, "
+                  "or try --demo")
+
+
+def _reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Report], Config]:
+    """What reads the configuration, now and at each reload."""
+    if kind == "demo":
+        config = demo.configuration()
+        return lambda report: config
+    compat = INETD_CONF if options.inetd_compat else None
+    try:
+        folder = str(Path.cwd())
+    except FileNotFoundError:  # it has been removed
+        folder = "/"
+
+    def read(report: Report) -> Config:
+        config = load(path, kind=kind, dialect=options.dialect or "debian", report=report, inetd_compat=compat,
+                      keep_environment=options.keep_environment)
+        if config.kind in _NO_INETD:
+            for option, remedy in _without_effect(options, config.kind):
+                report.add("option-unused", Place(path, 1), option=option, kind=_NO_INETD[config.kind], remedy=remedy)
+        return locate_logs(config, folder, report)
+
+    return read
+
+
+def _without_effect(options: argparse.Namespace, kind: str) -> Iterator[tuple[str, str]]:
+    """The options that mean nothing where the configuration is no inetd.conf, and what to do instead."""
+    remedy = "name an inetd.conf with --inetd FILE, or remove the option"
+    beside = options.inetd_compat and kind == "xinetd"  # an inetd.conf is read as well
+    if options.dialect and not beside:
+        yield f"--dialect {options.dialect}", remedy
+    if options.keep_environment:
+        yield "-E", remedy
+    if options.inetd_compat and not beside:
+        yield "-inetd_compat", "name an xinetd.conf with -f FILE, or remove the option"
+
+
+def _check(options: argparse.Namespace, warnings: list[str]) -> int:
+    """--check: every problem as file:line:column: severity: message."""
+    path, kind = _source(options)
+    _validate(options)
+    if options.filelog and (why := trouble_with(os.path.abspath(options.filelog))):
+        warnings = [*warnings, f"-filelog {options.filelog}: {why}"]
+    report = Report()
+    config = _reader(options, path, kind)(report)
+    plan = make_plan(config, Surroundings(), report)
+    check_hosts((*config.services, *config.broken), report)
+    for left in config.disabled:
+        report.add("disabled", left.place, service=left.id, how=left.how)
+    lines = [(Level.WARNING, f"fastinetd: warning: {warning}") for warning in (*warnings, *launcher.shortcomings())]
+    lines += ((LEVELS[each.severity], str(each)) for each in
+              sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
+    if report.left_out:
+        lines.append((Level.ERROR, f"{path}: {report.left_out}, not shown"))
+    count = 0 if config.fatal else len(plan.services)
+    idle = not count and not _stays_alive(options)
+    bad = bool(report.errors or config.fatal or idle)
+    last = (f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
+            f"{report.errors} error{'' if report.errors == 1 else 's'}")
+    if config.fatal:
+        last += "; with these errors nothing of it is used"
+    elif idle:
+        last += "; without any service fastinetd starts only with -stayalive or -dontfork: add one, or use these"
+    _print([*lines, (Level.ERROR if bad else Level.INFO, last)])
+    return 1 if bad else 0
+
+
+def _print(lines: Iterable[tuple[Level, str]]) -> None:
+    """What --check has found, on standard output; a unit's reload sends it to the journal."""
+    try:
+        print(*(stream_line(1, level, printable(text)) for level, text in lines), sep="\n", flush=True)
+    except OSError as error:
+        raise Refusal(f"cannot write what was found: {error.strerror}") from None
+
+
+def _stays_alive(options: argparse.Namespace) -> bool:
+    """Whether it goes on without any service; -dontfork means that too, as in xinetd."""
+    return bool(options.stay_alive or options.foreground)
+
+
+def _validate(options: argparse.Namespace) -> None:
+    """What can be said of the options without starting anything."""
+    if options.syslog and options.syslog not in FACILITIES:
+        raise Refusal(f"there is no syslog facility {options.syslog!r}; write one of: {', '.join(sorted(FACILITIES))}")
+    if options.metrics:
+        _metrics_address(options.metrics)
+
+
+def _metrics_address(text: str) -> tuple[str | None, int]:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise Refusal(f"--metrics {text}: {error}") from None
+
+
+def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
+    _validate(options)
+    path, kind = _source(options)
+    foreground = options.foreground or options.debug or options.demo or must_stay(os.environ)
+    if (why := allowances.refusal()) is not None:
+        raise Refusal(why)
+    if not os.path.exists("/proc/self/fd"):
+        raise Refusal("there is no /proc, which tells the daemon of its processes; mount it: mount -t proc proc /proc")
+    try:
+        prepare_descriptors()
+    except OSError as error:
+        why = allowances.explained(error)
+        raise Refusal(f"cannot open /dev/null: {why}; make it: mknod -m 666 /dev/null c 1 3") from None
+    try:
+        launch = Launch(background=not foreground)
+    except OSError as error:
+        raise Refusal(f"cannot go into the background: {allowances.explained(error)}") from None
+    if launch.parent:
+        return launch.wait()
+    postpone_signals()
+    surroundings = Surroundings(clone=probe())
+    allowances.more_descriptors()
+    messages = Messages(
+        filelog=os.path.abspath(options.filelog) if options.filelog else None,
+        syslog=options.syslog or (None if foreground or options.filelog else "daemon"),
+        stderr=True,  # until the daemon serves, whoever started it is told
+        stderr_fd=launch.errors,
+        debug=options.debug,
+    )
+    try:
+        status = _run(options, warnings, path, kind, messages, surroundings, launch, foreground)
+    except Refusal as refusal:
+        messages.critical(str(refusal))
+        status = 1
+    except (OSError, MemoryError) as error:
+        messages.critical(allowances.explained(error))
+        status = 1
+    except KeyboardInterrupt:  # at the terminal, or by the command that has been interrupted
+        messages.critical("interrupted, the start is given up")
+        status = 128 + signal.SIGINT
+    except Exception as error:
+        messages.critical(f"{description(error)}: a fault in fastinetd, please report it")
+        status = 1
+    messages.close()
+    launch.failed(status)
+    return status
+
+
+def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str, messages: Messages,
+         surroundings: Surroundings, launch: Launch, foreground: bool) -> int:
+    for warning in (*warnings, *launcher.shortcomings(), *allowances.warnings()):
+        messages.warning(warning)
+    reader = _reader(options, path, kind)
+    os.umask(os.umask(0o022) | 0o022)
+    with PidFile(Path(options.pidfile).absolute() if options.pidfile else None) as pidfile:
+        metrics = _metrics(options.metrics) if options.metrics else None
+        os.chdir("/")
+        supervisor = Supervisor(
+            Options(
+                read=reader,
+                source=path,
+                acceptors=options.acceptors or min(32, len(os.sched_getaffinity(0)) + 1),
+                metrics=metrics,
+                process_limit=options.limit,
+                stay_alive=_stays_alive(options),
+                check_every=float(options.check_every),
+                stopping=pidfile.release,
+            ),
+            messages,
+            surroundings,
+        )
+        if kind != "demo":
+            messages.info(f"reading {path}")
+        if not supervisor.start():
+            return 1
+        pidfile.write()
+        if options.demo:
+            address = metrics.getsockname()[:2] if metrics is not None else None
+            print(demo.instructions(reader(Report()), address), flush=True)
+        if not foreground or options.filelog or options.syslog:
+            messages.also_stderr(options.debug)
+        launch.ready()
+        supervisor.run()
+    return 0
+
+
+def _metrics(text: str) -> socket.socket:
+    """The metrics listener: every address of both families, or the one that is named."""
+    host, port = _metrics_address(text)
+    try:
+        if host is None:
+            made = _listen_everywhere(port)
+        else:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            made = socket.create_server(address[:2], family=family, backlog=128)
+    except socket.gaierror as error:
+        raise Refusal(f"--metrics {text}: cannot listen: {error.strerror}; name an address of this machine") from None
+    except OSError as error:  # its own text has an address in it, if it is create_server's
+        why = f"{os.strerror(error.errno or 0)} ({errno.errorcode.get(error.errno or 0, error.errno)})"
+        raise Refusal(f"--metrics {text}: cannot listen: {why}; choose another address or port") from None
+    made.setblocking(False)
+    return lifted(made)
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
+    return socket.create_server(("", port), backlog=128)

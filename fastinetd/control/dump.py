@@ -1,0 +1,282 @@
+"""The state dump of SIGUSR1, in xinetd's layout: `render` makes the text, `write_dump` a file of it.
+
+What is left out on purpose: the daemon's environment, and the values of a service's `env`. xinetd writes
+both into a file that everybody may read; here the file is its owner's only, and secrets stay out of it
+nevertheless. There is no block for `defaults`: each service shows what holds for it. Address lists are shown
+as they are written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from fastinetd.config.model import UNLIMITED, LogKind, OverRate, Service
+from fastinetd.logs.lines import error_text, printable
+
+DUMP_PATH = "/run/fastinetd.dump"
+"""Where the dump goes."""
+
+
+def failure(path: str, error: OSError) -> str:
+    """What to say when there is no dump, and what to do."""
+    roots = error.errno in (errno.EPERM, errno.EACCES)
+    remedy = "only a daemon that root has started can" if roots else "mend that and send SIGUSR1 again"
+    return f"cannot write the state dump to {path}: {error_text(error.errno)}; {remedy}"
+
+
+class ServiceState(Enum):
+    """xinetd's words for what a service is doing."""
+
+    ACTIVE = "Active"
+    SUSPENDED = "Suspended"  # a wait service whose server has the socket, or a listener closed for its rate
+    DISABLED = "Disabled"
+    NOT_STARTED = "Not started"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLine:
+    """One service and what is true of it now."""
+
+    service: Service
+    state: ServiceState
+    running: int = 0  # servers
+    port: int | None = None  # the one it listens on; None: the service's own, if it names one
+    descriptors: tuple[int, ...] = ()  # its listening sockets in the supervisor
+    ids: tuple[int, int] | None = None  # uid and gid of its servers; None: the daemon's own
+    refused: str | None = None  # why it has no pool although it asks for one
+    waits: int = 0  # clients that had to wait for the rate, and in how many seconds somebody did
+    waited: float = 0.0
+    holding: bool = False  # somebody does now
+    held: tuple[tuple[int, str, str], ...] = ()  # zygotes, the word of a HeldAt, and a system call or ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLine:
+    """One running server. `started` is Unix time in seconds; `address` is "" when the client is not known."""
+
+    service: str  # id
+    pid: int
+    started: float
+    address: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DumpState:
+    """Everything a dump shows. `now` is Unix time in seconds."""
+
+    version: str
+    now: float
+    config_file: str
+    services: tuple[ServiceLine, ...] = ()
+    servers: tuple[ServerLine, ...] = ()
+    roles: tuple[tuple[str, int], ...] = ()  # name and pid of the daemon's own processes
+    process_limit: int | None = None
+    max_descriptors: int = 0
+    descriptors_free: int = 0
+    lost_records: int = 0
+
+
+def render(state: DumpState) -> str:
+    """The dump as text."""
+    lines = [
+        f"INTERNAL STATE DUMP: fastinetd {state.version}",
+        f"Current time: {time.ctime(state.now)}",
+        "",
+        "Services + defaults:",
+    ]
+    for entry in state.services:
+        lines += [*_service(entry), ""]
+    lines += ["Server table dump:"]
+    for server in state.servers:
+        lines += [*_server(server), ""]
+    lines += ["", "Retry table dump:", ""]  # always empty: a start that failed is not tried again
+    active = sum(entry.state is ServiceState.ACTIVE for entry in state.services)
+    available = sum(entry.state is not ServiceState.DISABLED for entry in state.services)
+    lines += [f"{name} = {pid}" for name, pid in state.roles]
+    lines += [
+        "",
+        f"active_services = {active}",
+        f"available_services = {available}",
+        f"descriptors_free = {state.descriptors_free}",
+        f"running_servers = {len(state.servers)}",
+        "Logging service = enabled",
+        f"lost_records = {state.lost_records}",
+        "",
+        f"max_descriptors = {state.max_descriptors}",
+        f"process_limit = {state.process_limit or 0}",
+        f"config_file = {printable(state.config_file)}",
+        "",
+        "END OF DUMP",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _service(entry: ServiceLine) -> Iterator[str]:
+    name = printable(entry.service.name)
+    yield f"Service = {name}"
+    yield f"\tState = {entry.state.value}"
+    yield f"\tService configuration: {name}"
+    for attribute, value in _attributes(entry):
+        if value is not None:
+            yield f"\t\t{attribute} = {printable(str(value))}"
+    yield f"\t\tOnly from: {printable(_list(entry.service.only_from, 'All sites'))}"
+    yield f"\t\tNo access: {printable(_list(entry.service.no_access, 'No blocked sites'))}"
+    for line in (*_logging(entry.service), *_environment(entry.service)):
+        yield f"\t\t{line}"
+    yield f"\trunning servers = {entry.running}"
+    yield "\tretry servers = 0"
+    yield f"\tservice fd = {_list(tuple(map(str, entry.descriptors)) or None, 'none')}"
+
+
+def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
+    """The attributes of a service that have one line each, in xinetd's order; None leaves the line out."""
+    s = entry.service
+    uid, gid = entry.ids or (s.user, s.group)
+    return [
+        ("id", s.id),
+        ("flags", _words(s.flags)),
+        ("type", _words(s.types)),
+        ("socket_type", s.socket_type),
+        ("Protocol (name,number)", f"({s.protocol},{_PROTOCOL_NUMBERS.get(s.protocol, 0)})"),
+        ("port", s.port if entry.port is None else entry.port),
+        ("Instances", _limit(s.instances)),
+        ("wait", "yes" if s.wait else "no"),
+        ("user", uid),
+        ("group", gid if s.group else None),
+        ("Groups", "yes" if s.groups else "no"),
+        ("umask", None if s.umask is None else f"{s.umask:o}"),
+        ("Nice", s.nice),
+        ("CPS", _rate(s)),
+        ("over_rate", None if s.rate is None else s.over_rate.value),
+        ("Waited for CPS", _waits(entry)),
+        ("max_load", s.max_load),
+        ("PER_SOURCE", -1 if s.per_source in (None, UNLIMITED) else s.per_source),
+        ("Bind", _words(s.bind) or "All addresses."),
+        ("Server", "internal" if s.internal else s.server),
+        ("Server argv", " ".join(s.argv) if s.argv else None),
+        *_pool(entry),
+        ("Resource limits", _words(f"{name}:{_limit(value)}" for name, value in sorted(s.rlimits.items()))),
+        ("Access times", _words(_window(*window) for window in s.access_times)),
+    ]
+
+
+def _pool(entry: ServiceLine) -> list[tuple[str, object]]:
+    """How connections get their processes, where it is not by exec as in xinetd."""
+    s = entry.service
+    if s.spawn == "exec" or s.internal:
+        return []
+    refused = "" if entry.refused is None else f" (refused, by exec: {entry.refused})"
+    return [
+        ("Spawn", s.spawn + refused),
+        ("Snapshot", s.snapshot if s.spawn in ("zygote", "prefork") else None),
+        *(("Held", f"{count} at {call or 'main'}" + _HELD.get(point, "")) for count, point, call in entry.held),
+        ("Handler", s.handler),
+    ]
+
+
+_HELD = {
+    "first_use": ", the first use of the connection",
+    "early": ", early: a fork would not copy it",
+    "at_start": ", early: nothing is gained over main",
+    "unsupported": ": first_io cannot be had here",
+}
+"""What is added to where a program is held, by the word of a HeldAt."""
+
+_PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}  # of protocols(5)
+
+
+def _logging(service: Service) -> Iterator[str]:
+    kind = service.log_type
+    if kind.kind is LogKind.NONE:
+        yield "No logging"
+        return
+    if kind.kind is LogKind.FILE:
+        soft, hard = kind.soft_limit, kind.hard_limit
+        limits = "no limits" if soft is None else f"soft={soft} hard={hard}"
+        yield f"Logging to file: {printable(kind.path)} ({limits})"
+    else:
+        yield f"Logging to syslog. Facility = {kind.facility}, level = {kind.level}"
+    yield f"Log_on_success flags = {_words(service.log_on_success) or ''}".rstrip()
+    yield f"Log_on_failure flags = {_words(service.log_on_failure) or ''}".rstrip()
+
+
+def _environment(service: Service) -> Iterator[str]:
+    if service.passenv is not None:
+        yield f"Passenv = {printable(' '.join(service.passenv))}".rstrip()
+    if service.env:
+        yield f"Environment names = {printable(_words(name for name, _ in service.env) or '')}"
+
+
+def _server(server: ServerLine) -> Iterator[str]:
+    service = printable(server.service)
+    yield f"{service} server"
+    yield f"pid = {server.pid}"
+    yield f"start_time = {time.ctime(server.started)}"
+    yield "Connection info:"
+    yield f"\tservice = {service}"
+    yield f"\tremote_address = {server.address},{server.port}" if server.address else "\tNo remote address"
+
+
+def _words(words: Iterator[str] | Sequence[str] | frozenset[str]) -> str | None:
+    """Words on one line, those of a set in order; None if there are none."""
+    return " ".join(sorted(words) if isinstance(words, frozenset) else words) or None
+
+
+def _list(entries: Sequence[str] | None, none: str) -> str:
+    """An address list; an empty one, which refuses everybody or blocks nobody, is shown as that."""
+    if entries is None:
+        return none
+    return " ".join(entries) if entries else "(empty list)"
+
+
+def _limit(value: int | None) -> str:
+    return "UNLIMITED" if value is None or value == UNLIMITED else str(value)
+
+
+def _rate(service: Service) -> str | None:
+    rate = service.rate
+    if rate is None:
+        return None
+    period = "" if rate.seconds == 1 else f" per:{rate.seconds:g}"
+    return f"max conn:{rate.count}{period} wait:{rate.pause}"
+
+
+def _waits(entry: ServiceLine) -> str | None:
+    if entry.service.rate is None or entry.service.over_rate is not OverRate.WAIT:
+        return None
+    return f"{entry.waits} clients, {entry.waited:.1f} seconds{', and clients do now' if entry.holding else ''}"
+
+
+def _window(start: int, end: int) -> str:
+    return f"{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}"
+
+
+def write_dump(path: str, text: str) -> None:
+    """Put `text` into the file `path`, readable by its owner only, in place of what was there.
+
+    The text is written to a new file beside it, which then takes the name in one step: a reader never sees
+    half a dump, and a symbolic or hard link somebody has left under the name is replaced rather than
+    followed. Raises OSError.
+    """
+    target = Path(path)
+    made = target.with_name(f".{target.name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        made.unlink()  # left behind by a process of the same number
+    fd = os.open(made, flags, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        made.replace(target)
+    except OSError:
+        made.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""The path of a connection: the Board, admission, start and end of servers."""

@@ -1,0 +1,430 @@
+"""Admission and accounting.
+
+Theory. A connection passes `decide` (what needs no counting: enabled, time, load, address) and `take_slot` (what is
+counted: rate, servers of the service and of all, servers of the source, a slot). From then on the slot says where
+its server is: TAKEN, RUNNING once the START record is written, ENDED once the EXIT record is, FREE after reaping.
+Each step changes the state next to the record it belongs to, so whoever adopts the slot of a dead process knows what
+is still to be written.
+
+Rules of this file
+ - Nothing here blocks but `enter` while the supervisor counts again.
+ - Callers have made sure of journal room: one record for each of refused, started, start_failed, ended and held_back.
+"""
+
+from libc.stdlib cimport atof, free, malloc
+from libc.string cimport memcpy
+
+from fastinetd.core.admit cimport *
+from fastinetd.core.board cimport *
+from fastinetd.core.journal cimport *
+from fastinetd.system.linux cimport *
+from fastinetd.core.program cimport Peer, Program, Range4, Range6, Target
+from fastinetd.core.rates cimport RATE_CELLS, Payment, rate_take
+
+
+cdef struct LoadAverage:
+    int fd
+    u64 read_at
+    double value
+
+cdef LoadAverage load_average
+load_average.fd = -1
+load_average.read_at = 0
+load_average.value = 0
+
+
+cdef double current_load(u64 now) noexcept nogil:
+    """The one-minute load average, read at most once a second. Unreadable: 0, which admits."""
+    cdef char text[64]
+    cdef ssize_t n
+    cdef int low
+    if load_average.read_at == 0 or now - load_average.read_at > 1000000000:
+        load_average.read_at = now
+        if load_average.fd < 0:
+            low = open("/proc/loadavg", O_RDONLY | O_CLOEXEC)
+            if low >= 0:  # it stays open, so it is not to be among those that are copied into each child
+                load_average.fd = fcntl(low, F_DUPFD_CLOEXEC, 64)
+                close(low)
+        n = pread(load_average.fd, text, sizeof(text) - 1, 0)
+        text[n if n > 0 else 0] = 0
+        load_average.value = atof(text)
+    return load_average.value
+
+
+cdef inline bint before(u64 high, u64 low, u64 other_high, u64 other_low) noexcept nogil:
+    return high < other_high or (high == other_high and low < other_low)
+
+
+cdef inline u64 big_endian(const u8 *bytes) noexcept nogil:
+    cdef u64 value = 0
+    cdef int i
+    for i in range(8):
+        value = (value << 8) | bytes[i]
+    return value
+
+
+cdef Verdict address_verdict(Target *target, const Peer *peer) noexcept nogil:
+    """ADMIT, ADDRESS or ASK by the service's address ranges. Without ranges, or for a unix socket: ADMIT."""
+    cdef u32 key, low, high, middle
+    cdef u64 key_high, key_low
+    cdef Range4 *four
+    cdef Range6 *six
+    low = 0
+    if peer.family == AF_INET:
+        if target.count4 == 0:
+            return ADMIT
+        key = ntohl((<u32 *> peer.address)[0])
+        high = target.count4
+        while high - low > 1:
+            middle = (low + high) // 2
+            four = &target.ranges4[middle]
+            if key < four.first:
+                high = middle
+            else:
+                low = middle
+        four = &target.ranges4[low]
+        return <Verdict> four.verdict if four.first <= key <= four.last else ADDRESS
+    if peer.family == AF_INET6:
+        if target.count6 == 0:
+            return ADMIT
+        key_high, key_low = big_endian(peer.address), big_endian(peer.address + 8)
+        high = target.count6
+        while high - low > 1:
+            middle = (low + high) // 2
+            six = &target.ranges6[middle]
+            if before(key_high, key_low, six.first_high, six.first_low):
+                high = middle
+            else:
+                low = middle
+        six = &target.ranges6[low]
+        if before(key_high, key_low, six.first_high, six.first_low) or before(six.last_high, six.last_low, key_high, key_low):
+            return ADDRESS
+        return <Verdict> six.verdict
+    return ADMIT
+
+
+cdef Verdict decide(View *b, Target *target, const Peer *peer) noexcept nogil:
+    """What can be said without counting."""
+    cdef Row *row = &b.rows[target.row]
+    cdef timespec now
+    if not load32(&row.enabled):
+        return DISABLED
+    clock_gettime(CLOCK_REALTIME_COARSE, &now)
+    if now.tv_sec < load_time(&row.open_from) or now.tv_sec >= load_time(&row.open_until):
+        return TIME
+    if row.max_load > 0 and current_load(now_monotonic()) >= row.max_load:
+        return LOAD
+    return address_verdict(target, peer)
+
+
+# ---- slots ----
+
+cdef int open_free_slots(FreeSlots *free_slots, View *b) noexcept nogil:
+    """Room for this process's free slots. Returns 0, or ENOMEM."""
+    free_slots.stack = <u32 *> malloc(b.slot_count * sizeof(u32))
+    free_slots.depth = free_slots.cursor = 0
+    return 0 if free_slots.stack != NULL else ENOMEM
+
+
+cdef i64 slot_find(View *b, FreeSlots *free_slots, u32 section) noexcept nogil:
+    """Take a free slot; -1 when there is none."""
+    cdef u32 slot, i, high
+    if load32(&b.header.live) >= b.slot_count:
+        return -1
+    while free_slots.depth:
+        free_slots.depth -= 1
+        slot = free_slots.stack[free_slots.depth]
+        if cas32(&b.slots[slot].word, FREE, TAKEN | section << 8):
+            return slot
+    for i in range(b.slot_count):
+        slot = free_slots.cursor
+        free_slots.cursor = 0 if slot + 1 == b.slot_count else slot + 1
+        if load32(&b.slots[slot].word) == FREE and cas32(&b.slots[slot].word, FREE, TAKEN | section << 8):
+            while True:
+                high = load32(&b.header.slots_high)
+                if slot < high or cas32(&b.header.slots_high, high, slot + 1):
+                    return slot
+    return -1
+
+
+cdef void slot_free(View *b, FreeSlots *free_slots, u32 slot) noexcept nogil:
+    """The slot's server is reaped, or never came to be."""
+    b.slots[slot].pid = 0
+    set_state(&b.slots[slot], FREE, 0)
+    if free_slots.depth < b.slot_count:
+        free_slots.stack[free_slots.depth] = slot
+        free_slots.depth += 1
+
+
+cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, Payment *payment,
+                       u32 *slot) noexcept nogil:
+    """Count the connection in: ADMIT and its slot, or the limit that refuses it.
+
+    `payment` is what was taken from the rate before, or else is taken now; a refusal gives it back.
+
+    The slot is written before anything is counted, and in the state TAKEN counts as counted: whoever counts again
+    finds every slot that this process may have counted.
+    """
+    cdef Row *row = &b.rows[target.row]
+    cdef Slot *s
+    cdef Verdict verdict = ADMIT
+    cdef i64 found
+    if payment.at == 0 and not take_start(b, target.row, payment):
+        return RATE
+    enter(b, section)
+    found = slot_find(b, free_slots, section)
+    if found < 0:
+        verdict = SLOTS_FULL
+    else:
+        s = &b.slots[found]
+        s.row, s.pid, s.told, s.source, s.method = target.row, 0, 0, 0, EXEC
+        s.started = now_monotonic()
+        s.family, s.port = peer.family, peer.port
+        s.log_success = <u16> target.log_success
+        memcpy(s.address, peer.address, 16)
+        if not take_one(&row.live, load32(&row.instances)):
+            verdict = INSTANCES
+        elif not take_one(&b.header.live, load32(&b.header.process_limit)):
+            verdict = PROCESS_LIMIT
+            give_one(&row.live)
+        elif peer.family == AF_INET or peer.family == AF_INET6:
+            s.source = source_hash(b, target.row, peer.address, peer.family)
+            verdict = source_take(b, s.source, load32(&row.per_source))
+            if verdict != ADMIT:
+                s.source = 0
+                if verdict == SOURCES_FULL and load32(&row.per_source) == NO_LIMIT:
+                    verdict = ADMIT
+                else:
+                    give_one(&b.header.live)
+                    give_one(&row.live)
+        if verdict != ADMIT:
+            slot_free(b, free_slots, <u32> found)
+    leave(b, section)
+    if verdict != ADMIT:
+        give_start(b, target.row, payment)
+    else:
+        slot[0] = <u32> found
+    return verdict
+
+
+cdef void count_out(View *b, u32 slot) noexcept nogil:
+    """Take back what take_slot counted. Between enter and leave."""
+    cdef Slot *s = &b.slots[slot]
+    if not sound(b, s):
+        return
+    give_one(&b.rows[s.row].live)
+    give_one(&b.header.live)
+    if s.source:
+        source_give(b, s.source)
+        s.source = 0
+
+
+cdef void drop_slot(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil:
+    """Give back a slot without a server."""
+    enter(b, section)
+    count_out(b, slot)
+    slot_free(b, free_slots, slot)
+    leave(b, section)
+
+
+# ---- clients that wait for the rate ----
+
+cdef void held_back(View *b, u32 section, u32 row) noexcept nogil:
+    """A client waits because the rate is used up: count the time since the last look, or write that it begins."""
+    cdef u64 *held_to = &b.rows[row].held_to
+    cdef u64 now = now_monotonic(), seen = load64(held_to)
+    cdef Record *record
+    if seen < now and cas64(held_to, seen, now):
+        if seen:
+            counters_of(b, section, row).rate_wait_ns += now - seen
+        else:
+            record = journal_next(b, section)
+            record.row, record.kind = row, HELD_BACK
+            journal_commit(b, section)
+
+
+cdef void held_no_longer(View *b, u32 section, u32 row) noexcept nogil:
+    """Nobody waits for the rate any more."""
+    cdef u64 *held_to = &b.rows[row].held_to
+    cdef u64 now = now_monotonic(), seen = load64(held_to)
+    if seen and cas64(held_to, seen, 0) and now > seen:
+        counters_of(b, section, row).rate_wait_ns += now - seen
+
+
+# ---- records ----
+
+cdef void tell_peer(Record *record, const u8 *address, u16 family, u16 port) noexcept nogil:
+    memcpy(record.address, address, 16)
+    record.family, record.port = family, port
+
+
+cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil:
+    """Count a refusal and write its FAIL record."""
+    cdef Record *record
+    counters_of(b, section, target.row).rejected[<int> verdict] += 1
+    if target.log_failure:
+        record = journal_next(b, section)
+        record.row, record.kind, record.reason, record.fields = target.row, FAIL, verdict, target.log_failure
+        tell_peer(record, peer.address, peer.family, peer.port)
+        journal_commit(b, section)
+
+
+cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil:
+    """The server runs: count its start latency, write its START record, and say so in the slot.
+
+    `waited`: nanoseconds from accept until the slot was taken; -1: there is no latency to count.
+    """
+    cdef Slot *s = &b.slots[slot]
+    cdef Record *record
+    if waited >= 0:
+        count_latency(counters_of(b, section, target.row), <Method> s.method, now_monotonic() - s.started + <u64> waited)
+    if target.log_success:
+        record = journal_next(b, section)
+        record.row, record.kind, record.pid, record.fields = target.row, START, s.pid, target.log_success
+        tell_peer(record, s.address, s.family, s.port)
+        journal_commit_with(b, section, s, RUNNING)
+    else:
+        s.told = 0
+        set_state(s, RUNNING, section)
+        wake_supervisor(b)
+
+
+cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number,
+                       int step) noexcept nogil:
+    """The server could not be started: count and record the errno `number` and the SpawnStep it comes from, free the
+    slot."""
+    cdef Slot *s = &b.slots[slot]
+    cdef Record *record = journal_next(b, section)
+    count_spawn_failure(counters_of(b, section, target.row), number)
+    record.row, record.kind, record.value, record.fields = target.row, SPAWN_FAILED, number, target.log_failure
+    record.reason = step
+    tell_peer(record, s.address, s.family, s.port)
+    journal_commit(b, section)
+    drop_slot(b, section, free_slots, slot)
+
+
+cdef void tell_of_pool(View *b, u32 section, u32 row, u32 news, i32 value) noexcept nogil:
+    """Write a POOL record; `news` is a PoolNews of _pools."""
+    cdef Record *record = journal_next(b, section)
+    record.row, record.kind, record.reason, record.value = row, POOL, news, value
+    journal_commit(b, section)
+
+
+cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:
+    """The server ended: count it out and write its EXIT record. `code` is siginfo's si_code, 0 when nobody saw it end."""
+    cdef Slot *s = &b.slots[slot]
+    cdef u64 lasted = now_monotonic() - s.started
+    cdef Counters *counters
+    if s.row >= b.row_count:
+        return
+    counters = counters_of(b, section, s.row)
+    enter(b, section)
+    count_out(b, slot)
+    tell_end(b, section, slot, code, status, lasted, ENDED)
+    leave(b, section)
+    counters.user_us += user_us
+    counters.system_us += system_us
+    count_session(counters, lasted)
+
+
+cdef void ended_unserved(View *b, u32 section, u32 slot, int code, int status) noexcept nogil:
+    """The server ended before it had its connection, which keeps its slot and gets another server."""
+    cdef Slot *s = &b.slots[slot]
+    tell_end(b, section, slot, code, status, now_monotonic() - s.started, TAKEN)
+    # As long as the slot says where that was told, its pid is nobody's (see Board.adopt).
+    s.method = EXEC
+    store32(<u32 *> &s.pid, 0)
+    store32(&s.told, 0)
+
+
+cdef void tell_end(View *b, u32 section, u32 slot, int code, int status, u64 lasted, u32 then) noexcept nogil:
+    """Count the server's exit and write its EXIT record; its slot has the state `then` at the same time."""
+    cdef Slot *s = &b.slots[slot]
+    cdef Record *record
+    cdef Status kind = UNKNOWN
+    if code == CLD_EXITED:
+        kind = SUCCESS if status == 0 else FAILURE
+    elif code == CLD_KILLED or code == CLD_DUMPED:
+        kind = SIGNAL
+    if s.log_success & (SHOW_EXIT | SHOW_DURATION):
+        record = journal_next(b, section)
+        record.row, record.kind, record.pid, record.fields = s.row, EXIT, s.pid, s.log_success
+        record.value, record.signalled = status, kind == SIGNAL
+        record.seconds = <u32> (lasted // 1000000000)
+        tell_peer(record, s.address, s.family, s.port)
+        journal_commit_with(b, section, s, then)
+    else:
+        s.told = told_before(b, section, then)
+        set_state(s, then, section)
+        wake_supervisor(b)
+    counters_of(b, section, s.row).exits[<int> kind] += 1
+
+
+# ---- for tests, benchmarks and the supervisor ----
+
+def address_verdict_of(Program program, bytes address, int port=0) -> Verdict:
+    """What the address ranges of `program` say of a peer; `address` is 4 or 16 bytes in network order."""
+    cdef Peer peer
+    make_peer(&peer, address, port)
+    return address_verdict(&program.target, &peer)
+
+
+cdef void make_peer(Peer *peer, bytes address, int port) noexcept:
+    """A peer from 4 or 16 bytes in network order; any other length is an unknown one."""
+    cdef int i
+    cdef u8 *raw = <u8 *> (<char *> address)
+    peer.family = AF_INET if len(address) == 4 else AF_INET6 if len(address) == 16 else 0
+    for i in range(16):
+        peer.address[i] = raw[i] if i < len(address) else 0
+    peer.port = port
+
+
+cdef class Accounts:
+    """One process's hand in the accounting, for Python: take slots for programs and give them back."""
+
+    def __init__(self, Board board, int section):
+        self.board, self.section = board, section
+        if open_free_slots(&self.free_slots, &board.view):
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.free_slots.stack)
+
+    def admit(self, Program program, bytes address, int port=0) -> tuple:
+        """(verdict, slot): decide and take_slot for a peer; slot is -1 when refused."""
+        cdef Peer peer
+        cdef u32 slot = 0
+        cdef Payment payment
+        cdef Verdict verdict
+        payment.at = 0
+        make_peer(&peer, address, port)
+        verdict = decide(&self.board.view, &program.target, &peer)
+        if verdict == ADMIT:
+            verdict = take_slot(&self.board.view, self.section, &self.free_slots, &program.target, &peer, &payment, &slot)
+        return verdict, (slot if verdict == ADMIT else -1)
+
+    def drop(self, int slot) -> None:
+        """Give back a slot without a server."""
+        drop_slot(&self.board.view, self.section, &self.free_slots, slot)
+
+    def take_start(self, u32 row, u64 now) -> tuple | None:
+        """Use up a start of the row's rate at a time of the caller's; None if the rate allows none. For tests."""
+        cdef Payment payment
+        if not rate_take(&self.board.view.rows[row].rate, rate_cells(&self.board.view, row), now, &payment):
+            return None
+        return payment.at, payment.cell, payment.before
+
+    def give_start(self, u32 row, u64 at, u32 cell, u64 before) -> None:
+        """Give back what take_start returned. For tests."""
+        cdef Payment payment
+        payment.at, payment.before, payment.cell = at, before, cell if cell < RATE_CELLS else 0
+        give_start(&self.board.view, row, &payment)
+
+    def end_as(self, u32 slot, int code, int status, u64 user_us, u64 system_us) -> None:
+        """The slot's server has ended, as waitid(2) tells it; give the slot back. For tests."""
+        ended(&self.board.view, self.section, slot, code, status, user_us, system_us)
+        slot_free(&self.board.view, &self.free_slots, slot)
+
+    def lose_server(self, int slot, int number) -> None:
+        """The slot's server, reaped already, was ended by signal `number` before it had its connection. For tests."""
+        ended_unserved(&self.board.view, self.section, slot, CLD_KILLED, number)

@@ -1,0 +1,103 @@
+"""A service as the hot path needs it: C arrays, built once from the Plan and only read afterwards."""
+
+from fastinetd.system.linux cimport *
+
+
+cdef extern from "core/spawn_plan.h" nogil:
+    enum:
+        SPAWN_LIMITS
+    ctypedef struct rlimit_t "struct rlimit":
+        u64 rlim_cur
+        u64 rlim_max
+    struct spawn_plan:
+        const char *path
+        char **argv
+        const u32 *groups
+        rlimit_t limits[8]
+        int resources[8]
+        int limit_count
+        int group_count
+        int change_ids
+        int drop_capabilities
+        u32 uid
+        u32 gid
+        int umask
+        int set_nice
+        int nice
+        int use_posix_spawn
+
+
+cdef struct Range4:
+    u32 first
+    u32 last
+    u32 verdict
+
+cdef struct Range6:
+    u64 first_high
+    u64 first_low
+    u64 last_high
+    u64 last_low
+    u32 verdict
+
+cdef struct Peer:
+    u8 address[16]
+    u16 family  # AF_INET (also for IPv4-mapped), AF_INET6, AF_UNIX; 0: unknown
+    u16 port
+
+cdef enum:
+    POOL_FILES = 8  # files whose change replaces a pool, at most
+
+cdef struct PoolSpec:
+    u32 kind  # a Method; EXEC: no pool
+    u32 least  # processes ready for a connection, over all acceptors
+    u32 most
+    u32 workers  # at most, over all acceptors
+    u64 requests  # connections of a worker; 0: any number
+    u64 age  # of a worker, in nanoseconds; 0: any
+    u64 rss  # of a worker, in bytes; 0: any
+    u64 runtime  # of a worker's connection, in nanoseconds; 0: any
+    int library  # of a zygote: the descriptor it is preloaded from
+    int errors  # of a worker: its standard error; -1: the same as its standard output
+    int guard  # of a zygote: the capability that keeps others of its user out while it starts; -1: nothing does
+    u32 file_count
+    const char *files[8]
+    char **envp  # of the pool's process itself, before it has a connection
+
+cdef struct Target:
+    u32 row
+    u32 log_success
+    u32 log_failure
+    u32 builtin  # the relay's; NOT_BUILTIN for a program
+    bint unix_socket
+    bint datagrams
+    bint poolless  # a pool was asked for and refused: each connection is a miss
+    bint asks  # for some clients the doorman must be asked
+    u32 count4
+    u32 count6
+    Range4 *ranges4
+    Range6 *ranges6
+    char **envp  # the constant variables, then the connection's
+    u32 constant  # how many
+    spawn_plan spawn
+    PoolSpec pool
+
+
+cdef class Ranges:
+    cdef Range4 *ranges4
+    cdef Range6 *ranges6
+    cdef u32 count4
+    cdef u32 count6
+    cdef bint asks
+
+
+cdef class Program:
+    cdef Target target
+    cdef list kept
+    cdef char **argv
+    cdef u32 *groups
+    cdef int set_pool(self, pool, environ) except -1
+
+
+cdef void peer_of(const sockaddr_storage *address, socklen_t length, Peer *peer) noexcept nogil
+cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil
+cdef size_t variables(Target *target, const Peer *peer, int fd, char *into) noexcept nogil

@@ -1,0 +1,322 @@
+"""Programs: argv, environment, ids, limits and address ranges of a service as C arrays.
+
+Theory. A program is built by the supervisor before the roles are forked and never changed, so every role has it
+without copying anything. Only the variables that tell of the connection differ from start to start; they are
+written into buffers of this process that the last entries of every environment point at. How many they are is nearly
+always the same for one service, so these entries are hardly ever written.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset, strlen
+
+from fastinetd.core.board cimport ASK, WORKER
+from fastinetd.system.linux cimport *
+from fastinetd.core.program cimport *
+
+from typing import NamedTuple
+
+cdef extern from "stage/stage.h" nogil:
+    enum:
+        STAGE_LIBRARY
+        STAGE_PLACES
+        STAGE_ROOM
+    const char *STAGE_VARIABLE
+    const char *STAGE_BIND
+
+cdef enum:
+    VARIABLES = 8  # places for the connection's variables at the end of an environment; STAGE_PLACES
+    ROOM = 80  # STAGE_ROOM
+
+cdef char scratch[VARIABLES][ROOM]
+
+WORKER_VARIABLE = b"FASTINETD_WORKER=3"
+"""Tells a worker its descriptor (docs/workers.md)."""
+
+
+class Pool(NamedTuple):
+    """What the core must know of a service's pool. Times in nanoseconds, sizes in bytes; 0 is no limit."""
+
+    kind: int  # a Method
+    least: int
+    most: int
+    workers: int = 0
+    requests: int = 0
+    age: int = 0
+    rss: int = 0
+    runtime: int = 0
+    files: tuple = ()
+    library: int = -1  # zygotes: descriptor of the library that holds the program (stage/library.py)
+    point: bytes = b"main"  # or first_io
+    errors: int = -1  # workers: the descriptor of their standard error (logs/standard_error.py)
+    guard: int = -1  # zygotes: the capability that keeps others of their user out while they start (system/guard.py)
+
+
+INET_VARIABLES = (
+    "REMOTE_HOST", "REMOTE_ADDR", "REMOTE_PORT", "PROTO", "TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALPORT", "TCPLOCALIP",
+)
+"""What a server on an Internet socket is told of its client. Where the client is unknown only REMOTE_HOST is set."""
+
+DATAGRAM_VARIABLES = (*INET_VARIABLES[:4], "UDPREMOTEIP", "UDPREMOTEPORT", "UDPLOCALPORT", "UDPLOCALIP")
+"""What a datagram server is told of the first datagram. Without UDPLOCALIP where the socket has every address."""
+
+UNIX_VARIABLES = ("IPCREMOTEEUID", "IPCREMOTEEGID", "PROTO")
+"""What a server on a unix socket is told of its client (the names of the UCSPI programs)."""
+
+CONNECTION_VARIABLES = frozenset(INET_VARIABLES + DATAGRAM_VARIABLES + UNIX_VARIABLES)
+"""Names that are never taken over from the daemon's own environment."""
+
+
+cdef u8 *ANY = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+cdef u8 *MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
+
+
+cdef void peer_of(const sockaddr_storage *address, socklen_t length, Peer *peer) noexcept nogil:
+    """The peer's address in the Board's form; an IPv4 address inside IPv6 is plain IPv4."""
+    cdef sockaddr_in *four = <sockaddr_in *> address
+    cdef sockaddr_in6 *six = <sockaddr_in6 *> address
+    cdef int i
+    memset(peer, 0, sizeof(Peer))
+    if length < sizeof(u16):
+        return
+    peer.family = address.ss_family
+    if peer.family == AF_INET:
+        memcpy(peer.address, &four.sin_addr, 4)
+        peer.port = ntohs(four.sin_port)
+    elif peer.family == AF_INET6:
+        peer.port = ntohs(six.sin6_port)
+        for i in range(12):
+            if six.sin6_addr.s6_addr[i] != MAPPED[i]:
+                memcpy(peer.address, &six.sin6_addr, 16)
+                return
+        peer.family = AF_INET
+        memcpy(peer.address, &six.sin6_addr.s6_addr[12], 4)
+
+
+cdef int put(char *into, const char *name, const char *value) noexcept nogil:
+    cdef size_t n = strlen(name)
+    cdef size_t m = strlen(value)
+    memcpy(into, name, n)
+    memcpy(into + n, value, m + 1)
+    return 0
+
+
+cdef void put_number(char *into, const char *name, u32 value) noexcept nogil:
+    cdef char digits[12]
+    cdef int i = 11
+    digits[i] = 0
+    while True:
+        i -= 1
+        digits[i] = <char> (48 + value % 10)
+        value //= 10
+        if value == 0:
+            break
+    put(into, name, &digits[i])
+
+
+cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil:
+    """The environment of one start: writes the connection's variables, returns the whole block."""
+    cdef char **variable = target.envp + target.constant
+    cdef u32 count = tell_client(target, peer, fd)
+    cdef u32 i
+    for i in range(count):
+        if variable[i] == NULL:  # another start had fewer
+            variable[i] = scratch[i]
+    if variable[count] != NULL:
+        variable[count] = NULL
+    return target.envp
+
+
+cdef u32 tell_client(Target *target, const Peer *peer, int fd) noexcept nogil:
+    """Write the connection's variables into the buffers; returns how many."""
+    cdef char text[64]
+    cdef ucred credentials
+    cdef socklen_t length = sizeof(credentials)
+    if target.unix_socket:
+        if getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0:
+            credentials.uid = credentials.gid = 0xFFFFFFFF
+        put_number(scratch[0], "IPCREMOTEEUID=", credentials.uid)
+        put_number(scratch[1], "IPCREMOTEEGID=", credentials.gid)
+        put(scratch[2], "PROTO=", "IPC")
+        return 3
+    if peer.family != AF_INET and peer.family != AF_INET6:
+        put(scratch[0], "REMOTE_HOST=", "<no address>")
+        return 1
+    inet_ntop(peer.family, peer.address, text, sizeof(text))
+    put(scratch[0], "REMOTE_HOST=", text)
+    put(scratch[1], "REMOTE_ADDR=", text)
+    put_number(scratch[2], "REMOTE_PORT=", peer.port)
+    put(scratch[3], "PROTO=", "UDP" if target.datagrams else "TCP")
+    put(scratch[4], "UDPREMOTEIP=" if target.datagrams else "TCPREMOTEIP=", text)
+    put_number(scratch[5], "UDPREMOTEPORT=" if target.datagrams else "TCPREMOTEPORT=", peer.port)
+    return 6 + tell_own_end(target, fd)
+
+
+cdef u32 tell_own_end(Target *target, int fd) noexcept nogil:
+    """Write where the client has come to; returns how many variables that takes. Of a socket that has every address it
+    is not known which one the client has used."""
+    cdef char text[64]
+    cdef sockaddr_storage own
+    cdef socklen_t length = sizeof(own)
+    cdef Peer local
+    if getsockname(fd, <sockaddr *> &own, &length) < 0:
+        return 0
+    peer_of(&own, length, &local)
+    put_number(scratch[6], "UDPLOCALPORT=" if target.datagrams else "TCPLOCALPORT=", local.port)
+    if memcmp(local.address, ANY, sizeof(local.address)) == 0 or not inet_ntop(local.family, local.address, text, 64):
+        return 1
+    put(scratch[7], "UDPLOCALIP=" if target.datagrams else "TCPLOCALIP=", text)
+    return 2
+
+
+cdef size_t variables(Target *target, const Peer *peer, int fd, char *into) noexcept nogil:
+    """The connection's variables one after the other, each with its NUL; at most STAGE_PLACES * STAGE_ROOM bytes.
+    Returns their length."""
+    cdef size_t length = 0, n
+    cdef u32 i
+    for i in range(tell_client(target, peer, fd)):
+        n = strlen(scratch[i]) + 1
+        memcpy(into + length, scratch[i], n)
+        length += n
+    return length
+
+
+cdef void *array(size_t count, size_t size) except NULL:
+    """Zeroed memory, at least one element."""
+    cdef void *memory = calloc(count if count else 1, size)
+    if memory == NULL:
+        raise MemoryError
+    return memory
+
+
+cdef class Ranges:
+    """Sorted address ranges with a verdict each, shared by all services with the same lists."""
+
+    def __cinit__(self, ranges4, ranges6):
+        """`ranges4` and `ranges6`: (first, last, verdict) with addresses as integers, sorted and disjoint."""
+        cdef u32 i
+        self.asks = any(verdict == ASK for _, _, verdict in [*ranges4, *ranges6])
+        self.count4, self.count6 = len(ranges4), len(ranges6)
+        self.ranges4 = <Range4 *> array(self.count4, sizeof(Range4))
+        self.ranges6 = <Range6 *> array(self.count6, sizeof(Range6))
+        for i, (first, last, verdict) in enumerate(ranges4):
+            self.ranges4[i].first, self.ranges4[i].last, self.ranges4[i].verdict = first, last, verdict
+        for i, (first, last, verdict) in enumerate(ranges6):
+            self.ranges6[i].first_high, self.ranges6[i].first_low = first >> 64, first & 0xFFFFFFFFFFFFFFFF
+            self.ranges6[i].last_high, self.ranges6[i].last_low = last >> 64, last & 0xFFFFFFFFFFFFFFFF
+            self.ranges6[i].verdict = verdict
+
+    def __dealloc__(self):
+        free(self.ranges4)
+        free(self.ranges6)
+
+
+cdef class Program:
+    """How a service's server is started, and who may start it. Built once, read by every role."""
+
+    def __cinit__(self):
+        memset(&self.target, 0, sizeof(self.target))
+        self.kept = []
+
+    def __init__(
+        self, int row, *, path: bytes, argv, environ, ids=None, groups=None, bint drop_capabilities=False,
+        limits=(), umask=None, nice=None, ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False,
+        bint datagrams=False, bint posix_spawn=False, int builtin=0, pool=None, bint poolless=False,
+    ):
+        """`argv` and `environ` ("NAME=value") are bytes; `ids` is (uid, gid) or None to stay; `groups` the supplementary
+        group ids or None to leave them; `limits` are (resource, soft, hard); `nice` is absolute; `ranges` a Ranges;
+        `pool` a Pool; `poolless`: it asks for one and gets none."""
+        cdef Target *t = &self.target
+        cdef Ranges r
+        cdef bytes text
+        cdef int i
+        if len(limits) > SPAWN_LIMITS:
+            raise ValueError(f"more than {SPAWN_LIMITS} resource limits")
+        t.row, t.log_success, t.log_failure, t.builtin = row, log_success, log_failure, builtin
+        t.unix_socket, t.datagrams, t.poolless = unix_socket, datagrams, poolless
+        if ranges is not None:
+            r = ranges
+            self.kept.append(r)
+            t.ranges4, t.ranges6, t.count4, t.count6, t.asks = r.ranges4, r.ranges6, r.count4, r.count6, r.asks
+        self.kept.append(path)
+        t.spawn.path = path
+        self.argv = <char **> array(len(argv) + 1, sizeof(char *))
+        for i, text in enumerate(argv):
+            self.kept.append(text)
+            self.argv[i] = text
+        t.spawn.argv = self.argv
+        t.constant = len(environ)
+        t.envp = <char **> array(t.constant + VARIABLES + 1, sizeof(char *))
+        for i, text in enumerate(environ):
+            self.kept.append(text)
+            t.envp[i] = text
+        for i in range(len(UNIX_VARIABLES) if unix_socket else VARIABLES):
+            t.envp[t.constant + i] = scratch[i]
+        t.spawn.group_count = -1
+        if groups is not None:
+            self.groups = <u32 *> array(len(groups), sizeof(u32))
+            for i, group in enumerate(groups):
+                self.groups[i] = group
+            t.spawn.groups, t.spawn.group_count = self.groups, len(groups)
+        if ids is not None:
+            t.spawn.change_ids, t.spawn.drop_capabilities = 1, drop_capabilities
+            t.spawn.uid, t.spawn.gid = ids
+        for i, (resource, soft, hard) in enumerate(limits):
+            t.spawn.resources[i] = resource
+            t.spawn.limits[i].rlim_cur = soft & 0xFFFFFFFFFFFFFFFF  # RLIM_INFINITY is -1 in Python
+            t.spawn.limits[i].rlim_max = hard & 0xFFFFFFFFFFFFFFFF
+        t.spawn.limit_count = len(limits)
+        t.spawn.umask = -1 if umask is None else umask
+        if nice is not None:
+            t.spawn.set_nice, t.spawn.nice = 1, nice
+        t.spawn.use_posix_spawn = posix_spawn
+        t.pool.errors = -1
+        if pool is not None:
+            self.set_pool(pool, environ)
+
+    cdef int set_pool(self, pool, environ) except -1:
+        """The pool's numbers, and the environment that its processes are started with (see stage/stage.h)."""
+        cdef PoolSpec *p = &self.target.pool
+        cdef bytes text
+        cdef int i
+        cdef list block
+        p.kind, p.least, p.most, p.workers = pool.kind, pool.least, pool.most, pool.workers
+        p.library, p.errors, p.guard = pool.library, pool.errors, pool.guard
+        p.requests, p.age, p.rss, p.runtime = pool.requests, pool.age, pool.rss, pool.runtime
+        for i, text in enumerate(pool.files[:POOL_FILES]):
+            self.kept.append(text)
+            p.files[i] = text
+            p.file_count = i + 1
+        if pool.kind == WORKER:
+            block = [*environ, WORKER_VARIABLE]
+        else:
+            theirs = [text.partition(b"=")[2] for text in environ if text.startswith(b"LD_PRELOAD=")]
+            block = [text for text in environ if not text.startswith(b"LD_PRELOAD=")]
+            block.append(b"LD_PRELOAD=" + b":".join([b"/proc/self/fd/%d" % STAGE_LIBRARY, *theirs]))
+            if not any(text.startswith(b"LD_BIND_NOW=") for text in environ):
+                block.append(STAGE_BIND)
+            block += [b"=" * (STAGE_ROOM - 1) for _ in range(STAGE_PLACES)]
+            block.append(STAGE_VARIABLE + b"=" + pool.point + (b":%d" % pool.guard if pool.guard >= 0 else b""))
+        p.envp = <char **> array(len(block) + 1, sizeof(char *))
+        for i, text in enumerate(block):
+            self.kept.append(text)
+            p.envp[i] = text
+        return 0
+
+    def __dealloc__(self):
+        free(self.target.pool.envp)
+        free(self.argv)
+        free(self.groups)
+        free(self.target.envp)
+
+    @property
+    def row(self) -> int:
+        return self.target.row
+
+    @property
+    def kind(self) -> int:
+        return self.target.pool.kind
+
+    @property
+    def errors(self) -> int:
+        """The descriptor of its workers' standard error; -1: they have none of their own."""
+        return self.target.pool.errors

@@ -1,0 +1,483 @@
+"""The reception: accepts connections, admits or refuses them, and hands the admitted ones to its subclass.
+
+Theory. All receptions (acceptors, and the relay for the built-in services) watch the same listening sockets with
+EPOLLEXCLUSIVE, so the kernel wakes one. A listener that must not be accepted from for a while (rate used up, no
+descriptors, the doorman overwhelmed) is paused: taken out of the epoll set until its time comes; its clients wait in
+the kernel's queue. Under over_rate = wait a start is paid for before the connection is accepted, and given back if
+there was none. Who waits while the rate is used up is counted when accepted: from the first that finds it so until the
+queue is seen empty, everybody does, for a queue has an order.
+
+A client whose name decides waits here, with a question at the doorman; the answer, or its absence, decides.
+
+The control pipe says how to leave. A byte: retired by a reload, so no new connections but the questions open
+are still decided. End of file: the supervisor is gone, leave at once. RENEW is the byte of a reload that changes nothing:
+processes of pools are replaced.
+
+Rules of this file
+ - Nothing blocks but epoll_wait, and await_room while the journal is full.
+ - A connection's descriptor is owned by `greet` until `admitted` or `refuse` has taken it.
+ - No listener outlives `retire`: their ports must be free as soon as the supervisor gives them up.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from fastinetd.core.admit cimport decide, held_back, held_no_longer, open_free_slots, refused, take_slot
+from fastinetd.core.board cimport *
+from fastinetd.core.journal cimport *
+from fastinetd.system.linux cimport *
+from fastinetd.core.program cimport Peer, Program, Target, peer_of
+from fastinetd.core.reception cimport *
+from fastinetd.system.strangers cimport close_shared, receive_words
+
+cdef enum:
+    WAIT = 0  # OverRate's order, as in Row.over_rate
+    REFUSE = 1
+    CLOSE = 2
+
+cdef char RENEW = c"p"  # as supervisor/roles.py writes it
+cdef u64 SECOND = 1000000000
+cdef u64 ANSWER_WITHIN = 12000000000  # longer than the doorman's own patience
+cdef u64 STARVED = 50000000  # pause of a listener when there are no descriptors or no memory
+
+cdef packed struct QuestionMessage:
+    u64 cookie
+    u32 row
+    u16 family
+    u16 reserved
+    u8 address[16]
+
+cdef packed struct AnswerMessage:
+    u64 cookie
+    u32 verdict
+
+
+cdef class Reception:
+    """Base of Acceptor and Relay; made in the forked process, then `run`."""
+
+    def __init__(self, Board board, int section, listeners, int control, int doorman):
+        """`listeners`: (descriptor, Program), descriptors borrowed. `control` and `doorman` (or -1) are borrowed too."""
+        cdef Program program
+        cdef u32 i
+        cdef int low
+        self.board, self.section, self.control, self.doorman = board, section, control, doorman
+        self.b = &board.view
+        # Unlike those of the process that was here before: its answers may still be on the way.
+        self.cookies = now_monotonic() & ~<u64> (QUESTIONS - 1)
+        self.programs = [program for _, program in listeners]
+        self.count = len(listeners)
+        self.listeners = <Listener *> calloc(self.count + 1, sizeof(Listener))
+        if self.listeners == NULL or open_free_slots(&self.free_slots, self.b):
+            raise MemoryError
+        for i, (fd, program) in enumerate(listeners):
+            self.listeners[i].fd, self.listeners[i].target = fd, &program.target
+        for i in range(QUESTIONS):
+            self.questions[i].fd = -1
+        low = epoll_create1(EPOLL_CLOEXEC)
+        self.epoll = fcntl(low, F_DUPFD_CLOEXEC, 64)
+        if self.epoll < 0:
+            raise OSError(errno, "epoll_create1")
+        close(low)
+        for i in range(self.count):
+            if self.watch(self.listeners[i].fd, ON_LISTENER, i, EPOLLIN | EPOLLEXCLUSIVE) < 0:
+                raise OSError(errno, "epoll_ctl")
+        self.watch(control, ON_CONTROL, 0, EPOLLIN)
+        if doorman >= 0:
+            self.watch(doorman, ON_DOORMAN, 0, EPOLLIN)
+
+    def __dealloc__(self):
+        free(self.listeners)
+
+    def run(self) -> None:
+        """Serve until retired or left alone by the supervisor."""
+        with nogil:
+            self.receive()
+
+    cdef int watch(self, int fd, EventKind kind, u32 index, u32 events) noexcept nogil:
+        cdef epoll_event event
+        event.events = events
+        event.data.u64 = (<u64> kind << 32) | index
+        return epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event)
+
+    cdef void forget(self, int fd) noexcept nogil:
+        """Close a descriptor that is in the epoll set; -1 is none."""
+        if fd >= 0:
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, NULL)
+            close(fd)
+
+    # ---- listeners ----
+
+    cdef void pause(self, Listener *listener, u64 nanoseconds) noexcept nogil:
+        """Let the listener's clients wait in the kernel's queue for a while."""
+        if not listener.paused:
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, listener.fd, NULL)
+            listener.paused = True
+            self.paused += 1
+        listener.until = now_monotonic() + nanoseconds
+
+    cdef void resume(self) noexcept nogil:
+        """Watch the listeners again whose pause is over."""
+        cdef u64 now = now_monotonic()
+        cdef u32 i
+        for i in range(self.count):
+            if self.listeners[i].paused and self.listeners[i].until <= now:
+                if self.watch(self.listeners[i].fd, ON_LISTENER, i, EPOLLIN | EPOLLEXCLUSIVE) < 0:
+                    self.listeners[i].until = now + STARVED
+                    continue
+                self.listeners[i].paused = False
+                self.paused -= 1
+                self.let_go(i)  # another process may have taken the last one in the queue just before this one held back
+
+    cdef void hold_back(self, u32 index) noexcept nogil:
+        """The rate is used up: let those wait that are in the queue. An empty one is watched on, and tells of the first."""
+        cdef Listener *listener = &self.listeners[index]
+        if readable(listener.fd):
+            held_back(self.b, self.section, listener.target.row)
+            self.pause(listener, start_wait(self.b, listener.target.row))
+        else:
+            self.let_go(index)
+
+    cdef void let_go(self, u32 index) noexcept nogil:
+        """The queue may be empty: if clients had to wait for the rate, look at all queues of the service."""
+        cdef Target *target = self.listeners[index].target
+        cdef u32 i
+        if load64(&self.b.rows[target.row].held_to) == 0 or self.retired:
+            return
+        for i in range(self.count):
+            if self.listeners[i].target == target and readable(self.listeners[i].fd):
+                return
+        held_no_longer(self.b, self.section, target.row)
+
+    cdef void await_room(self) noexcept nogil:
+        """Wait until the journal has room for what one connection or one ended server writes.
+
+        Unless the supervisor is gone: then nobody reads the journal any more, and this process leaves too.
+        """
+        cdef pollfd control
+        control.fd, control.events = self.control, 0
+        while not self.alone and not journal_room(self.b, self.section, 4):
+            wake_supervisor(self.b)
+            if poll(&control, 1, 1) > 0:
+                self.leave_now()
+
+    cdef void serve(self, u32 index) noexcept nogil:
+        """Accept and greet up to BATCH clients."""
+        cdef Listener *listener = &self.listeners[index]
+        cdef Target *target = listener.target
+        cdef Row *row = &self.b.rows[target.row]
+        cdef sockaddr_storage address
+        cdef socklen_t length
+        cdef Peer peer
+        cdef Record *record
+        cdef int fd, i
+        for i in range(BATCH):
+            if self.retired or listener.paused:
+                return
+            self.await_room()
+            if self.retired:
+                return
+            self.payment.at = 0
+            if row.over_rate == WAIT and not take_start(self.b, target.row, &self.payment):
+                self.hold_back(index)
+                return
+            if self.asking == QUESTIONS and target.asks:
+                self.pause(listener, STARVED)
+                fd = -1
+                errno_is_again()
+            else:
+                length = sizeof(address)
+                fd = accept4(listener.fd, <sockaddr *> &address, &length, SOCK_CLOEXEC)
+            if fd < 0:
+                give_start(self.b, target.row, &self.payment)
+                if errno == ECONNABORTED or errno == EINTR or errno == EPROTO:
+                    continue
+                if errno == EAGAIN:
+                    self.let_go(index)
+                else:
+                    if row.closed or listener_is_shut(errno):
+                        self.pause(listener, SECOND // 4)
+                    else:
+                        record = journal_next(self.b, self.section)
+                        record.row, record.kind, record.value = target.row, ACCEPT_FAILED, errno
+                        journal_commit(self.b, self.section)
+                        self.pause(listener, STARVED)
+                return
+            counters_of(self.b, self.section, target.row).accepted += 1
+            if row.held_to:
+                counters_of(self.b, self.section, target.row).rate_waits += 1
+            peer_of(&address, length, &peer)
+            if target.unix_socket:
+                peer.family = AF_UNIX
+            self.greet(index, fd, &peer, False)
+        self.let_go(index)
+
+    cdef void greet(self, u32 index, int fd, Peer *peer, bint vouched) noexcept nogil:
+        """Decide about a client; takes `fd` and `payment`. `vouched`: the doorman has admitted its name."""
+        cdef Listener *listener = &self.listeners[index]
+        cdef Row *row = &self.b.rows[listener.target.row]
+        cdef Record *record
+        cdef u32 slot = 0
+        cdef Verdict verdict = decide(self.b, listener.target, peer)
+        if verdict == ASK:
+            if not vouched:
+                self.ask(index, fd, peer)
+                return
+            verdict = ADMIT
+        if verdict == ADMIT:
+            verdict = take_slot(self.b, self.section, &self.free_slots, listener.target, peer, &self.payment,
+                                &slot)
+        if verdict == ADMIT:
+            self.admitted(listener, fd, peer, slot)
+            return
+        give_start(self.b, listener.target.row, &self.payment)
+        # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. So they are
+        # by who is retired and has no listener any more: its descriptor's number may be a client's by now.
+        if (verdict == RATE and row.over_rate == CLOSE and not listener.target.unix_socket and not self.retired
+                and cas32(&row.closed, 0, 1)):
+            self.shut(listener.target)
+            record = journal_next(self.b, self.section)
+            record.row, record.kind, record.value = listener.target.row, DEACTIVATED, row.rate_pause
+            journal_commit(self.b, self.section)
+        self.refuse(listener, fd, peer, verdict)
+
+    cdef void shut(self, Target *target) noexcept nogil:
+        """Close the service's port for the pause that its rate asks for, on all its addresses. It stays bound, and
+        without SO_REUSEADDR nobody else can bind it meanwhile."""
+        cdef u64 pause = self.b.rows[target.row].rate_pause * SECOND
+        cdef int off = 0
+        cdef u32 i
+        for i in range(self.count):
+            if self.listeners[i].target == target:
+                setsockopt(self.listeners[i].fd, SOL_SOCKET, SO_REUSEADDR, &off, sizeof(off))
+                shutdown(self.listeners[i].fd, SHUT_RDWR)
+                self.pause(&self.listeners[i], pause)
+
+    cdef void refuse(self, Listener *listener, int fd, Peer *peer, Verdict verdict) noexcept nogil:
+        """Close a client's connection, counted and recorded; takes `fd`."""
+        refused(self.b, self.section, listener.target, peer, verdict)
+        if listener.target.unix_socket:
+            close_shared(fd)
+        else:
+            close(fd)
+
+    # ---- the doorman ----
+
+    cdef void ask(self, u32 index, int fd, Peer *peer) noexcept nogil:
+        """Let the client wait for the doorman's answer; takes `fd` and `payment`."""
+        cdef Question *question = NULL
+        cdef int kept
+        cdef u32 i
+        for i in range(QUESTIONS):
+            if self.questions[i].fd < 0:
+                question = &self.questions[i]
+                break
+        kept = fcntl(fd, F_DUPFD_CLOEXEC, 64) if question != NULL and self.doorman >= 0 else -1
+        if kept < 0:
+            give_start(self.b, self.listeners[index].target.row, &self.payment)
+            self.refuse(&self.listeners[index], fd, peer, DOORMAN)
+            return
+        close(fd)
+        self.cookies += QUESTIONS
+        question.fd, question.listener, question.payment = kept, index, self.payment
+        question.cookie = self.cookies + i
+        question.deadline = now_monotonic() + ANSWER_WITHIN
+        memcpy(&question.peer, peer, sizeof(Peer))
+        self.asking += 1
+        self.send_question(question)
+
+    cdef void send_question(self, Question *question) noexcept nogil:
+        cdef QuestionMessage message
+        memset(&message, 0, sizeof(message))
+        message.cookie, message.row = question.cookie, self.listeners[question.listener].target.row
+        message.family = 4 if question.peer.family == AF_INET else 6
+        memcpy(message.address, question.peer.address, 16)
+        send(self.doorman, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT)
+
+    cdef void answers(self) noexcept nogil:
+        """Take the doorman's answers."""
+        cdef AnswerMessage message
+        cdef Question *question
+        cdef ssize_t length
+        cdef int fd
+        while True:
+            length = receive_words(self.doorman, &message, sizeof(message), NULL)
+            if length == -EBADMSG:  # no doorman says this: who waits for him is refused when time is up
+                epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.doorman, NULL)
+            if length != sizeof(message):
+                return
+            question = &self.questions[message.cookie % QUESTIONS]
+            if question.fd < 0 or question.cookie != message.cookie:
+                continue
+            fd, question.fd = question.fd, -1
+            self.asking -= 1
+            self.await_room()
+            if message.verdict == 1:
+                self.waited = <i64> (now_monotonic() - (question.deadline - ANSWER_WITHIN))
+                self.payment = question.payment
+                self.greet(question.listener, fd, &question.peer, True)
+                self.waited = 0
+            else:
+                give_start(self.b, self.listeners[question.listener].target.row, &question.payment)
+                self.refuse(&self.listeners[question.listener], fd, &question.peer, NAME)
+
+    cdef void overdue(self, u64 now) noexcept nogil:
+        """Ask again what a dead doorman may have taken with it; refuse those who have waited too long."""
+        cdef Question *question
+        cdef u32 i
+        cdef int fd
+        for i in range(QUESTIONS):
+            question = &self.questions[i]
+            if question.fd < 0:
+                continue
+            if now < question.deadline:
+                self.send_question(question)
+                continue
+            fd, question.fd = question.fd, -1
+            self.asking -= 1
+            self.await_room()
+            give_start(self.b, self.listeners[question.listener].target.row, &question.payment)
+            self.refuse(&self.listeners[question.listener], fd, &question.peer, DOORMAN)
+
+    # ---- life ----
+
+    cdef void hear(self) noexcept nogil:
+        """The control pipe: a byte retires or, RENEW, replaces pools; its end means nobody is in charge any more."""
+        cdef char byte
+        cdef ssize_t n = read(self.control, &byte, 1)
+        if n < 0 and (errno == EAGAIN or errno == EINTR):
+            return
+        if n > 0 and byte == RENEW:
+            self.renew_pools()
+        elif n > 0:
+            self.retire()
+        else:
+            self.leave_now()
+
+    cdef void leave_now(self) noexcept nogil:
+        """Nobody is in charge any more: drop what waits, and end `receive`. The Board may go on without this process
+        (too many generations were retired), so what clients have paid is given back, and their refusal counts."""
+        cdef Question *question
+        cdef u32 i
+        cdef int fd
+        self.retire()
+        for i in range(QUESTIONS):
+            question = &self.questions[i]
+            if question.fd < 0:
+                continue
+            fd, question.fd = question.fd, -1
+            give_start(self.b, self.listeners[question.listener].target.row, &question.payment)
+            if journal_room(self.b, self.section, 1):  # otherwise it is not waited for: perhaps nobody reads any more
+                self.refuse(&self.listeners[question.listener], fd, &question.peer, DOORMAN)
+            else:
+                close(fd)
+        self.asking = 0
+        self.alone = True
+
+    cdef void retire(self) noexcept nogil:
+        """Give up the listeners."""
+        cdef u32 i
+        if self.retired:
+            return
+        self.retired = True
+        for i in range(self.count):
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.listeners[i].fd, NULL)
+            close(self.listeners[i].fd)
+        self.paused = 0
+
+    cdef int timeout(self) noexcept nogil:
+        """Milliseconds until something is due; -1: nothing is."""
+        cdef u64 now, first
+        cdef u32 i
+        cdef i64 own = self.due()
+        if not self.paused and not self.asking:
+            return <int> own
+        now = now_monotonic()
+        first = now + SECOND
+        if self.paused:
+            for i in range(self.count):
+                if self.listeners[i].paused and self.listeners[i].until < first:
+                    first = self.listeners[i].until
+        i = <u32> ((first - now + 999999) // 1000000) if first > now else 0
+        return <int> (own if 0 <= own < i else i)
+
+    cdef void receive(self) noexcept nogil:
+        cdef int n, i
+        cdef u64 asked_at = 0, now
+        cdef u32 kind, index
+        while not (self.retired and not self.asking and not self.busy()):
+            n = epoll_wait(self.epoll, self.events, EVENTS, self.timeout())
+            # What ended first: a place given back is there for the client that comes in the same moment.
+            for i in range(n):
+                kind, index = <u32> (self.events[i].data.u64 >> 32), <u32> self.events[i].data.u64
+                if kind >= ON_OTHER:
+                    self.happened(kind, index, self.events[i].events)
+                elif kind == ON_DOORMAN:
+                    self.answers()
+            for i in range(n):
+                kind, index = <u32> (self.events[i].data.u64 >> 32), <u32> self.events[i].data.u64
+                if kind == ON_LISTENER:
+                    self.serve(index)
+                elif kind == ON_CONTROL:
+                    self.hear()
+            if self.alone:
+                return
+            if self.paused:
+                self.resume()
+            if self.asking:
+                now = now_monotonic()
+                if now - asked_at > 4 * SECOND:
+                    if asked_at:
+                        self.overdue(now)
+                    asked_at = now
+            if self.due() == 0:
+                self.its_time()
+
+    # ---- for the subclass ----
+
+    cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
+        """Serve a client; takes `fd` and `slot`."""
+
+    cdef void renew_pools(self) noexcept nogil:
+        """Replace the processes that wait for clients; those that serve go on."""
+
+    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
+        """Something of the subclass's own happened: `kind` is ON_OTHER or above."""
+
+    cdef void its_time(self) noexcept nogil:
+        """What `due` asked for."""
+
+    cdef i64 due(self) noexcept nogil:
+        """Milliseconds until the subclass wants to be called; -1: never."""
+        return -1
+
+    cdef bint busy(self) noexcept nogil:
+        """Whether there is something left to do after retiring."""
+        return False
+
+
+cdef inline bint readable(int fd) noexcept nogil:
+    """Whether a client or a datagram is there at this moment."""
+    cdef pollfd look
+    look.fd, look.events, look.revents = fd, POLLIN, 0
+    return poll(&look, 1, 0) > 0 and (look.revents & POLLIN) != 0
+
+
+cdef inline void errno_is_again() noexcept nogil:
+    errno_set(EAGAIN)
+
+
+cdef inline bint listener_is_shut(int number) noexcept nogil:
+    return number == EINVAL
+
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    static inline void errno_set(int number) { errno = number; }
+    """
+    void errno_set(int number) noexcept nogil
+
+
+cdef extern from "<errno.h>" nogil:
+    enum:
+        EINVAL

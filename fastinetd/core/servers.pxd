@@ -1,0 +1,75 @@
+"""The servers of one acceptor: started by exec, watched, and accounted for when they end."""
+
+from fastinetd.core.admit cimport FreeSlots
+from fastinetd.core.board cimport View
+from fastinetd.system.linux cimport *
+from fastinetd.core.program cimport Peer, Target
+from fastinetd.core.reception cimport Reception
+
+
+cdef extern from "core/spawn.h" nogil:
+    cpdef enum SpawnStep "spawn_step":
+        """What a start consists of, as far as it may fail: system calls."""
+        STEP_UNKNOWN
+        STEP_FCNTL
+        STEP_CLONE
+        STEP_TIMER_CREATE
+        STEP_TIMER_SETTIME
+        STEP_CLOSE_RANGE
+        STEP_SETSID
+        STEP_DUP3
+        STEP_PRLIMIT64
+        STEP_SETPRIORITY
+        STEP_SETGROUPS
+        STEP_RT_SIGPROCMASK
+        STEP_PRCTL
+        STEP_SETRESGID
+        STEP_SETRESUID
+        STEP_CAPSET
+        STEP_EXECVE
+    struct spawn_call:
+        const void *plan
+        char **envp
+        int fd
+        int errors
+        const int *further
+        int further_count
+        int further_at
+        int reset_signals
+        int tied
+        int guard
+        int error
+        int step
+    int spawn_server(spawn_call *call, i32 *pid) noexcept
+
+cdef extern from "system/processes.h" nogil:
+    enum:
+        SIGALRM
+    void default_signals_between(int first, int last) noexcept
+    int disregard_signal(int number) noexcept
+    int pidfd_of(i32 pid) noexcept
+    int wait_for_child(int which, i32 id, siginfo_t *info, rusage *usage, int options) noexcept
+
+
+cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
+                      i64 waited, bint reset_signals) noexcept nogil
+cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil
+cdef int watched_pidfd(i32 pid) noexcept nogil
+cdef int set_aside(int fd, u32 others) noexcept nogil
+cdef u64 microseconds(const timeval *t) noexcept nogil
+
+
+cdef class Servers:
+    cdef Reception at
+    cdef View *b
+    cdef u32 section
+    cdef i32 *pidfds
+    cdef u32 unwatched
+    cdef u64 look_at
+
+    cdef void start(self, Target *target, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil
+    cdef void watch(self, u32 slot) noexcept nogil
+    cdef void take_over(self, u32 slot, int pidfd) noexcept nogil
+    cdef void happened(self, u32 slot) noexcept nogil
+    cdef void look_after(self) noexcept nogil
+    cdef i64 due(self) noexcept nogil

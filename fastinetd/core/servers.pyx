@@ -1,0 +1,172 @@
+"""Servers: started by exec, watched by pidfd, and looked at once more before they are reaped.
+
+Theory. Servers are started by clone with shared memory (see spawn.h), so the acceptor sleeps until exec has
+succeeded or failed and knows at once which. It waits for each by a pidfd in its epoll set: exact, and the same price
+with one running server and with ten thousand. An ended server is looked at first, counted and recorded, and only then
+reaped: should this process die in between, the supervisor finds the zombie and does what is left. Servers that come
+from a pool are watched and end in the same way.
+
+Rules of this file
+ - Descriptors below 64 are short-lived: only those are copied into a child. What stays is moved up.
+ - A pidfd leaves the epoll set before it is closed: a child of another process may share it.
+"""
+
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from fastinetd.core.admit cimport *
+from fastinetd.core.board cimport *
+from fastinetd.system.linux cimport *
+from fastinetd.core.program cimport Peer, Target, environment
+from fastinetd.core.reception cimport *
+from fastinetd.core.servers cimport *
+from fastinetd.system.strangers cimport close_shared
+
+
+cdef enum:
+    ASIDE = 20  # connections kept below 64
+
+
+cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
+                      i64 waited, bint reset_signals) noexcept nogil:
+    """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure.
+    `waited`: see `started`. A worker's program has the standard error that workers have: its client is not told."""
+    cdef spawn_call call
+    cdef int number
+    call.plan = &target.spawn
+    call.envp = environment(target, peer, fd)
+    call.fd = fd if fd < 64 else fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
+    call.errors = fcntl(target.pool.errors, F_DUPFD_CLOEXEC, 3) if target.pool.errors >= 0 else -1
+    call.further_count = 0
+    call.reset_signals, call.tied, call.guard = reset_signals, False, -1
+    if call.fd < 0:
+        number, call.step = errno, STEP_FCNTL
+    else:
+        number = spawn_server(&call, &b.slots[slot].pid)
+    if call.fd != fd and call.fd >= 0:
+        close(call.fd)
+    if call.errors >= 0:
+        close(call.errors)
+    if number:
+        start_failed(b, section, free_slots, target, slot, number, call.step)
+    else:
+        started(b, section, target, slot, waited)
+    return number
+
+
+cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil:
+    """If the slot's server has ended: account for it, reap it, free the slot. False while it runs."""
+    cdef Slot *s = &b.slots[slot]
+    cdef siginfo_t info
+    cdef rusage usage
+    memset(&usage, 0, sizeof(usage))
+    cdef int error = wait_for_child(P_PID, s.pid, &info, &usage, WEXITED | WNOHANG | WNOWAIT)
+    if error == 0 and info.si_pid == 0:
+        return False
+    if error == EINTR:
+        return False
+    if state_of(s) != ENDED:
+        ended(b, section, slot, info.si_code if error == 0 else 0, info.si_status if error == 0 else 0,
+              microseconds(&usage.ru_utime), microseconds(&usage.ru_stime))
+    if error == 0:
+        wait_for_child(P_PID, s.pid, &info, NULL, WEXITED | WNOHANG)
+    slot_free(b, free_slots, slot)
+    return True
+
+
+cdef u64 microseconds(const timeval *t) noexcept nogil:
+    return <u64> t.tv_sec * 1000000 + <u64> t.tv_usec
+
+
+cdef int watched_pidfd(i32 pid) noexcept nogil:
+    """A pidfd of a child that stays, at or above 64; the caller's. -1: there is none to be had."""
+    cdef int low = pidfd_of(pid)
+    cdef int high
+    if low < 0:
+        return -1
+    high = fcntl(low, F_DUPFD_CLOEXEC, 64)
+    close(low)
+    return high
+
+
+cdef int set_aside(int fd, u32 others) noexcept nogil:
+    """A connection's descriptor that is kept for a while, beside `others`; takes `fd`. Some stay where they are: more
+    would leave no room below 64 for what children get."""
+    cdef int high = fcntl(fd, F_DUPFD_CLOEXEC, 64) if fd < 64 and others >= ASIDE else -1
+    if high < 0:
+        return fd
+    close(fd)
+    return high
+
+
+cdef class Servers:
+    """The running servers of one acceptor, by slot."""
+
+    # pidfds: by slot; -1: not watched, looked at from time to time
+
+    def __init__(self, Reception at):
+        self.at, self.b, self.section = at, at.b, at.section
+        disregard_signal(SIGALRM)  # it ends a close that sleeps (close_shared)
+        self.pidfds = <i32 *> malloc(self.b.slot_count * sizeof(i32))
+        if self.pidfds == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.pidfds)
+
+    cdef void start(self, Target *target, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil:
+        """Start a server for an admitted client; takes `fd` and `slot`."""
+        if start_server(self.b, self.section, &self.at.free_slots, target, peer, fd, slot, waited, False) == 0:
+            self.watch(slot)
+        close_shared(fd)
+
+    cdef void watch(self, u32 slot) noexcept nogil:
+        """Wait for the end of the slot's server, which runs."""
+        cdef int pidfd = watched_pidfd(self.b.slots[slot].pid)
+        self.pidfds[slot] = pidfd
+        if pidfd >= 0 and self.at.watch(pidfd, ON_OTHER, slot, EPOLLIN) < 0:
+            close(pidfd)
+            self.pidfds[slot] = -1
+        if self.pidfds[slot] < 0:
+            self.unwatched += 1
+
+    cdef void take_over(self, u32 slot, int pidfd) noexcept nogil:
+        """Likewise, with a pidfd that is in the epoll set already; takes it."""
+        cdef epoll_event event
+        event.events = EPOLLIN
+        event.data.u64 = (<u64> ON_OTHER << 32) | slot
+        epoll_ctl(self.at.epoll, EPOLL_CTL_MOD, pidfd, &event)
+        self.pidfds[slot] = pidfd
+
+    cdef void happened(self, u32 slot) noexcept nogil:
+        """A server's pidfd says that it has ended."""
+        cdef int pidfd = self.pidfds[slot]
+        self.at.await_room()
+        if not end_server(self.b, self.section, &self.at.free_slots, slot):
+            # It ended, but cannot be waited for yet (somebody traces it): look at it from time to time instead.
+            self.pidfds[slot] = -1
+            self.unwatched += 1
+        self.at.forget(pidfd)
+
+    cdef void look_after(self) noexcept nogil:
+        """Servers that could not be watched, for want of descriptors or memory, are looked at from time to time."""
+        cdef u32 i
+        cdef Slot *s
+        cdef u64 now = now_monotonic()
+        if not self.unwatched or now < self.look_at:
+            return
+        self.look_at = now + 100000000
+        for i in range(slots_high(self.b)):
+            s = &self.b.slots[i]
+            if section_of(s) == self.section and state_of(s) == RUNNING and s.method != WORKER and self.pidfds[i] < 0:
+                self.at.await_room()
+                if end_server(self.b, self.section, &self.at.free_slots, i):
+                    self.unwatched -= 1
+
+    cdef i64 due(self) noexcept nogil:
+        """Milliseconds until somebody is to be looked after; -1: nobody is."""
+        cdef u64 now
+        if not self.unwatched:
+            return -1
+        now = now_monotonic()
+        return <i64> ((self.look_at - now) // 1000000) + 1 if now < self.look_at else 0

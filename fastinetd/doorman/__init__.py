@@ -1,0 +1,1 @@
+"""The role that finds out who clients are."""

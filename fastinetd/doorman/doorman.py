@@ -1,0 +1,335 @@
+"""The doorman: a process without privileges that finds out clients' names and says who may come in.
+
+Theory of operation. An acceptor that cannot decide by numbers sends a question over its own SOCK_SEQPACKET
+pair and goes on; the answer comes back with the question's cookie. Three parts, each ignorant of the next:
+
+  * The `Desk` (desk.py) turns questions into answers: tables, cache, deadlines.
+  * A pool of threads runs `confirmed_names`, which blocks in the system's resolver. A thread's only effects
+    are an entry in a deque and a byte in a pipe.
+  * `Doorman` is the loop: channels, the control descriptor, the pipe.
+
+A name counts only when it leads back to the client's address: whoever owns an address may write any name into
+its reverse zone, and only the owner of the name can confirm it.
+
+Rules of this file:
+  * Only the loop's thread touches the Desk and the channels.
+  * Nothing grows without bound: a channel with MOST_WAITING unanswered questions, or with an answer that its
+    acceptor does not take, is not read until that changes; so no answer is ever dropped.
+  * A lookup nobody waits for any more is cancelled if it has not begun. One that hangs costs a thread until
+    the resolver gives up, and nothing else.
+  * What comes from the network (a name) is checked before use; what comes from an acceptor (a datagram) too.
+
+Wire format, little-endian: question `cookie u64, row u32, family u16 (4 or 6), reserved u16, address 16 bytes`
+(IPv4 in the first four), answer `cookie u64, verdict u32` (1 allow, 0 refuse). A datagram of another size is
+ignored; an unknown row or family is refused. A cookie may be sent again while it waits.
+"""
+
+from __future__ import annotations
+
+import encodings.idna  # noqa: F401 - the resolver needs it, and a role without privileges may not read it later
+import os
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from select import POLLHUP, POLLRDHUP, poll
+from struct import Struct
+from threading import Lock
+
+from setproctitle import setproctitle
+
+from fastinetd.doorman.desk import Answer, Desk, Names, Question
+from fastinetd.policy.access import AccessTable, Address
+from fastinetd.policy.addresses import plausible_name
+
+QUESTION = Struct("<QIHH16s")
+ANSWER = Struct("<QI")
+
+THREADS = 16
+MOST_WAITING = 4096  # questions of one channel
+MOST_NAMES = 8  # names of one address that are confirmed
+BATCH = 64  # datagrams read from one channel before the others have their turn
+
+Resolver = Callable[[Address], Names]
+"""Finds the confirmed names of an address. May block; may raise, which means that it found none."""
+
+
+# Names
+
+
+def reverse_names(address: Address) -> Iterable[str]:
+    """Names the resolver has for an address, unconfirmed. Raises OSError when there are none."""
+    name, aliases, _ = socket.gethostbyaddr(str(address))
+    return [name, *aliases]
+
+
+def forward_addresses(name: str, family: int) -> Iterable[str]:
+    """Addresses of a name. `family`: AF_INET or AF_INET6. Raises OSError or UnicodeError."""
+    return [str(found[4][0]) for found in socket.getaddrinfo(name, None, family, socket.SOCK_STREAM)]
+
+
+def confirmed_names(
+    address: Address,
+    reverse: Callable[[Address], Iterable[str]] = reverse_names,
+    forward: Callable[[str, int], Iterable[str]] = forward_addresses,
+) -> Names:
+    """Those names of an address that lead back to it; the first MOST_NAMES are tried. Raises OSError."""
+    family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+    claimed = dict.fromkeys(name.lower().removesuffix(".") for name in reverse(address))
+    confirmed = set()
+    for name in list(claimed)[:MOST_NAMES]:
+        if not plausible_name(name):
+            continue
+        try:
+            found = {ip_address(text.partition("%")[0]) for text in forward(name, family)}
+        except (OSError, ValueError):  # UnicodeError, of a name that cannot be sent, is a ValueError
+            continue
+        if address in found:
+            confirmed.add(name)
+    return frozenset(confirmed)
+
+
+# The process
+
+
+def parse_question(channel: int, datagram: bytes) -> Question | None:
+    """None: not a question."""
+    if len(datagram) != QUESTION.size:
+        return None
+    cookie, row, family, _, raw = QUESTION.unpack(datagram)
+    address: Address | None = None
+    if family == 4:
+        address = IPv4Address(raw[:4])
+    elif family == 6:
+        six = IPv6Address(raw)
+        address = six.ipv4_mapped or six
+    return Question(channel, cookie, row, address)
+
+
+@dataclass(slots=True)
+class Channel:
+    """An acceptor's end; owns its socket."""
+
+    socket: socket.socket
+    waiting: int = 0  # questions read and not answered, unsent answers included
+    unsent: deque[bytes] = field(default_factory=deque)
+    events: int = 0  # what the selector watches; 0: not registered
+
+
+class Doorman:
+    """The loop. Takes `channels` (sockets) and `control`: all are closed when `run` returns."""
+
+    def __init__(
+        self,
+        channels: list[int],
+        tables: Mapping[int, AccessTable],
+        control: int,
+        resolver: Resolver,
+        clock: Callable[[], float],
+    ) -> None:
+        self._desk = Desk(tables)
+        self._resolver = resolver
+        self._clock = clock
+        self._control = control
+        self._selector = selectors.DefaultSelector()
+        self._channels = {fd: Channel(socket.socket(fileno=fd)) for fd in channels}
+        for fd, channel in self._channels.items():
+            channel.socket.setblocking(False)
+            self._watch(fd, channel)
+        self._pool = ThreadPoolExecutor(THREADS, "lookup")
+        self._threads = False  # the pool has one
+        self._futures: dict[Address, Future[None]] = {}
+        self._found: deque[tuple[Address, Names]] = deque()
+        self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._rope_lock = Lock()  # a thread that outlives the loop must not write to a closed descriptor
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._selector.register(control, selectors.EVENT_READ)
+
+    def run(self) -> None:
+        """Answer until `control` or all channels have ended."""
+        try:
+            while self._channels and self._turn():
+                pass
+        finally:
+            self._close()
+
+    def _turn(self) -> bool:
+        """Wait for something and do it; False when the control descriptor has ended."""
+        deadline = self._desk.deadline
+        timeout = None if deadline is None else max(0.0, deadline - self._clock())
+        for key, events in self._selector.select(timeout):
+            if key.fd == self._control:
+                if _ended(self._control):
+                    return False
+            elif key.fd == self._bell:
+                os.read(self._bell, 4096)
+            else:
+                self._serve(key.fd, events)
+        while self._found:
+            address, names = self._found.popleft()
+            if self._futures.pop(address, None) is not None:  # else time was up before a thread began
+                self._send(self._desk.learn(address, names, self._clock()))
+        answers, idle = self._desk.expire(self._clock())
+        for address in idle:
+            if self._futures[address].cancel():
+                del self._futures[address]
+                self._desk.forget(address)
+        self._send(answers)
+        return True
+
+    def _serve(self, fd: int, events: int) -> None:
+        channel = self._channels[fd]
+        alive = self._flush(channel) if events & selectors.EVENT_WRITE else True
+        if alive and events & selectors.EVENT_READ:
+            alive = self._read(fd, channel)
+        if alive:
+            self._watch(fd, channel)
+        else:
+            self._drop(fd)
+
+    def _read(self, fd: int, channel: Channel) -> bool:
+        """Take up to BATCH questions; False when the acceptor is gone."""
+        for _ in range(BATCH):
+            if channel.unsent or channel.waiting >= MOST_WAITING:
+                break
+            try:
+                datagram = channel.socket.recv(QUESTION.size + 1)
+            except BlockingIOError:
+                break
+            except OSError:
+                return False
+            if not datagram and _hung_up(fd):
+                return False
+            question = parse_question(fd, datagram)
+            if question is None or self._desk.is_waiting(question):
+                continue
+            channel.waiting += 1
+            verdict, address = self._desk.ask(question, self._clock())
+            if verdict is not None:
+                channel.unsent.append(ANSWER.pack(question.cookie, verdict))
+                if not self._flush(channel):
+                    return False
+            elif address is not None:
+                self._begin(address)
+        return True
+
+    def _begin(self, address: Address) -> None:
+        """Have a thread look an address up. Where none can be started nor is there, nobody will: time decides then."""
+        try:
+            self._futures[address] = self._pool.submit(self._look_up, address)
+            self._threads = True
+        except RuntimeError:  # it is in the pool's queue all the same
+            self._futures[address] = Future()
+            if not self._threads:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._pool = ThreadPoolExecutor(THREADS, "lookup")
+
+    def _look_up(self, address: Address) -> None:
+        """In a thread of the pool."""
+        try:
+            names = self._resolver(address)
+        except Exception:  # whatever the resolver stumbles over, the client has no name
+            names = frozenset()
+        self._found.append((address, names))
+        with self._rope_lock:
+            if self._rope >= 0:
+                with suppress(BlockingIOError):  # a full pipe wakes the loop as well
+                    os.write(self._rope, b"!")
+
+    def _send(self, answers: Iterable[Answer]) -> None:
+        """Send answers, or keep them until their acceptor takes them; those for a closed channel are void."""
+        for fd, cookie, allowed in answers:
+            channel = self._channels.get(fd)
+            if channel is None:
+                continue
+            channel.unsent.append(ANSWER.pack(cookie, allowed))
+            if self._flush(channel):
+                self._watch(fd, channel)
+            else:
+                self._drop(fd)
+
+    def _flush(self, channel: Channel) -> bool:
+        """Send what the acceptor takes; False when it is gone."""
+        while channel.unsent:
+            try:
+                channel.socket.send(channel.unsent[0], socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                break
+            except OSError:
+                return False
+            channel.unsent.popleft()
+            channel.waiting -= 1
+        return True
+
+    def _watch(self, fd: int, channel: Channel) -> None:
+        """Have the selector watch for what the channel is ready to do."""
+        events = 0
+        if channel.unsent:
+            events = selectors.EVENT_WRITE
+        elif channel.waiting < MOST_WAITING:
+            events = selectors.EVENT_READ
+        if events == channel.events:
+            return
+        if not channel.events:
+            self._selector.register(fd, events)
+        elif events:
+            self._selector.modify(fd, events)
+        else:
+            self._selector.unregister(fd)
+        channel.events = events
+
+    def _drop(self, fd: int) -> None:
+        channel = self._channels.pop(fd)
+        if channel.events:
+            self._selector.unregister(fd)
+        channel.socket.close()
+
+    def _close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for fd in list(self._channels):
+            self._drop(fd)
+        self._selector.close()
+        with self._rope_lock:
+            rope, self._rope = self._rope, -1
+        for fd in (rope, self._bell, self._control):
+            os.close(fd)
+
+
+def _ended(control: int) -> bool:
+    """Whether a readable control descriptor is at its end."""
+    try:
+        return not os.read(control, 4096)
+    except OSError:
+        return True
+
+
+def _hung_up(fd: int) -> bool:
+    """Whether an empty read was the end and not an empty datagram."""
+    poller = poll()
+    poller.register(fd, POLLRDHUP)
+    return any(events & (POLLHUP | POLLRDHUP) for _, events in poller.poll(0))
+
+
+def run(
+    channels: list[int],
+    tables: Mapping[int, AccessTable],
+    *,
+    control: int,
+    title: str | None = None,
+    resolver: Resolver = confirmed_names,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Be the doorman until `control` reports end of file or no channel is left.
+
+    Takes `channels` (SOCK_SEQPACKET, one per acceptor) and `control` (a pipe or socket; what is written there
+    is ignored). `tables`: row -> access table. `title` becomes the process's title. A thread may still hang
+    in the resolver on return, and an orderly exit would wait for it: the process should end with os._exit.
+    """
+    if title is not None:
+        setproctitle(title)
+    Doorman(channels, tables, control, resolver, clock).run()

@@ -1,0 +1,219 @@
+"""A log file that is appended to, rotated under us, deleted, filled up, or never there at all.
+
+Theory. The file is opened when the sink is made and again on demand: by `reopen` (the operator has renamed
+it), when it has been deleted, and after every failure to open it. A write may end in the middle of a line
+(no space left); that line counts as done, and what is missing of it is written before anything else: just
+the rest when the file still ends where we stopped, a line end and the whole line when somebody else wrote
+after it, the whole line when it is another file by now. So no line ever runs into another one of ours.
+
+A hard limit is treated as a full disk: nothing more is written until the file is rotated or made smaller.
+
+Rules of this file
+ - Symbolic links are followed, as xinetd does: /var/log may be one, and /dev/stdout is (log_paths). A log's folder must
+   belong to whom the daemon runs as; a service's log in a folder where others may create files is a mistake
+   of the operator.
+ - Opened non-blocking, so that a FIFO without a reader is trouble like any other. A hanging network file
+   system still blocks: write(2) on a regular file cannot be told not to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+from collections.abc import Callable, Sequence
+
+from fastinetd.logs.lines import Level, error_text
+from fastinetd.logs.paths import copy_descriptor, descriptor_trouble, leads_nowhere, own_descriptor
+from fastinetd.logs.sinks import ATOMIC, Report, Sink, encoded
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_MODE = 0o644  # xinetd's
+_LOOK = 1.0  # seconds between two looks at whether the file is still there, and how large
+
+
+class FileSink(Sink):
+    """One file; every service and the daemon itself share the sink of a path."""
+
+    def __init__(self, path: str, clock: Callable[[], float], report: Report, note: Callable[[int], str]) -> None:
+        super().__init__(f"log file {path}", clock, report, note)
+        self.path = path
+        self._fd = -1
+        self._shared = False  # it is a copy of a descriptor that other processes have
+        self._nowhere_told = False
+        self._regular = False
+        self._identity = (0, 0)
+        self._size = 0  # of a regular file, in bytes, as far as we know
+        self._looked = 0.0
+        self._soft: int | None = None
+        self._hard: int | None = None
+        self._soft_told = False
+        self._cut = b""  # the whole line of which only the first _cut_at bytes are in the file
+        self._cut_at = 0
+        self._cut_end: tuple[tuple[int, int], int] = ((0, 0), 0)  # the file and its size after the cut
+
+    def limit(self, soft: int | None, hard: int | None) -> None:
+        """Set the sizes in bytes at which to warn and to stop; None: never."""
+        self._soft, self._hard = soft, hard
+        self._soft_told = False
+        self._due = 0.0
+
+    def open(self) -> None:
+        """Open the file now, so that a bad path is reported at once."""
+        if self._fd < 0:
+            try:
+                self._open()
+            except OSError as error:
+                self._failed(error)
+            self._speak()
+
+    def descriptor(self) -> int:
+        return self._fd
+
+    def reopen(self) -> None:
+        """Open the path again and leave the old file.
+
+        If it cannot be opened, the old file is kept on as long as it has a name.
+        """
+        try:
+            self._open()
+        except OSError as error:
+            if self._fd >= 0 and os.fstat(self._fd).st_nlink:
+                why = error_text(error.errno)
+                self._tell(Level.ERROR, f"cannot open {self.name} again: {why}; the one opened before stays in use")
+            else:
+                self._leave()
+                self._failed(error)
+            self._speak()
+        else:
+            self._due = 0.0
+            self.flush()
+
+    def close(self) -> None:
+        super().close()
+        self._leave()
+
+    def _open(self) -> None:
+        copy = None
+        if (own_descriptor(self.path) or 0) > 2:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # what it is by now is another thing of the daemon's
+        try:
+            fd = os.open(self.path, _FLAGS, _MODE)
+        except OSError:
+            copy = copy_descriptor(self.path)
+            if copy is None:
+                raise
+            fd = copy
+        self._leave()
+        self._fd, self._shared = fd, copy is not None
+        self._look()
+        self._soft_told = False
+        if not self._nowhere_told and own_descriptor(self.path) is not None and leads_nowhere(fd):
+            self._nowhere_told = True
+            self._tell(Level.WARNING, f"{self.name} is /dev/null, as it always is in the background: nothing is kept; "
+                                      "use -dontfork, or another log")
+
+    def _leave(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _look(self) -> bool:
+        """Learn what the descriptor is now; False if the file has been deleted."""
+        status = os.fstat(self._fd)
+        self._looked = self._clock()
+        self._regular = stat.S_ISREG(status.st_mode)
+        self._identity = (status.st_dev, status.st_ino)
+        self._size = status.st_size if self._regular else 0
+        return not self._regular or status.st_nlink > 0
+
+    def _must_look(self) -> bool:
+        return bool(self._cut) or self._at_limit() or self._clock() - self._looked >= _LOOK
+
+    def _unfinished(self) -> bool:
+        return bool(self._cut)
+
+    def _reason(self, error: OSError) -> str:
+        if error.errno == errno.EFBIG and self._at_limit():
+            return f"it has reached its hard limit of {self._hard} bytes"
+        trouble = descriptor_trouble(self.path)
+        return f"{super()._reason(error)}: {trouble}" if trouble else super()._reason(error)
+
+    def _remedy(self, error: OSError) -> str:
+        return "make its folder; " if error.errno == errno.ENOENT else ""
+
+    def _at_limit(self) -> bool:
+        return self._hard is not None and self._regular and self._size >= self._hard
+
+    def _write(self, lines: Sequence[str]) -> int:
+        if self._fd < 0 or (self._must_look() and not self._look()):
+            self._open()
+        if self._at_limit():
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        data = encoded("".join(lines))
+        if self._hard is not None and self._regular and self._size + len(data) > self._hard:
+            lines = self._up_to_limit(lines, self._hard)
+            data = encoded("".join(lines))
+        head = self._missing()
+        written = self._write_once(head + data)
+        if self._regular:
+            self._size += written
+        if written == len(head) + len(data):
+            self._cut = b""
+            self._warn_if_large()
+            return len(lines)
+        return self._account(head, lines, written)
+
+    def _write_once(self, data: bytes) -> int:
+        """Write without waiting. A descriptor that others have too cannot be made non-blocking: it is asked before."""
+        if not self._shared:
+            return os.write(self._fd, data)
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        if not poll.poll(0):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return os.write(self._fd, data[:ATOMIC])
+
+    def _up_to_limit(self, lines: Sequence[str], hard: int) -> Sequence[str]:
+        """The lines with which the file reaches its hard limit (xinetd completes the last one, too)."""
+        size = self._size
+        for i, line in enumerate(lines):
+            if size >= hard:
+                return lines[:i]
+            size += len(encoded(line))
+        return lines
+
+    def _missing(self) -> bytes:
+        """What must be written before the next line, after an earlier write ended inside one."""
+        if not self._cut:
+            return b""
+        identity, size = self._cut_end
+        if identity != self._identity:
+            self._cut_at = 0
+        elif self._regular and self._size != size:
+            self._cut_at = 0
+            return b"\n" + self._cut
+        return self._cut[self._cut_at :]
+
+    def _account(self, head: bytes, lines: Sequence[str], written: int) -> int:
+        """Remember where a short write ended; return how many lines are done, the cut one included."""
+        done = 0
+        if written < len(head):
+            self._cut_at = max(0, len(self._cut) - len(head) + written)
+        else:
+            self._cut = b""
+            left = written - len(head)
+            while left > 0:
+                line = encoded(lines[done])
+                done += 1
+                if left < len(line):
+                    self._cut, self._cut_at = line, left
+                left -= len(line)
+        self._cut_end = (self._identity, self._size)
+        return done
+
+    def _warn_if_large(self) -> None:
+        if self._soft is not None and self._size >= self._soft and not self._soft_told:
+            self._soft_told = True
+            self._tell(Level.WARNING, f"{self.name} has reached its soft limit of {self._soft} bytes")

@@ -1,0 +1,71 @@
+"""Writes docs/metrics.md from the table of metrics: `python -m fastinetd.manual.metrics > docs/metrics.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client.utils import floatToGoString
+
+from fastinetd.core.board import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
+from fastinetd.monitor.metrics import METHODS, METRICS, POINTS, POOL_STATES, REASONS, RECYCLINGS, STATUSES
+from fastinetd.plan.pool_plan import REFUSALS
+
+_INTRODUCTION = """\
+# Metrics
+
+`fastinetd --metrics [ADDRESS]:PORT` serves these on `/metrics`, as Prometheus text or OpenMetrics,
+whichever the scraper asks for. Every sample of a service is there from the start, at 0. `service`
+is the service's `id`; services that share an id are summed. No label holds a client's address.
+
+This page is made from the table in `fastinetd/monitor/metrics.py`:
+`python -m fastinetd.manual.metrics > docs/metrics.md`.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+
+_HEALTH = """\
+
+`/-/healthy` answers 200 while the process that serves this port lives; `/-/ready` answers 200 when
+every service that is configured listens on all its addresses, and 503 when not, with a line for each
+that does not and why (a port that is taken, an error in its configuration, a port that `over_rate =
+close` has closed). `/-/ready?service=ID` asks for one, 404 where there is none of that id.
+"""
+
+
+def metrics_page() -> str:
+    """The whole page."""
+    rows = [
+        f"| `{entry.name}` | {entry.type} | {', '.join(f'`{label}`' for label in entry.labels)} | {entry.help} |\n"
+        for entry in METRICS
+    ]
+    values = [f"| {label} | {', '.join(f'`{word}`' for word in words)} |\n" for label, words in _values().items()]
+    return "".join([
+        _INTRODUCTION, *rows, "\nA histogram has the samples `_bucket` (with the label `le`), `_sum` and `_count`.\n\n",
+        "| label | values |\n|---|---|\n", *values, _HEALTH,
+    ])  # fmt: skip
+
+
+def _values() -> dict[str, Iterable[str]]:
+    """What a label can be; where metrics have one name for different things, for each of them."""
+
+    def bounds(of: Iterable[float]) -> list[str]:
+        return [*map(floatToGoString, of), "+Inf"]
+
+    return {
+        "`reason` of `fastinetd_connections_rejected_total`": [name for name, _ in REASONS],
+        "`reason` of `fastinetd_pool_recycled_total`": [name for name, _ in RECYCLINGS],
+        "`reason` of `fastinetd_pool_refused`": REFUSALS,
+        "`errno`": ERRNO_NAMES,
+        "`method`": METHODS,
+        "`mode`": ("user", "system"),
+        "`point`": POINTS,
+        "`state`": POOL_STATES,
+        "`status`": [name for name, _ in STATUSES],
+        "`le` of `fastinetd_spawn_latency_seconds`": bounds(LATENCY_BOUNDS),
+        "`le` of `fastinetd_session_seconds`": bounds(SESSION_BOUNDS),
+    }
+
+
+if __name__ == "__main__":
+    print(metrics_page(), end="")

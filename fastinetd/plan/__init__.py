@@ -1,0 +1,1 @@
+"""From a Config to a Plan: what each service needs of this machine, looked up."""

@@ -1,0 +1,171 @@
+"""What a service listens on: its port, from the configuration or /etc/services, and its endpoints."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.entries import shown
+from fastinetd.config.model import Family, Service
+from fastinetd.plan.model import Endpoint, Unplannable
+
+_SERVICES = "/etc/services"
+
+_APART = (Family.AUTO, Family.BOTH)
+"""Whose servers meet each client in its own family, where the daemon accepts for them. xinetd makes the socket of an
+accepted IPv4 client an IPv4 one; what it hands over as a whole, for datagrams and to servers that accept themselves,
+takes both families."""
+
+
+def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
+    """All endpoints of a service. Raises Unplannable, reported, when they cannot be told."""
+    kinds = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM}
+    kind = kinds.get(service.socket_type)
+    if kind is None:
+        report.add("raw-socket", service.where("socket_type"), service=service.id, value=service.socket_type)
+        raise Unplannable
+    if service.family is Family.UNIX or service.protocol == "unix":
+        return tuple(_unix_endpoint(service, path, kind, report) for path in service.bind or ("",))
+    port = _port(service, report)
+    hosts = service.bind or ("",)
+    found = []
+    for index, host in enumerate(hosts):
+        found += _internet_endpoints(_family_of(service, index, host, report), host, kind, port)
+    if kind == socket.SOCK_STREAM and (service.internal or not service.wait) and service.family in _APART:
+        found = [replace(endpoint, apart=endpoint.family != socket.AF_INET) for endpoint in found]
+    return tuple(dict.fromkeys(_plain(endpoint) for endpoint in found))
+
+
+def _unix_endpoint(service: Service, path: str, kind: int, report: Report) -> Endpoint:
+    if not path.startswith("/") or len(os.fsencode(path)) > UNIX_PATH_MOST:
+        report.add("unix-without-path", service.where("bind"), service=service.id, most=UNIX_PATH_MOST)
+        raise Unplannable
+    return Endpoint(socket.AF_UNIX, kind, path)
+
+
+def _family_of(service: Service, index: int, host: str, report: Report) -> Family:
+    """The family to listen with on one host. An address has its own, whatever the flags are: xinetd listens on every
+    address of the flags' family then, which is what whoever wrote an address did not want."""
+    family = service.family
+    version = _version(host)
+    if version == 4 and family in (Family.IPV6, Family.DUAL, Family.BOTH):
+        actual, wanted = Family.IPV4, "IPv4"
+    elif version == 6 and family is Family.IPV4:
+        actual, wanted = Family.IPV6, "IPv6"
+    else:
+        return family
+    if wanted not in service.flags:
+        flags = " ".join(service.flags & {"IPv4", "IPv6"})
+        what = f"flags = {flags}" if flags else f"an {family.value} socket"
+        report.add("bind-family", service.spot("bind", index), service=service.id, what=what, value=host)
+    return actual
+
+
+def check_hosts(services: Iterable[Service], report: Report) -> None:
+    """Say which hosts of `bind` name nothing on this machine now. May wait for the resolver."""
+    interfaces = {name for _, name in socket.if_nameindex()}
+    for service in services:
+        if service.protocol == "unix":
+            continue
+        for index, host in enumerate(service.bind):
+            if _version(host) is None and host not in interfaces and not _resolves(host):
+                report.add("no-host", service.spot("bind", index), service=service.id, value=shown(host))
+
+
+@lru_cache(maxsize=4096)
+def _resolves(host: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    except (OSError, ValueError, UnicodeError):
+        return False
+
+
+def _version(host: str) -> int | None:
+    """4 or 6 for an address, None for a name."""
+    try:
+        return ip_address(host.partition("%")[0]).version
+    except ValueError:
+        return None
+
+
+def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list[Endpoint]:
+    six = Endpoint(socket.AF_INET6, kind, host, port)
+    match family:
+        case Family.IPV4:
+            return [Endpoint(socket.AF_INET, kind, host, port)]
+        case Family.IPV6:
+            return [Endpoint(socket.AF_INET6, kind, host, port, v6only=True)]
+        case Family.DUAL | Family.BOTH:
+            return [six if host else Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
+        case Family.SPLIT if host:  # one socket per address, whatever families the host has
+            return [Endpoint(socket.AF_UNSPEC, kind, host, port, v6only=True)]
+        case Family.SPLIT:
+            both = [Endpoint(socket.AF_INET, kind, host, port)]
+            if has_ipv6():
+                both.append(Endpoint(socket.AF_INET6, kind, host, port, v6only=True))
+            return both
+        case _:
+            if host:
+                return [Endpoint(socket.AF_UNSPEC, kind, host, port)]
+            return [Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
+
+
+def _plain(endpoint: Endpoint) -> Endpoint:
+    """The one way to write what is one socket: a numeric address is of one family, and alone with it."""
+    host, percent, scope = endpoint.host.partition("%")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return endpoint
+    if isinstance(address, IPv6Address) and endpoint.apart and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.version == 4:
+        return Endpoint(socket.AF_INET, endpoint.kind, "" if address.is_unspecified else str(address), endpoint.port)
+    if address.is_unspecified:
+        return replace(endpoint, family=socket.AF_INET6, host="")
+    return Endpoint(socket.AF_INET6, endpoint.kind, address.compressed + percent + scope, endpoint.port)
+
+
+def _port(service: Service, report: Report) -> int:
+    """The port, from the configuration or /etc/services."""
+    if service.port is not None and service.unlisted:
+        return service.port
+    listed = listed_port(service.name, service.protocol)
+    if service.port is None:
+        if listed is None:
+            absent = "" if os.path.exists(_SERVICES) else ", which is not there (on Debian: apt install netbase)"
+            report.add("no-port", service.place, service=service.id, name=service.name, protocol=service.protocol,
+                       absent=absent)
+            raise Unplannable
+        return listed
+    values = {"service": service.id, "name": service.name, "protocol": service.protocol}
+    if listed is None:
+        report.add("unlisted", service.where("port"), **values)
+    elif listed != service.port:
+        report.add("other-port", service.where("port"), listed=listed, **values)
+    return service.port
+
+
+@lru_cache(maxsize=4096)
+def listed_port(name: str, protocol: str) -> int | None:
+    try:
+        return socket.getservbyname(name, protocol)
+    except (OSError, ValueError, UnicodeError):
+        return None
+
+
+UNIX_PATH_MOST = 107  # bytes of sun_path before its NUL
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel opens IPv6 sockets."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True

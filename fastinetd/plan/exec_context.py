@@ -1,0 +1,139 @@
+"""How a service's server is started: program, arguments, environment, ids and limits, looked up and ready for exec."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from pathlib import Path
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.model import UNLIMITED, Service, encoded
+from fastinetd.plan.environment import Environment, environment_of
+from fastinetd.plan.executable import exec_fault
+from fastinetd.plan.handler import handler_start
+from fastinetd.plan.model import Limit, Start, Unplannable
+from fastinetd.plan.surroundings import Surroundings
+from fastinetd.plan.users import ids_of
+from fastinetd.system.privileges import CAP_SYS_NICE, CAP_SYS_RESOURCE
+
+
+def start_of(service: Service, surroundings: Surroundings, report: Report) -> Start:
+    ids, groups = ids_of(service, surroundings, report)
+    environ = environment_of(service, surroundings.environ)
+    path = program_of(service, report)
+    if path and not surroundings.may.gains and _gains(path):
+        report.add("no-gain", service.where("server"), service=service.id, value=service.server)
+    if path and service.handler is None:
+        runs_as = ids or (surroundings.uid, surroundings.gid)
+        if fault := exec_fault(os.fsdecode(path), runs_as, groups or (), _search_path(environ)):
+            report.add("cannot-exec", service.where("server"), service=service.id, value=service.server, reason=fault)
+    argv = tuple(map(encoded, service.argv))
+    if service.handler is not None and not service.internal:
+        path, argv, environ = handler_start(service, ids, groups or (), environ, report)
+    start = Start(
+        path=path,
+        argv=argv,
+        environ=environ,
+        ids=ids,
+        groups=groups,
+        drop_capabilities=ids is not None and ids[0] != 0 and surroundings.may.inherited != 0,
+        limits=_limits(service, surroundings, report),
+        umask=service.umask,
+        nice=_nice_of(service, surroundings, report),
+    )
+    needs = [
+        what
+        for what, needed in (
+            ("another user", ids is not None),
+            ("groups", groups is not None),
+            ("rlimits", len(start.limits) > 1),
+            ("umask", start.umask is not None),
+            ("nice", start.nice is not None),
+        )
+        if needed and not service.internal
+    ]
+    wanted = service.spawn_primitive
+    if needs and wanted == "posix_spawn":
+        report.add("cannot-posix-spawn", service.where("spawn_primitive"), service=service.id, what=" and ".join(needs))
+        raise Unplannable
+    if needs and not surroundings.clone:
+        report.add("no-clone", service.place, service=service.id, what=" and ".join(needs))
+        raise Unplannable
+    if wanted == "posix_spawn" or (wanted == "auto" and not surroundings.clone):
+        return Start(path, start.argv, start.environ, limits=start.limits, posix_spawn=True)
+    return start
+
+
+def _search_path(environ: Environment) -> str | None:
+    """Where a server looks for programs."""
+    return next((os.fsdecode(entry[5:]) for entry in environ if entry.startswith(b"PATH=")), None)
+
+
+def _gains(path: bytes) -> bool:
+    """Whether a program is set-user-ID or set-group-ID."""
+    return bool(Path(os.fsdecode(path)).stat().st_mode & (stat.S_ISUID | stat.S_ISGID))
+
+
+def program_of(service: Service, report: Report) -> bytes:
+    """The server's path; it must be a file that may be executed."""
+    if service.internal or service.server is None:
+        return b""
+    server = encoded(service.server)
+    path = Path(os.fsdecode(server))
+    reason = ""
+    try:
+        if not path.is_file():
+            reason = "it is not a file" if path.exists() else "no such file"
+        elif not os.access(path, os.X_OK):
+            reason = "it is not executable"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    if reason:
+        report.add("no-program", service.where("server"), service=service.id, value=service.server, reason=reason)
+        raise Unplannable
+    return server
+
+
+def _nice_of(service: Service, surroundings: Surroundings, report: Report) -> int | None:
+    """The server's priority; None to leave it."""
+    if service.nice is None:
+        return None
+    nice = max(-20, min(19, surroundings.nice + service.nice))
+    if nice < surroundings.nice and not surroundings.may.has(CAP_SYS_NICE) and not service.internal:
+        report.add("not-own-nice", service.where("nice"), service=service.id, value=service.nice)
+        raise Unplannable
+    return nice
+
+
+_RESOURCES = {
+    "as": resource.RLIMIT_AS,
+    "cpu": resource.RLIMIT_CPU,
+    "data": resource.RLIMIT_DATA,
+    "rss": resource.RLIMIT_RSS,
+    "stack": resource.RLIMIT_STACK,
+    "files": resource.RLIMIT_NOFILE,
+}
+
+
+def _limits(service: Service, surroundings: Surroundings, report: Report) -> tuple[Limit, ...]:
+    """What is set in the child; its limit of open files is always the daemon's original one, or its own. Never more
+    than the kernel would let it have: that would be the end of each start."""
+    if service.internal:
+        return ()
+    limits = {resource.RLIMIT_NOFILE: surroundings.files}
+    for name, value in service.rlimits.items():
+        number = most = _most(name, surroundings)
+        if value != UNLIMITED:
+            number = value if most == resource.RLIM_INFINITY else min(value, most)
+            if number < value:
+                report.add("limit-cut", service.where(f"rlimit_{name}"), name=f"rlimit_{name}", value=value, most=most)
+        limits[_RESOURCES[name]] = (number, number)
+    return tuple((which, soft, hard) for which, (soft, hard) in limits.items())
+
+
+def _most(name: str, surroundings: Surroundings) -> int:
+    """The highest limit that can be set; RLIM_INFINITY where there is none."""
+    if not surroundings.may.has(CAP_SYS_RESOURCE):
+        return surroundings.files[1] if name == "files" else resource.getrlimit(_RESOURCES[name])[1]
+    return int(Path("/proc/sys/fs/nr_open").read_text()) if name == "files" else resource.RLIM_INFINITY

@@ -1,0 +1,127 @@
+"""What keeps the kernel from executing a program, told from its files: the program, its interpreters, its linker; and
+env(1) from finding the interpreter that a script names.
+
+Nothing here starts anything. What cannot be read is taken to be well: exec needs no right to read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import struct
+from collections.abc import Collection
+from pathlib import Path
+
+from fastinetd.plan.holdable import Unholdable, barred, read_elf
+
+SCRIPTS_MOST = 5
+"""Scripts that may be each other's interpreters; with one more exec says ELOOP."""
+
+PATH_OF_NONE = "/bin:/usr/bin"
+"""Where execvp(3) looks without PATH."""
+
+_HEAD = 256  # bytes the kernel looks at (BINPRM_BUF_SIZE)
+
+
+def exec_fault(path: str, ids: tuple[int, int], groups: Collection[int], search: str | None = None) -> str | None:
+    """What exec would say of a program that runs as that user, and why; None when it is well. `search`: its PATH, for
+    scripts that have env(1) look for their interpreter."""
+    for _ in range(SCRIPTS_MOST + 1):
+        if fault := _file_fault(path, ids, groups):
+            return fault
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - bytes of a path of the configuration
+                head = file.read(_HEAD)
+        except OSError:
+            return None
+        if not head.startswith(b"#!"):
+            return _image_fault(path, head, ids, groups)
+        words = head[2:].partition(b"\n")[0].split(None, 1) if head[2:].strip(b" \t\n") else []
+        if not words:
+            return f"its #! line names no interpreter (ENOEXEC): {path}"
+        name = os.fsdecode(head[2:].partition(b"\n")[0].strip(b" \t").replace(b"\t", b" ").partition(b" ")[0])
+        if not os.path.exists(name):
+            carriage = ", a carriage return is at the end of that line" if name.endswith("\r") else ""
+            return f"there is no interpreter {name!r} (ENOENT), which {path} names after #!{carriage}"
+        if os.path.basename(name) == "env" and (fault := _env_fault(path, head, ids, groups, search)):
+            return fault
+        path = name
+    return "its #! lines lead through too many scripts (ELOOP)"
+
+
+def _env_fault(
+    path: str, head: bytes, ids: tuple[int, int], groups: Collection[int], search: str | None
+) -> str | None:
+    """Of a script that env(1) is to find an interpreter for: all that follows is one argument, but after -S."""
+    argument = os.fsdecode(head[2:].partition(b"\n")[0].strip().partition(b" ")[2].strip())
+    words = argument[2:].split() if argument.startswith("-S") else [argument] if argument else []
+    name = next((word for word in words if "=" not in word), "")
+    if not name or name.startswith("-"):  # an option: what it does is env's to say
+        return None
+    folders = [""] if "/" in name else (PATH_OF_NONE if search is None else search).split(":")
+    for folder in folders:
+        found = os.path.join(folder, name)  # noqa: PTH118
+        if Path(found).is_file() and os.access(found, os.X_OK) and _file_fault(found, ids, groups) is None:
+            return None
+    where = "its path" if "/" in name else f"the PATH {':'.join(folders)!r} of the server"
+    hint = "; env -S takes several words" if " " in name else ""
+    return f"env finds no {name!r} by {where} and ends with status 127: {path}{hint}"
+
+
+def _file_fault(path: str, ids: tuple[int, int], groups: Collection[int]) -> str | None:
+    where = barred(path, ids, groups, execute=True)
+    if where is not None:
+        return f"uid {ids[0]} may not {'execute it' if where == path else f'pass {where}'} (EACCES): {path}"
+    try:
+        if not os.stat(path).st_mode & 0o111:  # noqa: PTH116 - of root it asks for one of them
+            return f"nobody may execute it (EACCES): {path}"
+        if os.statvfs(path).f_flag & os.ST_NOEXEC:
+            return f"it is on a file system that is mounted noexec (EACCES): {path}"
+    except OSError:
+        return None
+    return f"somebody has it open for writing (ETXTBSY): {path}" if _is_written(path) else None
+
+
+def _is_written(path: str) -> bool:
+    """Whether a file is open for writing, which the kernel says to who wants a lease on it (fcntl(2)): its owner, or
+    root. It is given up at once; should somebody open the file in that moment, the signal does nothing."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return False
+
+
+def _has_headers(path: str, head: bytes) -> bool:
+    """Whether an ELF file of this machine's class is as long as the program headers that it tells of."""
+    if head[4] != 2 or head[5] != 1:
+        return True
+    (first,), (size, count) = struct.unpack_from("<Q", head, 32), struct.unpack_from("<HH", head, 54)
+    return bool(os.stat(path).st_size >= first + size * count)  # noqa: PTH116 - bytes of a configured path
+
+
+def _image_fault(path: str, head: bytes, ids: tuple[int, int], groups: Collection[int]) -> str | None:
+    """Of a file that is no script."""
+    if not head:
+        return f"{path} is empty (ENOEXEC)"
+    try:
+        elf = read_elf(path)
+    except Unholdable:
+        return None
+    if elf is None or not _has_headers(path, head):
+        if head.startswith(b"\x7fELF"):
+            return f"{path} is not a whole ELF program (ENOEXEC)"
+        return f"{path} is neither an ELF program nor begins with #! (ENOEXEC)"
+    if elf.linker is not None and not os.path.exists(elf.linker):
+        return f"there is no dynamic linker {elf.linker} (ENOENT), which {path} needs"
+    return None if elf.linker is None else _file_fault(elf.linker, ids, groups)

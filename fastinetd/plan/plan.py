@@ -1,0 +1,167 @@
+"""From a Config to a Plan: what each service needs of this machine is looked up, once, before anything is started.
+
+A Plan is immutable: users are numbers, argument vectors and environments are bytes, address lists are intervals. What
+cannot be found is reported at the place where it is written, and takes down that service only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fastinetd.config.diagnostics import Report, Severity
+from fastinetd.config.model import Config, OverRate, Place, Service
+from fastinetd.core.board import Field
+from fastinetd.plan.access import access_of, forget_networks
+from fastinetd.plan.endpoints import endpoints_of, listed_port
+from fastinetd.plan.exec_context import program_of, start_of
+from fastinetd.plan.model import Endpoint, Mode, Plan, PlannedService, SocketOptions, Unplannable
+from fastinetd.plan.no_effect import check_effects
+from fastinetd.plan.pool_plan import pool_of
+from fastinetd.plan.surroundings import Surroundings
+from fastinetd.plan.users import forget_users, gid_of, ids_of, uid_of
+from fastinetd.policy.limits import rate_numbers
+from fastinetd.system.privileges import bar_to_kill, nobody
+
+MOST_SERVICES = 8192
+"""Rows of the Board."""
+
+WRAPPER_FILES = ("/etc/hosts.allow", "/etc/hosts.deny")
+
+
+def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Plan:
+    """Look up what the services need. Services that miss something are reported and left out."""
+    planned: list[PlannedService] = []
+    left_out: list[Service] = []
+    taken: dict[Endpoint, Service] = {}
+    for number, service in enumerate(config.services):
+        if len(planned) == MOST_SERVICES:
+            more = len(config.services) - number - 1
+            report.add("too-many-services", service.place, service=service.id, more=more, most=MOST_SERVICES)
+            left_out += config.services[number:]
+            break
+        try:
+            made = _plan(service, surroundings, report)
+            for endpoint in made.endpoints:
+                if (other := taken.get(endpoint.place)) is not None:
+                    report.add("same-socket", service.where("port"), service=service.id, socket=endpoint,
+                               other=other.id, place=other.place)
+                    raise Unplannable
+        except Unplannable:
+            left_out.append(service)
+            continue
+        taken.update((endpoint.place, service) for endpoint in made.endpoints)
+        planned.append(made)
+    if planned:
+        _warn_of_wrappers(config, report)
+        _warn_of_privileges(config, planned, surroundings, report)
+    for service in config.broken:
+        access_of(service, report)
+        try:
+            ids_of(service, surroundings, report)
+            program_of(service, report)
+        except Unplannable:
+            continue
+    lost = (*left_out, *config.broken)
+    return Plan(tuple(planned), lost, tuple(_reasons(lost, report)))
+
+
+def _reasons(services: Iterable[Service], report: Report) -> Iterator[tuple[str, str]]:
+    """The ids of services that cannot be started, and the first error that was told of each."""
+    told: dict[object, str] = {}
+    for found in report:
+        if found.severity is Severity.ERROR:
+            told.setdefault(found.place, found.text)
+            told.setdefault(found.service, found.text)
+    for service in services:
+        keys = (service.id, *service.places.values(), service.place, service.name)
+        yield service.id, next((told[key] for key in keys if key in told), "it is left out, see the log")
+
+
+def _plan(service: Service, surroundings: Surroundings, report: Report) -> PlannedService:
+    mode = Mode.BUILTIN if service.internal else Mode.WAIT if service.wait else Mode.NOWAIT
+    endpoints = endpoints_of(service, report)
+    check_effects(service, report)
+    start = start_of(service, surroundings, report)
+    accepts_itself = mode is Mode.WAIT and service.socket_type == "stream" and service.protocol != "unix"
+    if accepts_itself and (service.only_from or service.no_access):
+        report.add("wait-access", service.where("only_from" if service.only_from else "no_access"), service=service.id)
+    options = SocketOptions(
+        nodelay="NODELAY" in service.flags,
+        keepalive="KEEPALIVE" in service.flags,
+        receive_buffer=service.receive_buffer,
+        send_buffer=service.send_buffer,
+        owner=uid_of(service.socket_user, service.where("socket_user"), report)[0] if service.socket_user else None,
+        group=gid_of(service.socket_group, service.where("socket_group"), report) if service.socket_group else None,
+        mode=service.socket_mode,
+    )
+    groups = {*surroundings.groups, surroundings.gid}
+    if bar := surroundings.may.bar_to_owner(options.owner, options.group, surroundings.uid, groups):
+        place = service.where("socket_user" if service.socket_user else "socket_group")
+        report.add("socket-owner", place, service=service.id, reason=bar.reason, remedy=bar.remedy)
+        raise Unplannable
+    lowest = surroundings.may.lowest_port
+    for port in sorted({endpoint.port for endpoint in endpoints if 0 < endpoint.port < lowest}):
+        report.add("low-port", service.where("port"), service=service.id, port=port, lowest=lowest)
+    access = access_of(service, report)
+    return PlannedService(
+        service, mode, endpoints, options, start, access, rate_numbers(service.rate),
+        _fields(service.log_on_success), _fields(service.log_on_failure),
+        *pool_of(service, start, endpoints, access, surroundings, report),
+    )
+
+
+def _warn_of_privileges(
+    config: Config, planned: list[PlannedService], surroundings: Surroundings, report: Report
+) -> None:
+    """What the daemon itself cannot do here, whoever is served."""
+    if not surroundings.root:
+        return
+    place = Place(config.source, 1)
+    bar = bar_to_kill(surroundings.may)
+    if bar and any(each.start.ids is not None and each.start.ids[0] != surroundings.uid for each in planned):
+        report.add("cannot-kill", place, reason=bar.reason, remedy=bar.remedy)
+    who = nobody(surroundings.may)
+    if who.bar is not None:
+        what = "root" if who.uid is None else "root's groups"
+        report.add("roles-as-root", place, what=what, reason=who.bar.reason, remedy=who.bar.remedy)
+
+
+def _warn_of_wrappers(config: Config, report: Report) -> None:
+    """xinetd as distributions build it consults hosts.allow and hosts.deny (hosts_access(5)); this daemon does not."""
+    for path in WRAPPER_FILES:
+        try:
+            lines = Path(path).read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        rules = [number for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
+        if rules:
+            report.add("tcp-wrappers", Place(path, rules[0]), file=path)
+
+
+def forget_lookups() -> None:
+    """Ask the user database, /etc/services and /etc/networks anew (before each reading of the configuration)."""
+    forget_users()
+    listed_port.cache_clear()
+    forget_networks()
+
+
+# ---- logging ----
+
+_FIELDS = {
+    "PID": Field.SHOW_PID,
+    "HOST": Field.SHOW_HOST,
+    "USERID": Field.SHOW_USERID,
+    "EXIT": Field.SHOW_EXIT,
+    "DURATION": Field.SHOW_DURATION,
+    "TRAFFIC": Field.SHOW_TRAFFIC,
+    "ATTEMPT": Field.SHOW_ATTEMPT,
+}
+
+
+def _fields(words: frozenset[str]) -> int:
+    return sum(int(_FIELDS[word]) for word in words)
+
+
+OVER_RATE = {OverRate.WAIT: 0, OverRate.REFUSE: 1, OverRate.CLOSE: 2}
+"""The numbers of the core."""

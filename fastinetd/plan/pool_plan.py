@@ -1,0 +1,188 @@
+"""Which services get a pool of processes, of what kind and size, and which ask for one and are served by exec.
+
+A service that cannot have what it asks for is told of and works all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import NamedTuple
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.model import Service
+from fastinetd.plan.handler import module_file
+from fastinetd.plan.holdable import CAUSES, Unholdable, interpreted_files, program_files
+from fastinetd.plan.model import Endpoint, PoolPlan, Start
+from fastinetd.plan.surroundings import Surroundings
+from fastinetd.policy.access import AccessTable, Interval, Verdict
+from fastinetd.stage.library import library
+
+LOOPBACK4 = (int(IPv4Address("127.0.0.0")), int(IPv4Address("127.255.255.255")))
+LOOPBACK6 = (1, 1)
+
+
+REFUSALS = ("datagrams", "wait", "primitive", "library", "shared_layout", *CAUSES)
+"""Why a service that asks for a pool gets none, in a word each."""
+
+
+class _Refusal(NamedTuple):
+    word: str  # of REFUSALS
+    reason: str
+    remedy: str
+
+
+def pool_of(
+    service: Service,
+    start: Start,
+    endpoints: tuple[Endpoint, ...],
+    access: AccessTable,
+    surroundings: Surroundings,
+    report: Report,
+) -> tuple[PoolPlan | None, str | None]:
+    """The pool of a service, or why it gets none although it asks for one (a word of REFUSALS); neither where it does
+    not ask. Without a pool every connection is served by exec."""
+    if service.spawn == "exec" or service.internal:
+        return None, None
+    if "spawn" in service.inherited and service.wait:
+        return None, None  # what all services get by `defaults` is not meant for this one
+    refusal = _unsuited(service, start, surroundings) or _exposed(service, start, endpoints, access, surroundings)
+    files: tuple[bytes, ...] = ()
+    if refusal is None:
+        try:
+            files = _files(service, start, surroundings, report)
+        except Unholdable as fault:
+            refusal = _Refusal(fault.word, fault.reason, fault.remedy)
+    if refusal is not None:
+        report.add("pool-refused", service.where("spawn"), service=service.id, kind=service.spawn,
+                   reason=refusal.reason, remedy=refusal.remedy)
+        return None, refusal.word
+    low, high, most = _sizes(service, report)
+    plan = PoolPlan(
+        service.spawn, service.snapshot, low, high, most, service.max_requests, service.max_age, service.max_rss,
+        service.max_runtime, service.handler, files, _guard(service, start, surroundings, report),
+    )  # fmt: skip
+    return plan, None
+
+
+def _unsuited(service: Service, start: Start, surroundings: Surroundings) -> _Refusal | None:
+    """Why the service is not of the kind that can have a pool."""
+    if service.socket_type != "stream":
+        remedy = "write `wait = yes` and `instances = 2` or more for servers that share its socket"
+        return _Refusal("datagrams", "it reads datagrams", remedy)
+    if service.wait:
+        return _Refusal("wait", "it accepts its clients itself", "write `wait = no`")
+    if service.spawn_primitive == "posix_spawn":
+        return _Refusal("primitive", "posix_spawn starts no pools", "write `spawn_primitive = auto`")
+    if start.posix_spawn or not surroundings.clone:
+        reason = "this system does not allow the start it needs"
+        return _Refusal("primitive", reason, "allow clone with CLONE_VFORK here")
+    if service.spawn == "worker":
+        return None
+    if library() < 0:
+        return _Refusal("library", "this machine has no library that holds programs", "write `spawn = exec` here")
+    if not os.fstat(library()).st_mode & stat.S_IROTH:
+        reason = "the library that holds programs may not be read by all"
+        return _Refusal("library", reason, "chmod a+r fastinetd's _stage*.so")
+    return None
+
+
+# ---- who could learn of a shared layout ----
+
+
+def _exposed(
+    service: Service, start: Start, endpoints: tuple[Endpoint, ...], access: AccessTable, surroundings: Surroundings
+) -> _Refusal | None:
+    """Forks of one zygote share their address layout and stack protector: nothing for root and clients from outside."""
+    uid = surroundings.uid if start.ids is None else start.ids[0]
+    if uid != 0 or service.spawn == "worker" or service.allow_shared_layout:
+        return None
+    if not any(_takes_outsiders(endpoint, access) for endpoint in endpoints):
+        return None
+    return _Refusal(
+        "shared_layout", "its processes run as root, are reached from outside and would share their address layout",
+        "name another user, write `only_from = 127.0.0.0/8 ::1` or `allow_shared_layout = yes`",
+    )
+
+
+def _takes_outsiders(endpoint: Endpoint, access: AccessTable) -> bool:
+    """Whether anybody but this machine itself can be served at an endpoint."""
+    host = endpoint.host.partition("%")[0].lower()
+    if endpoint.family == socket.AF_UNIX or host in ("localhost", "lo"):
+        return False
+    try:
+        address: IPv4Address | IPv6Address | None = ip_address(host)
+    except ValueError:
+        address = None  # everywhere, a name or another interface
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if address is not None and address.is_loopback:
+        return False
+    if access.everybody:
+        return True
+    four = endpoint.family == socket.AF_INET or isinstance(address, IPv4Address)
+    six = endpoint.v6only
+    return (not six and _admits(access.v4, LOOPBACK4)) or (not four and _admits(access.v6, LOOPBACK6))
+
+
+def _admits(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -> bool:
+    """Whether a client whose address is not in `loopback` may be let in."""
+    low, high = loopback
+    return any(verdict is not Verdict.DENY and not low <= first <= last <= high for first, last, verdict in intervals)
+
+
+# ---- who could change what it holds ----
+
+
+def _guard(service: Service, start: Start, surroundings: Surroundings, report: Report) -> int | None:
+    """What keeps others of the service's user out of its zygotes while they start. Nothing would keep root out, nor a
+    daemon's own user."""
+    if service.spawn == "worker" or start.ids is None or start.ids[0] == 0:
+        return None
+    if surroundings.guard is None:
+        report.add("pool-unguarded", service.where("spawn"), service=service.id, user=service.user)
+    return surroundings.guard
+
+
+# ---- what it is made of ----
+
+
+def _files(service: Service, start: Start, surroundings: Surroundings, report: Report) -> tuple[bytes, ...]:
+    """The program, what interprets it, and what it is given first: the script of an interpreter, or a configuration.
+    Files named later may be what it writes. Raises Unholdable."""
+    program = os.fsdecode(start.path)
+    if service.handler is not None:
+        module = module_file(service.handler, start.environ)
+        if module is None:
+            report.add("no-handler", service.where("handler"), service=service.id,
+                       value=service.handler.partition(":")[0], python=program)
+        return tuple(os.fsencode(path) for path in (program, module) if path)
+    if service.spawn == "worker":
+        files = interpreted_files(program)
+    else:
+        paths = (each.removeprefix(b"PATH=") for each in start.environ if each.startswith(b"PATH="))
+        search = os.fsdecode(next(paths, os.defpath.encode()))
+        files = program_files(program, search, start.ids or (surroundings.uid, surroundings.gid), start.groups or ())
+    words = [word for word in start.argv[1:] if not word.startswith(b"-")]
+    first = [word for word in words[:1] if word.startswith(b"/") and Path(os.fsdecode(word)).is_file()]
+    return tuple(dict.fromkeys((*map(os.fsencode, files), *first)))
+
+
+def _sizes(service: Service, report: Report) -> tuple[int, int, int]:
+    """min_spare, max_spare and max_workers; where they contradict each other, what nobody wrote gives way."""
+    low, high, most = service.min_spare, service.max_spare, service.max_workers
+    bounds = {"max_spare": high, "max_workers": most} if service.spawn == "worker" else {"max_spare": high}
+    ready = service.spawn in ("prefork", "worker")
+    name, bound = min(((name, bound) for name, bound in bounds.items() if name in service.places), default=("", low),
+                      key=lambda each: each[1])
+    if ready and low > bound:
+        if "min_spare" in service.places:
+            place = "min_spare" if "min_spare" not in service.inherited else name
+            report.add("spare-order", service.where(place), service=service.id, low=low, name=name, most=bound)
+        low = bound
+    high = max(high, low)
+    most = max(most, low)
+    return low, min(high, most) if service.spawn == "worker" else high, most

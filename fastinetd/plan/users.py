@@ -1,0 +1,118 @@
+"""Users and groups: names to numbers, and whose ids a server gets."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from functools import lru_cache
+from typing import NoReturn
+
+from fastinetd.config.diagnostics import Report
+from fastinetd.config.model import GroupsOfRoot, Place, Service
+from fastinetd.plan.model import Unplannable
+from fastinetd.plan.surroundings import Surroundings
+from fastinetd.system.privileges import Bar
+
+LONGEST_ID = 10
+"""Digits of the largest user or group id."""
+
+
+def uid_of(name: str, place: Place, report: Report) -> tuple[int, int | None]:
+    """(uid, primary gid) of a user; a number without an entry has no gid of its own."""
+    try:
+        entry = _user(name)
+        return entry.pw_uid, entry.pw_gid
+    except KeyError:
+        if (number := _number(name)) is not None and number < 2**32 - 1:
+            return number, None
+        report.add("no-user", place, value=name)
+        raise Unplannable from None
+
+
+def gid_of(name: str, place: Place, report: Report) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        if (number := _number(name)) is not None and number < 2**32 - 1:
+            return number
+        report.add("no-group", place, value=name)
+        raise Unplannable from None
+
+
+@lru_cache(maxsize=1024)
+def _user(name: str) -> pwd.struct_passwd:
+    number = _number(name)
+    return pwd.getpwnam(name) if number is None else pwd.getpwuid(number)
+
+
+def _number(name: str) -> int | None:
+    """An id written in digits; more of them than any id has make a name (and int() would refuse thousands)."""
+    return int(name) if name.isascii() and name.isdigit() and len(name) <= LONGEST_ID else None
+
+
+@lru_cache(maxsize=1024)
+def _groups_of(name: str, gid: int) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(os.getgrouplist(name, gid)))
+
+
+def forget_users() -> None:
+    """Ask the user database anew (before each reading of the configuration)."""
+    _user.cache_clear()
+    _groups_of.cache_clear()
+
+
+def ids_of(
+    service: Service, surroundings: Surroundings, report: Report
+) -> tuple[tuple[int, int] | None, tuple[int, ...] | None]:
+    """((uid, gid) or None to stay, supplementary groups or None to leave them)."""
+    if service.internal or service.user is None:
+        return None, None
+    uid, own_gid = uid_of(service.user, service.where("user"), report)
+    gid = uid if own_gid is None else own_gid
+    if service.group:
+        gid = gid_of(service.group, service.where("group"), report)
+    if not surroundings.root:
+        if uid != surroundings.uid:
+            report.add(
+                "not-own-user", service.where("user"), service=service.id, value=service.user, own=surroundings.own_name
+            )
+            raise Unplannable
+        if service.group and gid != surroundings.gid:
+            report.add("not-own-group", service.where("group"), service=service.id, what=f"group {service.group}")
+            raise Unplannable
+        return None, None
+    groups: tuple[int, ...] | None = ()
+    if uid == 0 and not service.group and service.groups_of_root not in (None, GroupsOfRoot.OWN):
+        gid = surroundings.gid
+    if uid == 0 and service.groups_of_root is GroupsOfRoot.KEPT:
+        groups = None
+    elif uid == 0 and not service.group and service.groups_of_root is GroupsOfRoot.DAEMON:
+        groups = (gid,)
+    elif service.groups:
+        try:
+            entry = _user(service.user)
+        except KeyError:
+            report.add("user-without-entry", service.where("groups"), service=service.id, value=service.user)
+            raise Unplannable from None
+        groups = _groups_of(entry.pw_name, entry.pw_gid if service.groups_of_root is None else gid)
+    if (uid, gid) == surroundings.ids and (groups is None or frozenset(groups) == surroundings.groups):
+        return None, None  # it is what the daemon is: any way to start it will do
+    may = surroundings.may
+    if bar := may.bar_to_id("uid", uid, surroundings.uid):
+        _cannot_become(service, "user", f"user {service.user}", bar, report)
+    if bar := may.bar_to_id("gid", gid, surroundings.gid):
+        _cannot_become(service, "group" if service.group else "user", f"gid {gid}", bar, report)
+    if groups is not None and (bar := may.bar_to_groups(groups)):
+        if uid != surroundings.uid or (service.groups and groups != (gid,)):
+            _cannot_become(service, "groups" if service.groups else "user", "no groups but its own", bar, report)
+        report.add("groups-stay", service.where("user"), service=service.id, reason=bar.reason, remedy=bar.remedy)
+        return (None, None) if (uid, gid) == surroundings.ids else ((uid, gid), None)
+    return (uid, gid), groups
+
+
+def _cannot_become(service: Service, attribute: str, what: str, bar: Bar, report: Report) -> NoReturn:
+    report.add(
+        "cannot-become", service.where(attribute), service=service.id, what=what, reason=bar.reason, remedy=bar.remedy
+    )
+    raise Unplannable

@@ -1,0 +1,97 @@
+"""What all pools of an acceptor have in common: when to start a process, how, and whether its program has changed."""
+
+from fastinetd.core.board cimport Counters, View
+from fastinetd.system.linux cimport *
+from fastinetd.core.program cimport Target
+from fastinetd.core.reception cimport Reception
+
+
+cdef extern from "system/passing.h" nogil:
+    struct file_mark:
+        u64 inode
+    int send_message(int to, const void *data, size_t size, int fd) noexcept
+    int connect_pair(int *pair, bint attested) noexcept
+    u64 inode_of(int fd) noexcept
+    void mark_file(const char *path, file_mark *mark) noexcept
+
+cdef extern from "<signal.h>" nogil:
+    enum:
+        SIGCONT, SIGKILL, SIGTERM
+    int kill(i32 pid, int number)
+
+cpdef enum PoolState:
+    """What a process of a pool does."""
+    HOLDING = 0  # a zygote
+    STARTING = 1
+    IDLE = 2
+    BUSY = 3  # a worker with a connection
+
+cpdef enum Recycling:
+    """Why a process of a pool was given up."""
+    REQUESTS = 0
+    AGE = 1
+    RSS = 2
+    RUNTIME = 3
+    SPARE = 4  # there were more than max_spare
+    CHANGED = 5  # the program's file is another
+    DIED = 6
+    MISTRUSTED = 7  # it failed to start, hung, or said what is not understood
+
+cpdef enum HeldAt:
+    """Where a zygote is held."""
+    MAIN = 0
+    FIRST_USE = 1  # of the connection
+    EARLY = 2  # before that, at what a fork would not copy
+    AT_START = 3  # so early that nothing is gained over main
+    UNSUPPORTED = 4  # at main, though first_io was asked for
+
+cpdef enum PoolNews:
+    """What a POOL record tells."""
+    NO_START = 1  # value: errno
+    DIED_EARLY = 2  # before it was ready; value: exit status, or minus a signal
+    TOO_SLOW = 3  # not ready in time; value: seconds
+    UNHOLDABLE = 4  # value: an enum stage_refusal
+    HELD_EARLY = 5  # first_io: held before its first use of the socket; value: the system call
+    HELD_AT_MAIN = 6  # first_io cannot be had here
+    UNINTELLIGIBLE = 7  # it said what is not understood
+    HUNG = 8  # it left connections unanswered; value: seconds
+    OVERTIME = 9  # a worker was killed after max_runtime; value: its pid
+    HELD_AT_ONCE = 10  # first_io: as HELD_EARLY, and nothing is gained; value: the system call
+
+cdef enum:
+    NOBODY = 0xFFFFFFFF
+
+cdef u64 NEVER
+cdef u64 SECOND
+cdef u64 PATIENCE  # with a process that is not ready yet
+cdef u64 REST  # a worker that has been idle for so long is not needed
+cdef u64 HUNG_AFTER  # a connection is given to somebody else if nobody has taken it by then
+
+
+cdef struct PoolLife:
+    Target *target
+    u32 least  # this acceptor's share of the processes ready for a connection
+    u32 most
+    u32 workers
+    u64 start_at  # CLOCK_MONOTONIC: not before
+    u64 pause
+    u64 looked_at  # when the files were compared
+    file_mark marks[8]
+
+
+cdef u32 serving(u32 kind, u32 count) noexcept nogil
+cdef void begin_life(PoolLife *life, Target *target, u32 acceptors) noexcept nogil
+cdef void failed(PoolLife *life, u64 now) noexcept nogil
+cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u64 now) noexcept nogil
+cdef void lasted(PoolLife *life) noexcept nogil
+cdef void begin_anew(PoolLife *life) noexcept nogil
+cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
+cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
+cdef int make_pair(int *pair, bint attested) noexcept nogil
+cdef void close_both(int *pair) noexcept nogil
+cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
+                       i32 *pid) noexcept nogil
+cdef bint own_child(i32 pid) noexcept nogil
+cdef u64 jittered(u64 limit) noexcept nogil
+cdef u64 elapsed(u64 since, u64 now) noexcept nogil
+cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil

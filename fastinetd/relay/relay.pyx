@@ -1,0 +1,319 @@
+"""The relay: the built-in services echo, discard, chargen, daytime and time, in process and without privileges.
+
+Theory. Admission is the reception's. A stream session is a slot on the Board like a server, and a Session here with a
+buffer: what was read and not yet written, and whether the client has said its last. Datagram services answer each
+datagram at once. Sources: RFC 862 (echo), 863 (discard), 864 (chargen), 867 (daytime), 868 (time).
+
+Rules of this file
+ - No client is waited for: sockets are non-blocking, and a session reads again only when all it read is written.
+ - A datagram from a built-in service's port is not answered: the answer would be answered.
+ - An answer to a datagram is never longer than what RFC 864 allows, 512 characters.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from fastinetd.core.admit cimport decide, drop_slot, ended, refused, slot_free, started
+from fastinetd.core.board cimport *
+from fastinetd.core.journal cimport *
+from fastinetd.system.linux cimport *
+from fastinetd.core.program cimport Peer, Target, peer_of
+from fastinetd.core.rates cimport Payment
+from fastinetd.core.reception cimport *
+from fastinetd.system.strangers cimport close_shared, keep_awake, stop_waking
+
+cdef enum:
+    ECHO = 1  # positions in rows.BUILTINS
+    DISCARD = 2
+    CHARGEN = 3
+    DAYTIME = 4
+    TIME_SERVICE = 5
+    SESSIONS_MOST = 4096
+    RESERVED = 64  # of these, for services that answer and close; elsewhere clients decide how long they stay
+    BUFFER = 16384
+    LINE = 74  # 72 characters and CRLF
+    PRINTABLE = 95
+    DATAGRAMS = 64  # answered in a row
+    EPOCH_1900 = 2208988800
+
+cdef extern from "<time.h>" nogil:
+    struct tm:
+        pass
+    ctypedef i64 time_t
+    tm *localtime_r(const time_t *when, tm *into)
+    size_t strftime(char *into, size_t room, const char *form, const tm *when)
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        F_GETFL, F_SETFL, O_NONBLOCK
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SO_TYPE, SOCK_DGRAM
+
+cdef struct Session:
+    int fd  # -1: ended
+    u32 slot
+    u32 kind
+    u32 position  # chargen: first character of the next line
+    u32 begin
+    u32 end
+    bint finished  # the client sends no more
+    u32 watching
+    Target *target
+    char buffer[16384]
+
+
+cdef class Relay(Reception):
+    """Serves the built-in services."""
+
+    cdef Session *sessions
+    cdef u32 *vacant  # a stack of unused sessions
+    cdef u32 vacancies
+    cdef u8 *dgram  # by listener
+    cdef u16 *ports  # of the datagram services, by listener; 0 for others
+
+    def __init__(self, Board board, int section, listeners, int control, int doorman):
+        cdef u32 i
+        cdef int kind
+        cdef socklen_t length
+        cdef sockaddr_storage address
+        cdef Peer own
+        super().__init__(board, section, listeners, control, doorman)
+        self.sessions = <Session *> calloc(SESSIONS_MOST, sizeof(Session))
+        self.dgram = <u8 *> calloc(self.count + 1, 1)
+        self.ports = <u16 *> calloc(self.count + 1, sizeof(u16))
+        self.vacant = <u32 *> calloc(SESSIONS_MOST, sizeof(u32))
+        if self.sessions == NULL or self.dgram == NULL or self.ports == NULL or self.vacant == NULL:
+            raise MemoryError
+        self.vacancies = SESSIONS_MOST
+        for i in range(SESSIONS_MOST):  # the sessions themselves are not touched before they are used
+            self.vacant[i] = SESSIONS_MOST - 1 - i
+        for i in range(self.count):
+            length = sizeof(kind)
+            getsockopt(self.listeners[i].fd, SOL_SOCKET, SO_TYPE, &kind, &length)
+            self.dgram[i] = kind == SOCK_DGRAM
+            if self.dgram[i]:
+                length = sizeof(address)
+                getsockname(self.listeners[i].fd, <sockaddr *> &address, &length)
+                peer_of(&address, length, &own)
+                self.ports[i] = own.port
+
+    def __dealloc__(self):
+        free(self.sessions)
+        free(self.dgram)
+        free(self.ports)
+        free(self.vacant)
+
+    cdef bint busy(self) noexcept nogil:
+        return self.vacancies < SESSIONS_MOST
+
+    cdef void serve(self, u32 index) noexcept nogil:
+        if self.dgram[index]:
+            self.datagrams(index)
+        else:
+            Reception.serve(self, index)
+
+    cdef ssize_t take(self, Target *target, int fd, char *buffer, size_t room, sockaddr *address,
+                      socklen_t *length) noexcept nogil:
+        """recvfrom without waiting, not even for the close of a descriptor that came by a unix socket."""
+        cdef ssize_t n
+        if not target.unix_socket:
+            return recvfrom(fd, buffer, room, MSG_DONTWAIT, address, length)
+        keep_awake()
+        n = recvfrom(fd, buffer, room, MSG_DONTWAIT, address, length)
+        stop_waking()
+        return n
+
+    # ---- streams ----
+
+    cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
+        cdef Session *session
+        cdef u32 i
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)
+        cdef bint brief = listener.target.builtin == DAYTIME or listener.target.builtin == TIME_SERVICE
+        if self.vacancies <= (0 if brief else RESERVED):
+            give_start(self.b, listener.target.row, &self.payment)
+            drop_slot(self.b, self.section, &self.free_slots, slot)
+            self.refuse(listener, fd, peer, SLOTS_FULL)
+            return
+        self.vacancies -= 1
+        i = self.vacant[self.vacancies]
+        session = &self.sessions[i]
+        session.fd, session.slot, session.target = fd, slot, listener.target
+        session.kind = listener.target.builtin
+        session.position = session.begin = session.end = 0
+        session.finished = False
+        session.watching = 0
+        started(self.b, self.section, listener.target, slot, -1)
+        if brief:
+            session.end = moment(session.kind, session.buffer)
+            session.finished = True
+        self.go_on(i)
+
+    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
+        self.go_on(index)
+
+    cdef void go_on(self, u32 index) noexcept nogil:
+        """Move as many bytes as go without waiting; then watch for what is missing, or end the session."""
+        cdef Session *session = &self.sessions[index]
+        cdef ssize_t n
+        cdef int turn
+        cdef u32 wanted
+        if session.fd < 0:
+            return
+        for turn in range(8):
+            if session.kind == CHARGEN and session.begin == session.end:
+                session.begin, session.end = 0, characters(session.buffer, BUFFER, &session.position)
+            if session.begin < session.end:
+                n = send(session.fd, session.buffer + session.begin, session.end - session.begin, MSG_NOSIGNAL)
+                if n < 0:
+                    if errno == EAGAIN:
+                        break
+                    self.finish(index)
+                    return
+                session.begin += <u32> n
+                continue
+            if session.finished:
+                self.finish(index)
+                return
+            n = self.take(session.target, session.fd, session.buffer, BUFFER, NULL, NULL)
+            if n < 0:
+                if errno == EAGAIN:
+                    break
+                self.finish(index)
+                return
+            session.finished = n == 0
+            session.begin, session.end = 0, <u32> n if session.kind == ECHO else 0
+        if session.kind == CHARGEN and self.gone(session):
+            self.finish(index)
+            return
+        wanted = EPOLLOUT if session.begin < session.end or session.kind == CHARGEN else EPOLLIN
+        if session.kind == CHARGEN:
+            wanted |= EPOLLRDHUP
+        self.look(session, index, wanted)
+
+    cdef bint gone(self, Session *session) noexcept nogil:
+        """chargen throws away what the client sends; whether the client has closed."""
+        cdef char nothing[512]
+        cdef ssize_t n = self.take(session.target, session.fd, nothing, sizeof(nothing), NULL, NULL)
+        return n == 0 or (n < 0 and errno != EAGAIN)
+
+    cdef void look(self, Session *session, u32 index, u32 wanted) noexcept nogil:
+        cdef epoll_event event
+        if session.watching == wanted:
+            return
+        event.events = wanted
+        event.data.u64 = (<u64> ON_OTHER << 32) | index
+        if epoll_ctl(self.epoll, EPOLL_CTL_MOD if session.watching else EPOLL_CTL_ADD, session.fd, &event) < 0:
+            self.finish(index)
+            return
+        session.watching = wanted
+
+    cdef void finish(self, u32 index) noexcept nogil:
+        cdef Session *session = &self.sessions[index]
+        self.await_room()
+        if session.target.unix_socket:
+            close_shared(session.fd)
+        else:
+            close(session.fd)
+        session.fd = -1
+        self.vacant[self.vacancies] = index
+        self.vacancies += 1
+        ended(self.b, self.section, session.slot, CLD_EXITED, 0, 0, 0)
+        slot_free(self.b, &self.free_slots, session.slot)
+
+    # ---- datagrams ----
+
+    cdef bint from_builtin(self, Peer *peer) noexcept nogil:
+        """Whether a built-in service may have sent it: here, or on the ports of the RFCs anywhere."""
+        cdef u32 i
+        if peer.port == 0 or peer.port == 7 or peer.port == 9 or peer.port == 13 or peer.port == 17 \
+                or peer.port == 19 or peer.port == 37:
+            return True
+        for i in range(self.count):
+            if self.ports[i] and self.ports[i] == peer.port:
+                return True
+        return False
+
+    cdef void datagrams(self, u32 index) noexcept nogil:
+        cdef Listener *listener = &self.listeners[index]
+        cdef Target *target = listener.target
+        cdef Row *row = &self.b.rows[target.row]
+        cdef Counters *counters = counters_of(self.b, self.section, target.row)
+        cdef char buffer[65536]
+        cdef sockaddr_storage address
+        cdef socklen_t length
+        cdef Record *record
+        cdef Peer peer
+        cdef Payment payment
+        cdef Verdict verdict
+        cdef ssize_t n
+        cdef u32 position = 0
+        cdef int i
+        for i in range(DATAGRAMS):
+            if self.retired:
+                return
+            self.await_room()
+            if not take_start(self.b, target.row, &payment):
+                self.hold_back(index)
+                return
+            length = sizeof(address)
+            n = self.take(target, listener.fd, buffer, sizeof(buffer), <sockaddr *> &address, &length)
+            if n < 0:
+                give_start(self.b, target.row, &payment)
+                self.let_go(index)
+                return
+            counters.accepted += 1
+            if row.held_to:
+                counters.rate_waits += 1
+            peer_of(&address, length, &peer)
+            verdict = decide(self.b, target, &peer)
+            if verdict == ADMIT and target.builtin != DISCARD and not target.unix_socket and self.from_builtin(&peer):
+                verdict = LOOP
+            if verdict != ADMIT:
+                give_start(self.b, target.row, &payment)
+                refused(self.b, self.section, target, &peer, NAME if verdict == ASK else verdict)
+                continue
+            counters.activations += 1
+            if target.log_success:
+                record = journal_next(self.b, self.section)
+                record.row, record.kind, record.fields = target.row, START, target.log_success
+                memcpy(record.address, peer.address, 16)
+                record.family, record.port = peer.family, peer.port
+                journal_commit(self.b, self.section)
+            if target.builtin == DISCARD:
+                continue
+            if target.builtin == CHARGEN:
+                n = characters(buffer, 512 - 512 % LINE, &position)
+            elif target.builtin != ECHO:
+                n = moment(target.builtin, buffer)
+            sendto(listener.fd, buffer, n, MSG_NOSIGNAL | MSG_DONTWAIT, <sockaddr *> &address, length)
+        self.let_go(index)
+
+
+cdef u32 characters(char *into, u32 room, u32 *position) noexcept nogil:
+    """Whole lines of chargen's pattern; returns their length."""
+    cdef u32 i, used = 0
+    while used + LINE <= room:
+        for i in range(LINE - 2):
+            into[used + i] = <char> (32 + (position[0] + i) % PRINTABLE)
+        into[used + LINE - 2] = 13
+        into[used + LINE - 1] = 10
+        used += LINE
+        position[0] = (position[0] + 1) % PRINTABLE
+    return used
+
+
+cdef u32 moment(u32 kind, char *into) noexcept nogil:
+    """The time as daytime or time tells it; returns its length."""
+    cdef timespec now
+    cdef tm local
+    cdef u32 seconds
+    clock_gettime(CLOCK_REALTIME, &now)
+    if kind == TIME_SERVICE:
+        seconds = htonl(<u32> (<u64> now.tv_sec + EPOCH_1900))
+        memcpy(into, &seconds, 4)
+        return 4
+    localtime_r(<time_t *> &now.tv_sec, &local)
+    return <u32> strftime(into, 64, "%d %b %Y %H:%M:%S %Z\r\n", &local)

@@ -1,0 +1,1 @@
+"""What the supervisor does for each service while it is configured."""

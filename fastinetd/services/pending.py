@@ -1,0 +1,70 @@
+"""Which clients are in the accept queue of a stream socket: who is still there has not been accepted.
+
+Theory. The queue's length alone does not say whether a server has accepted anybody, for others may have come. The
+kernel lists connections that nobody has accepted as sockets without an inode, each with a cookie of its own
+(sock_diag(7), inet_diag); of a listening unix socket it lists the inodes of those that have connected (unix_diag).
+
+Rules of this file: sockets are borrowed. `pending` raises nothing; where the kernel does not say, its answer is None.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from fastinetd.system.listen_queues import TCP_LISTEN, UNIX_ANSWER, UNIX_REQUEST, Unanswered, attributes, dump
+
+TCP_ESTABLISHED, TCP_CLOSE_WAIT = 1, 8
+UDIAG_SHOW_ICONS = 0x08
+UNIX_DIAG_ICONS = 3
+
+INET_REQUEST = struct.Struct("=BBBxLH46x")  # struct inet_diag_req_v2: family, protocol, extensions, states, own port
+INET_ANSWER = struct.Struct("=BBxxHH16s16s4x8s16xL")  # inet_diag_msg: family, state, ports, addresses, cookie, inode
+
+Clients = frozenset[object]
+
+
+def pending(sock: socket.socket) -> Clients | None:
+    """The clients in a listening socket's queue, each by something that is its own."""
+    with suppress(OSError, Unanswered):
+        if sock.family == socket.AF_UNIX:
+            return frozenset(_unix(os.fstat(sock.fileno()).st_ino))
+        address, port = sock.getsockname()[:2]
+        own = socket.inet_pton(sock.family, address)
+        try:
+            return frozenset(_inet(sock.family, own, port))
+        except (OSError, Unanswered):  # no inet_diag
+            table = "/proc/net/tcp6" if sock.family == socket.AF_INET6 else "/proc/net/tcp"
+            return frozenset(_listed(Path(table), port))
+    return None
+
+
+def _inet(family: int, own: bytes, port: int) -> Iterator[bytes]:
+    states = 1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT
+    for body in dump(INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, socket.htons(port))):
+        if len(body) >= INET_ANSWER.size:
+            _, _, local, _, address, _, cookie, inode = INET_ANSWER.unpack_from(body)
+            if inode == 0 and socket.ntohs(local) == port and (not any(own) or address.startswith(own)):
+                yield cookie
+
+
+def _listed(table: Path, port: int) -> Iterator[bytes]:
+    """Likewise of /proc/net/tcp or tcp6 (proc_pid_net(5)), by address and port."""
+    for line in table.read_bytes().splitlines()[1:]:
+        words = line.split()
+        if len(words) > 9 and words[1].endswith(b":%04X" % port) and words[3] in (b"01", b"08") and words[9] == b"0":
+            yield words[2]
+
+
+def _unix(inode: int) -> Iterator[int]:
+    request = UNIX_REQUEST.pack(socket.AF_UNIX, 0, 1 << TCP_LISTEN, 0, UDIAG_SHOW_ICONS)
+    for body in dump(request):
+        if len(body) < UNIX_ANSWER.size or UNIX_ANSWER.unpack_from(body)[3] != inode:
+            continue
+        for kind, value in attributes(body, UNIX_ANSWER.size):
+            if kind == UNIX_DIAG_ICONS:
+                yield from struct.unpack_from(f"={len(value) // 4}L", value)

@@ -1,0 +1,94 @@
+"""Episodes: times in which clients of a service wait because its rate is used up, and what is said of them.
+
+Theory. An acceptor that finds the first client waiting writes a HELD_BACK record, once until the queue is empty again.
+Under a load about as high as the rate that may be several times in a second; so here an episode lasts until nobody has
+waited for QUIET seconds. One message says that it has begun, one what it came to, by the Board's counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastinetd.config.model import Service
+from fastinetd.core.board import Board
+from fastinetd.logs.lines import Level, printable
+from fastinetd.services.installed import Rows
+from fastinetd.system.loop import Loop
+
+QUIET = 10.0
+"""Seconds without anybody waiting that end an episode."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """A service, and its counters as they were when something was last said of it."""
+
+    id: str
+    waits: int = 0
+    seconds: float = 0.0
+    open: bool = False  # an episode is on
+    stirred: bool = False  # the queue has filled anew since the last look
+
+
+class Episodes:
+    """Tells when clients of a service begin to wait for its rate, and when that is over."""
+
+    def __init__(self, board: Board, rows: Rows, loop: Loop, say: Callable[[Level, str], None]) -> None:
+        self._board = board
+        self._rows = rows
+        self._loop = loop
+        self._say = say
+        self._told: dict[int, _Told] = {}
+
+    def began(self, row: int) -> None:
+        """A HELD_BACK record of a row."""
+        installed = self._rows.by_row.get(row)
+        if installed is None:
+            return
+        told = self._told.get(row)
+        if told is None or told.id != installed.planned.id:
+            told = self._told[row] = _Told(installed.planned.id)
+        told.stirred = True
+        if not told.open:
+            told.open = True
+            self._say(Level.WARNING, began_text(installed.planned.service))
+            self._loop.later(QUIET, lambda: self._look(row, told))
+
+    def _look(self, row: int, told: _Told) -> None:
+        """Whether the episode goes on."""
+        installed = self._rows.by_row.get(row)
+        if installed is None or installed.planned.id != told.id:
+            self._told.pop(row, None)
+            return
+        if told.stirred or self._board.row_holds(row):
+            told.stirred = False
+            self._loop.later(QUIET, lambda: self._look(row, told))
+            return
+        counters = self._board.counters(row)
+        waits, seconds = counters.rate_waits, counters.rate_wait_seconds
+        if waits < told.waits:  # the service was removed and has come back
+            told.waits, told.seconds = 0, 0.0
+        text = ended_text(installed.planned.service, waits - told.waits, seconds - told.seconds)
+        told.waits, told.seconds, told.open = waits, seconds, False
+        self._say(Level.NOTICE, text)
+
+
+def began_text(service: Service) -> str:
+    rate, name = service.rate, _attribute(service)
+    number = "" if rate is None else f" of {rate.count} in {rate.seconds:g} s"
+    default = "" if "cps" in service.places else ", the default,"
+    return (
+        f"service {printable(service.id)}: its rate of starts{number}{default} is used up, clients wait in the queue; "
+        f"set a higher {name} if they should not, or over_rate = refuse if they should be told at once"
+    )
+
+
+def ended_text(service: Service, waits: int, seconds: float) -> str:
+    clients = "1 client" if waits == 1 else f"{waits} clients"
+    return f"service {printable(service.id)}: nobody waits for its rate now; {clients} did, in {seconds:.1f} s"
+
+
+def _attribute(service: Service) -> str:
+    """What sets a service's rate: in inetd.conf it is per minute, and a number after the word wait or nowait."""
+    return "cps" if service.rate is None or service.rate.seconds == 1 else "number after nowait"

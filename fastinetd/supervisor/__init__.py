@@ -1,0 +1,1 @@
+"""The supervisor: generations of roles, one Plan after another."""

@@ -1,0 +1,235 @@
+"""Role processes: forked from the supervisor, watched, retired.
+
+Theory. A role inherits everything by fork and needs nothing afterwards but its descriptors. Its control pipe is its
+life line: a byte on it retires the role, its end (the supervisor is gone) makes it leave at once. Whatever way a role
+ends, the supervisor sees its pidfd, and what happens next is the same (supervisor.py). In a role the pipe has a low
+descriptor, so that what the role starts has it too until exec: the pipe says when nobody has what was the role's
+(system/copies.py).
+
+Rules of this file: between fork and the role's own code nothing is allocated for others, every descriptor that is not
+the role's is closed, no signal ends it but SIGTERM, SIGKILL and faults, and privileges are given up before the first
+byte of a stranger is read. What a role says of its start it says before that, while it is root: no other user can speak
+there, or make its start fail.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+from setproctitle import setproctitle
+
+from fastinetd._accept import default_signals, disregard_signals
+from fastinetd.supervisor.signals import NOT_FOR_ROLES, ORDINARY
+from fastinetd.system.allowances import explained
+from fastinetd.system.copies import when_closed
+from fastinetd.system.descriptors import close_others, lift, lifted_pipe
+from fastinetd.system.loop import Loop
+from fastinetd.system.privileges import nobody, own_privileges
+from fastinetd.system.processes import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl
+
+READY = b"\0"
+"""What a role says when it is about to serve; in its place, why it cannot."""
+
+Prepare = Callable[[int], Callable[[], None]]
+"""Makes a role of a process that has all privileges still, given its control pipe; returns what it does without them,
+to its end."""
+
+CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
+
+CONTROL = 4
+"""Where a role has its control pipe, if nothing else is there: above what is put in place before an exec, and among
+what a child copies (core/spawn.h)."""
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, those that an exec would give included; raises OSError."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: twice 32 bits each
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capset(header, nothing) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"capset: {os.strerror(number)}")
+
+
+@dataclass
+class Role:
+    """A running role process. Owns its pidfd, the writing end of its control pipe, and the reading end of its word."""
+
+    kind: str  # acceptor, relay, doorman, monitor
+    number: int
+    pid: int
+    pidfd: int
+    control: int  # -1 once it is abandoned
+    section: int | None
+    word: int  # of its start, once; -1 after that
+    ready: bool = False
+    trouble: str = ""  # why it cannot be, if it has said so
+    retired: bool = False
+    kept: list[object] = field(default_factory=list)  # what must live as long as the process does
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.number}" if self.number else self.kind
+
+    def hear(self) -> None:
+        """Take its word, if it has not been taken: when that can be read, or the role has ended."""
+        if self.word < 0:
+            return
+        with suppress(BlockingIOError):
+            said = os.read(self.word, select.PIPE_BUF)
+            self.ready = said == READY
+            self.trouble = "" if self.ready else said.decode(errors="replace")
+        os.close(self.word)
+        self.word = -1
+
+    def retire(self) -> None:
+        """Ask the role to finish what it has in hand and leave."""
+        self.retired = True
+        self._tell(b"r")
+
+    def abandon(self) -> None:
+        """End the role's life line, as if the supervisor had died: it leaves at once."""
+        self.retired = True
+        self._close_control()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its life line has ended."""
+        return self.control < 0
+
+    def kill(self) -> None:
+        """End the process, which has not been reaped yet, whatever state it is in."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def renew_pools(self) -> None:
+        """Have an acceptor replace the processes that wait for clients."""
+        self._tell(b"p")
+
+    def closed(self, loop: Loop, then: Callable[[], object]) -> None:
+        """The role has ended: call `then` once nobody has any more what it had open."""
+        control, self.control = self.control, -1
+        when_closed(loop, control, then)
+
+    def forget(self) -> None:
+        """Close what belongs to a role that has ended."""
+        os.close(self.pidfd)
+        self.hear()
+        self._close_control()
+
+    def _tell(self, word: bytes) -> None:
+        if self.control >= 0:
+            with suppress(BrokenPipeError, BlockingIOError):  # full: it has been told often enough
+                os.write(self.control, word)
+
+    def _close_control(self) -> None:
+        if self.control >= 0:
+            os.close(self.control)
+        self.control = -1
+
+
+def fork_role(
+    kind: str,
+    number: int,
+    prepare: Prepare,
+    *,
+    keep: Iterable[int],
+    section: int | None,
+    unprivileged: bool,
+) -> Role:
+    """Fork a process that serves what `prepare(control)` returns, with only the descriptors in `keep`; takes nothing.
+    Raises OSError."""
+    with ExitStack() as ours, ExitStack() as its:
+        reader, writer = lifted_pipe()
+        its.callback(os.close, reader)
+        ours.callback(os.close, writer)
+        os.set_blocking(writer, False)  # a role that somebody has stopped stops nobody else
+        word, saying = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # for a moment: they need not be lifted
+        its.callback(os.close, saying)
+        ours.callback(os.close, word)
+        gc.freeze()  # no collection in the child may touch, and so copy, what it shares with us
+        pid = os.fork()
+        if pid == 0:
+            _become(kind, number, prepare, reader, saying, {reader, saying, *keep}, unprivileged)
+        its.close()
+        try:
+            pidfd = lift(os.pidfd_open(pid))
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # before its section is another's
+            os.waitpid(pid, 0)
+            raise
+        ours.pop_all()
+    return Role(kind, number, pid, pidfd, writer, section, word)
+
+
+def _become(
+    kind: str, number: int, prepare: Prepare, control: int, saying: int, keep: set[int], unprivileged: bool
+) -> None:
+    """The child's side of fork_role; never returns."""
+    status = 1
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ORDINARY)
+        signal.set_wakeup_fd(-1)
+        for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(each, signal.SIG_DFL)
+        default_signals()
+        disregard_signals(NOT_FOR_ROLES)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.setpgid(0, 0)  # Control-C at the terminal is the supervisor's alone
+        close_others(keep)
+        control = lowered(control)
+        setproctitle(f"fastinetd: {kind} {number}" if number else f"fastinetd: {kind}")
+        serve = prepare(control)
+        os.write(saying, READY)
+        os.close(saying)
+        saying = -1
+        if unprivileged:
+            drop_privileges()
+        serve()
+        status = 0
+    except BaseException as error:
+        why = f"{type(error).__name__}: {error}"
+        with suppress(Exception):
+            why = explained(error) if isinstance(error, OSError | MemoryError) else why
+        with suppress(OSError):
+            if saying >= 0:
+                os.write(saying, why.encode(errors="replace")[: select.PIPE_BUF])
+            else:
+                os.write(2, f"fastinetd: {kind}: {why}\n".encode())
+    finally:
+        with suppress(BaseException):
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def lowered(control: int) -> int:
+    """Move a descriptor to CONTROL, or the first free one above; takes it. Raises OSError."""
+    try:
+        return fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL)
+    finally:
+        os.close(control)
+
+
+def drop_privileges() -> None:
+    """Be nobody for good, as far as that can be had (the Plan says so where it cannot), without any capability:
+    securebits(7) or the ambient set may keep them beyond the change of ids."""
+    if os.geteuid() == 0:
+        who = nobody(own_privileges())
+        if who.groups:
+            os.setgroups([])
+        if who.gid is not None:
+            os.setresgid(who.gid, who.gid, who.gid)
+        if who.uid is not None:
+            os.setresuid(who.uid, who.uid, who.uid)
+    drop_capabilities()
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_DUMPABLE, 0)

@@ -1,0 +1,126 @@
+"""The command line: xinetd's options in their own spelling, and fastinetd's."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastinetd import __version__
+from fastinetd.cli.options import parse, parser
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("-d", "debug", True),
+        ("-syslog daemon", "syslog", "daemon"),
+        ("-filelog /var/log/x", "filelog", "/var/log/x"),
+        ("-f /etc/x.conf", "file", "/etc/x.conf"),
+        ("-pidfile /run/x.pid", "pidfile", "/run/x.pid"),
+        ("-dontfork", "foreground", True),
+        ("-stayalive", "stay_alive", True),
+        ("-limit 12", "limit", 12),
+        ("-limit 0", "limit", None),
+        ("-logprocs 7", "log_procs", 7),
+        ("-shutdownprocs 7", "log_procs", 7),
+        ("-reuse", "reuse", True),
+        ("-inetd_compat", "inetd_compat", True),
+        ("-cc 60", "check_every", 60),
+    ],
+)
+def test_options_of_xinetd(words: str, name: str, value: object) -> None:
+    options, warnings = parse(words.split())
+    assert getattr(options, name) == value
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("--debug", "debug", True), ("--file /x", "file", "/x"), ("--file=/x", "file", "/x"),
+        ("--inetd", "inetd", "/etc/inetd.conf"), ("--inetd /x", "inetd", "/x"),
+        ("--dialect freebsd", "dialect", "freebsd"), ("--metrics :9100", "metrics", ":9100"),
+        ("--inetd-compat", "inetd_compat", True), ("--check", "check", True), ("--demo", "demo", True),
+        ("--foreground", "foreground", True), ("--stay-alive", "stay_alive", True), ("--pid-file /x", "pidfile", "/x"),
+        ("--limit 3", "limit", 3), ("--acceptors 4", "acceptors", 4), ("--consistency-check 5", "check_every", 5),
+        ("--file-log /x", "filelog", "/x"), ("--syslog auth", "syslog", "auth"),
+        ("--log-procs 3", "log_procs", 3), ("--reuse", "reuse", True),
+    ],
+)  # fmt: skip
+def test_own_options(words: str, name: str, value: object) -> None:
+    assert getattr(parse(words.split())[0], name) == value
+
+
+def test_as_distributions_start_xinetd() -> None:
+    debian = ["-pidfile", "/run/xinetd.pid", "-stayalive", "-inetd_compat", "-inetd_ipv6"]
+    red_hat = ["-stayalive", "-pidfile", "/run/xinetd.pid", "", "-inetd_compat"]  # an empty variable, quoted
+    for words in (debian, red_hat):
+        options, warnings = parse(words)
+        assert (options.pidfile, options.stay_alive, options.inetd_compat) == ("/run/xinetd.pid", True, True)
+        assert warnings == []
+
+
+def test_nothing() -> None:
+    options, warnings = parse([])
+    assert (options.file, options.inetd, options.debug, options.acceptors, options.check_every) == (
+        None, None, False, None, 0,
+    )  # fmt: skip
+    assert options.dialect is None
+    assert warnings == []
+
+
+@pytest.mark.parametrize("word", ["-unheard", "-inetd_ipv4", "-x"])
+def test_unknown_options_with_one_dash_are_told_and_ignored(word: str) -> None:
+    options, warnings = parse([word, "-d"])
+    assert options.debug
+    assert len(warnings) == 1
+    assert word in warnings[0]
+    assert "--help" in warnings[0]
+
+
+@pytest.mark.parametrize("word", ["-foo", "-fork", "-dd", "-limits", "-pid"])
+def test_unknown_options_are_not_taken_for_the_beginning_of_others(word: str) -> None:
+    options, warnings = parse([word])
+    assert (options.file, options.debug, options.limit, options.pidfile) == (None, False, None, None)
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--unheard", "--che", "file", "-limit", "-limit many", "-limit -1", "-cc x", "--acceptors 0", "--acceptors 33",
+        "-check", "-help", "-demo", "-debug", "-inetd /x", "-metrics :9100",
+        "-f/etc/x.conf", "--dialect solaris", "-syslog daemon -filelog /x", "-f", "--acceptors 1.5", "--limit=",
+    ],
+)  # fmt: skip
+def test_errors_are_one_line_and_status_1(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(words.split())
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("fastinetd: ")
+    assert said.err.endswith("see fastinetd --help\n")
+
+
+def test_options_that_the_demo_has_no_use_for() -> None:
+    _, warnings = parse(["--demo", "--dialect", "debian", "-E", "-inetd_compat"])
+    assert [warning.split()[0] for warning in warnings] == ["--dialect", "-E", "-inetd_compat"]
+
+
+@pytest.mark.parametrize("word", ["-version", "--version"])
+def test_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([word])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"fastinetd Version {__version__}\n"
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    said = capsys.readouterr().out
+    for action in parser()._actions:
+        assert action.help
+        for word in action.option_strings:
+            assert word in said

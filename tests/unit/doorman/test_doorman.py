@@ -1,0 +1,412 @@
+"""The doorman's process: questions over real socket pairs, answers from a resolver the tests hold in hand."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import pytest
+
+from fastinetd.doorman import doorman
+from fastinetd.doorman.desk import PATIENCE, Names, Question
+from fastinetd.doorman.doorman import ANSWER, QUESTION, THREADS, confirmed_names, parse_question, run
+from fastinetd.policy.access import Address, compile_access
+
+WAIT = 30.0  # seconds until a test that hears nothing fails
+FRIENDS, STRANGERS = 1, 2
+TABLES = {
+    FRIENDS: compile_access((".friend",), None, lambda name: None),
+    STRANGERS: compile_access(None, (".foe",), lambda name: None),
+}
+
+
+class Acceptor:
+    """The other end of a channel."""
+
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(WAIT)
+        self.theirs = theirs.detach()
+
+    def ask(self, cookie: int, address: str, row: int = FRIENDS, family: int | None = None) -> None:
+        raw = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        family = family or (6 if ":" in address else 4)
+        self.socket.send(QUESTION.pack(cookie, row, family, 0, raw.ljust(16, b"\xff")))
+
+    def hear(self) -> tuple[int, int]:
+        cookie, verdict = ANSWER.unpack(self.socket.recv(64))
+        return cookie, verdict
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def friendly(address: Address) -> Names:
+    """192.0.2.x is x.friend, others are strangers."""
+    return frozenset({f"n{int(address) & 255}.friend"} if str(address).startswith("192.0.2.") else ())
+
+
+class Running:
+    """A doorman in a thread, with the acceptors it serves."""
+
+    def __init__(self, acceptors: int, resolver: Callable[[Address], Names], clock: Callable[[], float]) -> None:
+        self.acceptors = [Acceptor() for _ in range(acceptors)]
+        control, self.held = os.pipe()
+        channels = [acceptor.theirs for acceptor in self.acceptors]
+        self.thread = threading.Thread(
+            target=run,
+            args=(channels, TABLES),
+            kwargs={"control": control, "resolver": resolver, "clock": clock},
+        )
+        self.thread.start()
+
+    def ended(self) -> bool:
+        self.thread.join(WAIT)
+        return not self.thread.is_alive()
+
+    def let_go(self) -> None:
+        if self.held >= 0:
+            os.close(self.held)
+            self.held = -1
+
+
+@contextmanager
+def running(
+    resolver: Callable[[Address], Names] = friendly,
+    acceptors: int = 1,
+    clock: Callable[[], float] | None = None,
+) -> Iterator[Running]:
+    it = Running(acceptors, resolver, clock or Clock())
+    try:
+        yield it
+    finally:
+        it.let_go()
+        ended = it.ended()
+        for acceptor in it.acceptors:
+            acceptor.socket.close()
+        assert ended
+
+
+def test_answers_by_name() -> None:
+    with running() as it:
+        one = it.acceptors[0]
+        for cookie, address, row, verdict in [
+            (2**64 - 1, "192.0.2.1", FRIENDS, 1),
+            (0, "198.51.100.1", FRIENDS, 0),
+            (5, "198.51.100.1", STRANGERS, 1),
+            (6, "::ffff:192.0.2.9", FRIENDS, 1),
+            (7, "2001:db8::1", FRIENDS, 0),
+            (8, "192.0.2.1", 77, 0),
+        ]:
+            one.ask(cookie, address, row)
+            assert one.hear() == (cookie, verdict)
+
+
+def test_garbage_is_ignored() -> None:
+    with running() as it:
+        one = it.acceptors[0]
+        for garbage in (b"", b"x", b"x" * 31, b"x" * 33, b"x" * 5000):
+            one.socket.send(garbage)
+        one.ask(1, "192.0.2.1", family=5)
+        one.ask(2, "192.0.2.1")
+        assert [one.hear(), one.hear()] == [(1, 0), (2, 1)]
+
+
+def test_a_slow_lookup_holds_up_nobody_else() -> None:
+    release = threading.Event()
+
+    def resolver(address: Address) -> Names:
+        if address == IPv4Address("192.0.2.1"):
+            assert release.wait(WAIT)
+        return friendly(address)
+
+    with running(resolver, acceptors=2) as it:
+        one, two = it.acceptors
+        one.ask(1, "192.0.2.1")
+        one.ask(2, "192.0.2.2")
+        two.ask(3, "192.0.2.3")
+        assert one.hear() == (2, 1)
+        assert two.hear() == (3, 1)
+        release.set()
+        assert one.hear() == (1, 1)
+
+
+def test_a_failing_lookup_means_no_name() -> None:
+    def resolver(address: Address) -> Names:
+        raise OSError("no name server") if int(address) & 1 else RuntimeError("broken")
+
+    with running(resolver) as it:
+        one = it.acceptors[0]
+        for cookie, row, verdict in ((1, FRIENDS, 0), (2, STRANGERS, 1), (4, FRIENDS, 0)):
+            one.ask(cookie, f"192.0.2.{cookie}", row)
+            assert one.hear() == (cookie, verdict)
+
+
+def test_one_lookup_for_all_channels_and_later_questions() -> None:
+    calls: list[Address] = []
+    begun, release = threading.Event(), threading.Event()
+
+    def resolver(address: Address) -> Names:
+        calls.append(address)
+        begun.set()
+        assert release.wait(WAIT)
+        return friendly(address)
+
+    with running(resolver, acceptors=2) as it:
+        one, two = it.acceptors
+        one.ask(1, "192.0.2.1")
+        assert begun.wait(WAIT)
+        one.ask(1, "192.0.2.1")  # asked again: still one answer
+        two.ask(1, "192.0.2.1")
+        one.ask(2, "::ffff:192.0.2.1")
+        for acceptor in (one, two):  # answered in order: what was sent before has been read
+            acceptor.ask(9, "192.0.2.1", 77)
+            assert acceptor.hear() == (9, 0)
+        release.set()
+        assert [one.hear(), one.hear(), two.hear()] == [(1, 1), (2, 1), (1, 1)]
+        one.ask(3, "192.0.2.1")
+        assert one.hear() == (3, 1)
+    assert calls == [IPv4Address("192.0.2.1")]
+
+
+def test_deadline() -> None:
+    """Lookups that hang: their clients are refused in time, those queued behind are cancelled, and all recovers."""
+    release, clock, begun = threading.Event(), Clock(), threading.Semaphore(0)
+    calls: list[Address] = []
+
+    def resolver(address: Address) -> Names:
+        calls.append(address)
+        begun.release()
+        assert release.wait(WAIT)
+        return friendly(address)
+
+    with running(resolver, clock=clock) as it:
+        one = it.acceptors[0]
+        for cookie in range(THREADS + 4):
+            one.ask(cookie, f"192.0.2.{cookie}")
+        one.ask(100, "192.0.2.200", 77)
+        assert one.hear() == (100, 0)
+        for _ in range(THREADS):
+            assert begun.acquire(timeout=WAIT)
+        clock.now += PATIENCE
+        one.socket.send(b"awake")
+        assert sorted(one.hear() for _ in range(THREADS + 4)) == [(n, 0) for n in range(THREADS + 4)]
+        release.set()
+        one.ask(101, "192.0.2.201")
+        assert one.hear() == (101, 1)
+    assert len(calls) == THREADS + 1
+
+
+def test_an_acceptor_that_does_not_listen_loses_no_answer() -> None:
+    with running(acceptors=2) as it:
+        one, two = it.acceptors
+        one.socket.setblocking(False)
+        sent = blocked = 0
+        while blocked < 3:  # until nothing is read from it, though the doorman has had its turns
+            try:
+                one.ask(sent, "192.0.2.1", 77)
+                sent, blocked = sent + 1, 0
+            except BlockingIOError:
+                blocked += 1
+                two.ask(blocked, "192.0.2.2")
+                assert two.hear() == (blocked, 1)
+        one.socket.settimeout(WAIT)
+        assert [one.hear() for _ in range(sent)] == [(cookie, 0) for cookie in range(sent)]
+        one.ask(sent, "192.0.2.1")
+        assert one.hear() == (sent, 1)
+
+
+def test_a_channel_with_too_many_questions_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorman, "MOST_WAITING", 3)
+    release = threading.Event()
+
+    def resolver(address: Address) -> Names:
+        assert release.wait(WAIT)
+        return friendly(address)
+
+    with running(resolver, acceptors=2) as it:
+        one, two = it.acceptors
+        for cookie in range(10):
+            one.ask(cookie, f"192.0.2.{cookie}")
+        one.ask(10, "192.0.2.1", 77)
+        two.ask(1, "192.0.2.1", 77)
+        assert two.hear() == (1, 0)
+        release.set()
+        assert sorted(one.hear() for _ in range(11)) == [(n, 1) for n in range(10)] + [(10, 0)]
+
+
+def test_ends_with_its_control_descriptor() -> None:
+    with running() as it:
+        os.write(it.held, b"ignored")
+        it.acceptors[0].ask(1, "192.0.2.1")
+        assert it.acceptors[0].hear() == (1, 1)
+        it.let_go()
+        assert it.ended()
+        assert it.acceptors[0].socket.recv(64) == b""
+
+
+def test_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(doorman, "setproctitle", titles.append)
+    control, held = os.pipe()
+    run([], {}, control=control, title="fastinetd: doorman")
+    os.close(held)
+    assert titles == ["fastinetd: doorman"]
+
+
+def test_ends_while_a_lookup_hangs() -> None:
+    begun, release, late = threading.Event(), threading.Event(), threading.Event()
+
+    def resolver(address: Address) -> Names:
+        begun.set()
+        assert release.wait(WAIT)
+        late.set()
+        return friendly(address)
+
+    with running(resolver) as it:
+        it.acceptors[0].ask(1, "192.0.2.1")
+        assert begun.wait(WAIT)
+        it.let_go()
+        assert it.ended()
+        release.set()
+        assert late.wait(WAIT)
+
+
+def test_ends_with_its_last_channel() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def resolver(address: Address) -> Names:
+        begun.set()
+        assert release.wait(WAIT)
+        return friendly(address)
+
+    with running(resolver, acceptors=2) as it:
+        one, two = it.acceptors
+        one.ask(1, "192.0.2.1")
+        assert begun.wait(WAIT)
+        one.socket.close()  # its answer is void
+        two.ask(2, "192.0.2.1")
+        release.set()
+        assert two.hear() == (2, 1)
+        two.socket.shutdown(socket.SHUT_WR)
+        assert it.ended()
+
+
+def test_every_descriptor_is_closed() -> None:
+    def open_descriptors() -> set[str]:
+        return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+    before = open_descriptors()
+    with running(acceptors=3) as it:
+        it.acceptors[0].ask(1, "192.0.2.1")
+        assert it.acceptors[0].hear() == (1, 1)
+    assert open_descriptors() == before
+
+
+# Names
+
+
+def zone(reverse: list[str], forward: dict[str, list[str]]) -> tuple[Callable[[Address], Iterable[str]], list[str]]:
+    asked: list[str] = []
+
+    def look(name: str, family: int) -> Iterable[str]:
+        asked.append(name)
+        if name not in forward:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        want = ":" if family == socket.AF_INET6 else "."
+        return [text for text in forward[name] if want in text]
+
+    return (lambda address: confirmed_names(address, lambda _: reverse, look)), asked
+
+
+ONE = IPv4Address("192.0.2.1")
+
+
+def test_a_name_must_lead_back() -> None:
+    names, _ = zone(
+        ["Good.Example.", "spoofed.example", "gone.example"],
+        {
+            "good.example": ["198.51.100.1", "192.0.2.1", "2001:db8::1"],
+            "spoofed.example": ["198.51.100.7"],
+        },
+    )
+    assert names(ONE) == {"good.example"}
+    assert names(IPv6Address("2001:db8::1")) == {"good.example"}
+    assert names(IPv4Address("192.0.2.2")) == frozenset()
+
+
+def test_impossible_names_are_not_looked_up() -> None:
+    names, asked = zone(["192.0.2.1", "a b.example", "-x.example", "", "x\0.example", "é.example", "a" * 300], {})
+    assert names(ONE) == frozenset()
+    assert asked == []
+
+
+def test_few_names_are_confirmed() -> None:
+    many = [f"n{number}.example" for number in range(100)]
+    names, asked = zone(many, {name: ["192.0.2.1"] for name in many})
+    assert names(ONE) == set(many[: doorman.MOST_NAMES])
+    assert asked == many[: doorman.MOST_NAMES]
+
+
+def test_scopes_and_oddities_in_answers() -> None:
+    names, _ = zone(["link.example", "odd.example"], {"link.example": ["fe80::1%2"], "odd.example": ["x:y"]})
+    assert names(IPv6Address("fe80::1")) == {"link.example"}
+
+
+def test_the_system_resolver_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostbyaddr", lambda text: ("one.example", ["alias.example"], [text]))
+
+    def getaddrinfo(name: str, port: None, family: int, kind: int) -> list[tuple[object, ...]]:
+        assert (port, family, kind) == (None, socket.AF_INET, socket.SOCK_STREAM)
+        address = "192.0.2.1" if name == "one.example" else "192.0.2.7"
+        return [(family, kind, 6, "", (address, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert confirmed_names(ONE) == {"one.example"}
+
+
+def test_questions_are_parsed() -> None:
+    six = IPv6Address("2001:db8::1")
+    assert parse_question(3, QUESTION.pack(9, 4, 6, 0, six.packed)) == Question(3, 9, 4, six)
+    assert parse_question(3, QUESTION.pack(9, 4, 4, 0, ONE.packed)) == Question(3, 9, 4, ONE)
+    assert parse_question(3, QUESTION.pack(9, 4, 6, 0, IPv6Address("::ffff:192.0.2.1").packed)) == Question(
+        3, 9, 4, ONE
+    )
+    assert parse_question(3, QUESTION.pack(9, 4, 0, 0, ONE.packed)) == Question(3, 9, 4, None)
+    assert parse_question(3, b"x" * 31) is None
+
+
+def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nobody has a name once time is up; and as soon as threads can be started, names are found again."""
+    start = threading.Thread.start
+    scarce = True
+
+    def sparing(thread: threading.Thread) -> None:
+        if scarce and thread.name.startswith("lookup"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", sparing)
+    clock = Clock()
+    with running(clock=clock) as it:
+        one = it.acceptors[0]
+        one.ask(1, "192.0.2.1")
+        one.ask(2, "192.0.2.2")
+        one.ask(3, "192.0.2.2", 77)
+        assert one.hear() == (3, 0)
+        clock.now += PATIENCE
+        one.ask(4, "192.0.2.2", 77)
+        assert sorted(one.hear() for _ in range(3)) == [(1, 0), (2, 0), (4, 0)]
+        scarce = False
+        one.ask(5, "192.0.2.1")
+        assert one.hear() == (5, 1)

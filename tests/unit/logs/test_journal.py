@@ -1,0 +1,307 @@
+"""The Journal: records to the right places, in batches, whatever becomes of those places."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastinetd.config.model import LogKind, LogType
+from fastinetd.core.board import Field, RecordKind, RecordTuple
+from fastinetd.logs.daemon_log import Messages
+from fastinetd.logs.service_log import REPEAT, Journal, JournalEntry
+from fastinetd.logs.sinks import LONGEST_PAUSE, ROOM
+from fastinetd.pools.pool import PoolNews
+from support.logs import Clock
+
+WHEN = 1_790_000_000.5
+FIELDS = int(Field.SHOW_PID | Field.SHOW_HOST | Field.SHOW_EXIT | Field.SHOW_DURATION)
+
+
+def start(pid: int = 10, row: int = 0, when: float = WHEN) -> RecordTuple:
+    return RecordTuple(when, row, int(RecordKind.START), 0, pid, 0, False, 0, "192.0.2.7", 4000, FIELDS)
+
+
+def news(reason: PoolNews, row: int = 0) -> RecordTuple:
+    return RecordTuple(WHEN, row, int(RecordKind.POOL), reason, 0, 5, False, 0, "", 0, 0)
+
+
+def failed(number: int, row: int = 0) -> RecordTuple:
+    return RecordTuple(WHEN, row, int(RecordKind.SPAWN_FAILED), 0, 0, number, False, 0, "192.0.2.7", 4000, 0)
+
+
+def to_file(path: Path, name: str = "web", **limits: Any) -> JournalEntry:
+    return JournalEntry(name, LogType(LogKind.FILE, path=str(path), **limits), "/usr/sbin/webd")
+
+
+@pytest.fixture(autouse=True)
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import time
+
+    monkeypatch.setenv("TZ", "XST-5:30")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def heard(tmp_path: Path) -> Path:
+    return tmp_path / "daemon.log"
+
+
+@pytest.fixture
+def messages(heard: Path, clock: Clock, tmp_path: Path) -> Iterator[Messages]:
+    made = Messages(filelog=str(heard), clock=clock, wall=lambda: WHEN, syslog_path=str(tmp_path / "devlog"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def journal(messages: Messages, clock: Clock) -> Journal:
+    return Journal(messages, clock=clock)
+
+
+def said(heard: Path) -> list[str]:
+    return [re.sub(r"^\S+ xinetd\[\d+\]: ", "", line) for line in heard.read_text().splitlines()]
+
+
+def test_file_lines(journal: Journal, tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
+    journal.write([start(1), start(2, row=1), start(3, when=WHEN + 60)])
+    assert log.read_text().splitlines() == [
+        "26/9/21@19:43:20: START: web pid=1 from=192.0.2.7",
+        "26/9/21@19:43:20: START: ftp pid=2 from=192.0.2.7",
+        "26/9/21@19:44:20: START: web pid=3 from=192.0.2.7",
+    ]
+    assert log.stat().st_mode & 0o777 == 0o644 & ~current_umask()
+
+
+def current_umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def test_one_write_per_file_and_batch(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
+    real = os.write
+    calls: list[int] = []
+
+    def write(fd: int, data: bytes) -> int:
+        calls.append(len(data))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    journal.write([start(i, row=i % 2) for i in range(1000)])
+    monkeypatch.undo()
+    assert len(calls) == 1
+    assert len(log.read_text().splitlines()) == 1000
+
+
+def test_syslog_lines(journal: Journal, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(tmp_path / "devlog"))
+        journal.configure({0: JournalEntry("web", LogType(LogKind.SYSLOG, facility="authpriv", level="info"))})
+        journal.write([start(5)])
+        line = daemon.recv(9000).decode()
+    assert line == f"<86>Sep 21 19:43:20 xinetd[{os.getpid()}]: START: web pid=5 from=192.0.2.7"
+
+
+def test_no_log(journal: Journal, tmp_path: Path) -> None:
+    journal.configure({0: JournalEntry("web", LogType())})
+    journal.write([start()])
+    assert journal.lost == 0
+    assert list(tmp_path.iterdir()) == [tmp_path / "daemon.log"]
+
+
+def test_records_share_the_daemons_file_and_keep_their_shape(journal: Journal, messages: Messages, heard: Path) -> None:
+    journal.configure({0: to_file(heard)})
+    journal.write([start(1)])
+    messages.info("hello")
+    assert heard.read_text().splitlines() == [
+        "26/9/21@19:43:20: START: web pid=1 from=192.0.2.7",
+        f"26/9/21@19:43:20 xinetd[{os.getpid()}]: INFO: hello",
+    ]
+    assert len(messages.sinks.descriptors()) == 1
+
+
+def test_a_removed_service_still_gets_its_exit_record(journal: Journal, tmp_path: Path) -> None:
+    log, other = tmp_path / "x.log", tmp_path / "y.log"
+    journal.configure({0: to_file(log)})
+    journal.configure({1: to_file(other)})
+    journal.write([start(1)])
+    assert "pid=1" in log.read_text()
+
+
+def test_files_no_row_needs_are_closed(journal: Journal, messages: Messages, tmp_path: Path) -> None:
+    journal.configure({0: to_file(tmp_path / "x.log"), 1: to_file(tmp_path / "y.log")})
+    assert len(messages.sinks.descriptors()) == 3
+    journal.forget(1)
+    assert journal.flush() is None
+    assert len(messages.sinks.descriptors()) == 2
+    journal.configure({0: to_file(tmp_path / "z.log")})
+    assert len(messages.sinks.descriptors()) == 2
+    journal.write([start(1), start(2, row=1)])
+    assert (tmp_path / "x.log").read_text() == ""
+    assert "pid=1" in (tmp_path / "z.log").read_text()
+    assert journal.lost == 1  # row 1 is nobody's
+
+
+def test_rotation(journal: Journal, tmp_path: Path) -> None:
+    log, old = tmp_path / "x.log", tmp_path / "x.log.1"
+    journal.configure({0: to_file(log)})
+    journal.write([start(1)])
+    log.rename(old)
+    journal.write([start(2)])
+    journal.reopen()
+    journal.write([start(3)])
+    assert [line.count("pid=") for line in (old.read_text(), log.read_text())] == [2, 1]
+
+
+def test_a_full_disk_is_said_once_and_stops_nothing(journal: Journal, heard: Path, clock: Clock) -> None:
+    journal.configure({0: to_file(Path("/dev/full"))})
+    for i in range(300):
+        journal.write([start(i)])
+        clock.now += 0.01
+    journal.reopen()
+    journal.write([start(301)])
+    assert said(heard) == [
+        "ERROR: cannot write log file /dev/full: No space left on device (errno = 28); "
+        f"up to {ROOM} records are kept meanwhile"
+    ]
+    assert journal.lost == 0
+    assert 0 < (journal.flush() or 0) <= LONGEST_PAUSE
+
+
+def test_a_folder_that_appears_later(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "x.log"
+    journal.configure({0: to_file(log)})
+    journal.write([start(i) for i in range(ROOM + 5)])
+    assert journal.lost == 5
+    assert "make its folder; " in said(heard)[0]
+    log.parent.mkdir()
+    clock.now += LONGEST_PAUSE
+    while journal.flush() is not None:
+        pass
+    lines = log.read_text().splitlines()
+    assert lines[0].endswith(": 5 records could not be written")
+    assert [int(pid) for line in lines[1:] for pid in re.findall(r"pid=(\d+)", line)] == list(range(5, ROOM + 5))
+    assert [line.split(":")[0] for line in said(heard)] == ["ERROR", "ERROR", "NOTICE"]
+
+
+def test_the_loss_is_said_once(journal: Journal, clock: Clock, tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "x.log"
+    journal.configure({0: to_file(log)})
+    journal.write([start(i) for i in range(ROOM + 1)])
+    log.parent.mkdir()
+    clock.now += LONGEST_PAUSE
+    while journal.flush() is not None:
+        pass
+    journal.write([start(1)])
+    assert log.read_text().count("could not be written") == 1
+    assert journal.lost == 1
+
+
+def test_hard_limit(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log, soft_limit=60, hard_limit=100)})
+    journal.write([start(i) for i in range(10, 20)])
+    journal.write([start(i) for i in range(20, 30)])
+    assert 100 <= log.stat().st_size < 200
+    assert log.read_text().endswith("\n")
+    said_now = said(heard)
+    assert sum("soft limit of 60 bytes" in line for line in said_now) == 1
+    assert sum("hard limit of 100 bytes" in line for line in said_now) == 1
+    log.rename(tmp_path / "x.log.1")
+    journal.reopen()
+    written = (tmp_path / "x.log.1").read_text() + log.read_text()
+    assert [int(n) for n in re.findall(r"pid=(\d+)", written)] == list(range(10, 10 + written.count("pid=")))
+    log.write_text("")
+    clock.now += LONGEST_PAUSE
+    journal.flush()
+    assert log.stat().st_size >= 100
+
+
+def test_failed_starts_are_no_flood(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
+    journal.configure({0: to_file(tmp_path / "x.log")})
+    journal.write([failed(2)] * 1000)
+    journal.write([failed(13)])
+    text = "service web: execv( /usr/sbin/webd ) failed: "
+    remedy = "; `fastinetd --check` says whether the program, its interpreter or a folder is meant, and for whom"
+    reasons = ("No such file or directory (errno = 2)", "Permission denied (errno = 13)")
+    first = [f"ERROR: {text}{reason}{remedy}" for reason in reasons]
+    assert said(heard) == first
+    assert journal.flush() == REPEAT
+    clock.now += REPEAT
+    assert journal.flush() is None
+    assert said(heard) == [*first, f"{first[0]} [999 times more in 10 seconds]"]
+    journal.write([failed(2)] * 2)
+    journal.close()
+    assert said(heard)[3:] == [first[0], f"{first[0]} [once more in 10 seconds]"]
+
+
+def test_each_cause_of_each_service_is_said(journal: Journal, heard: Path, tmp_path: Path) -> None:
+    """What one has said a moment ago keeps nobody else silent."""
+    journal.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
+    refused = failed(2)._replace(kind=int(RecordKind.ACCEPT_FAILED))
+    journal.write([failed(2), failed(13), failed(2, row=1), refused, *[failed(2)] * 5])
+    told = [(line.split()[2], "accept" in line, "errno = 2)" in line) for line in said(heard)]
+    assert told == [("web:", False, True), ("web:", False, False), ("mail:", False, True), ("web:", True, True)]
+
+
+def test_what_comes_again_later_is_said_again(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
+    """Before that, how often it came up meanwhile, though nobody has flushed since; each at its own time."""
+    journal.configure({0: to_file(tmp_path / "x.log")})
+    journal.write([failed(2)] * 3)
+    clock.now += 4.0
+    journal.write([failed(13)] * 2)
+    assert journal.flush() == REPEAT - 4.0
+    clock.now += REPEAT - 4.0
+    journal.write([failed(2)])
+    assert ["more in 10 seconds" in line for line in said(heard)] == [False, False, True, False]
+    assert "[2 more" not in said(heard)[2] and "[2 times more" in said(heard)[2]
+    assert journal.flush() == 4.0
+
+
+def test_what_becomes_of_a_pool_is_said_once(journal: Journal, heard: Path, tmp_path: Path) -> None:
+    """Until the configuration is read again; and each thing of each service."""
+    journal.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
+    for _ in range(2):
+        journal.write([*[news(PoolNews.HUNG)] * 3, news(PoolNews.UNINTELLIGIBLE), news(PoolNews.HUNG, row=1)])
+        journal.write([news(PoolNews.HUNG)])
+    every = [("web:", "left"), ("web:", "said"), ("mail:", "left")]
+    assert [(line.split()[2], line.split()[8]) for line in said(heard)] == every
+    journal.reopen()
+    journal.write([news(PoolNews.HUNG), news(PoolNews.HUNG)])
+    assert [(line.split()[2], line.split()[8]) for line in said(heard)] == [*every, every[0]]
+    assert (tmp_path / "x.log").read_text() == ""
+
+
+def test_services_that_share_a_file_have_the_smallest_limits(journal: Journal, heard: Path, tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log, soft_limit=60, hard_limit=3000), 1: to_file(log, soft_limit=90, hard_limit=100)})
+    journal.write([start(i) for i in range(10, 20)])
+    journal.write([start(i) for i in range(20, 30)])
+    assert 100 <= log.stat().st_size < 200
+    told = [re.findall(r"\w+ limit of \d+", line) for line in said(heard)]
+    assert told == [["soft limit of 60"], ["hard limit of 100"]]
+
+
+def test_an_id_cannot_forge_a_line(journal: Journal, tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    journal.configure({0: to_file(log, "a\nb\udcff")})
+    journal.write([start(1)])
+    assert log.read_text() == "26/9/21@19:43:20: START: a\\nb\\udcff pid=1 from=192.0.2.7\n"
+
+
+def test_unknown_rows_are_counted(journal: Journal) -> None:
+    journal.write([start(1, row=77)])
+    assert journal.lost == 1

@@ -1,0 +1,64 @@
+"""What others see of the supervisor: which services do not listen."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from fastinetd.core.board import Board
+from fastinetd.plan.model import Endpoint
+from fastinetd.services.installed import Installed
+from fastinetd.supervisor.status import Status
+from fastinetd.system.loop import Loop
+from support.core import close_loop, open_row, program, until
+from support.waiting import planned
+
+MANY = 300
+
+
+class Rows:
+    """The supervisor's services; how often they were gone through."""
+
+    def __init__(self, services: list[Installed]) -> None:
+        self.services = services
+        self.times = 0
+
+    def __iter__(self) -> Iterator[Installed]:
+        self.times += 1
+        return iter(self.services)
+
+
+class Listeners:
+    """Nothing is open."""
+
+    changed: Callable[[], None]
+
+    def of(self, endpoint: Endpoint) -> list[socket.socket]:
+        return []
+
+    def trouble(self, endpoint: Endpoint) -> int:
+        return errno.EADDRNOTAVAIL
+
+
+def test_many_that_do_not_listen_are_looked_at_together() -> None:
+    """An address with hundreds of services is gone: each of its endpoints says so, and all are gone through once."""
+    board, loop, listeners = Board.create(MANY, 4, 1), Loop(lambda text: None), Listeners()
+    services = []
+    for number in range(MANY):
+        row = open_row(board)
+        endpoint = Endpoint(socket.AF_INET, socket.SOCK_STREAM, "192.0.2.1", 7000 + number)
+        services.append(Installed(row, replace(planned(1), endpoints=(endpoint,)), program(row)))
+    rows = Rows(services)
+    Status(board, rows, loop, listeners)  # type: ignore[arg-type]
+    for _ in range(2):
+        rows.times = 0
+        for _ in services:
+            listeners.changed()
+        until(loop, lambda: rows.times, "they are looked at")
+        assert rows.times == 1
+    assert {board.row_deaf(installed.row) for installed in services} == {(0, errno.EADDRNOTAVAIL)}
+    close_loop(loop)
+    os.close(board.fd)
