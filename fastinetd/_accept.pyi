@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing_extensions import disjoint_base
 
 from fastinetd.core.admit import Accounts
-from fastinetd.core.board import Board, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program
 from fastinetd.core.reception import Reception
 

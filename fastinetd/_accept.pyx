@@ -6,16 +6,25 @@ such strangers. They are looked for a second after something has ended, and reap
 The supervisor's hand in starting and ending servers is here too: the Keeper.
 """
 
-from fastinetd.core.admit cimport *
-from fastinetd.core.board cimport *
-from fastinetd.system.linux cimport *
-from fastinetd.pools.pool cimport CHANGED, NEVER, NOBODY, SECOND, milliseconds_until, serving
-from fastinetd.pools.prefork cimport Prefork
+from fastinetd.core.admit cimport Accounts, decide, held_back, held_no_longer, make_peer, refused, started, take_slot
+from fastinetd.core.board cimport Board
+from fastinetd.core.layout cimport (
+    ADMIT, ASK, EXEC, FREE, PREFORK, RATE, WORKER, Slot, Verdict, View, counters_of, section_of, slots_high,
+    state_of,
+)
 from fastinetd.core.program cimport Peer, Program, Target, environment
 from fastinetd.core.rates cimport Payment
-from fastinetd.core.reception cimport *
-from fastinetd.core.servers cimport *
+from fastinetd.core.reception cimport ON_OTHER, ON_WORKER, ON_WORKER_END, Listener, Reception
+from fastinetd.core.servers cimport (
+    Servers, default_signals_between, disregard_signal, end_server, spawn_call, spawn_server, start_server,
+    wait_for_child,
+)
+from fastinetd.pools.pool cimport CHANGED, NEVER, NOBODY, SECOND, milliseconds_until, serving
+from fastinetd.pools.prefork cimport Prefork
 from fastinetd.pools.workers cimport Workers
+from fastinetd.system.linux cimport (
+    P_ALL, P_PID, WEXITED, WNOHANG, WNOWAIT, i32, i64, now_monotonic, siginfo_t, u32, u64,
+)
 
 import os
 from libc.string cimport memset

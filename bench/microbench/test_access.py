@@ -8,7 +8,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fastinetd.core.admit import address_verdict_of
-from fastinetd.core.board import Verdict
+from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.policy import access
 

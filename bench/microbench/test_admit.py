@@ -8,7 +8,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fastinetd.core.admit import Accounts
-from fastinetd.core.board import Board, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
 
 TIMES = 1000  # per measured call, each with the call from Python

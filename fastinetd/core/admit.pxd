@@ -1,9 +1,10 @@
 """Admission and accounting: from a peer to a verdict and a slot, and from an ended server back to a free slot."""
 
-from fastinetd.core.board cimport *
-from fastinetd.system.linux cimport *
+from fastinetd.core.board cimport Board
+from fastinetd.core.layout cimport Verdict, View
 from fastinetd.core.program cimport Peer, Target
 from fastinetd.core.rates cimport Payment
+from fastinetd.system.linux cimport i32, i64, u32, u64
 
 cdef struct FreeSlots:
     u32 *stack  # slots this process gave back, likely free

@@ -2,7 +2,8 @@
 
 from typing_extensions import disjoint_base
 
-from fastinetd.core.board import Board, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program
 
 def address_verdict_of(program: Program, address: bytes, port: int = 0) -> Verdict: ...

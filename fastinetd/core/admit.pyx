@@ -14,12 +14,25 @@ Rules of this file
 from libc.stdlib cimport atof, free, malloc
 from libc.string cimport memcpy
 
-from fastinetd.core.admit cimport *
-from fastinetd.core.board cimport *
-from fastinetd.core.journal cimport *
-from fastinetd.system.linux cimport *
+from fastinetd.core.board cimport Board
+from fastinetd.core.counters cimport count_latency, count_session, count_spawn_failure
+from fastinetd.core.gate cimport enter, leave
+from fastinetd.core.journal cimport journal_commit, journal_commit_with, journal_next, wake_supervisor
+from fastinetd.core.layout cimport (
+    ADDRESS, ADMIT, DISABLED, ENDED, EXEC, EXIT, FAIL, FAILURE, FREE, HELD_BACK, INSTANCES, LOAD, NO_LIMIT, POOL,
+    PROCESS_LIMIT, RATE, RUNNING, SHOW_DURATION, SHOW_EXIT, SIGNAL, SLOTS_FULL, SOURCES_FULL, SPAWN_FAILED, START,
+    SUCCESS, TAKEN, TIME, UNKNOWN, Counters, Method, Record, Row, Slot, Status, Verdict, View, counters_of,
+    set_state, sound, told_before,
+)
+from fastinetd.core.limits cimport give_one, give_start, rate_cells, take_one, take_start
 from fastinetd.core.program cimport Peer, Program, Range4, Range6, Target
 from fastinetd.core.rates cimport RATE_CELLS, Payment, rate_take
+from fastinetd.core.sources cimport source_give, source_hash, source_take
+from fastinetd.system.linux cimport (
+    AF_INET, AF_INET6, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLOCK_REALTIME_COARSE, ENOMEM, F_DUPFD_CLOEXEC,
+    O_CLOEXEC, O_RDONLY, cas32, cas64, clock_gettime, close, fcntl, i32, i64, load32, load64, load_time,
+    now_monotonic, ntohl, open, pread, store32, timespec, u16, u32, u64, u8,
+)
 
 
 cdef struct LoadAverage:

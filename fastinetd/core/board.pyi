@@ -1,68 +1,12 @@
-"""The Board: shared memory of rows, slots, sources, counters and journals. See board.pxd for its theory."""
+"""The Board: shared memory of rows, slots, sources, counters and journals. See layout.pxd for its theory."""
 
 from collections.abc import Set
-from enum import IntEnum
 from typing import NamedTuple, TypedDict, type_check_only
 
 from typing_extensions import disjoint_base
 
-LATENCY_BOUNDS: tuple[float, ...]
-SESSION_BOUNDS: tuple[float, ...]
-ERRNO_NAMES: tuple[str, ...]
-
-class Verdict(IntEnum):
-    ADMIT = 0
-    ADDRESS = 1
-    NAME = 2
-    TIME = 3
-    LOAD = 4
-    RATE = 5
-    INSTANCES = 6
-    PER_SOURCE = 7
-    PROCESS_LIMIT = 8
-    SOURCES_FULL = 9
-    SLOTS_FULL = 10
-    DISABLED = 11
-    DOORMAN = 12
-    LOOP = 13
-    ASK = 15
-
-class SlotState(IntEnum):
-    FREE = 0
-    TAKEN = 1
-    RUNNING = 2
-    ENDED = 3
-
-class RecordKind(IntEnum):
-    START = 1
-    EXIT = 2
-    FAIL = 3
-    SPAWN_FAILED = 4
-    ACCEPT_FAILED = 5
-    DEACTIVATED = 6
-    POOL = 7
-    HELD_BACK = 8
-
-class Method(IntEnum):
-    EXEC = 0
-    ZYGOTE = 1
-    PREFORK = 2
-    WORKER = 3
-
-class Status(IntEnum):
-    SUCCESS = 0
-    FAILURE = 1
-    SIGNAL = 2
-    UNKNOWN = 3
-
-class Field(IntEnum):
-    SHOW_PID = 1
-    SHOW_HOST = 2
-    SHOW_USERID = 4
-    SHOW_EXIT = 8
-    SHOW_DURATION = 16
-    SHOW_TRAFFIC = 32
-    SHOW_ATTEMPT = 64
+from fastinetd.core.counters import CountersTuple
+from fastinetd.core.layout import SlotState
 
 class RecordTuple(NamedTuple):
     when: float
@@ -86,25 +30,6 @@ class SlotTuple(NamedTuple):
     started: float
     address: str
     port: int
-
-class CountersTuple(NamedTuple):
-    accepted: int
-    activations: int
-    rejected: tuple[int, ...]
-    spawn_failures: tuple[int, ...]
-    latency: tuple[tuple[int, ...], ...]
-    latency_sum: tuple[float, ...]
-    session: tuple[int, ...]
-    session_sum: float
-    exits: tuple[int, ...]
-    user_seconds: float
-    system_seconds: float
-    pool_hits: int
-    pool_misses: int
-    recycled: tuple[int, ...]
-    pool: tuple[int, ...]
-    rate_waits: int
-    rate_wait_seconds: float
 
 @type_check_only
 class _Status(TypedDict):

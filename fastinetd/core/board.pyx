@@ -3,68 +3,26 @@
 import os
 from typing import NamedTuple
 
-from fastinetd.core.board cimport *
-from fastinetd.system.linux cimport *
+from fastinetd.core.counters import CountersTuple
+from fastinetd.core.layout import SlotState
+
+from fastinetd.core.gate cimport pause_a_little
+from fastinetd.core.layout cimport (
+    ADMIT, ERRNOS, EXEC, FREE, LATENCIES, LAYOUT, METHODS, NO_LIMIT, POOL_STATES, REASONS, RECORDS, RECYCLINGS,
+    RUNNING, SESSIONS, STATUSES, TAKEN, WAYS, Counters, Header, Record, Row, Section, Slot, SlotState, View,
+    counters_of, section_of, sections_high, set_state, slots_high, sound, state_of, told_at,
+)
+from fastinetd.core.limits cimport rate_cells, start_wait
 from fastinetd.core.rates cimport RATE_CELLS, count_of
+from fastinetd.core.sources cimport source_take
+from fastinetd.system.linux cimport (
+    AF_INET, AF_INET6, AF_UNIX, MAP_NORESERVE, MAP_SHARED, PROT_READ, PROT_WRITE, errno, i64, inet_ntop, load32,
+    load64, load_time, mmap, munmap, now_monotonic, store32, store64, store_time, u16, u32, u64, u8,
+)
 from libc.string cimport memcpy, memset
 
 cdef u64 MAGIC = 0x66617374696E6574ULL  # "fastinet"
 cdef u64 PAGE = 4096
-
-LATENCY_BOUNDS = (
-    0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.0025,
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
-)
-"""Upper bounds of the start latency's buckets, in seconds; one more bucket has none."""
-
-SESSION_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 86400.0)
-"""Upper bounds of the session length's buckets, in seconds; one more bucket has none."""
-
-ERRNO_NAMES = (
-    "other", "EPERM", "ENOENT", "E2BIG", "ENOEXEC", "EAGAIN", "ENOMEM", "EACCES", "ENOTDIR", "EINVAL",
-    "ENFILE", "EMFILE", "ETXTBSY", "ELOOP", "EIO", "ENAMETOOLONG",
-)
-"""The errnos that failed starts are counted under, in the order of Counters.spawn_failures."""
-
-cdef u64 latency_bounds[LATENCIES - 1]
-cdef u64 session_bounds[SESSIONS - 1]
-cdef u8 errno_slots[256]
-
-
-cdef void fill_tables() noexcept:
-    import errno as numbers
-    cdef int i
-    assert len(LATENCY_BOUNDS) == LATENCIES - 1 and len(SESSION_BOUNDS) == SESSIONS - 1 and len(ERRNO_NAMES) == ERRNOS
-    for i in range(LATENCIES - 1):
-        latency_bounds[i] = round(LATENCY_BOUNDS[i] * 1e9)
-    for i in range(SESSIONS - 1):
-        session_bounds[i] = round(SESSION_BOUNDS[i] * 1e9)
-    memset(errno_slots, 0, sizeof(errno_slots))
-    for i in range(1, ERRNOS):
-        errno_slots[getattr(numbers, ERRNO_NAMES[i])] = i
-
-
-fill_tables()
-
-
-cdef void count_latency(Counters *counters, Method method, u64 nanoseconds) noexcept nogil:
-    cdef int i = 0
-    while i < LATENCIES - 1 and nanoseconds > latency_bounds[i]:
-        i += 1
-    counters.latency[<int> method][i] += 1
-    counters.latency_ns[<int> method] += nanoseconds
-
-
-cdef void count_session(Counters *counters, u64 nanoseconds) noexcept nogil:
-    cdef int i = 0
-    while i < SESSIONS - 1 and nanoseconds > session_bounds[i]:
-        i += 1
-    counters.session[i] += 1
-    counters.session_ns += nanoseconds
-
-
-cdef void count_spawn_failure(Counters *counters, int number) noexcept nogil:
-    counters.spawn_failures[errno_slots[number] if 0 <= number < 256 else 0] += 1
 
 
 class RecordTuple(NamedTuple):
@@ -94,31 +52,6 @@ class SlotTuple(NamedTuple):
     started: float
     address: str
     port: int
-
-
-class CountersTuple(NamedTuple):
-    """A row's counters over all sections; times in seconds, histograms as counts per bucket.
-
-    `latency` and `latency_sum` are by Method, `recycled` by Recycling and `pool` by PoolState of _pools.
-    """
-
-    accepted: int
-    activations: int
-    rejected: tuple
-    spawn_failures: tuple
-    latency: tuple
-    latency_sum: tuple
-    session: tuple
-    session_sum: float
-    exits: tuple
-    user_seconds: float
-    system_seconds: float
-    pool_hits: int
-    pool_misses: int
-    recycled: tuple
-    pool: tuple
-    rate_waits: int
-    rate_wait_seconds: float
 
 
 cdef str address_text(const u8 *address, u16 family):

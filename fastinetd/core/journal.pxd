@@ -1,7 +1,7 @@
 """The writer's side of a section's journal on the Board. The supervisor reads it: `Board.drain`, logs/service_log.py."""
 
-from fastinetd.core.board cimport *
-from fastinetd.system.linux cimport *
+from fastinetd.core.layout cimport RECORDS, Record, Section, Slot, View, set_state, told_at
+from fastinetd.system.linux cimport load32, load64, now_real, store64, swap32, u32, u64, write
 
 
 cdef inline bint journal_room(View *b, u32 section, u32 records) noexcept nogil:

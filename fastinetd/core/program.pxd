@@ -1,6 +1,6 @@
 """A service as the hot path needs it: C arrays, built once from the Plan and only read afterwards."""
 
-from fastinetd.system.linux cimport *
+from fastinetd.system.linux cimport sockaddr_storage, socklen_t, u16, u32, u64, u8
 
 
 cdef extern from "core/spawn_plan.h" nogil:

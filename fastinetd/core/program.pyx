@@ -9,9 +9,11 @@ always the same for one service, so these entries are hardly ever written.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset, strlen
 
-from fastinetd.core.board cimport ASK, WORKER
-from fastinetd.system.linux cimport *
-from fastinetd.core.program cimport *
+from fastinetd.core.layout cimport ASK, WORKER
+from fastinetd.system.linux cimport (
+    AF_INET, AF_INET6, SOL_SOCKET, SO_PEERCRED, getsockname, getsockopt, inet_ntop, ntohs, sockaddr, sockaddr_in,
+    sockaddr_in6, sockaddr_storage, socklen_t, u16, u32, u8, ucred,
+)
 
 from typing import NamedTuple
 

@@ -11,7 +11,7 @@ Rules of this file
  - What is found in shared memory is an index only after it was compared with a constant.
 """
 
-from fastinetd.system.linux cimport *
+from fastinetd.system.linux cimport cas32, cas64, i64, load32, load64, u32, u64
 
 cdef enum:
     RATE_CELLS = 4096  # of a rate, at most; less than 0xFFFF

@@ -1,10 +1,11 @@
 """What acceptor and relay have in common: listeners, admission, questions to the doorman."""
 
 from fastinetd.core.admit cimport FreeSlots
-from fastinetd.core.board cimport Board, View, Verdict
-from fastinetd.system.linux cimport *
+from fastinetd.core.board cimport Board
+from fastinetd.core.layout cimport Verdict, View
 from fastinetd.core.program cimport Peer, Target
 from fastinetd.core.rates cimport Payment
+from fastinetd.system.linux cimport epoll_event, i64, u32, u64
 
 cdef enum:
     EVENTS = 256  # taken from the kernel at once

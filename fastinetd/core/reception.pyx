@@ -23,11 +23,20 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastinetd.core.admit cimport decide, held_back, held_no_longer, open_free_slots, refused, take_slot
-from fastinetd.core.board cimport *
-from fastinetd.core.journal cimport *
-from fastinetd.system.linux cimport *
+from fastinetd.core.board cimport Board
+from fastinetd.core.journal cimport journal_commit, journal_next, journal_room, wake_supervisor
+from fastinetd.core.layout cimport (
+    ACCEPT_FAILED, ADMIT, ASK, DEACTIVATED, DOORMAN, NAME, RATE, Record, Row, Verdict, counters_of,
+)
+from fastinetd.core.limits cimport give_start, start_wait, take_start
 from fastinetd.core.program cimport Peer, Program, Target, peer_of
-from fastinetd.core.reception cimport *
+from fastinetd.system.linux cimport (
+    AF_INET, AF_UNIX, EAGAIN, EBADMSG, ECONNABORTED, EINTR, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL, EPROTO, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, POLLIN, SHUT_RDWR, SOCK_CLOEXEC, SOL_SOCKET,
+    SO_REUSEADDR, accept4, cas32, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, fcntl, i64,
+    load64, now_monotonic, poll, pollfd, read, send, setsockopt, shutdown, sockaddr, sockaddr_storage, socklen_t,
+    u16, u32, u64, u8,
+)
 from fastinetd.system.strangers cimport close_shared, receive_words
 
 cdef enum:

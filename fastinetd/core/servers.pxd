@@ -1,10 +1,10 @@
 """The servers of one acceptor: started by exec, watched, and accounted for when they end."""
 
 from fastinetd.core.admit cimport FreeSlots
-from fastinetd.core.board cimport View
-from fastinetd.system.linux cimport *
+from fastinetd.core.layout cimport View
 from fastinetd.core.program cimport Peer, Target
 from fastinetd.core.reception cimport Reception
+from fastinetd.system.linux cimport i32, i64, rusage, siginfo_t, timeval, u32, u64
 
 
 cdef extern from "core/spawn.h" nogil:

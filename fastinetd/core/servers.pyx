@@ -14,12 +14,14 @@ Rules of this file
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastinetd.core.admit cimport *
-from fastinetd.core.board cimport *
-from fastinetd.system.linux cimport *
+from fastinetd.core.admit cimport FreeSlots, ended, slot_free, start_failed, started
+from fastinetd.core.layout cimport ENDED, RUNNING, WORKER, Slot, View, section_of, slots_high, state_of
 from fastinetd.core.program cimport Peer, Target, environment
-from fastinetd.core.reception cimport *
-from fastinetd.core.servers cimport *
+from fastinetd.core.reception cimport ON_OTHER, Reception
+from fastinetd.system.linux cimport (
+    EINTR, EPOLLIN, EPOLL_CTL_MOD, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close, epoll_ctl, epoll_event,
+    errno, fcntl, i32, i64, now_monotonic, rusage, siginfo_t, timeval, u32, u64,
+)
 from fastinetd.system.strangers cimport close_shared
 
 

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from fastinetd.config.model import LogKind, LogType
-from fastinetd.core.board import Field, RecordKind, RecordTuple, Verdict
+from fastinetd.core.board import RecordTuple
+from fastinetd.core.layout import Field, RecordKind, Verdict
 from fastinetd.logs.daemon_log import IDENT, Messages
 from fastinetd.logs.file_sink import FileSink
 from fastinetd.logs.lines import Level, error_text, file_stamp, printable, priority, syslog_stamp

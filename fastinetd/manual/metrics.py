@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from prometheus_client.utils import floatToGoString
 
-from fastinetd.core.board import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
+from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
 from fastinetd.monitor.metrics import METHODS, METRICS, POINTS, POOL_STATES, REASONS, RECYCLINGS, STATUSES
 from fastinetd.plan.pool_plan import REFUSALS
 

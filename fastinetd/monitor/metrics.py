@@ -36,16 +36,9 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from fastinetd.core.board import (
-    ERRNO_NAMES,
-    LATENCY_BOUNDS,
-    SESSION_BOUNDS,
-    Board,
-    CountersTuple,
-    Method,
-    Status,
-    Verdict,
-)
+from fastinetd.core.board import Board
+from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS, CountersTuple
+from fastinetd.core.layout import Method, Status, Verdict
 from fastinetd.monitor.http import Answer, accepts_gzip
 from fastinetd.pools.pool import HeldAt, PoolState, Recycling
 from fastinetd.pools.system_calls import held_call

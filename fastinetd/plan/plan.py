@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config, OverRate, Place, Service
-from fastinetd.core.board import Field
+from fastinetd.core.layout import Field
 from fastinetd.plan.access import access_of, forget_networks
 from fastinetd.plan.endpoints import endpoints_of, listed_port
 from fastinetd.plan.exec_context import program_of, start_of

@@ -1,9 +1,8 @@
 """What all pools of an acceptor have in common: when to start a process, how, and whether its program has changed."""
 
-from fastinetd.core.board cimport Counters, View
-from fastinetd.system.linux cimport *
 from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception
+from fastinetd.system.linux cimport i32, i64, u32, u64
 
 
 cdef extern from "system/passing.h" nogil:

@@ -9,12 +9,14 @@ least one.
 from libc.string cimport memcmp
 
 from fastinetd.core.admit cimport tell_of_pool
-from fastinetd.core.board cimport *
-from fastinetd.system.linux cimport *
-from fastinetd.pools.pool cimport *
+from fastinetd.core.layout cimport WORKER
 from fastinetd.core.program cimport Program, Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport spawn_call, spawn_server, wait_for_child
+from fastinetd.system.linux cimport (
+    EMFILE, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close, errno, fcntl, i32, i64, now_monotonic,
+    siginfo_t, u32, u64,
+)
 from fastinetd.system.strangers cimport refuse_descriptors
 
 NEVER = 0xFFFFFFFFFFFFFFFF

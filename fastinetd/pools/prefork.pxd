@@ -1,7 +1,7 @@
 """Children forked ahead of time, parked until a connection comes."""
 
-from fastinetd.system.linux cimport *
 from fastinetd.pools.zygotes cimport ZygotePool, Zygotes
+from fastinetd.system.linux cimport i32, u32, u64
 
 cdef enum ParkedState:
     PARKED_NONE = 0

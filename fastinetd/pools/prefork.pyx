@@ -14,14 +14,18 @@ Rules of this file are those of zygotes.pyx.
 
 from libc.stdlib cimport calloc, free
 
-from fastinetd.core.board cimport *
-from fastinetd.system.linux cimport *
-from fastinetd.pools.pool cimport *
-from fastinetd.pools.prefork cimport *
+from fastinetd.core.layout cimport PREFORK, counters_of
 from fastinetd.core.program cimport Peer
-from fastinetd.core.reception cimport *
+from fastinetd.core.reception cimport ON_PARKED
 from fastinetd.core.servers cimport Servers, wait_for_child, watched_pidfd
-from fastinetd.pools.zygotes cimport *
+from fastinetd.pools.pool cimport DIED, IDLE, SECOND, SIGCONT, SIGKILL, SPARE, kill, own_child, send_message
+from fastinetd.pools.zygotes cimport (
+    FOR_PARKING, PLACES, STAGE_LEAVE, STAGE_PARK, TURNS, WHATEVER, ZYGOTE_LEAVING, ZYGOTE_NONE, ZYGOTE_READY,
+    Zygote, ZygotePool, Zygotes, stage_request,
+)
+from fastinetd.system.linux cimport (
+    CLD_EXITED, EPOLLIN, P_PID, WEXITED, WNOHANG, close, errno, i32, now_monotonic, siginfo_t, u32, u64,
+)
 
 
 cdef enum:

@@ -1,11 +1,11 @@
 """Workers: processes that live on and take one connection after another."""
 
-from fastinetd.core.board cimport View
-from fastinetd.system.linux cimport *
-from fastinetd.pools.pool cimport HUNG_AFTER, PoolLife, REST, Recycling, elapsed
+from fastinetd.core.layout cimport View, told_at
 from fastinetd.core.program cimport Peer, Target
 from fastinetd.core.reception cimport Listener, Reception
 from fastinetd.core.servers cimport Servers
+from fastinetd.pools.pool cimport HUNG_AFTER, REST, PoolLife, Recycling, elapsed
+from fastinetd.system.linux cimport i32, i64, now_monotonic, u32, u64
 
 cdef enum WorkerState:
     WORKER_NONE = 0

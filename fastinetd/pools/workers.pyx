@@ -27,23 +27,26 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastinetd.core.admit cimport ended, ended_unserved, slot_free, started, tell_of_pool
-from fastinetd.core.board cimport *
-from fastinetd.system.linux cimport *
-from fastinetd.pools.pool cimport *
+from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot, counters_of
 from fastinetd.core.program cimport Peer, PoolSpec, Target, variables
-from fastinetd.core.reception cimport *
+from fastinetd.core.reception cimport ON_WORKER, ON_WORKER_END, Listener
 from fastinetd.core.servers cimport Servers, microseconds, set_aside, wait_for_child, watched_pidfd
+from fastinetd.pools.pool cimport (
+    AGE, BUSY, CHANGED, DIED, DIED_EARLY, HUNG, HUNG_AFTER, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, OVERTIME,
+    PATIENCE, REQUESTS, REST, RSS, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TOO_SLOW, UNINTELLIGIBLE,
+    Recycling, begin_anew, begin_life, close_both, elapsed, failed, files_changed, jittered, kill, lasted,
+    look_at_files, make_pair, milliseconds_until, send_message, serving, start_process, tell_failure,
+)
+from fastinetd.system.linux cimport (
+    CLD_EXITED, EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, F_DUPFD_CLOEXEC, O_CLOEXEC, O_RDWR, P_PID, SHUT_WR,
+    WEXITED, WNOHANG, close, epoll_ctl, errno, fcntl, i32, i64, ioctl, now_monotonic, open, rusage, shutdown,
+    siginfo_t, u32, u64,
+)
 from fastinetd.system.strangers cimport close_channel, close_shared, receive_last_descriptor, receive_words
-from fastinetd.pools.workers cimport *
 
 cdef extern from "system/processes.h" nogil:
     u64 resident_bytes(i32 pid) noexcept
     void await_end(int pidfd, int milliseconds) noexcept
-
-cdef extern from "<sys/ioctl.h>" nogil:
-    enum:
-        FIONREAD
-    int ioctl(int fd, unsigned long request, ...)
 
 cdef enum:
     WORKER_SOCKET = 3  # its descriptor in the worker

@@ -1,11 +1,12 @@
 """Zygotes: programs held before main, or at their first use of the socket, and forked for each connection."""
 
-from fastinetd.core.board cimport View
-from fastinetd.system.linux cimport *
-from fastinetd.pools.pool cimport PoolLife, Recycling
+from fastinetd.core.admit cimport ended
+from fastinetd.core.layout cimport View
 from fastinetd.core.program cimport Peer, Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport Servers
+from fastinetd.pools.pool cimport PoolLife, Recycling
+from fastinetd.system.linux cimport i32, i64, send, u32, u64
 
 
 cdef extern from "stage/stage.h" nogil:

@@ -29,14 +29,23 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastinetd.core.admit cimport started, tell_of_pool
-from fastinetd.core.board cimport *
-from fastinetd.system.linux cimport *
-from fastinetd.pools.pool cimport *
+from fastinetd.core.layout cimport EXEC, PREFORK, ZYGOTE, Counters, Slot, counters_of, slots_high
 from fastinetd.core.program cimport Peer, Target, variables
-from fastinetd.core.reception cimport *
+from fastinetd.core.reception cimport ON_CONTROL_REPLY, ON_VOICE, ON_ZYGOTE
 from fastinetd.core.servers cimport Servers, set_aside, wait_for_child, watched_pidfd
+from fastinetd.pools.pool cimport (
+    AT_START, CHANGED, DIED, DIED_EARLY, EARLY, FIRST_USE, HELD_AT_MAIN, HELD_AT_ONCE, HELD_EARLY, HOLDING, HUNG,
+    HUNG_AFTER, MAIN, MISTRUSTED, NEVER, NOBODY, NO_START, PATIENCE, SECOND, SIGKILL, STARTING, TOO_SLOW,
+    UNHOLDABLE, UNINTELLIGIBLE, UNSUPPORTED, HeldAt, PoolLife, Recycling, begin_anew, begin_life, close_both,
+    elapsed, failed, files_changed, inode_of, kill, lasted, look_at_files, make_pair, own_child, send_message,
+    start_process, tell_failure,
+)
+from fastinetd.system.linux cimport (
+    AF_UNIX, CLD_EXITED, EAGAIN, EBADMSG, ECHILD, ECONNRESET, EINTR, EPOLLIN, EPOLL_CTL_DEL, F_DUPFD_CLOEXEC,
+    P_PGID, P_PID, SHUT_RDWR, SOCK_CLOEXEC, WEXITED, WNOHANG, close, epoll_ctl, errno, fcntl, i32, now_monotonic,
+    shutdown, siginfo_t, store16, store64, u16, u32, u64,
+)
 from fastinetd.system.strangers cimport close_channel, close_shared, receive_words
-from fastinetd.pools.zygotes cimport *
 
 
 cdef extern from "<sys/socket.h>" nogil:

@@ -14,12 +14,20 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastinetd.core.admit cimport decide, drop_slot, ended, refused, slot_free, started
-from fastinetd.core.board cimport *
-from fastinetd.core.journal cimport *
-from fastinetd.system.linux cimport *
+from fastinetd.core.board cimport Board
+from fastinetd.core.journal cimport journal_commit, journal_next
+from fastinetd.core.layout cimport (
+    ADMIT, ASK, LOOP, NAME, SLOTS_FULL, START, Counters, Record, Row, Verdict, counters_of,
+)
+from fastinetd.core.limits cimport give_start, take_start
 from fastinetd.core.program cimport Peer, Target, peer_of
 from fastinetd.core.rates cimport Payment
-from fastinetd.core.reception cimport *
+from fastinetd.core.reception cimport ON_OTHER, Listener, Reception
+from fastinetd.system.linux cimport (
+    CLD_EXITED, CLOCK_REALTIME, EAGAIN, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_ADD, EPOLL_CTL_MOD, MSG_DONTWAIT,
+    MSG_NOSIGNAL, SOL_SOCKET, clock_gettime, close, epoll_ctl, epoll_event, errno, fcntl, getsockname, getsockopt,
+    htonl, i64, recvfrom, send, sendto, sockaddr, sockaddr_storage, socklen_t, timespec, u16, u32, u64, u8,
+)
 from fastinetd.system.strangers cimport close_shared, keep_awake, stop_waking
 
 cdef enum:

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from fastinetd._accept import Keeper
-from fastinetd.core.board import Board, SlotState
+from fastinetd.core.board import Board
+from fastinetd.core.layout import SlotState
 from fastinetd.core.program import Program
 from fastinetd.logs.daemon_log import Messages
 from fastinetd.services.takers import takers

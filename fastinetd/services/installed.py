@@ -17,7 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fastinetd.core.board import Board, Method, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Method, Verdict
 from fastinetd.core.program import Pool, Program, Ranges
 from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Mode, Plan, PlannedService, PoolPlan

@@ -53,7 +53,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from fastinetd._accept import Keeper
-from fastinetd.core.board import Board, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Verdict
 from fastinetd.doorman.client import Questions
 from fastinetd.policy.limits import BackOff
 from fastinetd.services.children import Children

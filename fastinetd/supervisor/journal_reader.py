@@ -14,7 +14,8 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from fastinetd.core.board import Board, RecordKind
+from fastinetd.core.board import Board
+from fastinetd.core.layout import RecordKind
 from fastinetd.logs.service_log import Journal
 from fastinetd.system.descriptors import lift
 from fastinetd.system.loop import Loop, Timer

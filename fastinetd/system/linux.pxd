@@ -122,6 +122,12 @@ cdef extern from "<poll.h>" nogil:
     int poll(pollfd *fds, unsigned long count, int timeout)
 
 
+cdef extern from "<sys/ioctl.h>" nogil:
+    enum:
+        FIONREAD
+    int ioctl(int fd, unsigned long request, ...)
+
+
 cdef extern from "<unistd.h>" nogil:
     i32 getppid()
     int close(int fd)

@@ -1,6 +1,6 @@
 """Messages of processes that are not trusted, and descriptors that they have had: nobody waits for them."""
 
-from fastinetd.system.linux cimport *
+from fastinetd.system.linux cimport i32
 
 
 cdef extern from "system/strangers.h" nogil:

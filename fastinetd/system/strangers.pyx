@@ -7,7 +7,7 @@ Rules of this file
  - Each channel to a process that is not trusted is made known to refuse_descriptors before anybody else has it.
 """
 
-from fastinetd.system.linux cimport *
+from fastinetd.system.linux cimport EBADMSG, EINTR, SHUT_RDWR, SOL_SOCKET, close, i32, setsockopt, shutdown
 
 import os
 import signal

@@ -92,7 +92,7 @@ def test_cython_functions_are_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["supervisor/supervisor.py", "services/wait.py", "core/board.pxd", "core/admit.pyx", "core/reception.pyx"],
+    ["supervisor/supervisor.py", "services/wait.py", "core/layout.pxd", "core/admit.pyx", "core/reception.pyx"],
 )
 def test_stateful_files_open_with_theory_and_rules(name: str) -> None:
     text = (PACKAGE / name).read_text()

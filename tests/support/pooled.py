@@ -10,7 +10,9 @@ from contextlib import suppress
 from typing import Any
 
 from fastinetd._accept import Acceptor
-from fastinetd.core.board import Board, CountersTuple, Field, Method, RecordKind, RecordTuple
+from fastinetd.core.board import Board, RecordTuple
+from fastinetd.core.counters import CountersTuple
+from fastinetd.core.layout import Field, Method, RecordKind
 from fastinetd.core.program import Pool, Program
 from fastinetd.pools.pool import PoolNews, PoolState, Recycling
 from fastinetd.stage.library import library

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from fastinetd._accept import Acceptor
-from fastinetd.core.board import Board, Field, Method, RecordKind, RecordTuple, SlotState, Verdict
+from fastinetd.core.board import Board, RecordTuple
+from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.plan.endpoints import has_ipv6
 from support.core import HOUR, await_end, open_row, program, reap, running

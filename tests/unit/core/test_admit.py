@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastinetd.core.admit import Accounts
-from fastinetd.core.board import Board, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Verdict
 from support.core import HOUR, open_row, program
 
 HERE = bytes([192, 0, 2, 1])

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastinetd.core.admit import Accounts, address_verdict_of
-from fastinetd.core.board import Board, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.policy.access import AccessTable, compile_access, verdict_at
 from fastinetd.policy.access import Verdict as Access

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from fastinetd._accept import Keeper
-from fastinetd.core.board import Board, Field, RecordKind, Status, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Field, RecordKind, Status, Verdict
 from support.core import await_end, open_row, program
 
 CLD_EXITED, CLD_KILLED, CLD_DUMPED = 1, 2, 3  # waitid(2)

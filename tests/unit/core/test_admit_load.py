@@ -14,7 +14,8 @@ HERE = Path(__file__).parents[2]
 SCRIPT = """
 import os, sys, time
 from fastinetd.core.admit import Accounts
-from fastinetd.core.board import Board, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Verdict
 from support.core import open_row, program
 
 board = Board.create(4, 8, 1)

@@ -11,7 +11,8 @@ from functools import partial
 import pytest
 
 from fastinetd.core.admit import Accounts
-from fastinetd.core.board import Board, SlotState, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import SlotState, Verdict
 from support.core import fork, open_row, program, reap
 
 PROCESSES = 4

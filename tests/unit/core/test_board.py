@@ -11,17 +11,9 @@ import pytest
 
 from fastinetd._accept import Keeper
 from fastinetd.core.admit import Accounts
-from fastinetd.core.board import (
-    ERRNO_NAMES,
-    LATENCY_BOUNDS,
-    SESSION_BOUNDS,
-    Board,
-    Field,
-    Method,
-    RecordKind,
-    SlotState,
-    Verdict,
-)
+from fastinetd.core.board import Board
+from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
+from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Verdict
 from support.core import fork, open_row, program, reap
 
 HERE = bytes([127, 0, 0, 1])

@@ -14,7 +14,9 @@ import pytest
 
 from fastinetd._accept import Keeper, probe, spawn
 from fastinetd.core.admit import Accounts
-from fastinetd.core.board import ERRNO_NAMES, Board, Field, Method, RecordKind, SlotState, SlotTuple, Status, Verdict
+from fastinetd.core.board import Board, SlotTuple
+from fastinetd.core.counters import ERRNO_NAMES
+from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Status, Verdict
 from fastinetd.core.program import Program
 from fastinetd.core.servers import SpawnStep
 from support.core import await_end, end, fork, has_children, open_row, program, reap

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from fastinetd.config.model import LogKind, LogType
-from fastinetd.core.board import Field, RecordKind, RecordTuple
+from fastinetd.core.board import RecordTuple
+from fastinetd.core.layout import Field, RecordKind
 from fastinetd.logs.daemon_log import Messages
 from fastinetd.logs.service_log import REPEAT, Journal, JournalEntry
 from fastinetd.logs.sinks import LONGEST_PAUSE, ROOM

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.core.board import RecordKind, RecordTuple
+from fastinetd.core.board import RecordTuple
+from fastinetd.core.layout import RecordKind
 from fastinetd.logs.lines import Level
 from fastinetd.logs.pool_events import BY_EXEC, UNHOLDABLE, news_of
 from fastinetd.pools.pool import PoolNews

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastinetd.config.model import LogType
-from fastinetd.core.board import Field, RecordKind, RecordTuple, Verdict
+from fastinetd.core.board import RecordTuple
+from fastinetd.core.layout import Field, RecordKind, Verdict
 from fastinetd.logs.service_log import JournalEntry, format_record, message_of
 
 PID, HOST = Field.SHOW_PID, Field.SHOW_HOST

@@ -15,7 +15,7 @@ import pytest
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, Config, Family, GroupsOfRoot, OverRate, Place, Rate, Service
-from fastinetd.core.board import Field
+from fastinetd.core.layout import Field
 from fastinetd.plan import access as access_lists
 from fastinetd.plan import endpoints, plan, users
 from fastinetd.plan.environment import MANAGERS

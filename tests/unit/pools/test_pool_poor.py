@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.core.board import Method
+from fastinetd.core.layout import Method
 from fastinetd.pools.pool import PoolNews, PoolState, Recycling
 from support.pooled import Pooled
 from support.proc import descriptors, wait_for

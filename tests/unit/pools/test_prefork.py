@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fastinetd.core.board import Method
+from fastinetd.core.layout import Method
 from fastinetd.core.program import Pool
 from fastinetd.pools.pool import PoolNews, PoolState, Recycling, parts_of
 from fastinetd.pools.prefork import tend_every

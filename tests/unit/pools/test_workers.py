@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fastinetd.core.board import Method, RecordKind, Status
+from fastinetd.core.layout import Method, RecordKind, Status
 from fastinetd.pools.pool import PoolNews, PoolState, Recycling, be_patient_for, rest_for
 from fastinetd.pools.workers import needs_another
 from support.core import await_end, reap

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.core.board import Method, RecordKind, Status
+from fastinetd.core.layout import Method, RecordKind, Status
 from fastinetd.pools.pool import HeldAt, PoolNews, PoolState, Recycling, be_patient_for, pauses
 from fastinetd.pools.system_calls import name_of_call
 from support.core import await_end, reap

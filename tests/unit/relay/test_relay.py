@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fastinetd.core.board import Board, Field, RecordKind, SlotState, Status, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Field, RecordKind, SlotState, Status, Verdict
 from fastinetd.core.program import Ranges
 from fastinetd.relay.relay import Relay
 from fastinetd.services.installed import BUILTINS

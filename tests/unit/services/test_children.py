@@ -11,7 +11,8 @@ import pytest
 
 from fastinetd._accept import Keeper
 from fastinetd.core.admit import Accounts
-from fastinetd.core.board import Board, Field, RecordKind, Status
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Field, RecordKind, Status
 from fastinetd.services.children import HEIR, Children, check_counts
 from support.core import await_end, fork, has_children, open_row, program, reap
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fastinetd._accept import Keeper
-from fastinetd.core.board import Board, Field, RecordKind, SlotState
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Field, RecordKind, SlotState
 from fastinetd.core.program import Program
 from fastinetd.services.children import HEIR, Children
 from support.core import await_end, fork, open_row, program

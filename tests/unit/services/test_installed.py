@@ -13,7 +13,8 @@ import pytest
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, OverRate, Place, Rate, Service
 from fastinetd.core.admit import Accounts
-from fastinetd.core.board import Board, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program
 from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Mode, Plan, PlannedService

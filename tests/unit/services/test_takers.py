@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fastinetd._accept import Keeper
-from fastinetd.core.board import Method, RecordKind
+from fastinetd.core.layout import Method, RecordKind
 from fastinetd.pools.pool import PoolState
 from fastinetd.services.children import HEIR, Children
 from fastinetd.services.takers import takers

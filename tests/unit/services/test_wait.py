@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fastinetd.core.board import RecordKind, Verdict
+from fastinetd.core.layout import RecordKind, Verdict
 from fastinetd.core.program import Ranges
 from fastinetd.services import wait
 from fastinetd.services.installed import Installed

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fastinetd.core.board import Verdict
+from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Ranges
 from fastinetd.policy.limits import BackOff
 from fastinetd.services import wait

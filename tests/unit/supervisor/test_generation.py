@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fastinetd.core.board import Board, Method, Verdict
+from fastinetd.core.board import Board
+from fastinetd.core.layout import Method, Verdict
 from fastinetd.core.program import Pool, Ranges
 from fastinetd.policy.access import compile_access
 from fastinetd.supervisor.generation import Duties, Generation, Unready, programs_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.core.board import Method
+from fastinetd.core.layout import Method
 from fastinetd.pools.pool import PoolNews, Recycling
 from fastinetd.system.strangers import as_before_linux_6_16, close_shared_sockets, close_words, guard, receive
 from support.lingering import LINGER, LINGERING, abort, lingering

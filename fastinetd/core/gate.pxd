@@ -1,0 +1,33 @@
+"""The gate of the Board: whoever changes what is counted is inside, and the supervisor counts again while nobody is.
+
+Theory. A process that dies between a slot and its counts leaves them apart. The supervisor closes the gate, waits until
+no living process is inside, and counts again from the slots. Nobody waits for long: between `enter` and `leave` nothing
+can block.
+"""
+
+from fastinetd.core.layout cimport Section, View
+from fastinetd.system.linux cimport getppid, load32, nanosleep, store32, timespec, u32
+
+
+cdef inline void pause_a_little() noexcept nogil:
+    cdef timespec t
+    t.tv_sec = 0
+    t.tv_nsec = 50000
+    nanosleep(&t, NULL)
+
+
+cdef inline void enter(View *b, u32 section) noexcept nogil:
+    """Begin to change what is counted. Waits while the supervisor counts again, for as long as there is one."""
+    cdef Section *own = &b.sections[section]
+    while True:
+        store32(&own.inside, 1)
+        if not load32(&b.header.gate):
+            return
+        store32(&own.inside, 0)
+        if <u32> getppid() != load32(&b.header.supervisor_pid):
+            return
+        pause_a_little()
+
+
+cdef inline void leave(View *b, u32 section) noexcept nogil:
+    store32(&b.sections[section].inside, 0)
