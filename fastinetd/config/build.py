@@ -16,7 +16,7 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import Entries, Entry, place_of, shown
 from fastinetd.config.interpret import Block, interpret
 from fastinetd.config.model import Config, Disabled, Family, Rate, Service
-from fastinetd.config.settings import POOL_SETTINGS, SETTINGS, Scope
+from fastinetd.config.settings import ANY, SETTINGS, Inherit, Scope
 from fastinetd.config.whole import complete
 
 RATE = Rate(50, 1.0, 10)
@@ -166,38 +166,24 @@ def _family(values: dict[str, Any]) -> Family:
     return Family.AUTO
 
 
-_INHERITED = (
-    "only_from",
-    "no_access",
-    "log_type",
-    "log_on_success",
-    "log_on_failure",
-    "instances",
-    "per_source",
-    "max_load",
-    "over_rate",
-    "passenv",
-    "umask",
-    "bind",
-    "spawn_primitive",
-    "receive_buffer",
-    "send_buffer",
-    *(name for name, setting in POOL_SETTINGS.items() if setting.scope is Scope.BOTH),
-)
-
+_INHERITED = {
+    setting.key: setting.inherit
+    for setting in SETTINGS.values()
+    if setting.scope is Scope.BOTH and setting.inherit is not Inherit.NEVER and setting.unused is not ANY
+}
+"""What a service of inetd.conf inherits, and how."""
 
 _EMPTY = {field.name: field.default for field in dataclasses.fields(Service)}
 
 
 def _with_defaults(service: Service, defaults: Block) -> Service:
-    """A service read from inetd.conf, under the `defaults` of an xinetd.conf; what its line says stays."""
-    changed = {
-        name: defaults.values[name]
-        for name in _INHERITED
-        if name in defaults.values and name not in service.places and getattr(service, name) == _EMPTY[name]
-    }
-    rate = defaults.values.get("rate", RATE)
+    """A service read from inetd.conf, under the `defaults` of an xinetd.conf."""
+    changed: dict[str, Any] = {"rate": RATE}  # xinetd's, in place of the inetd's
+    for field in _INHERITED.keys() & defaults.values.keys():
+        unwritten = field not in service.places and getattr(service, field) == _EMPTY[field]
+        if unwritten or _INHERITED[field] is Inherit.ALWAYS:
+            changed[field] = defaults.values[field]
     places = MappingProxyType({**defaults.places, **service.places})
     spots = MappingProxyType({**defaults.spots, **service.spots})
     inherited = frozenset(defaults.places.keys() - service.places.keys())
-    return dataclasses.replace(service, rate=rate, places=places, spots=spots, inherited=inherited, **changed)
+    return dataclasses.replace(service, places=places, spots=spots, inherited=inherited, **changed)

@@ -1,6 +1,6 @@
 """From written lines to values: one block is held against the table in settings.py.
 
-The result of a block is a dict of values by `Setting.field`, and the place of each. Nothing here stops at an
+The result of a block is a dict of values by `Setting.key`, and the place of each. Nothing here stops at an
 error: a line that cannot be used is reported and left out, so that the lines after it are checked as well.
 """
 
@@ -26,10 +26,10 @@ class Block:
     __slots__ = ("broken", "failed", "growing", "places", "seen", "spots", "values")
 
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {}  # Setting.field -> value
+        self.values: dict[str, Any] = {}  # Setting.key -> value
         self.places: dict[str, Place] = {}  # attribute name -> place of its value
-        self.spots: dict[str, tuple[Place, ...]] = {}  # Setting.field of a list -> place of each entry
-        self.growing: dict[str, list[_Step]] = {}  # Setting.field of a list -> what its lines add and take away
+        self.spots: dict[str, tuple[Place, ...]] = {}  # Setting.key of a list -> place of each entry
+        self.growing: dict[str, list[_Step]] = {}  # Setting.key of a list -> what its lines add and take away
         self.seen: set[str] = set()  # attributes of one value that have it; of several `defaults` the first counts
         self.failed: set[str] = set()  # attributes with an error of their own
         self.broken = False  # there are errors
@@ -127,7 +127,7 @@ def interpret(
             )
             block.fail(name)
             continue
-        field = setting.field or name
+        field = setting.key
         if count == GROWS:
             if operator == "=" and values.get(field):
                 _say_again(entry, written, setting, block, report, service)
@@ -180,7 +180,7 @@ def _grown(
 ) -> Any:
     """A set after one more line. Of a list, whose step goes to `block` with the places of the words where each counts,
     the line's words: they stand for it until `Block.settle`."""
-    field = setting.field or setting.name
+    field = setting.key
     fresh = operator == "=" and not adds
     known = field in block.values
     if isinstance(value, frozenset):

@@ -32,6 +32,31 @@ class Scope(Enum):
     DEFAULTS = "defaults"
 
 
+class Of(Enum):
+    """What an attribute is of. Where a service has none of that, it has no effect (plan/no_effect.py warns of it)."""
+
+    SERVICE = "any service"
+    INTERNET = "a socket with an address, not a path"
+    PATH = "a socket in the file system"
+    PROGRAM = "a program: a built-in service has none"
+    ZYGOTE = "a program that is held and forked"
+    SPARE = "processes that are kept ready"
+    WORKER = "processes that serve connection after connection"
+
+
+SPAWN_OF = {Of.ZYGOTE: ("zygote", "prefork"), Of.SPARE: ("prefork", "worker"), Of.WORKER: ("worker",)}
+"""The kinds of `spawn` that have what such an attribute is of."""
+
+
+class Inherit(Enum):
+    """What `defaults` of an xinetd.conf are to a service of an inetd.conf that is read with it. A service of
+    xinetd.conf itself inherits whatever it does not write."""
+
+    UNWRITTEN = "their value holds where the line has none"
+    ALWAYS = "their value holds, whatever the line has"
+    NEVER = "the line says it in another way in any case"
+
+
 class Origin(Enum):
     """Whose attribute it is."""
 
@@ -52,7 +77,9 @@ class Setting:
     scope: Scope = Scope.SERVICE
     default: str = "none"
     operators: tuple[str, ...] = ("=",)
-    field: str = ""  # key among the values of a service; the name when empty
+    of: Of = Of.SERVICE
+    inherit: Inherit = Inherit.UNWRITTEN  # with Scope.BOTH
+    field: str = ""  # `key`, where that is not the name
     origin: Origin = Origin.XINETD
     free_text: bool = False  # `#` is content, never a comment
     appends: bool = False  # a repeated `=` adds to the list and does not replace it, in services too
@@ -64,6 +91,11 @@ class Setting:
     def asked(self, *, toml: bool) -> str:
         """What to write, in the words of the file's format: a bare `yes` is no TOML."""
         return "true or false" if toml and self.syntax == _YES_NO else self.syntax
+
+    @property
+    def key(self) -> str:
+        """What its value is called among the values of a service."""
+        return self.field or self.name
 
     @property
     def located(self) -> bool:
@@ -101,9 +133,9 @@ POOLS = "Pools"
 
 
 def _own(name: str, parse: v.Parser, count: int, syntax: str, meaning: str, scope: Scope = Scope.SERVICE,
-         default: str = "none", toml_only: bool = False, origin: Origin = Origin.FASTINETD) -> Setting:
+         default: str = "none", of: Of = Of.SERVICE, toml_only: bool = False, origin: Origin = Origin.FASTINETD) -> Setting:
     """A row of an attribute that xinetd does not have."""
-    return Setting(name, parse, count, syntax, meaning, scope, default, origin=origin, toml_only=toml_only)
+    return Setting(name, parse, count, syntax, meaning, scope, default, of=of, origin=origin, toml_only=toml_only)
 
 
 def _over_rate(words: Sequence[str]) -> OverRate:
@@ -139,65 +171,67 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
                 default="tcp for stream, udp for dgram"),
         Setting("wait", v.yes_no, 1, _YES_NO, "yes: the server is given the listening socket, one at a time or, with `instances` of 2 or more, so many; "
                 "no: each connection starts a server", default="required"),
-        Setting("port", v.whole(0, 65535), 1, "a port from 0 to 65535", "the port", default="looked up in /etc/services"),
+        Setting("port", v.whole(0, 65535), 1, "a port from 0 to 65535", "the port", default="looked up in /etc/services", of=Of.INTERNET),
         Setting("bind", v.binds, GROWS, "addresses, host names or interface names, or the path of a unix socket",
                 "where to listen; a repeated line adds, what a service says replaces what `defaults` say", _BOTH, "everywhere", ("=", "+="), field="bind", appends=True),
         Setting("interface", v.binds, GROWS, "addresses, host names or interface names", "another name of bind",
                 _BOTH, "everywhere", ("=", "+="), field="bind", appends=True),
-        Setting("v6only", v.yes_no, 1, _YES_NO, "an IPv6 socket takes no IPv4 clients", _BOTH, "no"),
+        Setting("v6only", v.yes_no, 1, _YES_NO, "an IPv6 socket takes no IPv4 clients", _BOTH, "no", of=Of.INTERNET,
+                inherit=Inherit.NEVER),  # the protocol of a line names the family
         _own("receive_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's receive buffer", _BOTH, "the system's", origin=Origin.INETD),
         _own("send_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's send buffer", _BOTH, "the system's", origin=Origin.INETD),
-        _own("socket_user", v.word, 1, "a user's name or number", "owner of a unix socket", default="the daemon's user"),
-        _own("socket_group", v.word, 1, "a group's name or number", "group of a unix socket", default="the daemon's group"),
-        _own("socket_mode", v.octal(0o7777), 1, "an octal number such as 0660", "permissions of a unix socket", default="0666"),
+        _own("socket_user", v.word, 1, "a user's name or number", "owner of a unix socket", default="the daemon's user", of=Of.PATH),
+        _own("socket_group", v.word, 1, "a group's name or number", "group of a unix socket", default="the daemon's group", of=Of.PATH),
+        _own("socket_mode", v.octal(0o7777), 1, "an octal number such as 0660", "permissions of a unix socket", default="0666", of=Of.PATH),
     ),
     "The program": (
-        Setting("server", v.path, 1, "the absolute path of a program", "the program to start", default="required, but for INTERNAL"),
+        Setting("server", v.path, 1, "the absolute path of a program", "the program to start", default="required, but for INTERNAL", of=Of.PROGRAM),
         Setting("server_args", v.words, ONCE, "arguments", "its arguments, without its name; no quoting in xinetd.conf, TOML lists keep blanks",
-                free_text=True),
+                free_text=True, of=Of.PROGRAM),
+        # `user` and `group` are usual in built-in services, and harmless: no warning.
         Setting("user", v.word, 1, "a user's name or number", "whom the program runs as", default="required, but for INTERNAL"),
         Setting("group", v.word, 1, "a group's name or number", "its group", default="the user's"),
-        Setting("groups", v.yes_no, 1, _YES_NO, "it gets the user's further groups", _BOTH, "no"),
-        Setting("umask", v.octal(0o777), 1, "an octal number from 0 to 777", "its file mode mask", _BOTH, "the daemon's"),
-        Setting("nice", v.whole(-_INT, _INT), 1, "a whole number, usually from -20 to 19", "its priority"),
+        Setting("groups", v.yes_no, 1, _YES_NO, "it gets the user's further groups", _BOTH, "no", of=Of.PROGRAM),
+        Setting("umask", v.octal(0o777), 1, "an octal number from 0 to 777", "its file mode mask", _BOTH, "the daemon's", of=Of.PROGRAM),
+        Setting("nice", v.whole(-_INT, _INT), 1, "a whole number, usually from -20 to 19", "its priority", of=Of.PROGRAM),
         Setting("env", v.variables, GROWS, "NAME=VALUE", "variables added to its environment", operators=("=", "+="),
-                free_text=True, optional=True),
+                free_text=True, optional=True, of=Of.PROGRAM),
         Setting("passenv", v.words, GROWS, "names of variables", "the only variables of the daemon's own environment it gets", _BOTH,
-                "all", _SETS, optional=True),
-        *(Setting(f"rlimit_{what}", v.memory_limit, 1, _BYTES, f"limit of its {text}") for what, text in
+                "all", _SETS, optional=True, of=Of.PROGRAM),
+        *(Setting(f"rlimit_{what}", v.memory_limit, 1, _BYTES, f"limit of its {text}", of=Of.PROGRAM) for what, text in
           (("as", "address space"), ("data", "data segment"), ("rss", "resident memory"), ("stack", "stack"))),
-        Setting("rlimit_cpu", v.plain_limit, 1, "a number of seconds, or UNLIMITED", "limit of its processor time"),
-        Setting("rlimit_files", v.memory_limit, 1, "a number, or UNLIMITED", "limit of its open files", default="the daemon's own"),
+        Setting("rlimit_cpu", v.plain_limit, 1, "a number of seconds, or UNLIMITED", "limit of its processor time", of=Of.PROGRAM),
+        Setting("rlimit_files", v.memory_limit, 1, "a number, or UNLIMITED", "limit of its open files", default="the daemon's own", of=Of.PROGRAM),
         _own("spawn_primitive", v.one_of("auto", "clone", "posix_spawn"), 1, "auto, clone or posix_spawn",
-             "the system call that starts it", _BOTH, "auto"),
+             "the system call that starts it", _BOTH, "auto", of=Of.PROGRAM),
     ),
     POOLS: (
         _own("spawn", v.one_of("exec", "zygote", "prefork", "worker"), 1, "exec, zygote, prefork or worker",
              "how a connection gets its process. exec: the program is started for it; zygote: forked from a copy of the program held before it begins; "
-             "prefork: likewise, ahead of time; worker: one that serves connection after connection", _BOTH, "exec"),
+             "prefork: likewise, ahead of time; worker: one that serves connection after connection", _BOTH, "exec", of=Of.PROGRAM),
         _own("snapshot", v.one_of("main", "first_io"), 1, "main or first_io",
-             "where zygote and prefork hold the program: before main, or at its first use of the connection", _BOTH, "main"),
+             "where zygote and prefork hold the program: before main, or at its first use of the connection", _BOTH, "main", of=Of.ZYGOTE),
         _own("min_spare", v.whole(0, _MOST_PROCESSES), 1, f"a number from 0 to {_MOST_PROCESSES}",
-             "prefork and worker: fewest processes kept ready", _BOTH, "2"),
+             "prefork and worker: fewest processes kept ready", _BOTH, "2", of=Of.SPARE),
         _own("max_spare", v.whole(1, _MOST_PROCESSES), 1, f"a number from 1 to {_MOST_PROCESSES}",
-             "prefork and worker: most processes kept ready", _BOTH, "32, or min_spare when that is more"),
+             "prefork and worker: most processes kept ready", _BOTH, "32, or min_spare when that is more", of=Of.SPARE),
         _own("max_workers", v.whole(1, _MOST_PROCESSES), 1, f"a number from 1 to {_MOST_PROCESSES}",
-             "worker: most processes; while all are busy, clients wait", _BOTH, "32, or min_spare when that is more"),
-        _own("handler", v.handler, 1, "MODULE:FUNCTION", "worker: a function in Python, in place of server; where its module is goes into PYTHONPATH by `env`"),
-        _own("max_requests", v.limit, 1, "a number from 1, or UNLIMITED", "worker: about how many connections a process serves before it is replaced", _BOTH, "UNLIMITED"),
-        _own("max_age", v.limit, 1, "a number of seconds from 1, or UNLIMITED", "worker: about how old a process becomes before it is replaced", _BOTH, "UNLIMITED"),
+             "worker: most processes; while all are busy, clients wait", _BOTH, "32, or min_spare when that is more", of=Of.WORKER),
+        _own("handler", v.handler, 1, "MODULE:FUNCTION", "worker: a function in Python, in place of server; where its module is goes into PYTHONPATH by `env`", of=Of.PROGRAM),
+        _own("max_requests", v.limit, 1, "a number from 1, or UNLIMITED", "worker: about how many connections a process serves before it is replaced", _BOTH, "UNLIMITED", of=Of.WORKER),
+        _own("max_age", v.limit, 1, "a number of seconds from 1, or UNLIMITED", "worker: about how old a process becomes before it is replaced", _BOTH, "UNLIMITED", of=Of.WORKER),
         _own("max_rss", v.size_limit, 1, "a number of bytes from 1, with K or M if wanted, or UNLIMITED",
-             "worker: about how much resident memory a process may have before it is replaced", _BOTH, "UNLIMITED"),
-        _own("max_runtime", v.limit, 1, "a number of seconds from 1, or UNLIMITED", "worker: a process that is busy with one connection for longer is killed", _BOTH, "UNLIMITED"),
+             "worker: about how much resident memory a process may have before it is replaced", _BOTH, "UNLIMITED", of=Of.WORKER),
+        _own("max_runtime", v.limit, 1, "a number of seconds from 1, or UNLIMITED", "worker: a process that is busy with one connection for longer is killed", _BOTH, "UNLIMITED", of=Of.WORKER),
         _own("allow_shared_layout", v.yes_no, 1, _YES_NO,
-             "zygote and prefork: also as root with clients from outside, though all its processes have the same address layout", _BOTH, "no"),
+             "zygote and prefork: also as root with clients from outside, though all its processes have the same address layout", _BOTH, "no", of=Of.ZYGOTE),
     ),
     "Limits": (
         Setting("instances", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time; with `wait = yes` servers that share the listening socket, where the service itself says 2 or more",
                 _BOTH, "UNLIMITED"),
         Setting("per_source", v.count, 1, "a number from 0, or UNLIMITED", "most servers at a time for one client address", _BOTH, "UNLIMITED"),
         Setting("cps", v.rate, 2, "two numbers: connections per second, and seconds to pause", "most starts in any second, by default 50: more clients wait (docs/rates.md); a first number of 0 is no limit",
-                _BOTH, "50 10", field="rate"),
+                _BOTH, "50 10", field="rate", inherit=Inherit.ALWAYS),  # xinetd has no rates by the minute
         _own("over_rate", _over_rate, 1, "wait, refuse or close",
              "connections above cps wait in the queue, are closed, or nobody listens for the seconds of cps", _BOTH, "wait"),
         Setting("max_load", v.load, 1, "a number above 0", "refuses connections when the one-minute load average reaches it", _BOTH),

@@ -179,6 +179,7 @@ def holds(text: str, config: Config, report: Report) -> None:
         assert len(str(diagnostic)) < 1000
         str(diagnostic).encode("utf-8", "surrogateescape")
     for service in (*config.services, *config.broken):
+        assert service.places.keys() <= SETTINGS.keys()
         for place in service.places.values():
             assert 1 <= place.line <= len(lines)
         assert "\0" not in "".join((*service.argv, service.name, service.id, service.server or "", *service.bind))

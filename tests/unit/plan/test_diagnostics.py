@@ -283,7 +283,7 @@ INTERNAL = "service echo\n{\ntype = INTERNAL UNLISTED\nsocket_type = stream\npor
         (lines("group = root", "instances = 3", base=INTERNAL), []),
         (lines("server = /bin/true", "server_args = a", "nice = 3", "umask = 022", "env = A=b", "passenv = PATH",
                "rlimit_cpu = 3", "rlimit_files = 9", "groups = yes", "spawn_primitive = posix_spawn", base=INTERNAL),
-         ["server", "server_args", "groups", "umask", "nice", "env", "passenv", "rlimit_cpu", "rlimit_files",
+         ["server", "server_args", "nice", "umask", "env", "passenv", "rlimit_cpu", "rlimit_files", "groups",
           "spawn_primitive"]),
         ("defaults\n{\numask = 022\nspawn_primitive = posix_spawn\ngroups = yes\nv6only = yes\n}\n" +
          lines("flags = IPv4", base=INTERNAL), []),
@@ -295,7 +295,7 @@ INTERNAL = "service echo\n{\ntype = INTERNAL UNLISTED\nsocket_type = stream\npor
         (lines("flags = IPv4 IPv6", "v6only = yes"), []),
         (lines("spawn = zygote", "max_age = 3", base=INTERNAL), ["spawn", "max_age"]),
         (lines("snapshot = main", "min_spare = 1", "max_workers = 3", "max_rss = 5M", "allow_shared_layout = no"),
-         ["snapshot", "allow_shared_layout", "min_spare", "max_workers", "max_rss"]),
+         ["snapshot", "min_spare", "max_workers", "max_rss", "allow_shared_layout"]),
         ("defaults\n{\nsnapshot = first_io\nmax_spare = 9\nmax_age = 60\n}\n" + lines(), []),
         (lines("env = REMOTE_HOST=a A=b PROTO=c REMOTE_HOST=d"), ["REMOTE_HOST in env", "PROTO in env"]),
     ],

@@ -13,6 +13,7 @@ import pytest
 
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config, Family, Place, Service
+from fastinetd.config.settings import SETTINGS
 from fastinetd.plan import plan
 from fastinetd.plan import pool_plan as pools
 from fastinetd.plan.model import PlannedService, PoolPlan
@@ -29,10 +30,11 @@ ASKED = Place("x.conf", 9, 5)
 
 
 def service(**values: Any) -> Service:
-    """A zygote of nobody's, unless it is told otherwise; what is told has a place."""
+    """A zygote of nobody's, unless it is told otherwise; attributes that are told have a place."""
     standard: dict[str, Any] = {"types": frozenset({"UNLISTED"}), "port": 7000, "user": "65534", "spawn": "zygote"}
     standard |= {"server": PROGRAM, "argv": ("sh",)}
-    places = MappingProxyType(dict.fromkeys(("spawn", *values), ASKED))
+    written = ("spawn", *(name for name in values if name in SETTINGS))
+    places = MappingProxyType(dict.fromkeys(written, ASKED))
     return Service("web", "web", Place("x.conf", 1), **({**standard, "places": places} | values))
 
 
