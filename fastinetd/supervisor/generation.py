@@ -6,37 +6,28 @@ another must come up whole, too. A role that dies is replaced by another with th
 wait in a channel are not lost. A generation that is retired finishes what it has in hand; its doorman leaves after its
 last acceptor.
 
-Rules of this file: it owns the roles and the channels, and borrows listeners. What a role's end means for the Board is
-the supervisor's to say (`ended`).
+Rules of this file: it owns the roles and the channels, and borrows listeners. It knows no kind of role by name: how
+they differ is in the table (role_specs). What a role's end means for the Board is the supervisor's to say (`ended`).
 """
 
 from __future__ import annotations
 
 import os
 import select
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
-from fastinetd._accept import Acceptor
 from fastinetd.core.board import Board
-from fastinetd.core.program import Program
-from fastinetd.doorman import doorman
 from fastinetd.logs.daemon_log import Messages
-from fastinetd.monitor import monitor
-from fastinetd.monitor.metrics import ServiceInfo
-from fastinetd.monitor.readiness import Unserved
-from fastinetd.policy.access import AccessTable
+from fastinetd.plan.model import Mode
 from fastinetd.policy.limits import BackOff
-from fastinetd.pools.pool import acceptors_of
-from fastinetd.relay.relay import Relay
+from fastinetd.supervisor.channels import Channels
+from fastinetd.supervisor.duties import Duties
+from fastinetd.supervisor.role_specs import ROLES, RoleMain, RoleSpec
 from fastinetd.supervisor.roles import Role, fork_role
 from fastinetd.system.allowances import explained
-from fastinetd.system.descriptors import lifted
 from fastinetd.system.loop import Loop
-from fastinetd.system.strangers import close_words, guard
 
 LASTING = 5.0
 """Seconds after which a role's death is no longer taken for a failed start."""
@@ -54,47 +45,24 @@ LEAVING = 5.0
 LACKS = (OSError, MemoryError, LookupError)
 """What is raised where there is no descriptor, process, memory or section of the Board for a role."""
 
-Main = Callable[[Board, int | None, int], Callable[[], None]]
-"""Makes a role, given the Board, its section and its control pipe; returns what it does then."""
-
-
 class Unready(Exception):
     """A role did not come up; says which one, and why."""
 
 
-@dataclass(frozen=True)
-class Duties:
-    """What a generation serves."""
-
-    acceptors: int
-    programs: Sequence[tuple[int, Program]]  # listener, program: for the acceptors
-    builtins: Sequence[tuple[int, Program]]  # for the relay
-    tables: dict[int, AccessTable]  # rows whose clients' names decide
-    asks_itself: bool  # the supervisor has such rows: wait services
-    services: Sequence[ServiceInfo]
-    unserved: Sequence[Unserved]
-    library: int  # that holds programs; -1: no service needs it
-    metrics: int | None  # the metrics listener
-    reader: int  # the Board, open for reading only
-    version: str
-
-
 @dataclass
 class Post:
-    """A role's place in the generation, whoever holds it at present."""
+    """A role's place in the generation, whichever process holds it at present."""
 
-    kind: str
+    spec: RoleSpec
     number: int
-    main: Main
+    main: RoleMain
     keep: tuple[int, ...]
-    counts: bool  # it has a section on the Board
-    unprivileged: bool
     back_off: BackOff
     since: float = 0.0
 
     @property
     def title(self) -> str:
-        return f"{self.kind} {self.number}" if self.number else self.kind
+        return self.spec.title(self.number)
 
 
 class Generation:
@@ -109,11 +77,11 @@ class Generation:
         self._messages = messages
         self._duties = duties
         self._ended = ended
-        self._channels: list[socket.socket] = []
-        self.questions: socket.socket | None = None  # the supervisor's own channel to the doorman
+        self._channels = Channels()
+        self.questions = self._channels.open() if duties.asks_itself else None  # the supervisor's own to the doorman
         self.roles: dict[int, tuple[Role, Post]] = {}
         self.retired = False
-        self._posts = self._made_posts()
+        self._posts = [post for spec in ROLES for post in self._posts_of(spec)]
 
     def start(self) -> None:
         """Fork all roles; what cannot be forked, or does not come up, is tried again."""
@@ -124,7 +92,7 @@ class Generation:
         """Fork all roles, and wait until those that accept clients are ready; the others may come later. Raises
         Unready."""
         for post in self._posts:
-            if not post.counts:
+            if not post.spec.must_be_ready:
                 self._fill(post)
                 continue
             try:
@@ -133,7 +101,7 @@ class Generation:
                 raise Unready(f"cannot start {post.title}: {_why(error)}") from None
         until = time.monotonic() + PATIENCE
         for role, post in [*self.roles.values()]:
-            if post.counts:
+            if post.spec.must_be_ready:
                 self._await(role, until - time.monotonic())
                 if not role.ready:
                     why = "it is not ready in time" if role.word >= 0 else role.trouble or "it has ended"
@@ -151,55 +119,28 @@ class Generation:
     @property
     def accepts(self) -> bool:
         """Whether a process may still accept clients for programs."""
-        return self._has("acceptor")
+        return self._accepts(Mode.NOWAIT)
 
     @property
     def relays(self) -> bool:
         """Whether a process may still accept clients of built-in services, or wait for the doorman's word on one."""
-        return self._has("relay")
+        return self._accepts(Mode.BUILTIN)
 
-    def _has(self, kind: str) -> bool:
-        return any(role.kind == kind for role, _ in self.roles.values())
+    def _accepts(self, mode: Mode) -> bool:
+        return any(role.spec.accepts is mode for role, _ in self.roles.values())
 
     @property
     def accepting(self) -> frozenset[int]:
         """The listeners that its acceptors have or had."""
         return frozenset(fd for fd, _ in self._duties.programs)
 
-    def _made_posts(self) -> list[Post]:
-        duties = self._duties
-        wake = self._board.wake
-        posts = []
-        answering = []
-        takers = [
-            ("acceptor", number, programs_of(number, duties.acceptors, duties.programs))
-            for number in range(1, duties.acceptors + 1)
-        ]
-        if duties.builtins:
-            takers.append(("relay", 0, duties.builtins))
-        for kind, number, programs in takers:
-            question = -1
-            if duties.tables:
-                ends = _channel()
-                self._channels += ends
-                question = ends[0].fileno()
-                answering.append(ends[1].fileno())
-            others = (question, duties.library, *(program.errors for _, program in programs))
-            keep = (*(fd for fd, _ in programs), wake, *(fd for fd in others if fd >= 0))
-            main = _reception(kind, programs, question, duties.acceptors)
-            posts.append(Post(kind, number, main, keep, True, kind == "relay", BackOff(ceiling=LONGEST)))
-        if duties.asks_itself:
-            ends = _channel()
-            self._channels += ends
-            self.questions = ends[0]
-            answering.append(ends[1].fileno())
-        if answering:
-            main = _doorman(answering, duties.tables)
-            posts.append(Post("doorman", 0, main, tuple(answering), False, True, BackOff(ceiling=LONGEST)))
-        if duties.metrics is not None:
-            keep = (duties.metrics, duties.reader)
-            posts.append(Post("monitor", 0, _monitor(duties), keep, False, True, BackOff(ceiling=LONGEST)))
-        return posts
+    def _posts_of(self, spec: RoleSpec) -> Iterator[Post]:
+        """The posts of a kind of role, as far as there is work for it. Raises OSError."""
+        for number in spec.numbers(self._duties.acceptors):
+            work = spec.work(self._duties, number, self._channels)
+            if work is not None:
+                keep = (*work.keep, self._board.wake) if spec.has_section else work.keep
+                yield Post(spec, number, work.main, keep, BackOff(ceiling=LONGEST))
 
     def _fill(self, post: Post) -> None:
         """Fork a process for a post, now or later."""
@@ -211,11 +152,11 @@ class Generation:
 
     def _fork(self, post: Post) -> None:
         """Fork a process for a post. Raises LACKS."""
-        section = self._board.section_claim(0) if post.counts else None
+        section = self._board.section_claim(0) if post.spec.has_section else None
         try:
             role = fork_role(
-                post.kind, post.number, lambda control: post.main(self._board, section, control),
-                keep=post.keep, section=section, unprivileged=post.unprivileged,
+                post.spec, post.number, lambda control: post.main(self._board, section, control),
+                keep=post.keep, section=section,
             )
         except OSError:
             if section is not None:
@@ -248,8 +189,7 @@ class Generation:
         finally:
             role.forget()
         if self.retired:
-            if all(kept.kind == "doorman" for kept, _ in self.roles.values()):
-                self._let_doorman_go()
+            self._retire_last()
             return
         how = _how(status, role.trouble)
         self._messages.error(f"{role.title} (pid {role.pid}) ended {how}; another takes its place")
@@ -263,30 +203,34 @@ class Generation:
     def renew_pools(self) -> None:
         """Replace the processes that wait for clients; whoever serves goes on."""
         for role, _ in self.roles.values():
-            if role.kind == "acceptor":
+            if role.spec.has_pools:
                 role.renew_pools()
 
     def retire(self) -> None:
         """Let every role finish what it has in hand and leave."""
         self.retired = True
         for role, _ in self.roles.values():
-            if role.kind != "doorman":
+            if not role.spec.leaves_last:
                 role.retire()
-        if all(role.kind == "doorman" for role, _ in self.roles.values()):
-            self._let_doorman_go()
+        self._retire_last()
+
+    def _retire_last(self) -> None:
+        """Once all others have left, let those leave that they asked."""
+        if all(role.spec.leaves_last for role, _ in self.roles.values()):
+            self._end_questions()
 
     def abandon(self) -> None:
         """End every role at once, as if the supervisor had died; whoever cannot hear that is killed."""
         self.retired = True
         for role, _ in self.roles.values():
             role.abandon()
-        self._let_doorman_go()
+        self._end_questions()
         self._loop.later(LEAVING, self._kill)
 
     def give_up(self) -> None:
         """It does not take over: whoever is ready may have clients by now, and finishes those; the others have none."""
         for role, post in self.roles.values():
-            if post.counts:
+            if post.spec.must_be_ready:
                 self._await(role, 0.0)
                 if not role.ready:
                     role.abandon()
@@ -298,60 +242,12 @@ class Generation:
             self._messages.error(f"{role.title} (pid {role.pid}) does not leave: it is stopped or hangs; it is killed")
             role.kill()
 
-    def _let_doorman_go(self) -> None:
-        """The doorman's last acceptor has left: its channels end, and so does it."""
-        for end in self._channels:
-            close_words(end)
-        self._channels.clear()
+    def _end_questions(self) -> None:
+        """Nobody asks any more: the channels end, and so do the roles that answer."""
+        self._channels.close()
         for role, _ in self.roles.values():
-            if role.kind == "doorman" and not role.retired:
+            if role.spec.leaves_last and not role.retired:
                 role.abandon()
-
-
-def _channel() -> list[socket.socket]:
-    """A pair of sockets, the second one for the doorman; the caller's."""
-    ends = [lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
-    for end in ends:
-        guard(end)
-    return ends
-
-
-def programs_of(number: int, count: int, programs: Sequence[tuple[int, Program]]) -> Sequence[tuple[int, Program]]:
-    """What one of `count` acceptors serves; where not all serve a service, which of them do goes by its row."""
-    return [
-        (listener, program)
-        for listener, program in programs
-        if (number + program.row) % count < acceptors_of(program.kind, count)
-    ]
-
-
-def _reception(kind: str, programs: Sequence[tuple[int, Program]], question: int, acceptors: int) -> Main:
-    def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
-        assert section is not None
-        if kind == "relay":
-            return Relay(board, section, list(programs), control, question).run
-        return Acceptor(board, section, list(programs), control, question, acceptors).run
-
-    return main
-
-
-def _doorman(channels: list[int], tables: dict[int, AccessTable]) -> Main:
-    def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
-        board.unmap()
-        return lambda: doorman.run(channels, tables, control=control)
-
-    return main
-
-
-def _monitor(duties: Duties) -> Main:
-    def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
-        assert duties.metrics is not None
-        board.unmap()
-        view = Board.open(duties.reader, False)
-        return partial(monitor.run, duties.metrics, control, view, duties.services,
-                       version=duties.version, unserved=duties.unserved)
-
-    return main
 
 
 def _why(error: Exception) -> str:

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from setproctitle import setproctitle
 
 from fastinetd._accept import default_signals, disregard_signals
+from fastinetd.supervisor.role_specs import RoleSpec
 from fastinetd.supervisor.signals import NOT_FOR_ROLES, ORDINARY
 from fastinetd.system.allowances import explained
 from fastinetd.system.copies import when_closed
@@ -64,7 +65,7 @@ def drop_capabilities() -> None:
 class Role:
     """A running role process. Owns its pidfd, the writing end of its control pipe, and the reading end of its word."""
 
-    kind: str  # acceptor, relay, doorman, monitor
+    spec: RoleSpec
     number: int
     pid: int
     pidfd: int
@@ -78,7 +79,7 @@ class Role:
 
     @property
     def title(self) -> str:
-        return f"{self.kind} {self.number}" if self.number else self.kind
+        return self.spec.title(self.number)
 
     def hear(self) -> None:
         """Take its word, if it has not been taken: when that can be read, or the role has ended."""
@@ -137,15 +138,7 @@ class Role:
         self.control = -1
 
 
-def fork_role(
-    kind: str,
-    number: int,
-    prepare: Prepare,
-    *,
-    keep: Iterable[int],
-    section: int | None,
-    unprivileged: bool,
-) -> Role:
+def fork_role(spec: RoleSpec, number: int, prepare: Prepare, *, keep: Iterable[int], section: int | None) -> Role:
     """Fork a process that serves what `prepare(control)` returns, with only the descriptors in `keep`; takes nothing.
     Raises OSError."""
     with ExitStack() as ours, ExitStack() as its:
@@ -159,7 +152,7 @@ def fork_role(
         gc.freeze()  # no collection in the child may touch, and so copy, what it shares with us
         pid = os.fork()
         if pid == 0:
-            _become(kind, number, prepare, reader, saying, {reader, saying, *keep}, unprivileged)
+            _become(spec, number, prepare, reader, saying, {reader, saying, *keep})
         its.close()
         try:
             pidfd = lift(os.pidfd_open(pid))
@@ -168,12 +161,10 @@ def fork_role(
             os.waitpid(pid, 0)
             raise
         ours.pop_all()
-    return Role(kind, number, pid, pidfd, writer, section, word)
+    return Role(spec, number, pid, pidfd, writer, section, word)
 
 
-def _become(
-    kind: str, number: int, prepare: Prepare, control: int, saying: int, keep: set[int], unprivileged: bool
-) -> None:
+def _become(spec: RoleSpec, number: int, prepare: Prepare, control: int, saying: int, keep: set[int]) -> None:
     """The child's side of fork_role; never returns."""
     status = 1
     try:
@@ -187,12 +178,12 @@ def _become(
         os.setpgid(0, 0)  # Control-C at the terminal is the supervisor's alone
         close_others(keep)
         control = lowered(control)
-        setproctitle(f"fastinetd: {kind} {number}" if number else f"fastinetd: {kind}")
+        setproctitle(f"fastinetd: {spec.title(number)}")
         serve = prepare(control)
         os.write(saying, READY)
         os.close(saying)
         saying = -1
-        if unprivileged:
+        if not spec.keeps_privileges:
             drop_privileges()
         serve()
         status = 0
@@ -204,7 +195,7 @@ def _become(
             if saying >= 0:
                 os.write(saying, why.encode(errors="replace")[: select.PIPE_BUF])
             else:
-                os.write(2, f"fastinetd: {kind}: {why}\n".encode())
+                os.write(2, f"fastinetd: {spec.kind}: {why}\n".encode())
     finally:
         with suppress(BaseException):
             sys.stderr.flush()

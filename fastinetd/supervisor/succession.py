@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from fastinetd.core.board import Board
 from fastinetd.logs.daemon_log import Messages
 from fastinetd.policy.limits import BackOff
-from fastinetd.supervisor.generation import Duties, Generation, Unready
+from fastinetd.supervisor.duties import Duties
+from fastinetd.supervisor.generation import Generation, Unready
 from fastinetd.supervisor.roles import Role
 from fastinetd.system.allowances import explained
 from fastinetd.system.loop import Loop, Timer

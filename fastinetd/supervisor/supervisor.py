@@ -39,9 +39,11 @@ from fastinetd.services.listeners import Listeners
 from fastinetd.services.rate_episodes import Episodes
 from fastinetd.services.wait_services import WaitServices
 from fastinetd.stage.library import library
-from fastinetd.supervisor.generation import Duties, Generation, Unready
+from fastinetd.supervisor.duties import Duties
+from fastinetd.supervisor.generation import Generation, Unready
 from fastinetd.supervisor.journal_reader import Records
 from fastinetd.supervisor.removals import Parting
+from fastinetd.supervisor.role_specs import sections_of_generation
 from fastinetd.supervisor.roles import Role
 from fastinetd.supervisor.signals import handle_signals
 from fastinetd.supervisor.status import Status, info_of
@@ -83,8 +85,9 @@ class Supervisor:
         self.surroundings = surroundings
         self.notifier = Notifier()
         self.loop = Loop(messages.error)
-        # Sections for the supervisor, and for acceptors and relay of those that retire, who serves, and who is next.
-        self.board = Board.create(MOST_SERVICES, SLOTS, 1 + (RETIRING_MOST + 2) * (options.acceptors + 1))
+        # Sections for the supervisor, and for the roles of those that retire, who serves, and who is next.
+        sections = 1 + (RETIRING_MOST + 2) * sections_of_generation(options.acceptors)
+        self.board = Board.create(MOST_SERVICES, SLOTS, sections)
         self.board.set_process_limit(options.process_limit)
         self.reader = lift(self.board.reader())
         self.rows = Rows(self.board, self.loop, StandardErrors(self.loop, messages.warning))
@@ -345,7 +348,7 @@ class Supervisor:
     def _role_ended(self, role: Role, status: int) -> None:
         """Adopt what a role's process left behind."""
         if role.section is not None:
-            crashed = status != 0 or role.kind == "relay"  # one leaves its sessions
+            crashed = role.spec.crashed(status)
             self.children.adopt(role.section, crashed=crashed, when_closed=lambda then: role.closed(self.loop, then))
             self.board.section_release(role.section)
         if status != 0:
@@ -354,7 +357,8 @@ class Supervisor:
         self.generations.role_ended()
         if role.retired and self.generations.serving is not None:
             self.parting.role_ended()
-            if role.kind == "acceptor" and not any(generation.accepts for generation in self.generations.retiring):
+            starts = role.spec.accepts is Mode.NOWAIT
+            if starts and not any(generation.accepts for generation in self.generations.retiring):
                 self._hand_over()
                 self.listeners.try_again()
 

@@ -8,14 +8,19 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Method, Verdict
 from fastinetd.core.program import Pool, Ranges
+from fastinetd.plan.model import Mode
 from fastinetd.policy.access import compile_access
-from fastinetd.supervisor.generation import Duties, Generation, Unready, programs_of
+from fastinetd.supervisor.channels import Channels
+from fastinetd.supervisor.duties import Duties, programs_of
+from fastinetd.supervisor.generation import Generation, Unready
+from fastinetd.supervisor.role_specs import ROLES, RoleSpec, Work
 from fastinetd.supervisor.roles import Role
 from fastinetd.system.loop import Loop
 from support.core import HOUR, close_loop, has_children, open_row, program, until
@@ -278,7 +283,7 @@ def test_all_are_ready(unstarted: Kit) -> None:
 def in_place_of(kind: str, what: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Do something else than to make a role of this kind."""
     name = {"acceptor": "Acceptor", "relay": "Relay"}[kind]
-    monkeypatch.setattr(f"fastinetd.supervisor.generation.{name}", lambda *_: what())
+    monkeypatch.setattr(f"fastinetd.supervisor.role_specs.{name}", lambda *_: what())
 
 
 def lacks_memory() -> None:
@@ -338,7 +343,7 @@ def test_whoever_harms_the_relay_harms_nothing_else(
     """Processes of its user can, as soon as it is nobody: by then it is ready, and so nothing is given up."""
     monkeypatch.setattr("fastinetd.supervisor.roles.drop_privileges", what)
     unstarted.generation.start_whole()
-    (relay,) = (role for role, _ in unstarted.generation.roles.values() if role.kind == "relay")
+    (relay,) = (role for role, _ in unstarted.generation.roles.values() if role.title == "relay")
     assert relay.ready
     assert unstarted.answer(0) == b"hello\n"
     relay.kill()
@@ -362,3 +367,58 @@ def test_why_one_ended_before_it_was_ready_is_told(unstarted: Kit, monkeypatch: 
     unstarted.until(lambda: unstarted.said.lines)
     assert re.fullmatch(r"relay \(pid \d+\) ended with status 1 \(out of memory.*\); another takes its place",
                         unstarted.said.lines[0])
+
+
+def another_kind(prepared: Callable[[], Callable[[int], None]], accepts: Mode | None) -> RoleSpec:
+    """A row for a kind of role, made of `prepared()`, that the daemon does not have."""
+
+    def work(duties: Duties, number: int, channels: Channels) -> Work:
+        return Work(lambda board, section, control: partial(prepared(), control), ())
+
+    return RoleSpec(kind="tester", work=work, numbered=True, accepts=accepts, has_section=True, has_pools=False,
+                    keeps_privileges=False, leaves_sessions=False, leaves_last=False)
+
+
+def runs_until_it_is_told() -> Callable[[int], None]:
+    def run(control: int) -> None:
+        os.read(control, 1)
+
+    return run
+
+
+@pytest.fixture
+def one_more(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[RoleSpec], Kit]]:
+    """Makes a generation, not started yet, of a daemon with one more kind of role."""
+    made: list[Kit] = []
+
+    def make(spec: RoleSpec) -> Kit:
+        monkeypatch.setattr("fastinetd.supervisor.generation.ROLES", (*ROLES, spec))
+        made.append(Kit(started=False))
+        return made[-1]
+
+    yield make
+    for kit in made:
+        kit.close()
+
+
+def test_a_row_is_all_that_another_kind_needs(one_more: Callable[[RoleSpec], Kit]) -> None:
+    """Its processes run, serve to the end of their generation, and leave with it."""
+    kit = one_more(another_kind(runs_until_it_is_told, Mode.BUILTIN))
+    kit.generation.start_whole()
+    assert kit.titles() == ["acceptor 1", "acceptor 2", "relay", "tester 1", "tester 2"]
+    os.kill(kit.pid("tester 2"), signal.SIGKILL)
+    kit.until(lambda: kit.ended and "tester 2" in kit.titles())
+    kit.generation.retire()
+    kit.until(lambda: not kit.generation.roles)
+    assert {("tester 1", 0), ("tester 2", 0)} < {*kit.ended}
+
+
+@pytest.mark.parametrize("accepts", [Mode.BUILTIN, None])
+def test_whether_a_takeover_needs_it(one_more: Callable[[RoleSpec], Kit], accepts: Mode | None) -> None:
+    kit = one_more(another_kind(lacks_memory, accepts))  # type: ignore[arg-type]
+    if accepts is None:
+        kit.generation.start_whole()
+        assert kit.answer(0) == b"hello\n"
+    else:
+        with pytest.raises(Unready, match="cannot start tester 1: out of memory"):
+            kit.generation.start_whole()

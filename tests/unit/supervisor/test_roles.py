@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fastinetd.supervisor.role_specs import RoleSpec
 from fastinetd.supervisor.roles import Prepare, Role, drop_privileges, fork_role
 from fastinetd.supervisor.signals import NOT_FOR_ROLES
 from fastinetd.system.descriptors import FIRST_DESCRIPTOR, close_others
@@ -20,6 +21,13 @@ from fastinetd.system.loop import Loop
 from support.core import await_end, close_loop, fork, has_children, reap, until
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to drop")
+
+
+def spec(*, keeps_privileges: bool) -> RoleSpec:
+    """Of a role that has nothing but privileges."""
+    return RoleSpec(kind="tester", work=lambda duties, number, channels: None, numbered=True, accepts=None,
+                    has_section=False, has_pools=False, keeps_privileges=keeps_privileges, leaves_sessions=False,
+                    leaves_last=False)
 
 
 class Kit:
@@ -35,9 +43,8 @@ class Kit:
         return self.prepared(lambda control: partial(main, control), unprivileged=unprivileged, keep=keep)
 
     def prepared(self, prepare: Prepare, *, unprivileged: bool = False, keep: tuple[int, ...] = ()) -> Role:
-        made = fork_role(
-            "tester", 3, prepare, keep=(self.there.fileno(), *keep), section=None, unprivileged=unprivileged
-        )
+        made = fork_role(spec(keeps_privileges=not unprivileged), 3, prepare, keep=(self.there.fileno(), *keep),
+                         section=None)
         self.roles.append(made)
         return made
 
@@ -74,7 +81,7 @@ def kit() -> Iterator[Kit]:
 def test_runs_and_ends(kit: Kit) -> None:
     role = kit.role(lambda control: kit.say(os.getpid()))
     assert int(kit.heard()) == role.pid
-    assert (role.kind, role.number, role.title, role.section, role.retired) == ("tester", 3, "tester 3", None, False)
+    assert (role.number, role.title, role.section, role.retired) == (3, "tester 3", None, False)
     assert min(role.pidfd, role.control) >= 64
     assert kit.bury(role) == 0
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from fastinetd.core.board import Board
-from fastinetd.supervisor.generation import Duties, Generation
+from fastinetd.supervisor.duties import Duties
+from fastinetd.supervisor.generation import Generation
 from fastinetd.supervisor.roles import Role
 from fastinetd.supervisor.succession import RETIRING_MOST, Succession
 from fastinetd.system.loop import Loop

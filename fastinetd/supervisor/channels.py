@@ -1,0 +1,37 @@
+"""The channels of a generation on which its roles, and the supervisor, put questions to the doorman."""
+
+from __future__ import annotations
+
+import socket
+
+from fastinetd.system.descriptors import lifted
+from fastinetd.system.strangers import close_words, guard
+
+
+class Channels:
+    """Pairs of sockets: one end for who asks, the other one for the doorman. Owns both ends of each."""
+
+    def __init__(self) -> None:
+        self._asking: list[socket.socket] = []
+        self._answering: list[socket.socket] = []
+
+    def open(self) -> socket.socket:
+        """Make a channel; returns the end of who asks (borrowed). Raises OSError."""
+        asking, answering = (lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        for end in (asking, answering):
+            guard(end)
+        self._asking.append(asking)
+        self._answering.append(answering)
+        return asking
+
+    @property
+    def answering(self) -> tuple[int, ...]:
+        """The doorman's ends (borrowed)."""
+        return tuple(end.fileno() for end in self._answering)
+
+    def close(self) -> None:
+        """Close every end that this process has."""
+        for end in (*self._asking, *self._answering):
+            close_words(end)
+        self._asking.clear()
+        self._answering.clear()
