@@ -138,7 +138,11 @@ def _service(entry: ServiceLine) -> Iterator[str]:
 
 
 def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
-    """The attributes of a service that have one line each, in xinetd's order; None leaves the line out."""
+    """The attributes of a service that have one line each, in xinetd's order; None leaves the line out.
+
+    They are not read off the table of attributes (config/settings.py): the order and the words are xinetd's, and half
+    of the lines show what runs, or several attributes at once.
+    """
     s = entry.service
     uid, gid = entry.ids or (s.user, s.group)
     return [
