@@ -26,6 +26,12 @@ cdef extern from "core/spawn_plan.h" nogil:
         int nice
         int use_posix_spawn
 
+cdef extern from "stage/stage.h" nogil:
+    enum:
+        STAGE_PLACES  # variables that tell of a connection, at most
+        STAGE_ROOM  # bytes of each
+        STAGE_VARIABLES_SIZE  # bytes of all
+
 
 cdef struct Range4:
     u32 first

@@ -11,8 +11,8 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from fastinetd.core.layout cimport ASK, WORKER
 from fastinetd.system.linux cimport (
-    AF_INET, AF_INET6, SOL_SOCKET, SO_PEERCRED, getsockname, getsockopt, inet_ntop, ntohs, sockaddr, sockaddr_in,
-    sockaddr_in6, sockaddr_storage, socklen_t, u16, u32, u8, ucred,
+    AF_INET, AF_INET6, INET6_ADDRSTRLEN, SOL_SOCKET, SO_PEERCRED, getsockname, getsockopt, inet_ntop, ntohs, sockaddr,
+    sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, u16, u32, u8, ucred,
 )
 
 from typing import NamedTuple
@@ -20,16 +20,11 @@ from typing import NamedTuple
 cdef extern from "stage/stage.h" nogil:
     enum:
         STAGE_LIBRARY
-        STAGE_PLACES
-        STAGE_ROOM
+    char *STAGE_PLACE(char (*array)[STAGE_ROOM], int i)
     const char *STAGE_VARIABLE
     const char *STAGE_BIND
 
-cdef enum:
-    VARIABLES = 8  # places for the connection's variables at the end of an environment; STAGE_PLACES
-    ROOM = 80  # STAGE_ROOM
-
-cdef char scratch[VARIABLES][ROOM]
+cdef char scratch[STAGE_PLACES][STAGE_ROOM]
 
 WORKER_VARIABLE = b"FASTINETD_WORKER=3"
 """Tells a worker its descriptor (docs/workers.md)."""
@@ -66,6 +61,10 @@ UNIX_VARIABLES = ("IPCREMOTEEUID", "IPCREMOTEEGID", "PROTO")
 
 CONNECTION_VARIABLES = frozenset(INET_VARIABLES + DATAGRAM_VARIABLES + UNIX_VARIABLES)
 """Names that are never taken over from the daemon's own environment."""
+
+if (max(map(len, (INET_VARIABLES, DATAGRAM_VARIABLES, UNIX_VARIABLES))) > STAGE_PLACES
+        or max(map(len, CONNECTION_VARIABLES)) + len("=") + INET6_ADDRSTRLEN > STAGE_ROOM):
+    raise ImportError("stage/stage.h has too few places for core/program.pyx, or too little room in one")
 
 
 cdef u8 *ANY = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -130,48 +129,48 @@ cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil
 
 cdef u32 tell_client(Target *target, const Peer *peer, int fd) noexcept nogil:
     """Write the connection's variables into the buffers; returns how many."""
-    cdef char text[64]
+    cdef char text[INET6_ADDRSTRLEN]
     cdef ucred credentials
     cdef socklen_t length = sizeof(credentials)
     if target.unix_socket:
         if getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0:
             credentials.uid = credentials.gid = 0xFFFFFFFF
-        put_number(scratch[0], "IPCREMOTEEUID=", credentials.uid)
-        put_number(scratch[1], "IPCREMOTEEGID=", credentials.gid)
-        put(scratch[2], "PROTO=", "IPC")
+        put_number(STAGE_PLACE(scratch, 0), "IPCREMOTEEUID=", credentials.uid)
+        put_number(STAGE_PLACE(scratch, 1), "IPCREMOTEEGID=", credentials.gid)
+        put(STAGE_PLACE(scratch, 2), "PROTO=", "IPC")
         return 3
     if peer.family != AF_INET and peer.family != AF_INET6:
-        put(scratch[0], "REMOTE_HOST=", "<no address>")
+        put(STAGE_PLACE(scratch, 0), "REMOTE_HOST=", "<no address>")
         return 1
     inet_ntop(peer.family, peer.address, text, sizeof(text))
-    put(scratch[0], "REMOTE_HOST=", text)
-    put(scratch[1], "REMOTE_ADDR=", text)
-    put_number(scratch[2], "REMOTE_PORT=", peer.port)
-    put(scratch[3], "PROTO=", "UDP" if target.datagrams else "TCP")
-    put(scratch[4], "UDPREMOTEIP=" if target.datagrams else "TCPREMOTEIP=", text)
-    put_number(scratch[5], "UDPREMOTEPORT=" if target.datagrams else "TCPREMOTEPORT=", peer.port)
+    put(STAGE_PLACE(scratch, 0), "REMOTE_HOST=", text)
+    put(STAGE_PLACE(scratch, 1), "REMOTE_ADDR=", text)
+    put_number(STAGE_PLACE(scratch, 2), "REMOTE_PORT=", peer.port)
+    put(STAGE_PLACE(scratch, 3), "PROTO=", "UDP" if target.datagrams else "TCP")
+    put(STAGE_PLACE(scratch, 4), "UDPREMOTEIP=" if target.datagrams else "TCPREMOTEIP=", text)
+    put_number(STAGE_PLACE(scratch, 5), "UDPREMOTEPORT=" if target.datagrams else "TCPREMOTEPORT=", peer.port)
     return 6 + tell_own_end(target, fd)
 
 
 cdef u32 tell_own_end(Target *target, int fd) noexcept nogil:
     """Write where the client has come to; returns how many variables that takes. Of a socket that has every address it
     is not known which one the client has used."""
-    cdef char text[64]
+    cdef char text[INET6_ADDRSTRLEN]
     cdef sockaddr_storage own
     cdef socklen_t length = sizeof(own)
     cdef Peer local
     if getsockname(fd, <sockaddr *> &own, &length) < 0:
         return 0
     peer_of(&own, length, &local)
-    put_number(scratch[6], "UDPLOCALPORT=" if target.datagrams else "TCPLOCALPORT=", local.port)
-    if memcmp(local.address, ANY, sizeof(local.address)) == 0 or not inet_ntop(local.family, local.address, text, 64):
+    put_number(STAGE_PLACE(scratch, 6), "UDPLOCALPORT=" if target.datagrams else "TCPLOCALPORT=", local.port)
+    if memcmp(local.address, ANY, sizeof(local.address)) == 0 or not inet_ntop(local.family, local.address, text, sizeof(text)):
         return 1
-    put(scratch[7], "UDPLOCALIP=" if target.datagrams else "TCPLOCALIP=", text)
+    put(STAGE_PLACE(scratch, 7), "UDPLOCALIP=" if target.datagrams else "TCPLOCALIP=", text)
     return 2
 
 
 cdef size_t variables(Target *target, const Peer *peer, int fd, char *into) noexcept nogil:
-    """The connection's variables one after the other, each with its NUL; at most STAGE_PLACES * STAGE_ROOM bytes.
+    """The connection's variables one after the other, each with its NUL; at most STAGE_VARIABLES_SIZE bytes.
     Returns their length."""
     cdef size_t length = 0, n
     cdef u32 i
@@ -247,11 +246,11 @@ cdef class Program:
             self.argv[i] = text
         t.spawn.argv = self.argv
         t.constant = len(environ)
-        t.envp = <char **> array(t.constant + VARIABLES + 1, sizeof(char *))
+        t.envp = <char **> array(t.constant + STAGE_PLACES + 1, sizeof(char *))
         for i, text in enumerate(environ):
             self.kept.append(text)
             t.envp[i] = text
-        for i in range(len(UNIX_VARIABLES) if unix_socket else VARIABLES):
+        for i in range(len(UNIX_VARIABLES) if unix_socket else STAGE_PLACES):
             t.envp[t.constant + i] = scratch[i]
         t.spawn.group_count = -1
         if groups is not None:

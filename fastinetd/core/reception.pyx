@@ -39,6 +39,8 @@ from fastinetd.system.linux cimport (
 )
 from fastinetd.system.strangers cimport close_shared, receive_words
 
+from fastinetd.doorman import protocol
+
 cdef enum:
     WAIT = 0  # OverRate's order, as in Row.over_rate
     REFUSE = 1
@@ -46,8 +48,14 @@ cdef enum:
 
 cdef char RENEW = c"p"  # as supervisor/roles.py writes it
 cdef u64 SECOND = 1000000000
-cdef u64 ANSWER_WITHIN = 12000000000  # longer than the doorman's own patience
 cdef u64 STARVED = 50000000  # pause of a listener when there are no descriptors or no memory
+
+# The doorman's numbers, in the types they are used in here.
+cdef u64 ANSWER_WITHIN = protocol.ANSWER_WITHIN * SECOND
+cdef u64 ASK_AGAIN = protocol.ASK_AGAIN * SECOND
+cdef u16 IPV4 = protocol.Family.IPV4
+cdef u16 IPV6 = protocol.Family.IPV6
+cdef u32 ALLOW = protocol.Reply.ALLOW
 
 cdef packed struct QuestionMessage:
     u64 cookie
@@ -58,7 +66,27 @@ cdef packed struct QuestionMessage:
 
 cdef packed struct AnswerMessage:
     u64 cookie
-    u32 verdict
+    u32 reply
+
+
+cdef compare_layout():
+    """Raise ImportError unless the two messages have the bytes that doorman/protocol.py gives them."""
+    cdef QuestionMessage question
+    cdef AnswerMessage answer
+    address = bytes(range(24, 40))
+    question.cookie, question.row, question.family, question.reserved = 0x0807060504030201, 0x14131211, 0x1615, 0x1817
+    memcpy(question.address, <const char *> address, sizeof(question.address))
+    answer.cookie, answer.reply = question.cookie, question.row
+    for name, layout, here, fields in (
+        ("QUESTION", protocol.QUESTION, (<const char *> &question)[:sizeof(question)],
+         (question.cookie, question.row, question.family, question.reserved, address)),
+        ("ANSWER", protocol.ANSWER, (<const char *> &answer)[:sizeof(answer)], (answer.cookie, answer.reply)),
+    ):
+        if layout.size != len(here) or layout.unpack(here) != fields:
+            raise ImportError(f"core/reception.pyx does not lay {name} out as doorman/protocol.py does")
+
+
+compare_layout()
 
 
 cdef class Reception:
@@ -298,7 +326,7 @@ cdef class Reception:
         cdef QuestionMessage message
         memset(&message, 0, sizeof(message))
         message.cookie, message.row = question.cookie, self.listeners[question.listener].target.row
-        message.family = 4 if question.peer.family == AF_INET else 6
+        message.family = IPV4 if question.peer.family == AF_INET else IPV6
         memcpy(message.address, question.peer.address, 16)
         send(self.doorman, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT)
 
@@ -320,7 +348,7 @@ cdef class Reception:
             fd, question.fd = question.fd, -1
             self.asking -= 1
             self.await_room()
-            if message.verdict == 1:
+            if message.reply == ALLOW:
                 self.waited = <i64> (now_monotonic() - (question.deadline - ANSWER_WITHIN))
                 self.payment = question.payment
                 self.greet(question.listener, fd, &question.peer, True)
@@ -434,7 +462,7 @@ cdef class Reception:
                 self.resume()
             if self.asking:
                 now = now_monotonic()
-                if now - asked_at > 4 * SECOND:
+                if now - asked_at > ASK_AGAIN:
                     if asked_at:
                         self.overdue(now)
                     asked_at = now

@@ -15,12 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
-from fastinetd.doorman.doorman import ANSWER, QUESTION
+from fastinetd.doorman.protocol import ANSWER, ANSWER_WITHIN, ASK_AGAIN, QUESTION, Family, Reply
 from fastinetd.system.loop import Loop, Timer
 from fastinetd.system.strangers import receive
-
-ANSWER_WITHIN = 12.0
-ASK_AGAIN = 4.0  # seconds
 
 Callback = Callable[[bool | None], None]
 
@@ -55,7 +52,8 @@ class Questions:
     def ask(self, row: int, address: bytes, callback: Callback) -> None:
         """Ask about a client of `row`; `address` has 4 or 16 bytes."""
         cookie = next(self._cookies)
-        message = QUESTION.pack(cookie, row, 4 if len(address) == 4 else 6, 0, address.ljust(16, b"\0"))
+        family = Family.IPV4 if len(address) == 4 else Family.IPV6
+        message = QUESTION.pack(cookie, row, family, 0, address.ljust(16, b"\0"))
         asked = self._open[cookie] = Asked(message, callback, ANSWER_WITHIN)
         self._send(asked)
         asked.timer = self._loop.later(ASK_AGAIN, lambda: self._overdue(cookie))
@@ -86,9 +84,9 @@ class Questions:
         if len(message) != ANSWER.size:
             self._loop.unwatch(self._channel.fileno())
             return
-        cookie, verdict = ANSWER.unpack(message)
+        cookie, reply = ANSWER.unpack(message)
         asked = self._open.pop(cookie, None)
         if asked is not None:
             if asked.timer is not None:
                 asked.timer.cancel()
-            asked.callback(verdict == 1)
+            asked.callback(reply == Reply.ALLOW)

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fastinetd.doorman.protocol import DECIDE_WITHIN
 from fastinetd.policy.access import AccessTable, Address, Verdict, decide_named, verdict_at
 
-PATIENCE = 10.0  # seconds a question may take
 KEEP_NAMED = 60.0  # seconds that names are remembered
 KEEP_NAMELESS = 10.0  # seconds that their absence is
 MOST_KEPT = 4096  # addresses remembered; beyond, the oldest goes
@@ -96,7 +96,7 @@ class Desk:
         if names is not None and now < until:
             return decide_named(table, address, names), None
         begin = address not in self._lookups
-        waiting = _Waiting(question, address, table, now + PATIENCE)
+        waiting = _Waiting(question, address, table, now + DECIDE_WITHIN)
         self._lookups.setdefault(address, {})[question.key] = waiting
         self._waiting[question.key] = waiting
         return None, address if begin else None

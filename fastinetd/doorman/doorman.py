@@ -1,7 +1,8 @@
 """The doorman: a process without privileges that finds out clients' names and says who may come in.
 
 Theory of operation. An acceptor that cannot decide by numbers sends a question over its own SOCK_SEQPACKET
-pair and goes on; the answer comes back with the question's cookie. Three parts, each ignorant of the next:
+pair and goes on; the answer comes back with the question's cookie (protocol.py). Three parts, each ignorant of
+the next:
 
   * The `Desk` (desk.py) turns questions into answers: tables, cache, deadlines.
   * A pool of threads runs `confirmed_names`, which blocks in the system's resolver. A thread's only effects
@@ -18,10 +19,6 @@ Rules of this file:
   * A lookup nobody waits for any more is cancelled if it has not begun. One that hangs costs a thread until
     the resolver gives up, and nothing else.
   * What comes from the network (a name) is checked before use; what comes from an acceptor (a datagram) too.
-
-Wire format, little-endian: question `cookie u64, row u32, family u16 (4 or 6), reserved u16, address 16 bytes`
-(IPv4 in the first four), answer `cookie u64, verdict u32` (1 allow, 0 refuse). A datagram of another size is
-ignored; an unknown row or family is refused. A cookie may be sent again while it waits.
 """
 
 from __future__ import annotations
@@ -38,17 +35,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from select import POLLHUP, POLLRDHUP, poll
-from struct import Struct
 from threading import Lock
 
 from setproctitle import setproctitle
 
 from fastinetd.doorman.desk import Answer, Desk, Names, Question
+from fastinetd.doorman.protocol import ANSWER, QUESTION, Family, Reply
 from fastinetd.policy.access import AccessTable, Address
 from fastinetd.policy.addresses import plausible_name
-
-QUESTION = Struct("<QIHH16s")
-ANSWER = Struct("<QI")
 
 THREADS = 16
 MOST_WAITING = 4096  # questions of one channel
@@ -103,9 +97,9 @@ def parse_question(channel: int, datagram: bytes) -> Question | None:
         return None
     cookie, row, family, _, raw = QUESTION.unpack(datagram)
     address: Address | None = None
-    if family == 4:
+    if family == Family.IPV4:
         address = IPv4Address(raw[:4])
-    elif family == 6:
+    elif family == Family.IPV6:
         six = IPv6Address(raw)
         address = six.ipv4_mapped or six
     return Question(channel, cookie, row, address)
@@ -211,7 +205,7 @@ class Doorman:
             channel.waiting += 1
             verdict, address = self._desk.ask(question, self._clock())
             if verdict is not None:
-                channel.unsent.append(ANSWER.pack(question.cookie, verdict))
+                channel.unsent.append(ANSWER.pack(question.cookie, Reply(verdict)))
                 if not self._flush(channel):
                     return False
             elif address is not None:
@@ -247,7 +241,7 @@ class Doorman:
             channel = self._channels.get(fd)
             if channel is None:
                 continue
-            channel.unsent.append(ANSWER.pack(cookie, allowed))
+            channel.unsent.append(ANSWER.pack(cookie, Reply(allowed)))
             if self._flush(channel):
                 self._watch(fd, channel)
             else:

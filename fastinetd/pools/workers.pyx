@@ -28,7 +28,7 @@ from libc.string cimport memcpy, memset
 
 from fastinetd.core.admit cimport ended, ended_unserved, slot_free, started, tell_of_pool
 from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot, counters_of
-from fastinetd.core.program cimport Peer, PoolSpec, Target, variables
+from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, Peer, PoolSpec, Target, variables
 from fastinetd.core.reception cimport ON_WORKER, ON_WORKER_END, Listener
 from fastinetd.core.servers cimport Servers, microseconds, set_aside, wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
@@ -183,7 +183,7 @@ cdef class Workers:
         cdef Slot *s = &self.b.slots[slot]
         cdef Target *target = self.pools[w.pool].life.target
         cdef Counters *counters = counters_of(self.b, self.section, target.row)
-        cdef char message[8 * 80]
+        cdef char message[STAGE_VARIABLES_SIZE]
         cdef size_t length = variables(target, peer, fd, message)
         # Before it is sent: should this process die in between, whoever adopts the slot knows its server. At worst a worker
         # that had not been sent it yet is taken for that, and its end is told as the connection's.

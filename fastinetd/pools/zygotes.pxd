@@ -2,7 +2,7 @@
 
 from fastinetd.core.admit cimport ended
 from fastinetd.core.layout cimport View
-from fastinetd.core.program cimport Peer, Target
+from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, Peer, Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport Servers
 from fastinetd.pools.pool cimport PoolLife, Recycling
@@ -12,7 +12,6 @@ from fastinetd.system.linux cimport i32, i64, send, u32, u64
 cdef extern from "stage/stage.h" nogil:
     enum:
         STAGE_LIBRARY
-        STAGE_PLACES, STAGE_ROOM
         STAGE_FORK, STAGE_PARK, STAGE_TAKE, STAGE_LEAVE
         STAGE_READY, STAGE_TOOK, STAGE_PARKED, STAGE_FAILED, STAGE_REFUSED
         STAGE_AT_MAIN, STAGE_AT_IO, STAGE_AT_OTHER, STAGE_NOT_FURTHER
@@ -20,6 +19,9 @@ cdef extern from "stage/stage.h" nogil:
     struct stage_request:
         u32 kind
         u32 seq
+    struct stage_message:
+        stage_request request
+        char variables[STAGE_VARIABLES_SIZE]
     struct stage_reply:
         u32 kind
         u32 seq

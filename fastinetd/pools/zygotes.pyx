@@ -118,15 +118,14 @@ cdef class Zygotes:
         cdef Zygote *z = &self.zygotes[number]
         cdef Handed *h = &self.handed[slot]
         cdef Slot *s = &self.b.slots[slot]
-        cdef char message[8 + 8 * 80]
-        cdef stage_request *request = <stage_request *> message
-        cdef size_t length = sizeof(stage_request)
+        cdef stage_message message
+        cdef size_t length = sizeof(message.request)
         h.turn = (h.turn + 1) & TURNS
-        request.kind, request.seq = STAGE_TAKE if parked else STAGE_FORK, slot | h.turn << 16
-        length += variables(pool.life.target, peer, fd, message + length)
+        message.request.kind, message.request.seq = STAGE_TAKE if parked else STAGE_FORK, slot | h.turn << 16
+        length += variables(pool.life.target, peer, fd, message.variables)
         s.inode = inode_of(fd)
         store16(&s.method, <u16> (PREFORK if parked else ZYGOTE))
-        if send_message(z.hand if parked else z.control, message, length, fd) != 0:
+        if send_message(z.hand if parked else z.control, &message, length, fd) != 0:
             s.method = EXEC
             return False
         if z.asked == 0 and z.handed == 0:

@@ -19,7 +19,7 @@ extern char **environ __attribute__((weak));
 extern char **__environ __attribute__((weak));
 
 static char **array;                            /* of the program's variables, as ours were taken out of it */
-static char spare[STAGE_PLACES * STAGE_ROOM + 1];   /* in place of a room that is too small */
+static char spare[STAGE_VARIABLES_SIZE + 1];        /* in place of a room that is too small */
 static char *room;
 static size_t room_size;                        /* its last byte is never written */
 

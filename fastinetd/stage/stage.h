@@ -21,6 +21,11 @@
 #define STAGE_POINT_BITS 8                /* of the seq of READY */
 #define STAGE_PLACES 8                    /* variables that tell of a connection, at most */
 #define STAGE_ROOM 80                     /* bytes of each, NAME=value with its NUL, at most */
+#define STAGE_VARIABLES_SIZE (STAGE_PLACES * STAGE_ROOM)  /* bytes of all of them */
+
+/* Number `i` of an array that has a place for each of them: a constant, and one beyond the last does not compile. */
+#define STAGE_PLACE(array, i) \
+    (array)[(i) + 0 * sizeof(struct { _Static_assert((i) < STAGE_PLACES, "STAGE_PLACES are too few"); char unused; })]
 
 enum stage_kind {
     /* to the zygote */
@@ -54,6 +59,11 @@ enum stage_refusal {
 struct stage_request {
     uint32_t kind;
     uint32_t seq;
+};
+
+struct stage_message {
+    struct stage_request request;
+    char variables[STAGE_VARIABLES_SIZE];
 };
 
 struct stage_reply {

@@ -58,6 +58,8 @@ cdef extern from "<sys/socket.h>" nogil:
 
 
 cdef extern from "<netinet/in.h>" nogil:
+    enum:
+        INET6_ADDRSTRLEN
     struct in_addr:
         u32 s_addr
     struct sockaddr_in:

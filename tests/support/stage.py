@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -19,7 +20,10 @@ from support.reach import reachable
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
 LIBRARY = PACKAGE / "stage" / f"_stage{sysconfig.get_config_var('EXT_SUFFIX')}"
 BIND = "LD_BIND_NOW=fastinetd"
-PINS, VOICE, CONTROL, HAND, PLACES, ROOM = 60, 61, 62, 63, 8, 80
+HEADER = PACKAGE / "stage" / "stage.h"
+NUMBERS = dict(re.findall(r"(?m)^#define STAGE_(\w+) (\d+) ", HEADER.read_text()))
+PLACES, ROOM = int(NUMBERS["PLACES"]), int(NUMBERS["ROOM"])
+PINS, VOICE, CONTROL, HAND = 60, 61, 62, 63
 FORK, PARK, TAKE, LEAVE, READY, TOOK, PARKED, FAILED, REFUSED = range(1, 10)
 AT_MAIN, AT_IO, AT_OTHER, NOT_FURTHER = range(4)
 THREADS, FILES = 1, 2

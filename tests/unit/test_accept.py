@@ -7,11 +7,13 @@ import os
 import resource
 import select
 import socket
-import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from fastinetd._accept import Acceptor
 from fastinetd.core.board import Board, RecordTuple
 from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Verdict
 from fastinetd.core.program import Program, Ranges
+from fastinetd.doorman.protocol import ANSWER, QUESTION
 from fastinetd.plan.endpoints import has_ipv6
 from support.core import HOUR, await_end, open_row, program, reap, running
 from support.proc import Offspring, descriptors, wait_for
@@ -27,8 +30,6 @@ from support.proc import Offspring, descriptors, wait_for
 PATIENCE = 20
 ALL = sum(Field)
 WAIT, REFUSE, CLOSE = range(3)
-QUESTION = struct.Struct("=QIHH16s")
-ANSWER = struct.Struct("=QI")
 
 
 class Accepting:
@@ -257,6 +258,26 @@ def test_without_descriptors_a_listener_rests(accepting: Accepting) -> None:
     assert all(later.when - first.when > 0.04 for first, later in pairwise(failures))
 
 
+IMPATIENT = """
+from fastinetd.doorman import protocol
+protocol.ANSWER_WITHIN = protocol.ASK_AGAIN = 0
+
+from unit.test_accept import Accepting, Ranges, Verdict, everything, running
+accepting = Accepting()
+accepting.serve("/bin/true", ranges=Ranges([(0, 2**32 - 1, Verdict.ASK)], []))
+with running(accepting.main):
+    assert everything(accepting.connect()) == b""
+accepting.questions.close()
+asked = 0
+while accepting.asked.recv(64):
+    asked += 1
+assert accepting.rejected(Verdict.DOORMAN) == 1
+print(f"asked {asked} times, then refused")
+accepting.close()
+"""
+"""A program: a client that nobody answers for, where the protocol's times are none."""
+
+
 class TestNames:
     """Whose verdict is ASK waits for the doorman."""
 
@@ -303,6 +324,10 @@ class TestNames:
             assert everything(client) == b"hello\n"
             assert reap(pid) == 0
 
+    def test_it_waits_as_long_as_the_protocol_says(self) -> None:
+        done = subprocess.run([sys.executable, "-c", IMPATIENT], env={"PYTHONPATH": str(Path(__file__).parents[1])},
+                              capture_output=True, text=True, timeout=3 * PATIENCE, check=False)  # fmt: skip
+        assert (done.stdout, done.stderr) == ("asked 1 times, then refused\n", "")
 
     def test_a_retired_acceptor_closes_no_port(self, accepting: Accepting) -> None:
         """over_rate = close after it has given up its listener: the descriptor's number may be anybody's."""

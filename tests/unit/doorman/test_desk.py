@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastinetd.doorman import desk as policy
-from fastinetd.doorman.desk import KEEP_NAMED, KEEP_NAMELESS, PATIENCE, Desk, Names, Question
+from fastinetd.doorman.desk import KEEP_NAMED, KEEP_NAMELESS, Desk, Names, Question
+from fastinetd.doorman.protocol import DECIDE_WITHIN
 from fastinetd.policy.access import AccessTable, Address, compile_access, decide_named
 
 
@@ -45,7 +46,7 @@ def test_one_lookup_for_all_who_ask() -> None:
     assert desk.is_waiting(question(1))
     assert desk.learn(ONE, FRIEND, 3.0) == [(7, 1, True), (7, 2, True), (8, 1, True)]
     assert not desk.is_waiting(question(1))
-    assert desk.deadline == 2.0 + PATIENCE
+    assert desk.deadline == 2.0 + DECIDE_WITHIN
 
 
 def test_names_are_remembered_for_a_while() -> None:
@@ -63,28 +64,28 @@ def test_overdue_questions_are_answered_as_nameless() -> None:
     desk = Desk(TABLES)
     desk.ask(question(1), 0.0)
     desk.ask(question(2, STRANGERS), 1.0)
-    assert desk.expire(PATIENCE - 0.1) == ([], [])
-    assert desk.expire(PATIENCE) == ([(7, 1, False)], [])
-    assert desk.deadline == PATIENCE + 1.0
-    assert desk.expire(PATIENCE + 1.0) == ([(7, 2, True)], [ONE])
+    assert desk.expire(DECIDE_WITHIN - 0.1) == ([], [])
+    assert desk.expire(DECIDE_WITHIN) == ([(7, 1, False)], [])
+    assert desk.deadline == DECIDE_WITHIN + 1.0
+    assert desk.expire(DECIDE_WITHIN + 1.0) == ([(7, 2, True)], [ONE])
     assert desk.deadline is None
 
 
 def test_a_lookup_may_outlive_its_waiters() -> None:
     desk = Desk(TABLES)
     desk.ask(question(1), 0.0)
-    desk.expire(PATIENCE)
-    assert desk.ask(question(2), PATIENCE) == (None, None)  # joins what is still in flight
-    assert desk.learn(ONE, FRIEND, PATIENCE + 1) == [(7, 2, True)]
-    assert desk.ask(question(3), PATIENCE + 2) == (True, None)
+    desk.expire(DECIDE_WITHIN)
+    assert desk.ask(question(2), DECIDE_WITHIN) == (None, None)  # joins what is still in flight
+    assert desk.learn(ONE, FRIEND, DECIDE_WITHIN + 1) == [(7, 2, True)]
+    assert desk.ask(question(3), DECIDE_WITHIN + 2) == (True, None)
 
 
 def test_a_cancelled_lookup_begins_anew() -> None:
     desk = Desk(TABLES)
     desk.ask(question(1), 0.0)
-    assert desk.expire(PATIENCE)[1] == [ONE]
+    assert desk.expire(DECIDE_WITHIN)[1] == [ONE]
     desk.forget(ONE)
-    assert desk.ask(question(2), PATIENCE) == (None, ONE)
+    assert desk.ask(question(2), DECIDE_WITHIN) == (None, ONE)
 
 
 def test_memory_is_bounded() -> None:
@@ -120,7 +121,7 @@ def test_every_question_is_answered_once_and_right(steps: list[tuple[str, int, o
         answered.add(cookie)
         question, since = asked[cookie]
         assert question.address is not None
-        assert now - since <= PATIENCE + 11
+        assert now - since <= DECIDE_WITHIN + 11
         candidates = [NOBODY, *found.get(question.address, [])]
         assert allowed in [decide_named(TABLES[question.row], question.address, names) for names in candidates]
 
@@ -145,7 +146,7 @@ def test_every_question_is_answered_once_and_right(steps: list[tuple[str, int, o
             now += number
             for _, cookie, allowed in desk.expire(now)[0]:
                 settle(cookie, allowed)
-    now += PATIENCE
+    now += DECIDE_WITHIN
     for _, cookie, allowed in desk.expire(now)[0]:
         settle(cookie, allowed)
     assert answered == set(asked)

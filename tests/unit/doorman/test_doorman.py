@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from fastinetd.doorman import doorman
-from fastinetd.doorman.desk import PATIENCE, Names, Question
-from fastinetd.doorman.doorman import ANSWER, QUESTION, THREADS, confirmed_names, parse_question, run
+from fastinetd.doorman.desk import Names, Question
+from fastinetd.doorman.doorman import THREADS, confirmed_names, parse_question, run
+from fastinetd.doorman.protocol import ANSWER, DECIDE_WITHIN, QUESTION
 from fastinetd.policy.access import Address, compile_access
 
 WAIT = 30.0  # seconds until a test that hears nothing fails
@@ -198,7 +199,7 @@ def test_deadline() -> None:
         assert one.hear() == (100, 0)
         for _ in range(THREADS):
             assert begun.acquire(timeout=WAIT)
-        clock.now += PATIENCE
+        clock.now += DECIDE_WITHIN
         one.socket.send(b"awake")
         assert sorted(one.hear() for _ in range(THREADS + 4)) == [(n, 0) for n in range(THREADS + 4)]
         release.set()
@@ -404,7 +405,7 @@ def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
         one.ask(2, "192.0.2.2")
         one.ask(3, "192.0.2.2", 77)
         assert one.hear() == (3, 0)
-        clock.now += PATIENCE
+        clock.now += DECIDE_WITHIN
         one.ask(4, "192.0.2.2", 77)
         assert sorted(one.hear() for _ in range(3)) == [(1, 0), (2, 0), (4, 0)]
         scarce = False
