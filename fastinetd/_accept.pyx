@@ -6,7 +6,9 @@ such strangers. They are looked for a second after something has ended, and reap
 The supervisor's hand in starting and ending servers is here too: the Keeper.
 """
 
-from fastinetd.core.admit cimport Accounts, decide, held_back, held_no_longer, make_peer, refused, started, take_slot
+from fastinetd.core.admit cimport (
+    Accounts, decide, held_back, held_no_longer, make_peer, record_refusal, record_start, take_slot,
+)
 from fastinetd.core.board cimport Board
 from fastinetd.core.layout cimport (
     ADMIT, ASK, EXEC, FREE, PREFORK, RATE, WORKER, Slot, Verdict, View, counters_of, section_of, slots_high,
@@ -19,7 +21,7 @@ from fastinetd.core.servers cimport (
     Servers, default_signals_between, disregard_signal, end_server, spawn_call, spawn_server, start_server,
     wait_for_child,
 )
-from fastinetd.pools.pool cimport CHANGED, NEVER, NOBODY, SECOND, milliseconds_until, serving
+from fastinetd.pools.pool cimport CHANGED, NEVER, NOBODY, SECOND, acceptors_serving, milliseconds_until
 from fastinetd.pools.prefork cimport Prefork
 from fastinetd.pools.workers cimport Workers
 from fastinetd.system.linux cimport (
@@ -64,7 +66,7 @@ cdef class Acceptor(Reception):
                 self.listeners[i].pool = self.listeners[i - 1].pool
                 continue
             last = target
-            share = serving(target.pool.kind, acceptors)
+            share = acceptors_serving(target.pool.kind, acceptors)
             if target.pool.kind == WORKER:
                 self.listeners[i].pool = workers
                 workers += 1
@@ -81,9 +83,9 @@ cdef class Acceptor(Reception):
             if n == NOBODY:
                 continue
             if target.pool.kind == WORKER:
-                self.workers.found(n, target, acceptors, i)
+                self.workers.add_pool(n, target, acceptors, i)
             elif i == 0 or self.listeners[i - 1].target != target:
-                self.zygotes.found(n, target, acceptors)
+                self.zygotes.add_pool(n, target, acceptors)
 
     def run(self) -> None:
         """Serve until retired or left alone by the supervisor."""
@@ -211,11 +213,11 @@ cdef class Keeper(Accounts):
         cdef Peer peer
         make_peer(&peer, address, port)
         counters_of(&self.board.view, self.section, program.target.row).accepted += 1
-        refused(&self.board.view, self.section, &program.target, &peer, verdict)
+        record_refusal(&self.board.view, self.section, &program.target, &peer, verdict)
 
     def recognise(self, Program program, u32 slot) -> None:
         """An adopted server whose start its dead acceptor had not recorded."""
-        started(&self.board.view, self.section, &program.target, slot, -1)
+        record_start(&self.board.view, self.section, &program.target, slot, -1)
 
     def end(self, u32 slot) -> bool:
         """Account for and reap the slot's server if it has ended (or is gone without a trace); False while it runs."""

@@ -22,7 +22,7 @@ from fastinetd.cli.pidfile import PidFile
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load
 from fastinetd.config.model import Config, Place
-from fastinetd.logs.daemon_log import LEVELS, Messages, stream_line
+from fastinetd.logs.daemon_log import LEVELS, DaemonLog, stream_line
 from fastinetd.logs.lines import FACILITIES, Level, printable
 from fastinetd.logs.paths import locate_logs, trouble_with
 from fastinetd.plan.endpoints import check_hosts
@@ -182,7 +182,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     postpone_signals()
     surroundings = Surroundings(clone=probe())
     allowances.more_descriptors()
-    messages = Messages(
+    messages = DaemonLog(
         filelog=os.path.abspath(options.filelog) if options.filelog else None,
         syslog=options.syslog or (None if foreground or options.filelog else "daemon"),
         stderr=True,  # until the daemon serves, whoever started it is told
@@ -208,7 +208,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     return status
 
 
-def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str, messages: Messages,
+def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str, messages: DaemonLog,
          surroundings: Surroundings, launch: Launch, foreground: bool) -> int:
     for warning in (*warnings, *launcher.shortcomings(), *allowances.warnings()):
         messages.warning(warning)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from fastinetd import __version__
 from fastinetd.control.dump import DumpState, ServerLine, ServiceLine, ServiceState, render, write_dump
 from fastinetd.core.board import Board
-from fastinetd.logs.service_log import Journal
+from fastinetd.logs.service_log import ServiceLog
 from fastinetd.pools.pool import HeldAt
 from fastinetd.pools.system_calls import held_call
-from fastinetd.services.installed import Rows
+from fastinetd.services.installed import InstalledServices
 from fastinetd.services.listeners import Listeners
 from fastinetd.services.wait_services import WaitServices
 
@@ -24,10 +24,10 @@ class Sources:
     """Whom the daemon's state is asked of."""
 
     board: Board
-    rows: Rows
+    rows: InstalledServices
     listeners: Listeners
     waiting: WaitServices
-    journal: Journal
+    journal: ServiceLog
     roles: Sequence[tuple[str, int]]  # title and pid of each role's process
     config_file: str
     process_limit: int | None

@@ -25,11 +25,11 @@ cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *targ
 cdef void drop_slot(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil
 cdef void held_back(View *b, u32 section, u32 row) noexcept nogil
 cdef void held_no_longer(View *b, u32 section, u32 row) noexcept nogil
-cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil
-cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil
+cdef void record_refusal(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil
+cdef void record_start(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil
 cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number,
                        int step) noexcept nogil
-cdef void tell_of_pool(View *b, u32 section, u32 row, u32 news, i32 value) noexcept nogil
-cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil
-cdef void ended_unserved(View *b, u32 section, u32 slot, int code, int status) noexcept nogil
+cdef void record_pool_event(View *b, u32 section, u32 row, u32 news, i32 value) noexcept nogil
+cdef void record_end(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil
+cdef void record_end_unserved(View *b, u32 section, u32 slot, int code, int status) noexcept nogil
 cdef void slot_free(View *b, FreeSlots *free_slots, u32 slot) noexcept nogil

@@ -16,13 +16,13 @@ from libc.string cimport memcpy
 
 from fastinetd.core.board cimport Board
 from fastinetd.core.counters cimport count_latency, count_session, count_spawn_failure
-from fastinetd.core.gate cimport enter, leave
+from fastinetd.core.gate cimport enter_gate, leave_gate
 from fastinetd.core.journal cimport journal_commit, journal_commit_with, journal_next, wake_supervisor
 from fastinetd.core.layout cimport (
     ADDRESS, ADMIT, DISABLED, ENDED, EXEC, EXIT, FAIL, FAILURE, FREE, HELD_BACK, INSTANCES, LOAD, NO_LIMIT, POOL,
     PROCESS_LIMIT, RATE, RUNNING, SHOW_DURATION, SHOW_EXIT, SIGNAL, SLOTS_FULL, SOURCES_FULL, SPAWN_FAILED, START,
-    SUCCESS, TAKEN, TIME, UNKNOWN, Counters, Method, Record, Row, Slot, Status, Verdict, View, counters_of,
-    set_state, sound, told_before,
+    SUCCESS, TAKEN, TIME, UNKNOWN, Counters, Method, Record, Row, Slot, Status, Verdict, View, counters_of, set_state,
+    slot_is_sound, told_before,
 )
 from fastinetd.core.limits cimport give_one, give_start, rate_cells, take_one, take_start
 from fastinetd.core.program cimport Peer, Program, Range4, Range6, Target
@@ -64,7 +64,7 @@ cdef double current_load(u64 now) noexcept nogil:
     return load_average.value
 
 
-cdef inline bint before(u64 high, u64 low, u64 other_high, u64 other_low) noexcept nogil:
+cdef inline bint is_below(u64 high, u64 low, u64 other_high, u64 other_low) noexcept nogil:
     return high < other_high or (high == other_high and low < other_low)
 
 
@@ -105,12 +105,12 @@ cdef Verdict address_verdict(Target *target, const Peer *peer) noexcept nogil:
         while high - low > 1:
             middle = (low + high) // 2
             six = &target.ranges6[middle]
-            if before(key_high, key_low, six.first_high, six.first_low):
+            if is_below(key_high, key_low, six.first_high, six.first_low):
                 high = middle
             else:
                 low = middle
         six = &target.ranges6[low]
-        if before(key_high, key_low, six.first_high, six.first_low) or before(six.last_high, six.last_low, key_high, key_low):
+        if is_below(key_high, key_low, six.first_high, six.first_low) or is_below(six.last_high, six.last_low, key_high, key_low):
             return ADDRESS
         return <Verdict> six.verdict
     return ADMIT
@@ -184,7 +184,7 @@ cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *targ
     cdef i64 found
     if payment.at == 0 and not take_start(b, target.row, payment):
         return RATE
-    enter(b, section)
+    enter_gate(b, section)
     found = slot_find(b, free_slots, section)
     if found < 0:
         verdict = SLOTS_FULL
@@ -212,7 +212,7 @@ cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *targ
                     give_one(&row.live)
         if verdict != ADMIT:
             slot_free(b, free_slots, <u32> found)
-    leave(b, section)
+    leave_gate(b, section)
     if verdict != ADMIT:
         give_start(b, target.row, payment)
     else:
@@ -223,7 +223,7 @@ cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *targ
 cdef void count_out(View *b, u32 slot) noexcept nogil:
     """Take back what take_slot counted. Between enter and leave."""
     cdef Slot *s = &b.slots[slot]
-    if not sound(b, s):
+    if not slot_is_sound(b, s):
         return
     give_one(&b.rows[s.row].live)
     give_one(&b.header.live)
@@ -234,10 +234,10 @@ cdef void count_out(View *b, u32 slot) noexcept nogil:
 
 cdef void drop_slot(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil:
     """Give back a slot without a server."""
-    enter(b, section)
+    enter_gate(b, section)
     count_out(b, slot)
     slot_free(b, free_slots, slot)
-    leave(b, section)
+    leave_gate(b, section)
 
 
 # ---- clients that wait for the rate ----
@@ -271,7 +271,7 @@ cdef void tell_peer(Record *record, const u8 *address, u16 family, u16 port) noe
     record.family, record.port = family, port
 
 
-cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil:
+cdef void record_refusal(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil:
     """Count a refusal and write its FAIL record."""
     cdef Record *record
     counters_of(b, section, target.row).rejected[<int> verdict] += 1
@@ -282,7 +282,7 @@ cdef void refused(View *b, u32 section, Target *target, const Peer *peer, Verdic
         journal_commit(b, section)
 
 
-cdef void started(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil:
+cdef void record_start(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil:
     """The server runs: count its start latency, write its START record, and say so in the slot.
 
     `waited`: nanoseconds from accept until the slot was taken; -1: there is no latency to count.
@@ -316,14 +316,14 @@ cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *targ
     drop_slot(b, section, free_slots, slot)
 
 
-cdef void tell_of_pool(View *b, u32 section, u32 row, u32 news, i32 value) noexcept nogil:
-    """Write a POOL record; `news` is a PoolNews of _pools."""
+cdef void record_pool_event(View *b, u32 section, u32 row, u32 news, i32 value) noexcept nogil:
+    """Write a POOL record; `news` is a PoolEvent."""
     cdef Record *record = journal_next(b, section)
     record.row, record.kind, record.reason, record.value = row, POOL, news, value
     journal_commit(b, section)
 
 
-cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:
+cdef void record_end(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:
     """The server ended: count it out and write its EXIT record. `code` is siginfo's si_code, 0 when nobody saw it end."""
     cdef Slot *s = &b.slots[slot]
     cdef u64 lasted = now_monotonic() - s.started
@@ -331,26 +331,26 @@ cdef void ended(View *b, u32 section, u32 slot, int code, int status, u64 user_u
     if s.row >= b.row_count:
         return
     counters = counters_of(b, section, s.row)
-    enter(b, section)
+    enter_gate(b, section)
     count_out(b, slot)
-    tell_end(b, section, slot, code, status, lasted, ENDED)
-    leave(b, section)
+    write_exit_record(b, section, slot, code, status, lasted, ENDED)
+    leave_gate(b, section)
     counters.user_us += user_us
     counters.system_us += system_us
     count_session(counters, lasted)
 
 
-cdef void ended_unserved(View *b, u32 section, u32 slot, int code, int status) noexcept nogil:
+cdef void record_end_unserved(View *b, u32 section, u32 slot, int code, int status) noexcept nogil:
     """The server ended before it had its connection, which keeps its slot and gets another server."""
     cdef Slot *s = &b.slots[slot]
-    tell_end(b, section, slot, code, status, now_monotonic() - s.started, TAKEN)
+    write_exit_record(b, section, slot, code, status, now_monotonic() - s.started, TAKEN)
     # As long as the slot says where that was told, its pid is nobody's (see Board.adopt).
     s.method = EXEC
     store32(<u32 *> &s.pid, 0)
     store32(&s.told, 0)
 
 
-cdef void tell_end(View *b, u32 section, u32 slot, int code, int status, u64 lasted, u32 then) noexcept nogil:
+cdef void write_exit_record(View *b, u32 section, u32 slot, int code, int status, u64 lasted, u32 then) noexcept nogil:
     """Count the server's exit and write its EXIT record; its slot has the state `then` at the same time."""
     cdef Slot *s = &b.slots[slot]
     cdef Record *record
@@ -435,9 +435,9 @@ cdef class Accounts:
 
     def end_as(self, u32 slot, int code, int status, u64 user_us, u64 system_us) -> None:
         """The slot's server has ended, as waitid(2) tells it; give the slot back. For tests."""
-        ended(&self.board.view, self.section, slot, code, status, user_us, system_us)
+        record_end(&self.board.view, self.section, slot, code, status, user_us, system_us)
         slot_free(&self.board.view, &self.free_slots, slot)
 
     def lose_server(self, int slot, int number) -> None:
         """The slot's server, reaped already, was ended by signal `number` before it had its connection. For tests."""
-        ended_unserved(&self.board.view, self.section, slot, CLD_KILLED, number)
+        record_end_unserved(&self.board.view, self.section, slot, CLD_KILLED, number)

@@ -8,9 +8,9 @@ from fastinetd.core.layout import SlotState
 
 from fastinetd.core.gate cimport pause_a_little
 from fastinetd.core.layout cimport (
-    ADMIT, ERRNOS, EXEC, FREE, LATENCIES, LAYOUT, METHODS, NO_LIMIT, POOL_STATES, REASONS, RECORDS, RECYCLINGS,
-    RUNNING, SESSIONS, STATUSES, TAKEN, WAYS, Counters, Header, Record, Row, Section, Slot, SlotState, View,
-    counters_of, section_of, sections_high, set_state, slots_high, sound, state_of, told_at,
+    ADMIT, ERRNOS, EXEC, FREE, LATENCIES, LAYOUT, METHODS, NO_LIMIT, POOL_STATES, REASONS, RECORDS, RECYCLINGS, RUNNING,
+    SESSIONS, STATUSES, TAKEN, WAYS, Counters, Header, Record, Row, Section, Slot, SlotState, View, counters_of,
+    section_of, sections_high, set_state, slot_is_sound, slots_high, state_of, told_at,
 )
 from fastinetd.core.limits cimport rate_cells, start_wait
 from fastinetd.core.rates cimport RATE_CELLS, count_of
@@ -453,7 +453,7 @@ cdef class Board:
             b.rows[i].live = 0
         for i in range(slots_high(b)):
             s = &b.slots[i]
-            if (state_of(s) != TAKEN and state_of(s) != RUNNING) or not sound(b, s):
+            if (state_of(s) != TAKEN and state_of(s) != RUNNING) or not slot_is_sound(b, s):
                 continue
             b.rows[s.row].live += 1
             total += 1
@@ -468,7 +468,7 @@ cdef class Board:
         counts = {}
         for i in range(slots_high(&self.view)):
             s = &self.view.slots[i]
-            if (state_of(s) == TAKEN or state_of(s) == RUNNING) and sound(&self.view, s):
+            if (state_of(s) == TAKEN or state_of(s) == RUNNING) and slot_is_sound(&self.view, s):
                 counts[s.row] = counts.get(s.row, 0) + 1
                 total += 1
         return total == load32(&self.view.header.live) and all(

@@ -66,7 +66,7 @@ cdef void count_spawn_failure(Counters *counters, int number) noexcept nogil:
 class CountersTuple(NamedTuple):
     """A row's counters over all sections; times in seconds, histograms as counts per bucket.
 
-    `latency` and `latency_sum` are by Method, `recycled` by Recycling and `pool` by PoolState of _pools.
+    `latency` and `latency_sum` are by Method, `recycled` by Recycling and `pool` by PoolState of the pools.
     """
 
     accepted: int

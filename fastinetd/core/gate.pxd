@@ -16,7 +16,7 @@ cdef inline void pause_a_little() noexcept nogil:
     nanosleep(&t, NULL)
 
 
-cdef inline void enter(View *b, u32 section) noexcept nogil:
+cdef inline void enter_gate(View *b, u32 section) noexcept nogil:
     """Begin to change what is counted. Waits while the supervisor counts again, for as long as there is one."""
     cdef Section *own = &b.sections[section]
     while True:
@@ -29,5 +29,5 @@ cdef inline void enter(View *b, u32 section) noexcept nogil:
         pause_a_little()
 
 
-cdef inline void leave(View *b, u32 section) noexcept nogil:
+cdef inline void leave_gate(View *b, u32 section) noexcept nogil:
     store32(&b.sections[section].inside, 0)

@@ -66,7 +66,7 @@ cpdef enum RecordKind:
     SPAWN_FAILED = 4  # value: errno
     ACCEPT_FAILED = 5  # value: errno
     DEACTIVATED = 6  # cps with over_rate = close; value: seconds
-    POOL = 7  # reason: a PoolNews, value: what it says
+    POOL = 7  # reason: a PoolEvent, value: what it says
     HELD_BACK = 8  # the rate is used up, and clients wait for it from now on
 
 cpdef enum Method:
@@ -241,6 +241,6 @@ cdef inline u32 told_before(View *b, u32 section, u32 state) noexcept nogil:
     return <u32> b.sections[section].head << 2 | state
 
 
-cdef inline bint sound(View *b, Slot *slot) noexcept nogil:
+cdef inline bint slot_is_sound(View *b, Slot *slot) noexcept nogil:
     """Whether a slot's row is one there is."""
     return slot.row < b.row_count

@@ -22,7 +22,7 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastinetd.core.admit cimport decide, held_back, held_no_longer, open_free_slots, refused, take_slot
+from fastinetd.core.admit cimport decide, held_back, held_no_longer, open_free_slots, record_refusal, take_slot
 from fastinetd.core.board cimport Board
 from fastinetd.core.journal cimport journal_commit, journal_next, journal_room, wake_supervisor
 from fastinetd.core.layout cimport (
@@ -291,7 +291,7 @@ cdef class Reception:
 
     cdef void refuse(self, Listener *listener, int fd, Peer *peer, Verdict verdict) noexcept nogil:
         """Close a client's connection, counted and recorded; takes `fd`."""
-        refused(self.b, self.section, listener.target, peer, verdict)
+        record_refusal(self.b, self.section, listener.target, peer, verdict)
         if listener.target.unix_socket:
             close_shared(fd)
         else:

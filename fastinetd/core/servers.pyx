@@ -14,7 +14,7 @@ Rules of this file
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastinetd.core.admit cimport FreeSlots, ended, slot_free, start_failed, started
+from fastinetd.core.admit cimport FreeSlots, record_end, record_start, slot_free, start_failed
 from fastinetd.core.layout cimport ENDED, RUNNING, WORKER, Slot, View, section_of, slots_high, state_of
 from fastinetd.core.program cimport Peer, Target, environment
 from fastinetd.core.reception cimport ON_OTHER, Reception
@@ -52,7 +52,7 @@ cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *targe
     if number:
         start_failed(b, section, free_slots, target, slot, number, call.step)
     else:
-        started(b, section, target, slot, waited)
+        record_start(b, section, target, slot, waited)
     return number
 
 
@@ -68,8 +68,8 @@ cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noex
     if error == EINTR:
         return False
     if state_of(s) != ENDED:
-        ended(b, section, slot, info.si_code if error == 0 else 0, info.si_status if error == 0 else 0,
-              microseconds(&usage.ru_utime), microseconds(&usage.ru_stime))
+        record_end(b, section, slot, info.si_code if error == 0 else 0, info.si_status if error == 0 else 0,
+                   microseconds(&usage.ru_utime), microseconds(&usage.ru_stime))
     if error == 0:
         wait_for_child(P_PID, s.pid, &info, NULL, WEXITED | WNOHANG)
     slot_free(b, free_slots, slot)

@@ -30,7 +30,7 @@ class Asked:
     timer: Timer | None = None
 
 
-class Questions:
+class DoormanClient:
     """Open questions of the supervisor."""
 
     def __init__(self, loop: Loop) -> None:

@@ -52,7 +52,7 @@ def stream_line(fd: int, level: Level, text: str, environ: Mapping[str, str] = o
     return f"<{int(level)}>{text}" if is_journal(environ, fd) else text
 
 
-class Messages:
+class DaemonLog:
     """The daemon's own log. `sinks` is shared with the Journal; `wall` and `clock` are in seconds."""
 
     def __init__(

@@ -6,7 +6,7 @@ import errno
 
 from fastinetd.core.board import RecordTuple
 from fastinetd.logs.lines import Level, error_text
-from fastinetd.pools.pool import PoolNews
+from fastinetd.pools.pool import PoolEvent
 from fastinetd.pools.system_calls import name_of_call
 
 BY_EXEC = "its connections are served by exec"
@@ -28,41 +28,41 @@ REMEDIES = {
 
 def news_of(record: RecordTuple, name: str) -> tuple[Level, str]:
     """Level and text of a POOL record of the service `name`."""
-    level, text = _news(PoolNews(record.reason), record.value)
+    level, text = _news(PoolEvent(record.reason), record.value)
     return level, f"service {name}: {text}"
 
 
-def _news(news: PoolNews, value: int) -> tuple[Level, str]:
+def _news(news: PoolEvent, value: int) -> tuple[Level, str]:
     match news:
-        case PoolNews.NO_START:
+        case PoolEvent.NO_START:
             remedy = f"; if it stays so, {REMEDIES[value]}" if value in REMEDIES else ""
             return Level.ERROR, f"its pool cannot start a process: {error_text(value)}; {AGAIN}{remedy}"
-        case PoolNews.DIED_EARLY:
+        case PoolEvent.DIED_EARLY:
             how = f"by signal {-value}" if value < 0 else f"with status {value}"
             return Level.ERROR, (f"a process of its pool ended {how} before it was ready: the program cannot be held "
                                  f"or is no worker (one says why on standard error, which is told here); {BY_EXEC}; "
                                  "use spawn = exec for it, or see docs/pools.md and docs/workers.md")
-        case PoolNews.TOO_SLOW:
+        case PoolEvent.TOO_SLOW:
             return Level.ERROR, (f"a process of its pool was not ready after {value} seconds; {BY_EXEC}; with snapshot "
                                  "= first_io the program must come to use its connection, a worker must say that it "
                                  "is ready")
-        case PoolNews.UNHOLDABLE:
+        case PoolEvent.UNHOLDABLE:
             why = UNHOLDABLE.get(value, "cannot be held")
             return Level.ERROR, f"its program {why}; {BY_EXEC}; use spawn = exec or worker for it"
-        case PoolNews.HELD_EARLY:
+        case PoolEvent.HELD_EARLY:
             return Level.INFO, (f"its program is held at {name_of_call(value)}, before its first use of the "
                                 "connection: a fork would not copy what it does there (docs/pools.md)")
-        case PoolNews.HELD_AT_ONCE:
+        case PoolEvent.HELD_AT_ONCE:
             return Level.WARNING, (f"its program is held at {name_of_call(value)}, hardly begun: snapshot = first_io "
                                    "gains next to nothing over main, as a fork would not copy what it does there "
                                    "(docs/pools.md)")
-        case PoolNews.HELD_AT_MAIN:
+        case PoolEvent.HELD_AT_MAIN:
             return Level.WARNING, ("snapshot = first_io cannot be had on this kernel or processor: its program is held "
                                    "before main instead")
-        case PoolNews.UNINTELLIGIBLE:
+        case PoolEvent.UNINTELLIGIBLE:
             return Level.ERROR, f"a process of its pool said what is not understood and was ended; {AGAIN}"
-        case PoolNews.HUNG:
+        case PoolEvent.HUNG:
             return Level.ERROR, (f"a process of its pool left connections unanswered for {value} seconds "
                                  f"and was ended; {AGAIN}")
-        case PoolNews.OVERTIME:
+        case PoolEvent.OVERTIME:
             return Level.WARNING, f"its worker with pid {value} was ended after max_runtime"

@@ -4,7 +4,7 @@ Theory. The supervisor drains the Board's rings and hands the records over in ba
 record that its service asked for, collected per sink, and written with one call per file and batch
 (`log_sinks` tells what happens when that fails). Time stamps are those of the records and made once per
 second. What the daemon itself has to say about a record (a program that cannot be started, a service
-switched off for a while) goes to the Messages, at most once in REPEAT seconds per service and cause, with
+switched off for a while) goes to the DaemonLog, at most once in REPEAT seconds per service and cause, with
 the number of the others.
 
 Rules of this file
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from fastinetd.config.model import LogKind, LogType
 from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import Field, RecordKind, Verdict
-from fastinetd.logs.daemon_log import IDENT, Messages
+from fastinetd.logs.daemon_log import IDENT, DaemonLog
 from fastinetd.logs.file_sink import FileSink
 from fastinetd.logs.lines import Level, error_text, file_stamp, printable, priority, syslog_stamp
 from fastinetd.logs.pool_events import news_of
@@ -130,10 +130,10 @@ class _Repeats:
     more: int = 0
 
 
-class Journal:
+class ServiceLog:
     """Writes the services' records. Shares the sinks of `messages`; `clock` is monotonic, in seconds."""
 
-    def __init__(self, messages: Messages, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, messages: DaemonLog, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._messages = messages
         self._sinks = messages.sinks
         self._clock = clock
@@ -217,7 +217,7 @@ class Journal:
         return min(waits, default=None)
 
     def close(self) -> None:
-        """Say what was held back; `Messages.close` writes what is kept and closes the sinks."""
+        """Say what was held back; `DaemonLog.close` writes what is kept and closes the sinks."""
         for repeats in self._repeats.values():
             if repeats.more:
                 self._say(repeats)

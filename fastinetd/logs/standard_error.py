@@ -2,7 +2,7 @@
 
 Theory. A worker's descriptor 2 is a datagram socket, one for each service: whoever writes never waits, and what there
 is no room for is lost. It is no pipe, whose reader waits for a writer that has the pipe's lock; and who passes a
-descriptor with what he says is not heard again (_strangers). A stranger may have written the message, or have sent what
+descriptor with what he says is not heard again (strangers). A stranger may have written the message, or have sent what
 is in it. So root cuts it, makes it text that cannot forge a line, and looks no further into it than for line ends. A
 traceback that differs in its first and last line only (what was wrong with which client's) is one cause: it is told
 once, and then how often it came, once a minute.

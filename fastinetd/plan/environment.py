@@ -1,7 +1,7 @@
 """The environment of servers: what the daemon itself was started with, byte for byte, and what its service adds.
 
 As in xinetd an environment is a list: what has no `=` and what is there twice stays. A variable that is set takes the
-place of the first of its name, or comes at the end. The variables of the connection follow (_program).
+place of the first of its name, or comes at the end. The variables of the connection follow (core/program).
 """
 
 from __future__ import annotations

@@ -12,13 +12,13 @@ from fastinetd.config.model import UNLIMITED, Service, encoded
 from fastinetd.plan.environment import Environment, environment_of
 from fastinetd.plan.executable import exec_fault
 from fastinetd.plan.handler import handler_start
-from fastinetd.plan.model import Limit, Start, Unplannable
+from fastinetd.plan.model import ExecContext, Limit, Unplannable
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.plan.users import ids_of
 from fastinetd.system.privileges import CAP_SYS_NICE, CAP_SYS_RESOURCE
 
 
-def start_of(service: Service, surroundings: Surroundings, report: Report) -> Start:
+def start_of(service: Service, surroundings: Surroundings, report: Report) -> ExecContext:
     ids, groups = ids_of(service, surroundings, report)
     environ = environment_of(service, surroundings.environ)
     path = program_of(service, report)
@@ -31,7 +31,7 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
     argv = tuple(map(encoded, service.argv))
     if service.handler is not None and not service.internal:
         path, argv, environ = handler_start(service, ids, groups or (), environ, report)
-    start = Start(
+    start = ExecContext(
         path=path,
         argv=argv,
         environ=environ,
@@ -61,7 +61,7 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> St
         report.add("no-clone", service.place, service=service.id, what=" and ".join(needs))
         raise Unplannable
     if wanted == "posix_spawn" or (wanted == "auto" and not surroundings.clone):
-        return Start(path, start.argv, start.environ, limits=start.limits, posix_spawn=True)
+        return ExecContext(path, start.argv, start.environ, limits=start.limits, posix_spawn=True)
     return start
 
 

@@ -57,7 +57,7 @@ Limit = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ExecContext:
     """How a server is started: everything the child is given."""
 
     path: bytes
@@ -124,7 +124,7 @@ class PlannedService:
     mode: Mode
     endpoints: tuple[Endpoint, ...]
     options: SocketOptions
-    start: Start
+    start: ExecContext
     access: AccessTable
     rate: tuple[int, int]  # so many starts in so many nanoseconds; (0, 0): any number
     log_success: int

@@ -16,7 +16,7 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Service
 from fastinetd.plan.handler import module_file
 from fastinetd.plan.holdable import CAUSES, Unholdable, interpreted_files, program_files
-from fastinetd.plan.model import Endpoint, PoolPlan, Start
+from fastinetd.plan.model import Endpoint, ExecContext, PoolPlan
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.policy.access import AccessTable, Interval, Verdict
 from fastinetd.stage.library import library
@@ -37,7 +37,7 @@ class _Refusal(NamedTuple):
 
 def pool_of(
     service: Service,
-    start: Start,
+    start: ExecContext,
     endpoints: tuple[Endpoint, ...],
     access: AccessTable,
     surroundings: Surroundings,
@@ -68,7 +68,7 @@ def pool_of(
     return plan, None
 
 
-def _unsuited(service: Service, start: Start, surroundings: Surroundings) -> _Refusal | None:
+def _unsuited(service: Service, start: ExecContext, surroundings: Surroundings) -> _Refusal | None:
     """Why the service is not of the kind that can have a pool."""
     if service.socket_type != "stream":
         remedy = "write `wait = yes` and `instances = 2` or more for servers that share its socket"
@@ -94,7 +94,8 @@ def _unsuited(service: Service, start: Start, surroundings: Surroundings) -> _Re
 
 
 def _exposed(
-    service: Service, start: Start, endpoints: tuple[Endpoint, ...], access: AccessTable, surroundings: Surroundings
+    service: Service, start: ExecContext, endpoints: tuple[Endpoint, ...], access: AccessTable,
+    surroundings: Surroundings,
 ) -> _Refusal | None:
     """Forks of one zygote share their address layout and stack protector: nothing for root and clients from outside."""
     uid = surroundings.uid if start.ids is None else start.ids[0]
@@ -137,7 +138,7 @@ def _admits(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -> bool:
 # ---- who could change what it holds ----
 
 
-def _guard(service: Service, start: Start, surroundings: Surroundings, report: Report) -> int | None:
+def _guard(service: Service, start: ExecContext, surroundings: Surroundings, report: Report) -> int | None:
     """What keeps others of the service's user out of its zygotes while they start. Nothing would keep root out, nor a
     daemon's own user."""
     if service.spawn == "worker" or start.ids is None or start.ids[0] == 0:
@@ -150,7 +151,7 @@ def _guard(service: Service, start: Start, surroundings: Surroundings, report: R
 # ---- what it is made of ----
 
 
-def _files(service: Service, start: Start, surroundings: Surroundings, report: Report) -> tuple[bytes, ...]:
+def _files(service: Service, start: ExecContext, surroundings: Surroundings, report: Report) -> tuple[bytes, ...]:
     """The program, what interprets it, and what it is given first: the script of an interpreter, or a configuration.
     Files named later may be what it writes. Raises Unholdable."""
     program = os.fsdecode(start.path)

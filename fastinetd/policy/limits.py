@@ -1,6 +1,6 @@
 """Rates and pauses as numbers.
 
-A rate is kept by the core (`_rates`): so many starts in a period, and in no period of that length more. Its memory has
+The core keeps a rate (`core/rates`): so many starts in a period, and in no period of that length more. Its memory has
 room for RATE_CELLS starts. A rate of more is divided: its period into equal parts, each with an equal part of the
 starts, so that it is never exceeded either, but all of it is not to be had at once.
 

@@ -44,7 +44,7 @@ cpdef enum HeldAt:
     AT_START = 3  # so early that nothing is gained over main
     UNSUPPORTED = 4  # at main, though first_io was asked for
 
-cpdef enum PoolNews:
+cpdef enum PoolEvent:
     """What a POOL record tells."""
     NO_START = 1  # value: errno
     DIED_EARLY = 2  # before it was ready; value: exit status, or minus a signal
@@ -78,12 +78,12 @@ cdef struct PoolLife:
     file_mark marks[8]
 
 
-cdef u32 serving(u32 kind, u32 count) noexcept nogil
-cdef void begin_life(PoolLife *life, Target *target, u32 acceptors) noexcept nogil
-cdef void failed(PoolLife *life, u64 now) noexcept nogil
-cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u64 now) noexcept nogil
-cdef void lasted(PoolLife *life) noexcept nogil
-cdef void begin_anew(PoolLife *life) noexcept nogil
+cdef u32 acceptors_serving(u32 kind, u32 count) noexcept nogil
+cdef void open_pool(PoolLife *life, Target *target, u32 acceptors) noexcept nogil
+cdef void pool_failed(PoolLife *life, u64 now) noexcept nogil
+cdef void record_failure(Reception at, PoolLife *life, PoolEvent news, i32 value, u64 now) noexcept nogil
+cdef void pool_is_stable(PoolLife *life) noexcept nogil
+cdef void forget_failures(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
 cdef int make_pair(int *pair, bint attested) noexcept nogil

@@ -27,7 +27,7 @@ class HeldAt(IntEnum):
     AT_START = 3
     UNSUPPORTED = 4
 
-class PoolNews(IntEnum):
+class PoolEvent(IntEnum):
     NO_START = 1
     DIED_EARLY = 2
     TOO_SLOW = 3

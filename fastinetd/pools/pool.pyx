@@ -8,7 +8,7 @@ least one.
 
 from libc.string cimport memcmp
 
-from fastinetd.core.admit cimport tell_of_pool
+from fastinetd.core.admit cimport record_pool_event
 from fastinetd.core.layout cimport WORKER
 from fastinetd.core.program cimport Program, Target
 from fastinetd.core.reception cimport Reception
@@ -37,11 +37,11 @@ cdef enum:
     MOST_FURTHER = 4
 
 
-cdef inline u32 part(u32 whole, u32 share) noexcept nogil:
+cdef inline u32 share_of(u32 whole, u32 share) noexcept nogil:
     return (whole + share - 1) // share
 
 
-cdef u32 serving(u32 kind, u32 count) noexcept nogil:
+cdef u32 acceptors_serving(u32 kind, u32 count) noexcept nogil:
     """How many of all acceptors serve a service of this kind, each with its share of the pool.
 
     Half of them where there are workers: to pass a connection on costs so little that one more who wakes up for it costs
@@ -50,34 +50,34 @@ cdef u32 serving(u32 kind, u32 count) noexcept nogil:
     return max(count // 2, <u32> 1) if kind == WORKER else count
 
 
-cdef void begin_life(PoolLife *life, Target *target, u32 acceptors) noexcept nogil:
+cdef void open_pool(PoolLife *life, Target *target, u32 acceptors) noexcept nogil:
     """The pool of a service in an acceptor, one of so many."""
-    cdef u32 share = serving(target.pool.kind, acceptors)
+    cdef u32 share = acceptors_serving(target.pool.kind, acceptors)
     life.target = target
-    life.least, life.most = part(target.pool.least, share), part(target.pool.most, share)
-    life.workers = part(target.pool.workers, share)
-    begin_anew(life)
+    life.least, life.most = share_of(target.pool.least, share), share_of(target.pool.most, share)
+    life.workers = share_of(target.pool.workers, share)
+    forget_failures(life)
 
 
-cdef void failed(PoolLife *life, u64 now) noexcept nogil:
+cdef void pool_failed(PoolLife *life, u64 now) noexcept nogil:
     """A process of the pool came to nothing: the next start waits."""
     life.start_at = now + life.pause
     life.pause = life.pause * 2 if life.pause * 2 < LONGEST else LONGEST
 
 
-cdef void tell_failure(Reception at, PoolLife *life, PoolNews news, i32 value, u64 now) noexcept nogil:
+cdef void record_failure(Reception at, PoolLife *life, PoolEvent news, i32 value, u64 now) noexcept nogil:
     """Likewise, and it is told."""
     at.await_room()
-    tell_of_pool(at.b, at.section, life.target.row, news, value)
-    failed(life, now)
+    record_pool_event(at.b, at.section, life.target.row, news, value)
+    pool_failed(life, now)
 
 
-cdef void lasted(PoolLife *life) noexcept nogil:
+cdef void pool_is_stable(PoolLife *life) noexcept nogil:
     """A process of the pool has lived for a while."""
     life.pause = SHORTEST
 
 
-cdef void begin_anew(PoolLife *life) noexcept nogil:
+cdef void forget_failures(PoolLife *life) noexcept nogil:
     """All is forgotten that went wrong: another process may be started now."""
     life.pause = SHORTEST
     life.start_at = 0
@@ -177,7 +177,7 @@ cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil:
 
 def acceptors_of(int kind, int count) -> int:
     """How many of `count` acceptors serve a service whose pool is of this kind, a Method."""
-    return serving(kind, count)
+    return acceptors_serving(kind, count)
 
 
 # ---- for tests ----
@@ -202,9 +202,9 @@ def pauses(int count) -> list:
     """The pauses in seconds after so many failures in a row."""
     cdef PoolLife life
     cdef list found = []
-    lasted(&life)
+    pool_is_stable(&life)
     for _ in range(count):
-        failed(&life, 0)
+        pool_failed(&life, 0)
         found.append(life.start_at / 1e9)
     return found
 
@@ -212,5 +212,5 @@ def pauses(int count) -> list:
 def parts_of(Program program, u32 acceptors) -> tuple:
     """(least, most, workers) of one of so many acceptors."""
     cdef PoolLife life
-    begin_life(&life, &program.target, acceptors)
+    open_pool(&life, &program.target, acceptors)
     return life.least, life.most, life.workers

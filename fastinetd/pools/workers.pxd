@@ -114,7 +114,7 @@ cdef class Workers:
     cdef int nothing
     cdef u64 due_at
 
-    cdef void found(self, u32 index, Target *target, u32 acceptors, u32 listener) noexcept nogil
+    cdef void add_pool(self, u32 index, Target *target, u32 acceptors, u32 listener) noexcept nogil
     cdef bint hand(self, u32 index, Listener *listener, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil
     cdef void next_client(self, u32 index) noexcept nogil

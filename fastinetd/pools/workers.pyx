@@ -26,7 +26,7 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastinetd.core.admit cimport ended, ended_unserved, slot_free, started, tell_of_pool
+from fastinetd.core.admit cimport record_end, record_end_unserved, record_pool_event, record_start, slot_free
 from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot, counters_of
 from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, Peer, PoolSpec, Target, variables
 from fastinetd.core.reception cimport ON_WORKER, ON_WORKER_END, Listener
@@ -34,8 +34,8 @@ from fastinetd.core.servers cimport Servers, microseconds, set_aside, wait_for_c
 from fastinetd.pools.pool cimport (
     AGE, BUSY, CHANGED, DIED, DIED_EARLY, HUNG, HUNG_AFTER, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, OVERTIME,
     PATIENCE, REQUESTS, REST, RSS, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TOO_SLOW, UNINTELLIGIBLE,
-    Recycling, begin_anew, begin_life, close_both, elapsed, failed, files_changed, jittered, kill, lasted,
-    look_at_files, make_pair, milliseconds_until, send_message, serving, start_process, tell_failure,
+    Recycling, acceptors_serving, close_both, elapsed, files_changed, forget_failures, jittered, kill, look_at_files,
+    make_pair, milliseconds_until, open_pool, pool_failed, pool_is_stable, record_failure, send_message, start_process,
 )
 from fastinetd.system.linux cimport (
     CLD_EXITED, EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, F_DUPFD_CLOEXEC, O_CLOEXEC, O_RDWR, P_PID, SHUT_WR,
@@ -76,14 +76,14 @@ cdef class Workers:
         self.nothing = open("/dev/null", O_RDWR | O_CLOEXEC) if pool_count else -1
         self.due_at = NEVER
 
-    cdef void found(self, u32 index, Target *target, u32 acceptors, u32 listener) noexcept nogil:
+    cdef void add_pool(self, u32 index, Target *target, u32 acceptors, u32 listener) noexcept nogil:
         """Service number `index` is `target`, at this listener too; this acceptor is one of so many."""
         cdef WorkerPool *pool = &self.pools[index]
         if index < self.pool_count:
             pool.listeners += 1
             return
-        begin_life(&pool.life, target, acceptors)
-        acceptors = serving(WORKER, acceptors)
+        open_pool(&pool.life, target, acceptors)
+        acceptors = acceptors_serving(WORKER, acceptors)
         pool.at_once = (2 * self.processors + acceptors - 1) // acceptors
         pool.first_listener, pool.listeners = listener, 1
         pool.idle = NOBODY
@@ -190,11 +190,11 @@ cdef class Workers:
         s.pid, s.method, s.inode = w.pid, WORKER, 0
         if send_message(w.socket, message, length, fd) != 0:
             s.pid, s.method = 0, EXEC
-            failed(&self.pools[w.pool].life, s.started)
+            pool_failed(&self.pools[w.pool].life, s.started)
             self.dismiss(number, MISTRUSTED, True)
             return False
         close_shared(fd)
-        started(self.b, self.section, target, slot, waited)
+        record_start(self.b, self.section, target, slot, waited)
         counters.pool[<int> IDLE] -= 1
         counters.pool[<int> BUSY] += 1
         w.state, w.slot, w.received = WORKER_BUSY, slot, False
@@ -248,14 +248,14 @@ cdef class Workers:
         self.at.await_room()
         if length != sizeof(status) or not 0 <= status <= 255 or w.state == WORKER_IDLE:
             if w.told_at == 0:
-                tell_failure(self.at, &pool.life, UNINTELLIGIBLE, 0, now_monotonic())
+                record_failure(self.at, &pool.life, UNINTELLIGIBLE, 0, now_monotonic())
             self.dismiss(number, MISTRUSTED, length != 0 or w.state != WORKER_BUSY)
             return
         if w.state == WORKER_STARTING:
             pool.starting -= 1
             counters.pool[<int> STARTING] -= 1
         elif w.state == WORKER_BUSY:
-            ended(self.b, self.section, w.slot, CLD_EXITED, status, 0, 0)
+            record_end(self.b, self.section, w.slot, CLD_EXITED, status, 0, 0)
             slot_free(self.b, &self.at.free_slots, w.slot)
             counters.pool[<int> BUSY] -= 1
             w.served += 1
@@ -337,7 +337,7 @@ cdef class Workers:
                     and self.workers[number].told_at == 0:
                 self.dismiss(number, why, False)
         self.pools[index].proven = False
-        begin_anew(&self.pools[index].life)
+        forget_failures(&self.pools[index].life)
         look_at_files(&self.pools[index].life, now_monotonic())
         self.wake_at(0)
 
@@ -364,11 +364,11 @@ cdef class Workers:
         if w.told_at == 0:
             self.at.await_room()
             if before == WORKER_STARTING:
-                tell_of_pool(self.b, self.section, pool.life.target.row, DIED_EARLY,
-                             info.si_status if info.si_code == CLD_EXITED else -info.si_status)
+                record_pool_event(self.b, self.section, pool.life.target.row, DIED_EARLY,
+                                  info.si_status if info.si_code == CLD_EXITED else -info.si_status)
             if now - w.since > LASTING:
-                lasted(&pool.life)
-            failed(&pool.life, now)
+                pool_is_stable(&pool.life)
+            pool_failed(&pool.life, now)
             self.dismiss(number, MISTRUSTED if before == WORKER_STARTING else DIED, False)
         cdef int fd = receive_last_descriptor(w.other)  # those before it the worker has said it had finished with
         if before == WORKER_BUSY:
@@ -391,12 +391,12 @@ cdef class Workers:
         cdef Target *target = self.pools[w.pool].life.target
         cdef Peer peer
         if fd < 0:
-            ended(self.b, self.section, w.slot, code, status, 0, 0)
+            record_end(self.b, self.section, w.slot, code, status, 0, 0)
             slot_free(self.b, &self.at.free_slots, w.slot)
             return
         memcpy(peer.address, s.address, 16)
         peer.family, peer.port = s.family, s.port
-        ended_unserved(self.b, self.section, w.slot, code, status)
+        record_end_unserved(self.b, self.section, w.slot, code, status)
         self.at.await_room()
         counters_of(self.b, self.section, target.row).pool_misses += 1
         self.servers.start(target, fd, &peer, w.slot, 0)
@@ -425,7 +425,7 @@ cdef class Workers:
             error = start_process(pool.life.target, self.nothing, &pair[1], 1, WORKER_SOCKET, False, &w.pid)
         if error:
             close_both(pair)
-            tell_failure(self.at, &pool.life, NO_START, error, now)
+            record_failure(self.at, &pool.life, NO_START, error, now)
             self.wake_at(pool.life.start_at)
             return
         w.socket = fcntl(pair[0], F_DUPFD_CLOEXEC, 64)
@@ -447,7 +447,7 @@ cdef class Workers:
             close(w.pidfd)
             w.pidfd = -1
         if w.socket < 0 or w.other < 0 or w.pidfd < 0 or self.at.watch(w.socket, ON_WORKER, tag, EPOLLIN) < 0:
-            tell_failure(self.at, &pool.life, NO_START, errno, now)
+            record_failure(self.at, &pool.life, NO_START, errno, now)
             self.dismiss(number, MISTRUSTED, True)
             self.wake_at(now)  # no pidfd may say when it has ended
 
@@ -507,7 +507,7 @@ cdef class Workers:
             return
         if w.state == WORKER_STARTING:
             if elapsed(w.since, now) >= PATIENCE:
-                tell_failure(self.at, &self.pools[w.pool].life, TOO_SLOW, <i32> (PATIENCE // SECOND), now)
+                record_failure(self.at, &self.pools[w.pool].life, TOO_SLOW, <i32> (PATIENCE // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)
             else:
                 self.wake_at(w.since + PATIENCE)
@@ -532,7 +532,7 @@ cdef class Workers:
             return
         if elapsed(w.busy_since, now) >= target.pool.runtime:
             self.at.await_room()
-            tell_of_pool(self.b, self.section, target.row, OVERTIME, w.pid)
+            record_pool_event(self.b, self.section, target.row, OVERTIME, w.pid)
             self.dismiss(number, RUNTIME, True)
             w.busy_since = now  # should that take long, it is not told at once again
         self.wake_at(w.busy_since + target.pool.runtime)
@@ -548,7 +548,7 @@ cdef class Workers:
             # Not by a peek, which has the connection open for a moment.
             w.received = ioctl(w.other, <unsigned long> FIONREAD, &waiting) < 0 or waiting == 0
             if not w.received:
-                tell_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
+                record_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)
                 return True
         return False

@@ -1,6 +1,6 @@
 """Zygotes: programs held before main, or at their first use of the socket, and forked for each connection."""
 
-from fastinetd.core.admit cimport ended
+from fastinetd.core.admit cimport record_end
 from fastinetd.core.layout cimport View
 from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, Peer, Target
 from fastinetd.core.reception cimport Reception
@@ -93,7 +93,7 @@ cdef class Zygotes:
     cdef u32 outstanding
     cdef u64 due_at
 
-    cdef void found(self, u32 index, Target *target, u32 acceptors) noexcept nogil
+    cdef void add_pool(self, u32 index, Target *target, u32 acceptors) noexcept nogil
     cdef bint hand(self, u32 index, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil
     cdef bint send(self, ZygotePool *pool, u32 number, bint parked, int fd, const Peer *peer, u32 slot) noexcept nogil

@@ -28,17 +28,17 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from fastinetd.core.admit cimport started, tell_of_pool
+from fastinetd.core.admit cimport record_pool_event, record_start
 from fastinetd.core.layout cimport EXEC, PREFORK, ZYGOTE, Counters, Slot, counters_of, slots_high
 from fastinetd.core.program cimport Peer, Target, variables
 from fastinetd.core.reception cimport ON_CONTROL_REPLY, ON_VOICE, ON_ZYGOTE
 from fastinetd.core.servers cimport Servers, set_aside, wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
     AT_START, CHANGED, DIED, DIED_EARLY, EARLY, FIRST_USE, HELD_AT_MAIN, HELD_AT_ONCE, HELD_EARLY, HOLDING, HUNG,
-    HUNG_AFTER, MAIN, MISTRUSTED, NEVER, NOBODY, NO_START, PATIENCE, SECOND, SIGKILL, STARTING, TOO_SLOW,
-    UNHOLDABLE, UNINTELLIGIBLE, UNSUPPORTED, HeldAt, PoolLife, Recycling, begin_anew, begin_life, close_both,
-    elapsed, failed, files_changed, inode_of, kill, lasted, look_at_files, make_pair, own_child, send_message,
-    start_process, tell_failure,
+    HUNG_AFTER, MAIN, MISTRUSTED, NEVER, NOBODY, NO_START, PATIENCE, SECOND, SIGKILL, STARTING, TOO_SLOW, UNHOLDABLE,
+    UNINTELLIGIBLE, UNSUPPORTED, HeldAt, PoolLife, Recycling, close_both, elapsed, files_changed, forget_failures,
+    inode_of, kill, look_at_files, make_pair, open_pool, own_child, pool_failed, pool_is_stable, record_failure,
+    send_message, start_process,
 )
 from fastinetd.system.linux cimport (
     AF_UNIX, CLD_EXITED, EAGAIN, EBADMSG, ECHILD, ECONNRESET, EINTR, EPOLLIN, EPOLL_CTL_DEL, F_DUPFD_CLOEXEC,
@@ -78,9 +78,9 @@ cdef class Zygotes:
             raise MemoryError
         self.due_at = NEVER
 
-    cdef void found(self, u32 index, Target *target, u32 acceptors) noexcept nogil:
+    cdef void add_pool(self, u32 index, Target *target, u32 acceptors) noexcept nogil:
         """Service number `index` is `target`; this acceptor is one of so many. Its zygote is started in a moment."""
-        begin_life(&self.pools[index].life, target, acceptors)
+        open_pool(&self.pools[index].life, target, acceptors)
         self.pools[index].zygote = NOBODY
         self.pool_count = index + 1
         self.wake_at(0)
@@ -203,7 +203,7 @@ cdef class Zygotes:
         if pid != z.pid and own_child(pid) and getpgid(pid) == z.group:
             kill(pid, SIGKILL)
         if z.state != ZYGOTE_LEAVING:
-            tell_failure(self.at, &self.pools[z.pool].life, UNINTELLIGIBLE, 0, z.heard)
+            record_failure(self.at, &self.pools[z.pool].life, UNINTELLIGIBLE, 0, z.heard)
             self.close_down(number, MISTRUSTED)
 
     cdef void hear_all(self) noexcept nogil:
@@ -232,8 +232,8 @@ cdef class Zygotes:
         cdef PoolLife *life = &self.pools[self.zygotes[number].pool].life
         cdef u64 now = now_monotonic()
         if elapsed(self.zygotes[number].since, now) > LASTING:
-            lasted(life)
-        failed(life, now)
+            pool_is_stable(life)
+        pool_failed(life, now)
         self.close_down(number, DIED)
 
     cdef bint understood(self, u32 number, bint parked, u32 kind, u32 seq, i32 value, i32 pid) noexcept nogil:
@@ -250,7 +250,7 @@ cdef class Zygotes:
         if kind == STAGE_FAILED:
             return pid == z.pid and self.could_not(number, seq, value)
         if kind == STAGE_REFUSED and pid == z.pid and z.state == ZYGOTE_STARTING:
-            tell_failure(self.at, &self.pools[z.pool].life, UNHOLDABLE, value, now_monotonic())
+            record_failure(self.at, &self.pools[z.pool].life, UNHOLDABLE, value, now_monotonic())
             self.close_down(number, MISTRUSTED)
             return True
         return z.state == ZYGOTE_LEAVING
@@ -276,10 +276,10 @@ cdef class Zygotes:
         counters.pool[<int> HOLDING] += 1
         store64(&counters.held, <u64> (<u32> call) << 8 | <u64> (<int> place + 1))
         if place == EARLY or place == AT_START:
-            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row,
-                         HELD_EARLY if place == EARLY else HELD_AT_ONCE, call)
+            record_pool_event(self.b, self.section, self.pools[z.pool].life.target.row,
+                              HELD_EARLY if place == EARLY else HELD_AT_ONCE, call)
         elif place == UNSUPPORTED:
-            tell_of_pool(self.b, self.section, self.pools[z.pool].life.target.row, HELD_AT_MAIN, 0)
+            record_pool_event(self.b, self.section, self.pools[z.pool].life.target.row, HELD_AT_MAIN, 0)
         self.fill_up(number)
         return True
 
@@ -306,7 +306,7 @@ cdef class Zygotes:
         else:
             counters.pool_misses += 1
         self.b.slots[slot].pid = pid
-        started(self.b, self.section, target, slot, h.waited)
+        record_start(self.b, self.section, target, slot, h.waited)
         if pidfd >= 0:
             self.servers.take_over(slot, pidfd)
         else:
@@ -384,7 +384,7 @@ cdef class Zygotes:
         close_both(voice)
         close_both(standing)
         if error:
-            tell_failure(self.at, life, NO_START, error, now)
+            record_failure(self.at, life, NO_START, error, now)
             self.wake_at(life.start_at)
             return
         z.group, z.since, z.heard = z.pid, now, now
@@ -403,7 +403,7 @@ cdef class Zygotes:
 
     cdef void not_watched(self, u32 number, int error, u64 now) noexcept nogil:
         """A process of the zygote's cannot be watched, for want of descriptors or memory: give all of them up."""
-        tell_failure(self.at, &self.pools[self.zygotes[number].pool].life, NO_START, error, now)
+        record_failure(self.at, &self.pools[self.zygotes[number].pool].life, NO_START, error, now)
         self.close_down(number, MISTRUSTED)
 
     cdef void close_down(self, u32 number, Recycling why) noexcept nogil:
@@ -442,7 +442,7 @@ cdef class Zygotes:
         """Give up all zygotes, and start others at once: what was wrong with those before may have been mended."""
         cdef u32 index
         for index in range(self.pool_count):
-            begin_anew(&self.pools[index].life)
+            forget_failures(&self.pools[index].life)
             if self.pools[index].zygote != NOBODY:
                 self.close_down(self.pools[index].zygote, CHANGED)
         self.wake_at(0)
@@ -462,7 +462,7 @@ cdef class Zygotes:
         if error or info.si_pid:  # else somebody traces it: sweep looks at it from time to time
             z.pid = 0
         if z.state == ZYGOTE_STARTING:
-            tell_failure(self.at, life, DIED_EARLY, info.si_status if info.si_code == CLD_EXITED else -info.si_status, now)
+            record_failure(self.at, life, DIED_EARLY, info.si_status if info.si_code == CLD_EXITED else -info.si_status, now)
             self.close_down(number, MISTRUSTED)
         elif z.state == ZYGOTE_READY:
             self.died(number)
@@ -564,7 +564,7 @@ cdef class Zygotes:
         if elapsed(z.since, now) < PATIENCE:
             self.wake_at(z.since + PATIENCE)
             return
-        tell_failure(self.at, &self.pools[z.pool].life, TOO_SLOW, <i32> (PATIENCE // SECOND), now)
+        record_failure(self.at, &self.pools[z.pool].life, TOO_SLOW, <i32> (PATIENCE // SECOND), now)
         self.close_down(number, MISTRUSTED)
 
     cdef void hung(self, u32 number, u64 now) noexcept nogil:
@@ -580,5 +580,5 @@ cdef class Zygotes:
         if now < z.overdue:
             self.wake_at(z.overdue)
             return
-        tell_failure(self.at, &self.pools[z.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
+        record_failure(self.at, &self.pools[z.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
         self.close_down(number, MISTRUSTED)

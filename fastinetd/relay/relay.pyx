@@ -13,7 +13,7 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from fastinetd.core.admit cimport decide, drop_slot, ended, refused, slot_free, started
+from fastinetd.core.admit cimport decide, drop_slot, record_end, record_refusal, record_start, slot_free
 from fastinetd.core.board cimport Board
 from fastinetd.core.journal cimport journal_commit, journal_next
 from fastinetd.core.layout cimport (
@@ -153,7 +153,7 @@ cdef class Relay(Reception):
         session.position = session.begin = session.end = 0
         session.finished = False
         session.watching = 0
-        started(self.b, self.section, listener.target, slot, -1)
+        record_start(self.b, self.section, listener.target, slot, -1)
         if brief:
             session.end = moment(session.kind, session.buffer)
             session.finished = True
@@ -228,7 +228,7 @@ cdef class Relay(Reception):
         session.fd = -1
         self.vacant[self.vacancies] = index
         self.vacancies += 1
-        ended(self.b, self.section, session.slot, CLD_EXITED, 0, 0, 0)
+        record_end(self.b, self.section, session.slot, CLD_EXITED, 0, 0, 0)
         slot_free(self.b, &self.free_slots, session.slot)
 
     # ---- datagrams ----
@@ -281,7 +281,7 @@ cdef class Relay(Reception):
                 verdict = LOOP
             if verdict != ADMIT:
                 give_start(self.b, target.row, &payment)
-                refused(self.b, self.section, target, &peer, NAME if verdict == ASK else verdict)
+                record_refusal(self.b, self.section, target, &peer, NAME if verdict == ASK else verdict)
                 continue
             counters.activations += 1
             if target.log_success:

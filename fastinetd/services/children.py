@@ -19,7 +19,7 @@ from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.core.layout import SlotState
 from fastinetd.core.program import Program
-from fastinetd.logs.daemon_log import Messages
+from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.services.takers import takers
 from fastinetd.system.processes import parent_of
 
@@ -45,7 +45,7 @@ def call_now(then: Callable[[], None]) -> None:
     then()
 
 
-def check_counts(board: Board, messages: Messages) -> None:
+def check_counts(board: Board, messages: DaemonLog) -> None:
     """Compare the counts with the slots while nobody changes them; after a difference count again."""
     quiet = board.close_gate(set())
     right = board.consistent()

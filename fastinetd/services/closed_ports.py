@@ -15,17 +15,17 @@ from collections.abc import Callable
 from functools import partial
 
 from fastinetd.core.board import Board
-from fastinetd.logs.daemon_log import Messages
-from fastinetd.services.installed import Installed, Rows
+from fastinetd.logs.daemon_log import DaemonLog
+from fastinetd.services.installed import InstalledService, InstalledServices
 from fastinetd.services.sockets import BACKLOG, guard
 from fastinetd.system.loop import Loop
 
 
-class Reopen:
+class ClosedPorts:
     """The pauses of closed ports."""
 
-    def __init__(self, board: Board, rows: Rows, loop: Loop, messages: Messages,
-                 sockets: Callable[[Installed], list[socket.socket]]) -> None:
+    def __init__(self, board: Board, rows: InstalledServices, loop: Loop, messages: DaemonLog,
+                 sockets: Callable[[InstalledService], list[socket.socket]]) -> None:
         """`sockets` gives a service's open sockets."""
         self._board = board
         self._rows = rows

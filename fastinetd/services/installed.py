@@ -37,7 +37,7 @@ _VERDICTS = {Access.ALLOW: Verdict.ADMIT, Access.DENY: Verdict.ADDRESS, Access.A
 
 
 @dataclass(slots=True)
-class Installed:
+class InstalledService:
     """A service with its row."""
 
     row: int
@@ -45,25 +45,25 @@ class Installed:
     program: Program
 
 
-class Rows:
+class InstalledServices:
     """The services of the present Plan, and the rows of removed ones that still have servers."""
 
     def __init__(self, board: Board, loop: Loop, errors: StandardErrors) -> None:
         self._board = board
         self._loop = loop
         self._errors = errors
-        self._services: list[Installed] = []
+        self._services: list[InstalledService] = []
         self._clock: Timer | None = None
-        self.by_row: dict[int, Installed] = {}
+        self.by_row: dict[int, InstalledService] = {}
         self.unserved: tuple[tuple[str, str], ...] = ()  # the Plan's
 
-    def __iter__(self) -> Iterator[Installed]:
+    def __iter__(self) -> Iterator[InstalledService]:
         return iter(self._services)
 
     def __len__(self) -> int:
         return len(self._services)
 
-    def of_mode(self, mode: Mode) -> list[Installed]:
+    def of_mode(self, mode: Mode) -> list[InstalledService]:
         return [installed for installed in self._services if installed.planned.mode is mode]
 
     def program_of(self, row: int) -> Program | None:
@@ -76,7 +76,7 @@ class Rows:
         _, continuing = self._continued(plan)
         return len(self.by_row) + len(plan.services) - len(continuing) <= self._board.rows
 
-    def install(self, plan: Plan) -> list[Installed]:
+    def install(self, plan: Plan) -> list[InstalledService]:
         """Make these the services; returns those removed, whose rows stay theirs until `free`. Raises OSError and
         MemoryError, with everything as it was."""
         with ExitStack() as undo:
@@ -84,11 +84,13 @@ class Rows:
             undo.pop_all()
         return self._use(services, changed, plan)
 
-    def put_back(self, services: list[Installed], plan: Plan) -> list[Installed]:
+    def put_back(self, services: list[InstalledService], plan: Plan) -> list[InstalledService]:
         """Make these the services again, which were that plan's; returns those removed, likewise."""
         return self._use(services, services, plan)
 
-    def _use(self, services: list[Installed], changed: list[Installed], plan: Plan) -> list[Installed]:
+    def _use(
+        self, services: list[InstalledService], changed: list[InstalledService], plan: Plan
+    ) -> list[InstalledService]:
         before = self._services
         for installed in changed:
             self._write_limits(installed)
@@ -101,7 +103,7 @@ class Rows:
         kept = {installed.row for installed in self._services}
         return [installed for installed in before if installed.row not in kept]
 
-    def _prepared(self, plan: Plan, undo: ExitStack) -> tuple[list[Installed], list[Installed]]:
+    def _prepared(self, plan: Plan, undo: ExitStack) -> tuple[list[InstalledService], list[InstalledService]]:
         """The plan's services with their rows, and those among them that are new or changed."""
         candidates, continuing = self._continued(plan)
         services, changed = [], []
@@ -115,12 +117,12 @@ class Rows:
             if old is not None and old.planned == planned:
                 installed = old
             else:
-                installed = Installed(row, planned, self._program(row, planned))
+                installed = InstalledService(row, planned, self._program(row, planned))
                 changed.append(installed)
             services.append(installed)
         return services, changed
 
-    def _continued(self, plan: Plan) -> tuple[list[Installed], dict[int, int]]:
+    def _continued(self, plan: Plan) -> tuple[list[InstalledService], dict[int, int]]:
         """The services there are, with the removed ones whose rows are not freed yet, and which of them the plan's
         services continue, by position."""
         present = {installed.row for installed in self._services}
@@ -183,7 +185,7 @@ class Rows:
             poolless=planned.refused is not None,
         )
 
-    def _write_limits(self, installed: Installed) -> None:
+    def _write_limits(self, installed: InstalledService) -> None:
         service = installed.planned.service
         count, period = installed.planned.rate
         self._board.row_limits(

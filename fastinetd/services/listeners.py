@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastinetd.logs.daemon_log import Messages
+from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.plan.model import Endpoint, SocketOptions
 from fastinetd.policy.limits import BackOff
 from fastinetd.services.sockets import apply, guard, open_endpoint, permit
@@ -61,7 +61,7 @@ class Open:
 class Listeners:
     """Opens what is wanted and keeps it. `appeared` is called when an endpoint opened after a failed attempt."""
 
-    def __init__(self, loop: Loop, messages: Messages, appeared: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, messages: DaemonLog, appeared: Callable[[], None]) -> None:
         self._loop = loop
         self._messages = messages
         self._appeared = appeared

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fastinetd.config.model import Service
 from fastinetd.core.board import Board
 from fastinetd.logs.lines import Level, printable
-from fastinetd.services.installed import Rows
+from fastinetd.services.installed import InstalledServices
 from fastinetd.system.loop import Loop
 
 QUIET = 10.0
@@ -34,7 +34,7 @@ class _Told:
 class Episodes:
     """Tells when clients of a service begin to wait for its rate, and when that is over."""
 
-    def __init__(self, board: Board, rows: Rows, loop: Loop, say: Callable[[Level, str], None]) -> None:
+    def __init__(self, board: Board, rows: InstalledServices, loop: Loop, say: Callable[[Level, str], None]) -> None:
         self._board = board
         self._rows = rows
         self._loop = loop

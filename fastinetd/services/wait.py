@@ -55,10 +55,10 @@ from typing import NamedTuple
 from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
-from fastinetd.doorman.client import Questions
+from fastinetd.doorman.client import DoormanClient
 from fastinetd.policy.limits import BackOff
 from fastinetd.services.children import Children
-from fastinetd.services.installed import Installed
+from fastinetd.services.installed import InstalledService
 from fastinetd.services.pending import Clients, pending
 from fastinetd.services.queue_head import Head, Peer, clear_errors, first_sender, head, hung_up, spoilt, take_one
 from fastinetd.services.socket_settings import CONFIGURED, restore, settings_of
@@ -116,8 +116,8 @@ class Server(NamedTuple):
 class WaitSocket:
     """The machine of one socket."""
 
-    def __init__(self, installed: Installed, sock: socket.socket, board: Board, loop: Loop, keeper: Keeper,
-                 children: Children, questions: Questions, renew: Callable[[socket.socket], None],
+    def __init__(self, installed: InstalledService, sock: socket.socket, board: Board, loop: Loop, keeper: Keeper,
+                 children: Children, questions: DoormanClient, renew: Callable[[socket.socket], None],
                  warn: Callable[[str], None]) -> None:
         self.installed = installed
         self.sock = sock
@@ -147,7 +147,7 @@ class WaitSocket:
         self._prepare()
         self._watch()
 
-    def use(self, installed: Installed) -> None:
+    def use(self, installed: InstalledService) -> None:
         """After a reload: the service as it is now. More servers may run than there may be; they are left alone."""
         if installed.planned.options != self.installed.planned.options:
             self._own |= settings_of(self.sock, CONFIGURED)

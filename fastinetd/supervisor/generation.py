@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fastinetd.core.board import Board
-from fastinetd.logs.daemon_log import Messages
+from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.plan.model import Mode
 from fastinetd.policy.limits import BackOff
 from fastinetd.supervisor.channels import Channels
@@ -68,7 +68,7 @@ class Post:
 class Generation:
     """The running roles of one Plan."""
 
-    def __init__(self, board: Board, loop: Loop, messages: Messages, duties: Duties,
+    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, duties: Duties,
                  ended: Callable[[Role, int], None]) -> None:
         """`ended(role, status)` is called when a role's process has ended and before it is replaced. Nothing is forked
         yet. Raises OSError."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from fastinetd.core.board import Board
 from fastinetd.core.layout import RecordKind
-from fastinetd.logs.service_log import Journal
+from fastinetd.logs.service_log import ServiceLog
 from fastinetd.system.descriptors import lift
 from fastinetd.system.loop import Loop, Timer
 
@@ -27,10 +27,10 @@ GLANCING = 0.2
 """Seconds until the next wake-up when this one brought no record: only the number of servers has changed."""
 
 
-class Records:
+class JournalReader:
     """Drains the Board's journal into the log."""
 
-    def __init__(self, board: Board, loop: Loop, journal: Journal, closed: Callable[[int, int], None],
+    def __init__(self, board: Board, loop: Loop, journal: ServiceLog, closed: Callable[[int, int], None],
                  held: Callable[[int], None], drained: Callable[[], None]) -> None:
         """`closed(row, seconds)`: a service's port was closed for so long; `held(row)`: clients begin to wait for the
         service's rate; `drained()`: something may have changed."""

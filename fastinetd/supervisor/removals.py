@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from fastinetd.core.board import Board
 from fastinetd.plan.model import Mode, Plan
 from fastinetd.services.identity import name_of
-from fastinetd.services.installed import Installed, Rows
+from fastinetd.services.installed import InstalledService, InstalledServices
 from fastinetd.supervisor.generation import Generation
 from fastinetd.system.loop import Loop, Timer
 
@@ -35,10 +35,10 @@ AGAIN = 0.02
 
 
 @dataclass
-class Leaving:
+class Removal:
     """A removed service."""
 
-    installed: Installed
+    installed: InstalledService
     known_to: Sequence[Generation]
     spared: bool  # it has an error: its servers are not told
     told: bool = False  # disabled, its servers told to end unless it is spared
@@ -64,10 +64,10 @@ class Leaving:
         return name_of(self.installed.planned.service)
 
 
-class Parting:
+class Removals:
     """The removed services of all reloads."""
 
-    def __init__(self, board: Board, rows: Rows, loop: Loop, *, tell: Callable[[int, int], None],
+    def __init__(self, board: Board, rows: InstalledServices, loop: Loop, *, tell: Callable[[int, int], None],
                  forget: Callable[[int], None], drain: Callable[[], object], reopen: Callable[[int], None]) -> None:
         """`tell(pid, signal)`; `forget(row)` before a row is freed; `drain()` drains the journal, calls `drained`;
         `reopen(row)` listens again on a port that the service has closed for a while: it may be another's now."""
@@ -78,14 +78,14 @@ class Parting:
         self._forget = forget
         self._drain = drain
         self._reopen = reopen
-        self._leaving: list[Leaving] = []
+        self._leaving: list[Removal] = []
         self._timer: Timer | None = None
 
     def come_back(self, rows: Collection[int]) -> None:
         """These rows have a service again."""
         self._leaving = [each for each in self._leaving if each.row not in rows]
 
-    def begin(self, removed: Iterable[Installed], plan: Plan, known_to: Sequence[Generation]) -> None:
+    def begin(self, removed: Iterable[InstalledService], plan: Plan, known_to: Sequence[Generation]) -> None:
         """The present plan is without these services; the generations before may serve them still."""
         mistaken = {name_of(service) for service in plan.left_out}
         for each in self._leaving:
@@ -93,7 +93,7 @@ class Parting:
                 each.spared = each.told = False
         for installed in removed:
             spared = installed.planned.mode is not Mode.WAIT and name_of(installed.planned.service) in mistaken
-            self._leaving.append(Leaving(installed, known_to, spared))
+            self._leaving.append(Removal(installed, known_to, spared))
         self.role_ended()
 
     def role_ended(self) -> None:

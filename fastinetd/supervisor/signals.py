@@ -47,7 +47,7 @@ def handle_signals(loop: Loop, meanings: Mapping[int, Callable[[], None]], repor
         signal.signal(number, signal.SIG_IGN)
     for number in ORDINARY - _IGNORED - {signal.SIGALRM}:
         loop.on_signal(number, meanings.get(number) or partial(stray, number))
-    loop.on_signal(signal.SIGALRM, lambda: None)  # the process has them from its own timer (_strangers)
+    loop.on_signal(signal.SIGALRM, lambda: None)  # the process has them from its own timer (system/strangers)
     for number in meanings.keys() - ORDINARY:
         loop.on_signal(number, meanings[number])
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the launcher may have blocked some, too

@@ -12,7 +12,7 @@ from setproctitle import setproctitle, setthreadtitle
 from fastinetd.core.board import Board
 from fastinetd.monitor.metrics import ServiceInfo
 from fastinetd.plan.model import Mode, methods_of
-from fastinetd.services.installed import Installed, Rows
+from fastinetd.services.installed import InstalledService, InstalledServices
 from fastinetd.services.listeners import Listeners
 from fastinetd.system.loop import Loop, Timer
 from fastinetd.system.own_process import name_of_process
@@ -21,7 +21,7 @@ TITLE_EVERY = 0.5
 """Seconds between two titles at the least."""
 
 
-def info_of(installed: Installed, sockets: Sequence[socket.socket]) -> ServiceInfo:
+def info_of(installed: InstalledService, sockets: Sequence[socket.socket]) -> ServiceInfo:
     """What the monitor must know of a service that listens on these sockets (borrowed)."""
     stream = installed.planned.service.socket_type == "stream"
     inodes = tuple(os.fstat(sock.fileno()).st_ino for sock in sockets) if stream else ()
@@ -34,7 +34,7 @@ def info_of(installed: Installed, sockets: Sequence[socket.socket]) -> ServiceIn
 class Status:
     """The supervisor's title and status, kept up to date by calls."""
 
-    def __init__(self, board: Board, rows: Rows, loop: Loop, listeners: Listeners) -> None:
+    def __init__(self, board: Board, rows: InstalledServices, loop: Loop, listeners: Listeners) -> None:
         self._board = board
         self._rows = rows
         self._loop = loop

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from fastinetd.core.board import Board
-from fastinetd.logs.daemon_log import Messages
+from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.policy.limits import BackOff
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.generation import Generation, Unready
@@ -26,7 +26,7 @@ RETIRING_MOST = 8  # generations that may go on with what they had in hand; with
 class Succession:
     """All generations that have processes."""
 
-    def __init__(self, board: Board, loop: Loop, messages: Messages, duties: Callable[[], Duties],
+    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, duties: Callable[[], Duties],
                  ended: Callable[[Role, int], None], took_over: Callable[[Generation], None]) -> None:
         """`duties()` of roles that are forked now; `ended(role, status)` as Generation's; `took_over(generation)` is
         called before the one that served is told to retire; it may raise what `replace` does."""

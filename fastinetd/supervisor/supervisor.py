@@ -25,24 +25,24 @@ from fastinetd.control.dump import DUMP_PATH, failure
 from fastinetd.control.snapshot import Sources, dump_state
 from fastinetd.core.board import Board
 from fastinetd.core.program import Program
-from fastinetd.doorman.client import Questions
-from fastinetd.logs.daemon_log import Messages
-from fastinetd.logs.service_log import Journal, JournalEntry
+from fastinetd.doorman.client import DoormanClient
+from fastinetd.logs.daemon_log import DaemonLog
+from fastinetd.logs.service_log import JournalEntry, ServiceLog
 from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Endpoint, Mode, Plan, holds
 from fastinetd.plan.plan import MOST_SERVICES, forget_lookups, make_plan
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.services.children import Children, check_counts
-from fastinetd.services.closed_ports import Reopen
-from fastinetd.services.installed import Installed, Rows
+from fastinetd.services.closed_ports import ClosedPorts
+from fastinetd.services.installed import InstalledService, InstalledServices
 from fastinetd.services.listeners import Listeners
 from fastinetd.services.rate_episodes import Episodes
 from fastinetd.services.wait_services import WaitServices
 from fastinetd.stage.library import library
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.generation import Generation, Unready
-from fastinetd.supervisor.journal_reader import Records
-from fastinetd.supervisor.removals import Parting
+from fastinetd.supervisor.journal_reader import JournalReader
+from fastinetd.supervisor.removals import Removals
 from fastinetd.supervisor.role_specs import sections_of_generation
 from fastinetd.supervisor.roles import Role
 from fastinetd.supervisor.signals import handle_signals
@@ -79,7 +79,7 @@ class Options:
 class Supervisor:
     """The daemon's first process."""
 
-    def __init__(self, options: Options, messages: Messages, surroundings: Surroundings) -> None:
+    def __init__(self, options: Options, messages: DaemonLog, surroundings: Surroundings) -> None:
         self.options = options
         self.messages = messages
         self.surroundings = surroundings
@@ -90,7 +90,7 @@ class Supervisor:
         self.board = Board.create(MOST_SERVICES, SLOTS, sections)
         self.board.set_process_limit(options.process_limit)
         self.reader = lift(self.board.reader())
-        self.rows = Rows(self.board, self.loop, StandardErrors(self.loop, messages.warning))
+        self.rows = InstalledServices(self.board, self.loop, StandardErrors(self.loop, messages.warning))
         ClockWatch(self.loop, self.rows.look_at_clock)
         self.generations = Succession(
             self.board, self.loop, messages, self._duties, self._role_ended, self._took_over
@@ -99,15 +99,17 @@ class Supervisor:
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         self.children = Children(self.board, self.keeper, self.rows.program_of, self.generations.is_role,
                                  lambda: self.records.drain(), self.loop.later)
-        self.questions = Questions(self.loop)
+        self.questions = DoormanClient(self.loop)
         self.waiting = WaitServices(
             self.board, self.loop, self.keeper, self.children, self.questions, self._renew, messages.warning
         )
-        self.journal = Journal(messages)
-        self.reopen = Reopen(self.board, self.rows, self.loop, messages, self._sockets)
+        self.journal = ServiceLog(messages)
+        self.reopen = ClosedPorts(self.board, self.rows, self.loop, messages, self._sockets)
         episodes = Episodes(self.board, self.rows, self.loop, messages.say)
-        self.records = Records(self.board, self.loop, self.journal, self.reopen.later, episodes.began, self._drained)
-        self.parting = Parting(
+        self.records = JournalReader(
+            self.board, self.loop, self.journal, self.reopen.later, episodes.began, self._drained
+        )
+        self.parting = Removals(
             self.board, self.rows, self.loop, tell=self.children.signal, forget=self.journal.forget,
             drain=self.records.drain, reopen=self.reopen.again,
         )
@@ -291,7 +293,7 @@ class Supervisor:
             for endpoint in planned.endpoints
         )
 
-    def _part(self, removed: list[Installed], dropped: set[Endpoint], plan: Plan) -> None:
+    def _part(self, removed: list[InstalledService], dropped: set[Endpoint], plan: Plan) -> None:
         """Close what is not listened on any more, and see services off that are not this plan's."""
         self.waiting.withdraw(sock for endpoint in dropped for sock in self.listeners.of(endpoint))
         self.listeners.drop(dropped)
@@ -314,7 +316,7 @@ class Supervisor:
         listening = self._listening(self.rows.of_mode(Mode.WAIT))
         self.waiting.install([each for each in listening if each[1].fileno() not in taken])
 
-    def _listening(self, services: Iterable[Installed]) -> list[tuple[Installed, socket.socket]]:
+    def _listening(self, services: Iterable[InstalledService]) -> list[tuple[InstalledService, socket.socket]]:
         return [(each, sock) for each in services for sock in self._sockets(each)]
 
     def _renew(self, sock: socket.socket) -> None:
@@ -340,7 +342,7 @@ class Supervisor:
             version=__version__,
         )
 
-    def _sockets(self, installed: Installed) -> list[socket.socket]:
+    def _sockets(self, installed: InstalledService) -> list[socket.socket]:
         return [sock for endpoint in installed.planned.endpoints for sock in self.listeners.of(endpoint)]
 
     # ---- roles ----

@@ -14,7 +14,7 @@ from fastinetd.core.board import Board, RecordTuple
 from fastinetd.core.counters import CountersTuple
 from fastinetd.core.layout import Field, Method, RecordKind
 from fastinetd.core.program import Pool, Program
-from fastinetd.pools.pool import PoolNews, PoolState, Recycling
+from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
 from fastinetd.stage.library import library
 from support.core import fork, open_row, program
 from support.lacking import missing
@@ -120,11 +120,11 @@ class Pooled:
         self.records += self.board.drain(4096)
         return [record for record in self.records if record.kind == kind]
 
-    def news(self) -> list[tuple[PoolNews, int]]:
+    def news(self) -> list[tuple[PoolEvent, int]]:
         """What was said about the pool."""
-        return [(PoolNews(record.reason), record.value) for record in self.of_kind(RecordKind.POOL)]
+        return [(PoolEvent(record.reason), record.value) for record in self.of_kind(RecordKind.POOL)]
 
-    def await_news(self, news: PoolNews) -> int:
+    def await_news(self, news: PoolEvent) -> int:
         """The value with which it is said for the first time."""
         return wait_for(lambda: [(value,) for said, value in self.news() if said == news], lambda: f"{news!r}")[0][0]
 

@@ -12,10 +12,10 @@ from fastinetd._accept import Keeper
 from fastinetd.config.model import Place, Service
 from fastinetd.core.board import Board
 from fastinetd.core.program import Ranges
-from fastinetd.plan.model import Mode, PlannedService, SocketOptions, Start
+from fastinetd.plan.model import ExecContext, Mode, PlannedService, SocketOptions
 from fastinetd.policy.access import AccessTable
 from fastinetd.services.children import Children
-from fastinetd.services.installed import Installed
+from fastinetd.services.installed import InstalledService
 from fastinetd.services.wait import WaitSocket
 from fastinetd.services.wait_services import WaitServices
 from fastinetd.system.loop import Loop
@@ -24,10 +24,11 @@ from support.core import close_loop, has_children, open_row, program, until
 
 def planned(share: int) -> PlannedService:
     service = Service("x", "x", Place("x.conf", 1), socket_type="dgram", wait=True, instances=share)
-    return PlannedService(service, Mode.WAIT, (), SocketOptions(), Start(b"", (), ()), AccessTable(), (0, 0), 0, 0)
+    start = ExecContext(b"", (), ())
+    return PlannedService(service, Mode.WAIT, (), SocketOptions(), start, AccessTable(), (0, 0), 0, 0)
 
 
-class Questions:
+class DoormanClient:
     """Answers when told to."""
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class Kit:
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         self.children = Children(self.board, self.keeper, lambda row: None, lambda pid: False, self.board.drain,
                                  self.loop.later)
-        self.questions = Questions()
+        self.questions = DoormanClient()
         self.spoilt: list[socket.socket] = []
         self.said: list[str] = []
         self.loop.on_signal(signal.SIGCHLD, self.children.reap)
@@ -67,7 +68,7 @@ class Kit:
             sock.listen()
         self.sockets.append(sock)
         row = open_row(self.board, **limits)
-        installed = Installed(row, planned(share), program(row, *argv, ranges=ranges))
+        installed = InstalledService(row, planned(share), program(row, *argv, ranges=ranges))
         self.services.install([*((m.installed, m.sock) for m in self.services), (installed, sock)])
         return next(machine for machine in self.services if machine.sock is sock)
 

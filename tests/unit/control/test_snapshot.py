@@ -17,7 +17,7 @@ from fastinetd.control.snapshot import dump_state, gather
 from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.plan.model import Endpoint
-from fastinetd.services.installed import Installed
+from fastinetd.services.installed import InstalledService
 from support.core import HOUR, program
 
 ENDPOINT = Endpoint(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", 7000)
@@ -35,16 +35,16 @@ def sources() -> Iterator[Any]:
     service = Service("web", "web-1", Place("x.conf", 1), server="/bin/true", argv=("true",), rate=Rate(2, 7200.0))
     start = SimpleNamespace(ids=(1234, 1234))
     planned: Any = SimpleNamespace(service=service, endpoints=(ENDPOINT,), id="web-1", start=start, refused="static")
-    installed = Installed(row, planned, program(row))
+    installed = InstalledService(row, planned, program(row))
 
-    class Rows(list[Installed]):
+    class InstalledServices(list[InstalledService]):
         def __init__(self) -> None:
             super().__init__([installed])
             self.by_row = {row: installed}
 
     open_sockets = [socket.socket()]
     yield SimpleNamespace(
-        board=board, rows=Rows(), listeners=SimpleNamespace(of=lambda endpoint: open_sockets),
+        board=board, rows=InstalledServices(), listeners=SimpleNamespace(of=lambda endpoint: open_sockets),
         roles=[("acceptor 1", 77)], config_file="x.conf", process_limit=9, journal=SimpleNamespace(lost=3),
         open_sockets=open_sockets, installed=installed, waiting=SimpleNamespace(held=set),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fastinetd.logs.daemon_log import Messages, is_journal
+from fastinetd.logs.daemon_log import DaemonLog, is_journal
 from fastinetd.logs.lines import TEXT_LIMIT, Level, printable
 from fastinetd.logs.sinks import LONGEST_PAUSE
 from support.logs import Clock
@@ -28,8 +28,8 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def made(**options: Any) -> Messages:
-    return Messages(wall=lambda: WHEN, **{"clock": Clock(), "environ": {}, **options})
+def made(**options: Any) -> DaemonLog:
+    return DaemonLog(wall=lambda: WHEN, **{"clock": Clock(), "environ": {}, **options})
 
 
 def test_filelog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

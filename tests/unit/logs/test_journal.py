@@ -14,10 +14,10 @@ import pytest
 from fastinetd.config.model import LogKind, LogType
 from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import Field, RecordKind
-from fastinetd.logs.daemon_log import Messages
-from fastinetd.logs.service_log import REPEAT, Journal, JournalEntry
+from fastinetd.logs.daemon_log import DaemonLog
+from fastinetd.logs.service_log import REPEAT, JournalEntry, ServiceLog
 from fastinetd.logs.sinks import LONGEST_PAUSE, ROOM
-from fastinetd.pools.pool import PoolNews
+from fastinetd.pools.pool import PoolEvent
 from support.logs import Clock
 
 WHEN = 1_790_000_000.5
@@ -28,7 +28,7 @@ def start(pid: int = 10, row: int = 0, when: float = WHEN) -> RecordTuple:
     return RecordTuple(when, row, int(RecordKind.START), 0, pid, 0, False, 0, "192.0.2.7", 4000, FIELDS)
 
 
-def news(reason: PoolNews, row: int = 0) -> RecordTuple:
+def news(reason: PoolEvent, row: int = 0) -> RecordTuple:
     return RecordTuple(WHEN, row, int(RecordKind.POOL), reason, 0, 5, False, 0, "", 0, 0)
 
 
@@ -57,22 +57,22 @@ def heard(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def messages(heard: Path, clock: Clock, tmp_path: Path) -> Iterator[Messages]:
-    made = Messages(filelog=str(heard), clock=clock, wall=lambda: WHEN, syslog_path=str(tmp_path / "devlog"))
+def messages(heard: Path, clock: Clock, tmp_path: Path) -> Iterator[DaemonLog]:
+    made = DaemonLog(filelog=str(heard), clock=clock, wall=lambda: WHEN, syslog_path=str(tmp_path / "devlog"))
     yield made
     made.close()
 
 
 @pytest.fixture
-def journal(messages: Messages, clock: Clock) -> Journal:
-    return Journal(messages, clock=clock)
+def journal(messages: DaemonLog, clock: Clock) -> ServiceLog:
+    return ServiceLog(messages, clock=clock)
 
 
 def said(heard: Path) -> list[str]:
     return [re.sub(r"^\S+ xinetd\[\d+\]: ", "", line) for line in heard.read_text().splitlines()]
 
 
-def test_file_lines(journal: Journal, tmp_path: Path) -> None:
+def test_file_lines(journal: ServiceLog, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
     journal.write([start(1), start(2, row=1), start(3, when=WHEN + 60)])
@@ -90,7 +90,7 @@ def current_umask() -> int:
     return mask
 
 
-def test_one_write_per_file_and_batch(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_write_per_file_and_batch(journal: ServiceLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "x.log"
     journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
     real = os.write
@@ -107,7 +107,7 @@ def test_one_write_per_file_and_batch(journal: Journal, tmp_path: Path, monkeypa
     assert len(log.read_text().splitlines()) == 1000
 
 
-def test_syslog_lines(journal: Journal, tmp_path: Path) -> None:
+def test_syslog_lines(journal: ServiceLog, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(tmp_path / "devlog"))
         journal.configure({0: JournalEntry("web", LogType(LogKind.SYSLOG, facility="authpriv", level="info"))})
@@ -116,14 +116,16 @@ def test_syslog_lines(journal: Journal, tmp_path: Path) -> None:
     assert line == f"<86>Sep 21 19:43:20 xinetd[{os.getpid()}]: START: web pid=5 from=192.0.2.7"
 
 
-def test_no_log(journal: Journal, tmp_path: Path) -> None:
+def test_no_log(journal: ServiceLog, tmp_path: Path) -> None:
     journal.configure({0: JournalEntry("web", LogType())})
     journal.write([start()])
     assert journal.lost == 0
     assert list(tmp_path.iterdir()) == [tmp_path / "daemon.log"]
 
 
-def test_records_share_the_daemons_file_and_keep_their_shape(journal: Journal, messages: Messages, heard: Path) -> None:
+def test_records_share_the_daemons_file_and_keep_their_shape(
+    journal: ServiceLog, messages: DaemonLog, heard: Path
+) -> None:
     journal.configure({0: to_file(heard)})
     journal.write([start(1)])
     messages.info("hello")
@@ -134,7 +136,7 @@ def test_records_share_the_daemons_file_and_keep_their_shape(journal: Journal, m
     assert len(messages.sinks.descriptors()) == 1
 
 
-def test_a_removed_service_still_gets_its_exit_record(journal: Journal, tmp_path: Path) -> None:
+def test_a_removed_service_still_gets_its_exit_record(journal: ServiceLog, tmp_path: Path) -> None:
     log, other = tmp_path / "x.log", tmp_path / "y.log"
     journal.configure({0: to_file(log)})
     journal.configure({1: to_file(other)})
@@ -142,7 +144,7 @@ def test_a_removed_service_still_gets_its_exit_record(journal: Journal, tmp_path
     assert "pid=1" in log.read_text()
 
 
-def test_files_no_row_needs_are_closed(journal: Journal, messages: Messages, tmp_path: Path) -> None:
+def test_files_no_row_needs_are_closed(journal: ServiceLog, messages: DaemonLog, tmp_path: Path) -> None:
     journal.configure({0: to_file(tmp_path / "x.log"), 1: to_file(tmp_path / "y.log")})
     assert len(messages.sinks.descriptors()) == 3
     journal.forget(1)
@@ -156,7 +158,7 @@ def test_files_no_row_needs_are_closed(journal: Journal, messages: Messages, tmp
     assert journal.lost == 1  # row 1 is nobody's
 
 
-def test_rotation(journal: Journal, tmp_path: Path) -> None:
+def test_rotation(journal: ServiceLog, tmp_path: Path) -> None:
     log, old = tmp_path / "x.log", tmp_path / "x.log.1"
     journal.configure({0: to_file(log)})
     journal.write([start(1)])
@@ -167,7 +169,7 @@ def test_rotation(journal: Journal, tmp_path: Path) -> None:
     assert [line.count("pid=") for line in (old.read_text(), log.read_text())] == [2, 1]
 
 
-def test_a_full_disk_is_said_once_and_stops_nothing(journal: Journal, heard: Path, clock: Clock) -> None:
+def test_a_full_disk_is_said_once_and_stops_nothing(journal: ServiceLog, heard: Path, clock: Clock) -> None:
     journal.configure({0: to_file(Path("/dev/full"))})
     for i in range(300):
         journal.write([start(i)])
@@ -182,7 +184,7 @@ def test_a_full_disk_is_said_once_and_stops_nothing(journal: Journal, heard: Pat
     assert 0 < (journal.flush() or 0) <= LONGEST_PAUSE
 
 
-def test_a_folder_that_appears_later(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
+def test_a_folder_that_appears_later(journal: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "x.log"
     journal.configure({0: to_file(log)})
     journal.write([start(i) for i in range(ROOM + 5)])
@@ -198,7 +200,7 @@ def test_a_folder_that_appears_later(journal: Journal, heard: Path, clock: Clock
     assert [line.split(":")[0] for line in said(heard)] == ["ERROR", "ERROR", "NOTICE"]
 
 
-def test_the_loss_is_said_once(journal: Journal, clock: Clock, tmp_path: Path) -> None:
+def test_the_loss_is_said_once(journal: ServiceLog, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "x.log"
     journal.configure({0: to_file(log)})
     journal.write([start(i) for i in range(ROOM + 1)])
@@ -211,7 +213,7 @@ def test_the_loss_is_said_once(journal: Journal, clock: Clock, tmp_path: Path) -
     assert journal.lost == 1
 
 
-def test_hard_limit(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
+def test_hard_limit(journal: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     journal.configure({0: to_file(log, soft_limit=60, hard_limit=100)})
     journal.write([start(i) for i in range(10, 20)])
@@ -231,7 +233,7 @@ def test_hard_limit(journal: Journal, heard: Path, clock: Clock, tmp_path: Path)
     assert log.stat().st_size >= 100
 
 
-def test_failed_starts_are_no_flood(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
+def test_failed_starts_are_no_flood(journal: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
     journal.configure({0: to_file(tmp_path / "x.log")})
     journal.write([failed(2)] * 1000)
     journal.write([failed(13)])
@@ -249,7 +251,7 @@ def test_failed_starts_are_no_flood(journal: Journal, heard: Path, clock: Clock,
     assert said(heard)[3:] == [first[0], f"{first[0]} [once more in 10 seconds]"]
 
 
-def test_each_cause_of_each_service_is_said(journal: Journal, heard: Path, tmp_path: Path) -> None:
+def test_each_cause_of_each_service_is_said(journal: ServiceLog, heard: Path, tmp_path: Path) -> None:
     """What one has said a moment ago keeps nobody else silent."""
     journal.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
     refused = failed(2)._replace(kind=int(RecordKind.ACCEPT_FAILED))
@@ -258,7 +260,7 @@ def test_each_cause_of_each_service_is_said(journal: Journal, heard: Path, tmp_p
     assert told == [("web:", False, True), ("web:", False, False), ("mail:", False, True), ("web:", True, True)]
 
 
-def test_what_comes_again_later_is_said_again(journal: Journal, heard: Path, clock: Clock, tmp_path: Path) -> None:
+def test_what_comes_again_later_is_said_again(journal: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
     """Before that, how often it came up meanwhile, though nobody has flushed since; each at its own time."""
     journal.configure({0: to_file(tmp_path / "x.log")})
     journal.write([failed(2)] * 3)
@@ -272,21 +274,21 @@ def test_what_comes_again_later_is_said_again(journal: Journal, heard: Path, clo
     assert journal.flush() == 4.0
 
 
-def test_what_becomes_of_a_pool_is_said_once(journal: Journal, heard: Path, tmp_path: Path) -> None:
+def test_what_becomes_of_a_pool_is_said_once(journal: ServiceLog, heard: Path, tmp_path: Path) -> None:
     """Until the configuration is read again; and each thing of each service."""
     journal.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
     for _ in range(2):
-        journal.write([*[news(PoolNews.HUNG)] * 3, news(PoolNews.UNINTELLIGIBLE), news(PoolNews.HUNG, row=1)])
-        journal.write([news(PoolNews.HUNG)])
+        journal.write([*[news(PoolEvent.HUNG)] * 3, news(PoolEvent.UNINTELLIGIBLE), news(PoolEvent.HUNG, row=1)])
+        journal.write([news(PoolEvent.HUNG)])
     every = [("web:", "left"), ("web:", "said"), ("mail:", "left")]
     assert [(line.split()[2], line.split()[8]) for line in said(heard)] == every
     journal.reopen()
-    journal.write([news(PoolNews.HUNG), news(PoolNews.HUNG)])
+    journal.write([news(PoolEvent.HUNG), news(PoolEvent.HUNG)])
     assert [(line.split()[2], line.split()[8]) for line in said(heard)] == [*every, every[0]]
     assert (tmp_path / "x.log").read_text() == ""
 
 
-def test_services_that_share_a_file_have_the_smallest_limits(journal: Journal, heard: Path, tmp_path: Path) -> None:
+def test_services_that_share_a_file_have_the_smallest_limits(journal: ServiceLog, heard: Path, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     journal.configure({0: to_file(log, soft_limit=60, hard_limit=3000), 1: to_file(log, soft_limit=90, hard_limit=100)})
     journal.write([start(i) for i in range(10, 20)])
@@ -296,13 +298,13 @@ def test_services_that_share_a_file_have_the_smallest_limits(journal: Journal, h
     assert told == [["soft limit of 60"], ["hard limit of 100"]]
 
 
-def test_an_id_cannot_forge_a_line(journal: Journal, tmp_path: Path) -> None:
+def test_an_id_cannot_forge_a_line(journal: ServiceLog, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     journal.configure({0: to_file(log, "a\nb\udcff")})
     journal.write([start(1)])
     assert log.read_text() == "26/9/21@19:43:20: START: a\\nb\\udcff pid=1 from=192.0.2.7\n"
 
 
-def test_unknown_rows_are_counted(journal: Journal) -> None:
+def test_unknown_rows_are_counted(journal: ServiceLog) -> None:
     journal.write([start(1, row=77)])
     assert journal.lost == 1

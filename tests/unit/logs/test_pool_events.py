@@ -13,7 +13,7 @@ from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import RecordKind
 from fastinetd.logs.lines import Level
 from fastinetd.logs.pool_events import BY_EXEC, UNHOLDABLE, news_of
-from fastinetd.pools.pool import PoolNews
+from fastinetd.pools.pool import PoolEvent
 from fastinetd.pools.system_calls import NAMES
 from support.stage import PACKAGE
 
@@ -27,40 +27,40 @@ def said(news: int, value: int = 0) -> tuple[Level, str]:
 @pytest.mark.parametrize(
     ("news", "value", "level", "text"),
     [
-        (PoolNews.NO_START, 2, Level.ERROR, "its pool cannot start a process: "),
-        (PoolNews.DIED_EARLY, 3, Level.ERROR, "a process of its pool ended with status 3 before it was ready"),
-        (PoolNews.DIED_EARLY, 0, Level.ERROR, "a process of its pool ended with status 0 before it was ready"),
-        (PoolNews.DIED_EARLY, -9, Level.ERROR, "a process of its pool ended by signal 9 before it was ready"),
-        (PoolNews.TOO_SLOW, 60, Level.ERROR, "a process of its pool was not ready after 60 seconds"),
-        (PoolNews.UNHOLDABLE, 1, Level.ERROR, "its program has threads before it can be held"),
-        (PoolNews.UNHOLDABLE, 2, Level.ERROR, "its program has more files open"),
-        (PoolNews.UNHOLDABLE, 99, Level.ERROR, "its program cannot be held; "),
-        (PoolNews.HELD_EARLY, 290, Level.INFO, "its program is held at eventfd2, before its first use"),
-        (PoolNews.HELD_EARLY, 9999, Level.INFO, "its program is held at unknown, before its first use"),
-        (PoolNews.HELD_AT_ONCE, 290, Level.WARNING, "its program is held at eventfd2, hardly begun"),
-        (PoolNews.HELD_AT_MAIN, 0, Level.WARNING, "snapshot = first_io cannot be had on this kernel or processor"),
-        (PoolNews.UNINTELLIGIBLE, 0, Level.ERROR, "a process of its pool said what is not understood and was ended"),
-        (PoolNews.HUNG, 5, Level.ERROR, "a process of its pool left connections unanswered for 5 s"),
-        (PoolNews.OVERTIME, 4711, Level.WARNING, "its worker with pid 4711 was ended after max_runtime"),
+        (PoolEvent.NO_START, 2, Level.ERROR, "its pool cannot start a process: "),
+        (PoolEvent.DIED_EARLY, 3, Level.ERROR, "a process of its pool ended with status 3 before it was ready"),
+        (PoolEvent.DIED_EARLY, 0, Level.ERROR, "a process of its pool ended with status 0 before it was ready"),
+        (PoolEvent.DIED_EARLY, -9, Level.ERROR, "a process of its pool ended by signal 9 before it was ready"),
+        (PoolEvent.TOO_SLOW, 60, Level.ERROR, "a process of its pool was not ready after 60 seconds"),
+        (PoolEvent.UNHOLDABLE, 1, Level.ERROR, "its program has threads before it can be held"),
+        (PoolEvent.UNHOLDABLE, 2, Level.ERROR, "its program has more files open"),
+        (PoolEvent.UNHOLDABLE, 99, Level.ERROR, "its program cannot be held; "),
+        (PoolEvent.HELD_EARLY, 290, Level.INFO, "its program is held at eventfd2, before its first use"),
+        (PoolEvent.HELD_EARLY, 9999, Level.INFO, "its program is held at unknown, before its first use"),
+        (PoolEvent.HELD_AT_ONCE, 290, Level.WARNING, "its program is held at eventfd2, hardly begun"),
+        (PoolEvent.HELD_AT_MAIN, 0, Level.WARNING, "snapshot = first_io cannot be had on this kernel or processor"),
+        (PoolEvent.UNINTELLIGIBLE, 0, Level.ERROR, "a process of its pool said what is not understood and was ended"),
+        (PoolEvent.HUNG, 5, Level.ERROR, "a process of its pool left connections unanswered for 5 s"),
+        (PoolEvent.OVERTIME, 4711, Level.WARNING, "its worker with pid 4711 was ended after max_runtime"),
     ],
 )  # fmt: skip
-def test_texts(news: PoolNews, value: int, level: Level, text: str) -> None:
+def test_texts(news: PoolEvent, value: int, level: Level, text: str) -> None:
     found = said(news, value)
     assert found[0] == level
     assert found[1].startswith(text), found
 
 
 def test_what_helps_against_a_limit() -> None:
-    assert said(PoolNews.NO_START, errno.EMFILE)[1].endswith("more open files (ulimit -n, LimitNOFILE)")
-    assert said(PoolNews.NO_START, errno.ENOENT)[1].endswith("until another one is ready")
+    assert said(PoolEvent.NO_START, errno.EMFILE)[1].endswith("more open files (ulimit -n, LimitNOFILE)")
+    assert said(PoolEvent.NO_START, errno.ENOENT)[1].endswith("until another one is ready")
 
 
 def test_a_system_error_is_named() -> None:
-    assert "ENOENT" in said(PoolNews.NO_START, 2)[1] or "No such file" in said(PoolNews.NO_START, 2)[1]
+    assert "ENOENT" in said(PoolEvent.NO_START, 2)[1] or "No such file" in said(PoolEvent.NO_START, 2)[1]
 
 
-@pytest.mark.parametrize("news", PoolNews)
-def test_every_one_has_a_text(news: PoolNews) -> None:
+@pytest.mark.parametrize("news", PoolEvent)
+def test_every_one_has_a_text(news: PoolEvent) -> None:
     """And whoever reads of an error knows that clients are served all the same."""
     level, text = said(news, 1)
     assert level != Level.ERROR or BY_EXEC in text

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.core.layout import Method
-from fastinetd.pools.pool import PoolNews, PoolState, Recycling
+from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
 from support.pooled import Pooled
 from support.proc import descriptors, wait_for
 
@@ -44,7 +44,7 @@ def test_no_descriptor_to_watch_a_process_by(pooled: Pooled, kind: Method) -> No
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (last, before[1]))
     os.kill(victim, signal.SIGKILL)
-    assert pooled.await_news(PoolNews.NO_START) == errno.EMFILE
+    assert pooled.await_news(PoolEvent.NO_START) == errno.EMFILE
     pooled.await_recycled(Recycling.MISTRUSTED, 5)
     wait_for(lambda: all(each.alive for each in pooled.children(pid)), "those that failed are reaped", 1)
     client = pooled.connect()

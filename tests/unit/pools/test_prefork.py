@@ -13,7 +13,7 @@ import pytest
 
 from fastinetd.core.layout import Method
 from fastinetd.core.program import Pool
-from fastinetd.pools.pool import PoolNews, PoolState, Recycling, parts_of
+from fastinetd.pools.pool import PoolEvent, PoolState, Recycling, parts_of
 from fastinetd.pools.prefork import tend_every
 from support.core import program, reap
 from support.pooled import CONTROL, Pooled, echo, everything, finish, go_on, stop
@@ -292,7 +292,7 @@ def test_those_who_do_not_answer(pooled: Pooled) -> None:
     pooled.await_state(PoolState.IDLE, 2)
     stop(*pooled.parked(pid), pooled.zygote(pid))
     clients = [pooled.connect() for _ in range(3)]
-    assert pooled.await_news(PoolNews.HUNG) == 5
+    assert pooled.await_news(PoolEvent.HUNG) == 5
     finish([echo(client) for client in clients])
     pooled.balanced(3)
     assert (pooled.outcome(), pooled.by(EXEC)) == ((0, 3), 3)

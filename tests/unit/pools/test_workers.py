@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fastinetd.core.layout import Method, RecordKind, Status
-from fastinetd.pools.pool import PoolNews, PoolState, Recycling, be_patient_for, rest_for
+from fastinetd.pools.pool import PoolEvent, PoolState, Recycling, be_patient_for, rest_for
 from fastinetd.pools.workers import needs_another
 from support.core import await_end, reap
 from support.pooled import Pooled, everything, stop
@@ -266,7 +266,7 @@ class TestEnough:
         worker = int(tell(client, "pid"))
         assert client.recv(1) == b""
         client.close()
-        assert pooled.await_news(PoolNews.OVERTIME) == worker
+        assert pooled.await_news(PoolEvent.OVERTIME) == worker
         assert ask(pooled, "by") in ("exec", "worker")
         pooled.balanced(2)
         assert pooled.recycled(Recycling.RUNTIME) == 1
@@ -354,7 +354,7 @@ class TestDeath:
 
     def test_before_it_is_ready(self, pooled: Pooled) -> None:
         serve(pooled, "exit 3")
-        assert pooled.await_news(PoolNews.DIED_EARLY) == 3
+        assert pooled.await_news(PoolEvent.DIED_EARLY) == 3
         assert ask(pooled, "by") == "exec"
         pooled.balanced(1)
         wait_for(lambda: len(pooled.of_kind(RecordKind.POOL)) >= 4, "four attempts")
@@ -388,14 +388,14 @@ class TestRude:
         wait_for(lambda: process(worker) is None, "it is gone")
         pooled.balanced(1)
         if said:
-            assert pooled.news() == [(PoolNews.UNINTELLIGIBLE, 0)]
+            assert pooled.news() == [(PoolEvent.UNINTELLIGIBLE, 0)]
             assert pooled.recycled(Recycling.MISTRUSTED) == 1
         pooled.await_state(PoolState.IDLE, 1)
         assert ask(pooled, "by") == "worker"
 
     def test_nonsense_at_once(self, pooled: Pooled) -> None:
         serve(pooled, "nonsense")
-        pooled.await_news(PoolNews.UNINTELLIGIBLE)
+        pooled.await_news(PoolEvent.UNINTELLIGIBLE)
         assert ask(pooled, "by") == "exec"
 
     def test_ready_twice(self, pooled: Pooled) -> None:
@@ -405,7 +405,7 @@ class TestRude:
             worker = int(tell(client, "pid"))
             client.sendall(b"say 00000000\nsay 00000000\n")
             wait_for(lambda: process(worker) is None, "it is gone")
-        pooled.await_news(PoolNews.UNINTELLIGIBLE)
+        pooled.await_news(PoolEvent.UNINTELLIGIBLE)
         pooled.balanced(1)
 
     def test_one_that_shuts_its_socket(self, pooled: Pooled) -> None:
@@ -435,13 +435,13 @@ class TestRude:
             serve(pooled, f"wait {folder / 'gate'}")
         finally:
             be_patient_for(before)
-        pooled.await_news(PoolNews.TOO_SLOW)
+        pooled.await_news(PoolEvent.TOO_SLOW)
         assert ask(pooled, "by") == "exec"
         assert pooled.recycled(Recycling.MISTRUSTED) >= 1
 
     def test_no_such_program(self, pooled: Pooled) -> None:
         pooled.serve(WORKER, "/no/such/program", least=1)
-        assert pooled.await_news(PoolNews.NO_START) == 2
+        assert pooled.await_news(PoolEvent.NO_START) == 2
         assert everything(pooled.connect()) == b""
 
 

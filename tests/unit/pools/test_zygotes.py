@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.core.layout import Method, RecordKind, Status
-from fastinetd.pools.pool import HeldAt, PoolNews, PoolState, Recycling, be_patient_for, pauses
+from fastinetd.pools.pool import HeldAt, PoolEvent, PoolState, Recycling, be_patient_for, pauses
 from fastinetd.pools.system_calls import name_of_call
 from support.core import await_end, reap
 from support.pooled import Pooled, echo, everything, finish, go_on, stop
@@ -145,7 +145,7 @@ class TestByExec:
         zygote = pooled.zygote(pid)
         stop(zygote)
         client = pooled.connect()
-        assert pooled.await_news(PoolNews.HUNG) == 5
+        assert pooled.await_news(PoolEvent.HUNG) == 5
         finish([echo(client)])
         wait_for(lambda: is_gone(zygote), "it is reaped")
         pooled.balanced(1)
@@ -153,13 +153,13 @@ class TestByExec:
 
     def test_when_no_process_can_be_started(self, pooled: Pooled) -> None:
         pooled.serve(ZYGOTE, "/no/such/program")
-        assert pooled.await_news(PoolNews.NO_START) == 2
+        assert pooled.await_news(PoolEvent.NO_START) == 2
         assert everything(pooled.connect()) == b""
         wait_for(lambda: sum(pooled.counters.spawn_failures) == 1, "exec failed too")
 
     def test_a_program_that_ends_early(self, pooled: Pooled, folder: Path) -> None:
         pooled.serve(ZYGOTE, "/bin/sh", "-c", 'case "$REMOTE_HOST" in "") exit 3;; esac; cat', point=b"first_io")
-        assert pooled.await_news(PoolNews.DIED_EARLY) == 3
+        assert pooled.await_news(PoolEvent.DIED_EARLY) == 3
         finish([echo(pooled.connect())])
         pooled.balanced(1)
         assert pooled.recycled(Recycling.MISTRUSTED) >= 1
@@ -167,7 +167,7 @@ class TestByExec:
 
     def test_a_program_that_is_killed_early(self, pooled: Pooled) -> None:
         pooled.serve(ZYGOTE, PYTHON, "-c", "import ctypes; ctypes.string_at(0)", point=b"first_io")
-        assert pooled.await_news(PoolNews.DIED_EARLY) == -signal.SIGSEGV
+        assert pooled.await_news(PoolEvent.DIED_EARLY) == -signal.SIGSEGV
 
     def test_a_program_with_threads(self, pooled: Pooled, folder: Path, need: Callable[[str], str]) -> None:
         need("gcc")
@@ -179,7 +179,7 @@ class TestByExec:
             __attribute__((constructor)) static void early(void) { pthread_create(&id, 0, thread, 0); }
             """, "-shared", "-fPIC")  # fmt: skip
         pooled.serve(ZYGOTE, CAT, values={"environ": [b"LD_PRELOAD=" + os.fsencode(library)]})
-        assert pooled.await_news(PoolNews.UNHOLDABLE) == THREADS
+        assert pooled.await_news(PoolEvent.UNHOLDABLE) == THREADS
         finish([echo(pooled.connect())])
         pooled.balanced(1)
         assert (pooled.by(EXEC), pooled.outcome()) == (1, (0, 1))
@@ -188,7 +188,7 @@ class TestByExec:
         script = folder / "script"
         script.write_text("import sys\nkept = [open(__file__) for _ in range(300)]\nsys.stdin.readline()\n")
         pooled.serve(ZYGOTE, PYTHON, str(script), point=b"first_io")
-        assert pooled.await_news(PoolNews.UNHOLDABLE) == FILES
+        assert pooled.await_news(PoolEvent.UNHOLDABLE) == FILES
 
     def test_a_program_that_says_what_is_not_understood(
         self, pooled: Pooled, folder: Path, need: Callable[[str], str],
@@ -200,7 +200,7 @@ class TestByExec:
             __attribute__((constructor)) static void early(void) { write(62, "nonsense", 8); }
             """, "-shared", "-fPIC")  # fmt: skip
         pooled.serve(ZYGOTE, CAT, values={"environ": [b"LD_PRELOAD=" + os.fsencode(library)]})
-        pooled.await_news(PoolNews.UNINTELLIGIBLE)
+        pooled.await_news(PoolEvent.UNINTELLIGIBLE)
         pooled.await_recycled(Recycling.MISTRUSTED)
         finish([echo(pooled.connect())])
         pooled.balanced(1)
@@ -214,7 +214,7 @@ class TestByExec:
             pooled.serve(ZYGOTE, "/bin/sh", "-c", WAITS, str(folder / "gate"), point=b"first_io")
         finally:
             be_patient_for(before)
-        assert pooled.await_news(PoolNews.TOO_SLOW) == 0
+        assert pooled.await_news(PoolEvent.TOO_SLOW) == 0
         finish([echo(pooled.connect())])
         pooled.balanced(1)
         assert pooled.recycled(Recycling.MISTRUSTED) >= 1
@@ -329,7 +329,7 @@ def test_snapshots(pooled: Pooled, folder: Path, need: Callable[[str], str]) -> 
 
     answers = {ask() for _ in range(3)}
     said = {news for news, _ in pooled.news()}
-    assert (len(answers) == 1) != (PoolNews.HELD_AT_MAIN in said)
+    assert (len(answers) == 1) != (PoolEvent.HELD_AT_MAIN in said)
     pooled.balanced(3)
 
 
@@ -341,7 +341,7 @@ def test_held_early(pooled: Pooled, folder: Path) -> None:
     pooled.await_state(PoolState.HOLDING, 1)
     assert everything(echo(pooled.connect(), b"word\n")) == b""
     pooled.balanced(1)
-    assert [news for news, _ in pooled.news()] in ([PoolNews.HELD_EARLY], [PoolNews.HELD_AT_MAIN])
+    assert [news for news, _ in pooled.news()] in ([PoolEvent.HELD_EARLY], [PoolEvent.HELD_AT_MAIN])
     ((point, call),) = pooled.board.held(pooled.row)
     assert point in (HeldAt.EARLY, HeldAt.UNSUPPORTED)
     assert point == HeldAt.UNSUPPORTED or name_of_call(call) == "eventfd2"
@@ -351,7 +351,7 @@ def test_held_at_once(pooled: Pooled) -> None:
     """Where nothing is gained, that is said."""
     pooled.serve(ZYGOTE, "/bin/sleep", "100", point=b"first_io")
     pooled.await_state(PoolState.HOLDING, 1)
-    assert [news for news, _ in pooled.news()] in ([PoolNews.HELD_AT_ONCE], [PoolNews.HELD_AT_MAIN])
+    assert [news for news, _ in pooled.news()] in ([PoolEvent.HELD_AT_ONCE], [PoolEvent.HELD_AT_MAIN])
     ((point, _),) = pooled.board.held(pooled.row)
     assert point in (HeldAt.AT_START, HeldAt.UNSUPPORTED)
 

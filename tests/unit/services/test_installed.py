@@ -20,7 +20,7 @@ from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Mode, Plan, PlannedService
 from fastinetd.plan.plan import make_plan
 from fastinetd.plan.surroundings import Surroundings
-from fastinetd.services.installed import BUILTINS, Rows
+from fastinetd.services.installed import BUILTINS, InstalledServices
 from fastinetd.system.privileges import Privileges
 
 MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None,
@@ -61,8 +61,8 @@ def loop() -> Clockwork:
 
 
 @pytest.fixture
-def rows(board: Board, loop: Clockwork) -> Rows:
-    return Rows(board, loop, StandardErrors(loop, lambda text: None))  # type: ignore[arg-type]
+def rows(board: Board, loop: Clockwork) -> InstalledServices:
+    return InstalledServices(board, loop, StandardErrors(loop, lambda text: None))  # type: ignore[arg-type]
 
 
 def service(name: str, port: int, **values: Any) -> Service:
@@ -80,7 +80,7 @@ def plan_of(*services: Service) -> Plan:
 A, B, C = (service(name, port) for name, port in (("a", 7001), ("b", 7002), ("c", 7003)))
 
 
-def verdict(board: Board, rows: Rows, name: str, address: bytes = HERE) -> Verdict:
+def verdict(board: Board, rows: InstalledServices, name: str, address: bytes = HERE) -> Verdict:
     """What admission says now; a slot taken is given back."""
     (installed,) = (each for each in rows if each.planned.id == name)
     accounts = Accounts(board, 0)
@@ -90,7 +90,7 @@ def verdict(board: Board, rows: Rows, name: str, address: bytes = HERE) -> Verdi
     return said
 
 
-def test_a_service_keeps_its_row(board: Board, rows: Rows) -> None:
+def test_a_service_keeps_its_row(board: Board, rows: InstalledServices) -> None:
     assert rows.install(plan_of(A, B)) == []
     before = {each.planned.id: each.row for each in rows}
     same = rows.by_row[before["a"]]
@@ -102,7 +102,7 @@ def test_a_service_keeps_its_row(board: Board, rows: Rows) -> None:
     assert len(rows) == 3
 
 
-def test_changed_limits_hold_for_what_runs(board: Board, rows: Rows) -> None:
+def test_changed_limits_hold_for_what_runs(board: Board, rows: InstalledServices) -> None:
     rows.install(plan_of(A))
     (installed,) = rows
     slot = Accounts(board, 0).admit(installed.program, HERE)[1]
@@ -113,7 +113,7 @@ def test_changed_limits_hold_for_what_runs(board: Board, rows: Rows) -> None:
     assert verdict(board, rows, "a") == Verdict.ADMIT
 
 
-def test_removed(board: Board, rows: Rows) -> None:
+def test_removed(board: Board, rows: InstalledServices) -> None:
     rows.install(plan_of(A, B))
     (gone,) = rows.install(plan_of(B))
     assert gone.planned.id == "a"
@@ -124,7 +124,7 @@ def test_removed(board: Board, rows: Rows) -> None:
     assert {each.row for each in rows} == {0, 1}
 
 
-def test_room(rows: Rows) -> None:
+def test_room(rows: InstalledServices) -> None:
     four = [service(f"s{number}", 7100 + number) for number in range(4)]
     assert rows.room_for(plan_of(*four))
     rows.install(plan_of(*four))
@@ -141,13 +141,13 @@ def test_room(rows: Rows) -> None:
         ({"no_access": (".example.net",)}, Verdict.ASK), ({"only_from": ()}, Verdict.ADDRESS),
     ],
 )  # fmt: skip
-def test_limits_and_addresses(board: Board, rows: Rows, values: dict[str, Any], wanted: Verdict) -> None:
+def test_limits_and_addresses(board: Board, rows: InstalledServices, values: dict[str, Any], wanted: Verdict) -> None:
     rows.install(plan_of(replace(A, **values)))
     assert verdict(board, rows, "a") == wanted
 
 
 @pytest.mark.parametrize("over", OverRate)
-def test_rate(board: Board, rows: Rows, over: OverRate) -> None:
+def test_rate(board: Board, rows: InstalledServices, over: OverRate) -> None:
     rows.install(plan_of(replace(A, rate=Rate(2, 3600.0), over_rate=over)))
     assert [verdict(board, rows, "a") for _ in range(3)] == [Verdict.ADMIT, Verdict.ADMIT, Verdict.RATE]
 
@@ -162,12 +162,12 @@ class TestTimes:
         now = self.now()
         return (((now + ahead - 5) % 1440, (now + ahead + 5) % 1440),)
 
-    def test_open_and_shut(self, board: Board, rows: Rows) -> None:
+    def test_open_and_shut(self, board: Board, rows: InstalledServices) -> None:
         rows.install(plan_of(replace(A, access_times=self.window(0)), replace(B, access_times=self.window(720))))
         assert verdict(board, rows, "a") == Verdict.ADMIT
         assert verdict(board, rows, "b") == Verdict.TIME
 
-    def test_looked_at_again_while_there_are_any(self, rows: Rows, loop: Clockwork) -> None:
+    def test_looked_at_again_while_there_are_any(self, rows: InstalledServices, loop: Clockwork) -> None:
         rows.install(plan_of(A))
         assert loop.pending == []
         for _ in range(2):
@@ -177,7 +177,7 @@ class TestTimes:
         assert loop.pending == []
 
 
-def test_modes(rows: Rows) -> None:
+def test_modes(rows: InstalledServices) -> None:
     echo = Service("echo", "echo", Place("x", 1), types=frozenset({"INTERNAL", "UNLISTED"}), port=7007)
     rows.install(plan_of(A, replace(B, wait=True), echo))
     assert {mode: [each.planned.id for each in rows.of_mode(mode)] for mode in Mode} == {
@@ -190,7 +190,9 @@ def test_builtins() -> None:
 
 
 @pytest.mark.parametrize("values", [{"bind": ("127.0.0.1", "127.0.0.2")}, {"port": 7009}, {"wait": True}])
-def test_what_counts_goes_on_under_another_address(board: Board, rows: Rows, values: dict[str, Any]) -> None:
+def test_what_counts_goes_on_under_another_address(
+    board: Board, rows: InstalledServices, values: dict[str, Any]
+) -> None:
     """Servers, those of a source, and the rate: a service is its name."""
     limits: dict[str, Any] = {"instances": 3, "per_source": 2, "rate": Rate(4, 3600.0), "over_rate": OverRate.REFUSE}
     before = replace(A, **limits)
@@ -206,7 +208,7 @@ def test_what_counts_goes_on_under_another_address(board: Board, rows: Rows, val
     assert [verdict(board, rows, "a") for _ in range(2)] == [Verdict.ADMIT, Verdict.RATE]
 
 
-def test_a_removed_service_may_come_back(board: Board, rows: Rows) -> None:
+def test_a_removed_service_may_come_back(board: Board, rows: InstalledServices) -> None:
     """As long as its row is not freed it is its own."""
     rows.install(plan_of(A, B))
     (gone,) = rows.install(plan_of(B))
@@ -217,7 +219,9 @@ def test_a_removed_service_may_come_back(board: Board, rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError()])
-def test_all_or_nothing(board: Board, rows: Rows, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_all_or_nothing(
+    board: Board, rows: InstalledServices, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """What a service needs cannot be had: the services, their limits and rows are those of before."""
     rows.install(plan_of(replace(A, instances=1), B))
     before, by_row = [*rows], dict(rows.by_row)

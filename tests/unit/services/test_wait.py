@@ -15,7 +15,7 @@ import pytest
 from fastinetd.core.layout import RecordKind, Verdict
 from fastinetd.core.program import Ranges
 from fastinetd.services import wait
-from fastinetd.services.installed import Installed
+from fastinetd.services.installed import InstalledService
 from fastinetd.services.queue_head import accept_now
 from fastinetd.services.wait import TRANSITIONS, State, WaitSocket
 from support.core import HOUR, PATIENCE, program
@@ -270,7 +270,7 @@ class TestReload:
         machine = kit.machine("/bin/sleep", "1000")
         client.sendto(b"x", machine.sock.getsockname())
         kit.until(lambda: machine.state is State.FULL)
-        fresh: Any = Installed(machine.installed.row, machine.installed.planned, program(machine.installed.row))
+        fresh: Any = InstalledService(machine.installed.row, machine.installed.planned, program(machine.installed.row))
         kit.services.install([(fresh, machine.sock)])
         assert [*kit.services] == [machine]
         assert machine.installed is fresh

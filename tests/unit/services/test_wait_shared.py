@@ -18,7 +18,7 @@ from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Ranges
 from fastinetd.policy.limits import BackOff
 from fastinetd.services import wait
-from fastinetd.services.installed import Installed
+from fastinetd.services.installed import InstalledService
 from fastinetd.services.queue_head import Head
 from fastinetd.services.wait import LOOKS, WATCHING, State, WaitSocket
 from support.core import HOUR, PATIENCE, program
@@ -335,7 +335,7 @@ class TestNames:
 
 class TestReload:
     def change(self, kit: Kit, machine: WaitSocket, share: int) -> None:
-        fresh = Installed(machine.installed.row, planned(share), program(machine.installed.row, *IGNORES))
+        fresh = InstalledService(machine.installed.row, planned(share), program(machine.installed.row, *IGNORES))
         kit.services.install([(fresh, machine.sock)])
         assert [*kit.services] == [machine]
 
@@ -404,8 +404,8 @@ def test_anything_in_any_order(kit: Kit, send: Send, seed: int) -> None:
                 os.kill(chance.choice([*machine.servers]), signal.SIGKILL)
             case 3:
                 share = max(chance.randrange(1, 5), len(machine.servers))
-                kit.services.install([(Installed(machine.installed.row, planned(share), machine.installed.program),
-                                       machine.sock)])
+                old = machine.installed
+                kit.services.install([(InstalledService(old.row, planned(share), old.program), machine.sock)])
         for_a_while(kit, chance.random() / 50)
         assert len(machine.servers) <= machine.installed.planned.share
         assert len(machine.servers) == kit.board.live

@@ -10,8 +10,8 @@ import pytest
 
 from fastinetd.core.board import Board
 from fastinetd.plan.model import Mode, Plan
-from fastinetd.services.installed import Installed
-from fastinetd.supervisor.removals import DRAINS, Parting
+from fastinetd.services.installed import InstalledService
+from fastinetd.supervisor.removals import DRAINS, Removals
 from fastinetd.system.loop import Loop
 from support.core import close_loop, open_row, program
 from support.waiting import planned
@@ -30,7 +30,7 @@ class Kit:
         self.board = Board.create(2, 4, 1)
         self.loop = Loop(lambda text: None)
         self.freed: list[int] = []
-        self.parting = Parting(
+        self.parting = Removals(
             self.board, self, self.loop,  # type: ignore[arg-type]
             tell=lambda pid, number: None, forget=lambda row: None, drain=lambda: None, reopen=lambda row: None,
         )
@@ -38,9 +38,9 @@ class Kit:
     def free(self, row: int) -> None:
         self.freed.append(row)
 
-    def removed(self, mode: Mode) -> Installed:
+    def removed(self, mode: Mode) -> InstalledService:
         row = open_row(self.board)
-        return Installed(row, replace(planned(1), mode=mode), program(row))
+        return InstalledService(row, replace(planned(1), mode=mode), program(row))
 
     def drain(self) -> None:
         """As often as it takes to free what may be freed."""

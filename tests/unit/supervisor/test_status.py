@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from fastinetd.core.board import Board
 from fastinetd.plan.model import Endpoint
-from fastinetd.services.installed import Installed
+from fastinetd.services.installed import InstalledService
 from fastinetd.supervisor.status import Status
 from fastinetd.system.loop import Loop
 from support.core import close_loop, open_row, program, until
@@ -19,14 +19,14 @@ from support.waiting import planned
 MANY = 300
 
 
-class Rows:
+class InstalledServices:
     """The supervisor's services; how often they were gone through."""
 
-    def __init__(self, services: list[Installed]) -> None:
+    def __init__(self, services: list[InstalledService]) -> None:
         self.services = services
         self.times = 0
 
-    def __iter__(self) -> Iterator[Installed]:
+    def __iter__(self) -> Iterator[InstalledService]:
         self.times += 1
         return iter(self.services)
 
@@ -50,8 +50,8 @@ def test_many_that_do_not_listen_are_looked_at_together() -> None:
     for number in range(MANY):
         row = open_row(board)
         endpoint = Endpoint(socket.AF_INET, socket.SOCK_STREAM, "192.0.2.1", 7000 + number)
-        services.append(Installed(row, replace(planned(1), endpoints=(endpoint,)), program(row)))
-    rows = Rows(services)
+        services.append(InstalledService(row, replace(planned(1), endpoints=(endpoint,)), program(row)))
+    rows = InstalledServices(services)
     Status(board, rows, loop, listeners)  # type: ignore[arg-type]
     for _ in range(2):
         rows.times = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.core.layout import Method
-from fastinetd.pools.pool import PoolNews, Recycling
+from fastinetd.pools.pool import PoolEvent, Recycling
 from fastinetd.system.strangers import as_before_linux_6_16, close_shared_sockets, close_words, guard, receive
 from support.lingering import LINGER, LINGERING, abort, lingering
 from support.pooled import Pooled, everything
@@ -214,7 +214,7 @@ def test_a_process_of_a_pool_passes_one(pooled: Pooled, program: Path, how: str)
     pooled.await_recycled(Recycling.MISTRUSTED, 2)
     assert time.monotonic() - begun < LINGER / 3
     if how != "worker leaves":  # which may be seen to have ended first
-        assert PoolNews.UNINTELLIGIBLE in {what for what, _ in pooled.news()}
+        assert PoolEvent.UNINTELLIGIBLE in {what for what, _ in pooled.news()}
 
 
 def test_a_connection_that_lingers(pooled: Pooled, program: Path) -> None:
