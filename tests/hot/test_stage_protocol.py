@@ -108,7 +108,7 @@ def test_one_child_too_many_leaves() -> None:
         zygote.ready()
         pids = {zygote.park() for _ in range(2)}
         zygote.ask(LEAVE, end=zygote.hand)
-        pid, status = os.waitpid(-1, 0)
+        pid, status = zygote.next_end()
         assert pid in pids
         assert status == 0
         zygote.children.remove(pid)
@@ -137,7 +137,7 @@ def test_who_cannot_say_that_it_took_a_connection_does_not_serve_it() -> None:
         zygote.control.close()
         os.kill(zygote.pid, signal.SIGCONT)
         assert client.recv(100) == b""
-    ended = dict(os.waitpid(-1, 0) for _ in range(2))
+    ended = dict(zygote.next_end() for _ in range(2))
     assert ended.pop(zygote.pid) == 0
     (status,) = ended.values()
     assert os.waitstatus_to_exitcode(status) == 1

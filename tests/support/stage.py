@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastinetd.system.processes import children
 from support.c import STRICT
+from support.proc import wait_for
 from support.reach import reachable
 
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
@@ -124,6 +126,7 @@ class Held:
         self, argv: Sequence[str], environment: Sequence[str] = (), *, snapshot: str = "main", preload: str = "",
         before: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
+        self.strangers = {*children()}
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.hand, hand = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.voice, voice = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -156,6 +159,17 @@ class Held:
         if kind == READY:
             seq, self.calls = seq & 0xFF, seq >> 8
         return Said(kind, seq, value, pids[0])
+
+    def next_end(self) -> tuple[int, int]:
+        """Pid and wait status of the next of its processes that ends. What other tests have left is not waited for."""
+
+        def found() -> tuple[int, int] | None:
+            looks = (os.waitpid(pid, os.WNOHANG) for pid in {*children()} - self.strangers)
+            return next((each for each in looks if each[0]), None)
+
+        ended = wait_for(found, "one of them ends")
+        assert ended is not None
+        return ended
 
     def ready(self) -> Said:
         said = self.hear()
