@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastinetd.doorman.protocol import DECIDE_WITHIN
-from fastinetd.policy.access import AccessTable, Address, Verdict, decide_named, verdict_at
+from fastinetd.policy.access import AccessTable, Address, AddressVerdict, decide_named, verdict_at
 
 KEEP_NAMED = 60.0  # seconds that names are remembered
 KEEP_NAMELESS = 10.0  # seconds that their absence is
@@ -90,8 +90,8 @@ class Desk:
         if table is None or address is None:
             return False, None
         verdict = verdict_at(table, address)
-        if verdict is not Verdict.ASK:
-            return verdict is Verdict.ALLOW, None
+        if verdict is not AddressVerdict.ASK:
+            return verdict is AddressVerdict.ALLOW, None
         names, until = self._known.get(address, (None, 0.0))
         if names is not None and now < until:
             return decide_named(table, address, names), None

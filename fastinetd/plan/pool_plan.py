@@ -18,7 +18,7 @@ from fastinetd.plan.handler import module_file
 from fastinetd.plan.holdable import CAUSES, Unholdable, interpreted_files, program_files
 from fastinetd.plan.model import Endpoint, ExecContext, PoolPlan
 from fastinetd.plan.surroundings import Surroundings
-from fastinetd.policy.access import AccessTable, Interval, Verdict
+from fastinetd.policy.access import AccessTable, AddressVerdict, Interval
 from fastinetd.stage.library import library
 
 LOOPBACK4 = (int(IPv4Address("127.0.0.0")), int(IPv4Address("127.255.255.255")))
@@ -132,7 +132,9 @@ def _takes_outsiders(endpoint: Endpoint, access: AccessTable) -> bool:
 def _admits(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -> bool:
     """Whether a client whose address is not in `loopback` may be let in."""
     low, high = loopback
-    return any(verdict is not Verdict.DENY and not low <= first <= last <= high for first, last, verdict in intervals)
+    return any(
+        verdict is not AddressVerdict.DENY and not low <= first <= last <= high for first, last, verdict in intervals
+    )
 
 
 # ---- who could change what it holds ----

@@ -23,7 +23,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from operator import itemgetter
@@ -31,16 +31,17 @@ from operator import itemgetter
 from fastinetd.policy.addresses import MAPPED, Prefix, Rejection, read_list, rules_of
 
 
-class Verdict(IntEnum):
-    """What an interval says of the clients in it; the numbers are those of the core."""
+class AddressVerdict(Enum):
+    """What the two lists say of a client's address. The core's Verdict has the word for it that admission works with
+    (services/installed translates)."""
 
-    DENY = 0
-    ALLOW = 1
-    ASK = 2
+    DENY = "refused"
+    ALLOW = "allowed"
+    ASK = "the client's names decide"
 
 
 Address = IPv4Address | IPv6Address
-Interval = tuple[int, int, Verdict]
+Interval = tuple[int, int, AddressVerdict]
 """First and last address, both included, as numbers of 32 or 128 bits."""
 
 Ranks = tuple[int, int, int]
@@ -64,7 +65,7 @@ class AccessTable:
     v6: tuple[Interval, ...] = ()
     """The whole of IPv6 likewise; it says nothing of ::ffff:0:0/96, those clients are IPv4."""
     rejected: tuple[Rejection, ...] = ()
-    default: Verdict = Verdict.ALLOW
+    default: AddressVerdict = AddressVerdict.ALLOW
     """For a client nothing matches: ALLOW or DENY."""
     hosts: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
     """Host names of only_from and of no_access, in lower case."""
@@ -82,7 +83,7 @@ class AccessTable:
     @property
     def asks(self) -> bool:
         """For some clients the verdict hangs on their names."""
-        return any(verdict is Verdict.ASK for _, _, verdict in self.v4 + self.v6)
+        return any(verdict is AddressVerdict.ASK for _, _, verdict in self.v4 + self.v6)
 
 
 def compile_access(
@@ -98,7 +99,7 @@ def compile_access(
     rejected: list[Rejection] = []
     allow = read_list("only_from", only_from or (), networks, rejected)
     deny = read_list("no_access", no_access or (), networks, rejected)
-    default = Verdict.ALLOW if only_from is None else Verdict.DENY
+    default = AddressVerdict.ALLOW if only_from is None else AddressVerdict.DENY
     return _build(allow, deny, default, tuple(rejected))
 
 
@@ -127,12 +128,12 @@ def overruled(
     return sorted(found.items())
 
 
-def verdict_at(table: AccessTable, address: Address) -> Verdict:
+def verdict_at(table: AccessTable, address: Address) -> AddressVerdict:
     """What the core finds for a client's address."""
     bits, key = _key(address)
     intervals = table.v4 if bits == 32 else table.v6
     if not intervals:
-        return Verdict.ALLOW
+        return AddressVerdict.ALLOW
     return intervals[bisect_right(intervals, key, key=itemgetter(0)) - 1][2]
 
 
@@ -141,7 +142,7 @@ def decide_named(table: AccessTable, address: Address, names: frozenset[str]) ->
     bits, key = _key(address)
     ranks = table.ranks4 if bits == 32 else table.ranks6
     if not ranks:
-        return verdict_at(table, address) is Verdict.ALLOW
+        return verdict_at(table, address) is AddressVerdict.ALLOW
     _, allow, deny = ranks[bisect_right(ranks, key, key=itemgetter(0)) - 1]
     named_allow, named_deny = (max(_name_ranks(names, *both, bits)) for both in zip(table.hosts, table.domains))
     if named_allow > max(deny, named_deny):
@@ -156,7 +157,7 @@ def decide_named(table: AccessTable, address: Address, names: frozenset[str]) ->
 def _build(
     allow: tuple[Prefix | str, ...],
     deny: tuple[Prefix | str, ...],
-    default: Verdict,
+    default: AddressVerdict,
     rejected: tuple[Rejection, ...],
 ) -> AccessTable:
     marks: dict[Prefix, int] = {}
@@ -169,7 +170,7 @@ def _build(
                 marks[rule] = marks.get(rule, 0) | mark
     ranks4, ranks6 = _four(marks), _sixes(marks)
     v4, v6 = (_verdicts(ranks, names, bits, default) for ranks, bits in ((ranks4, 32), (ranks6, 128)))
-    if len(v4) == len(v6) == 1 and v4[0][2] is v6[0][2] is Verdict.ALLOW:
+    if len(v4) == len(v6) == 1 and v4[0][2] is v6[0][2] is AddressVerdict.ALLOW:
         return AccessTable(rejected=rejected, default=default)
     hosts, domains = zip(*(_sorted_out(texts) for texts in names))
     if not any(names):
@@ -234,25 +235,25 @@ def _sweep(marks: dict[Prefix, int], width: int, allow: int, deny: int) -> list[
 
 
 def _verdicts(
-    ranks: list[Ranks], names: tuple[set[str], set[str]], width: int, default: Verdict
+    ranks: list[Ranks], names: tuple[set[str], set[str]], width: int, default: AddressVerdict
 ) -> tuple[Interval, ...]:
     """The intervals of a family, neighbours with the same verdict made one."""
     # The same name in both lists refuses, so the entry in only_from can turn nothing.
     may_allow = max((_name_rank(name, width) for name in names[0] - names[1]), default=_NO_NAME)
-    starts: list[tuple[int, Verdict]] = []
+    starts: list[tuple[int, AddressVerdict]] = []
     for first, allow, deny in ranks:
         if _allowed(allow, deny, default):
-            verdict = Verdict.ASK if names[1] else Verdict.ALLOW
+            verdict = AddressVerdict.ASK if names[1] else AddressVerdict.ALLOW
         else:
-            verdict = Verdict.ASK if may_allow > deny else Verdict.DENY
+            verdict = AddressVerdict.ASK if may_allow > deny else AddressVerdict.DENY
         if not starts or starts[-1][1] is not verdict:
             starts.append((first, verdict))
     ends = [first - 1 for first, _ in starts[1:]] + [(1 << width) - 1]
     return tuple((first, last, verdict) for (first, verdict), last in zip(starts, ends))
 
 
-def _allowed(allow: int, deny: int, default: Verdict) -> bool:
-    return default is Verdict.ALLOW if allow == deny == NOTHING else allow > deny
+def _allowed(allow: int, deny: int, default: AddressVerdict) -> bool:
+    return default is AddressVerdict.ALLOW if allow == deny == NOTHING else allow > deny
 
 
 # Names and keys

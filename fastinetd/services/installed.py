@@ -23,8 +23,7 @@ from fastinetd.core.program import Pool, Program, Ranges
 from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Mode, Plan, PlannedService, PoolPlan
 from fastinetd.plan.plan import OVER_RATE
-from fastinetd.policy.access import AccessTable
-from fastinetd.policy.access import Verdict as Access
+from fastinetd.policy.access import AccessTable, AddressVerdict
 from fastinetd.policy.times import window_at
 from fastinetd.services.identity import continued
 from fastinetd.stage.library import library
@@ -33,7 +32,7 @@ from fastinetd.system.loop import Loop, Timer
 BUILTINS = ("echo", "discard", "chargen", "daytime", "time")
 """The relay's services; a Program's `builtin` is the position here, from 1."""
 
-_VERDICTS = {Access.ALLOW: Verdict.ADMIT, Access.DENY: Verdict.ADDRESS, Access.ASK: Verdict.ASK}
+_VERDICTS = {AddressVerdict.ALLOW: Verdict.ADMIT, AddressVerdict.DENY: Verdict.ADDRESS, AddressVerdict.ASK: Verdict.ASK}
 
 
 @dataclass(slots=True)

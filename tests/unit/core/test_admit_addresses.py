@@ -13,11 +13,10 @@ from fastinetd.core.admit import Accounts, address_verdict_of
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
-from fastinetd.policy.access import AccessTable, compile_access, verdict_at
-from fastinetd.policy.access import Verdict as Access
+from fastinetd.policy.access import AccessTable, AddressVerdict, compile_access, verdict_at
 from support.core import open_row, program
 
-SAME = {Access.ALLOW: Verdict.ADMIT, Access.DENY: Verdict.ADDRESS, Access.ASK: Verdict.ASK}
+SAME = {AddressVerdict.ALLOW: Verdict.ADMIT, AddressVerdict.DENY: Verdict.ADDRESS, AddressVerdict.ASK: Verdict.ASK}
 
 fours = st.integers(0, 2**32 - 1).map(IPv4Address)
 sixes = st.integers(0, 2**128 - 1).map(IPv6Address).filter(lambda address: address.ipv4_mapped is None)

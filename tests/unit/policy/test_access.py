@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fastinetd.policy.access import (
     AccessTable,
     Address,
-    Verdict,
+    AddressVerdict,
     compile_access,
     decide_named,
     overruled,
@@ -137,7 +137,7 @@ def test_numbers_as_the_oracle(
         if isinstance(address, IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
         expected = oracle((only_from, no_access), address, NOBODY_NAMED)
-        assert verdict_at(table, address) is (Verdict.ALLOW if expected else Verdict.DENY)
+        assert verdict_at(table, address) is (AddressVerdict.ALLOW if expected else AddressVerdict.DENY)
         assert decide_named(table, address, frozenset({"a.x.y"})) is expected
 
 
@@ -154,9 +154,9 @@ def test_names_as_the_oracle(
         assert decide_named(table, address, names) is oracle(lists, address, names)
         turns = any(oracle(lists, address, own) is not unnamed for own in name_sets(lists))
         verdict = verdict_at(table, address)
-        assert (verdict is Verdict.ASK) is turns
+        assert (verdict is AddressVerdict.ASK) is turns
         if not turns:
-            assert (verdict is Verdict.ALLOW) is unnamed
+            assert (verdict is AddressVerdict.ALLOW) is unnamed
             assert oracle(lists, address, names) is unnamed
 
 
@@ -171,7 +171,7 @@ def test_mapped_clients_are_ipv4(
         assert decide_named(table, mapped, names) is decide_named(table, IPv4Address(address), names)
 
 
-ALLOWED, REFUSED, ASKED = Verdict.ALLOW, Verdict.DENY, Verdict.ASK
+ALLOWED, REFUSED, ASKED = AddressVerdict.ALLOW, AddressVerdict.DENY, AddressVerdict.ASK
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ ALLOWED, REFUSED, ASKED = Verdict.ALLOW, Verdict.DENY, Verdict.ASK
         (".example", ".a.example", {"10.0.0.1": ASKED}),
     ],
 )
-def test_lists(only_from: str | None, no_access: str | None, expected: dict[str, Verdict]) -> None:
+def test_lists(only_from: str | None, no_access: str | None, expected: dict[str, AddressVerdict]) -> None:
     table = table_of(only_from, no_access)
     assert {address: verdict_at(table, ip_address(address)) for address in expected} == expected
 
@@ -268,7 +268,7 @@ def test_rejected_entries_name_their_list_and_position() -> None:
         Rejection(2, "only_from", Reason.ADDRESS),
         Rejection(1, "no_access", Reason.BRACES),
     )
-    assert verdict_at(table, IPv4Address("10.0.0.1")) is Verdict.ALLOW
+    assert verdict_at(table, IPv4Address("10.0.0.1")) is AddressVerdict.ALLOW
 
 
 @pytest.mark.parametrize(
@@ -342,5 +342,5 @@ def test_hundred_thousand_prefixes() -> None:
     check_shape(tables[0])
     for token in dice.sample(tokens, 500):
         network = ip_network(token, strict=False)
-        assert verdict_at(tables[0], network[0]) is Verdict.ALLOW
-        assert verdict_at(tables[0], network[-1]) is Verdict.ALLOW
+        assert verdict_at(tables[0], network[0]) is AddressVerdict.ALLOW
+        assert verdict_at(tables[0], network[-1]) is AddressVerdict.ALLOW
