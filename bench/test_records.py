@@ -75,7 +75,11 @@ def test_what_is_no_record_is_said_to_be_none(tmp_path: Path, text: str) -> None
 
 
 def test_filed_records_can_be_read_and_shown() -> None:
-    for path in sorted(records.RESULTS.glob("*.json")):
+    paths = sorted(records.RESULTS.glob("*.json"))
+    if not records.RESULTS.is_dir():
+        pytest.skip("the archive of the sources comes without records")
+    assert len(paths) > 30
+    for path in paths:
         for filed in records.load(path):
             assert view.metrics(filed) and view.targets(filed) is not None
             assert history.lines(filed["scenario"], [filed])

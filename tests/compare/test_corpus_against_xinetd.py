@@ -33,6 +33,7 @@ SLOW = re.compile(r"(?mi)^\s*type\s*=.*\bRPC\b")
 """xinetd waits a second for each version of an RPC service."""
 
 FILES = sorted(FOLDER.glob("*")) if READY else []
+assert FILES or not READY, f"{FOLDER} is empty"
 
 
 def prepared(text: str) -> str:

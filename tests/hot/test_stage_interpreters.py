@@ -16,9 +16,11 @@ from support.stage import AT_IO, answer_of, compiled, held
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="dispatch is for x86-64")
 
 SCRIPTS = Path(__file__).parents[2] / "bench" / "scripts"
+NAMES = sorted(path.name for path in SCRIPTS.iterdir())
+assert len(NAMES) == 4
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.iterdir()))
+@pytest.mark.parametrize("script", NAMES)
 def test_a_script_of_the_benchmark_is_not_held_early(script: str, need: Callable[[str], str]) -> None:
     interpreter = re.match(r"#!(\S+)", (SCRIPTS / script).read_text())
     assert interpreter is not None

@@ -21,8 +21,9 @@ LONGER_FUNCTIONS: dict[str, int] = {
 
 
 def sources(*suffixes: str) -> list[Path]:
-    paths = (path for path in PACKAGE.rglob("*") if path.suffix in suffixes)
-    return sorted(path for path in paths if not (path.suffix == ".c" and path.with_suffix(".pyx").exists()))
+    found = [path for path in PACKAGE.rglob("*") if path.suffix in suffixes]
+    assert len(found) > 100, "sources are not where they are looked for"
+    return sorted(path for path in found if not (path.suffix == ".c" and path.with_suffix(".pyx").exists()))
 
 
 def name_of(path: Path) -> str:

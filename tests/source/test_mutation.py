@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from mutation import __main__ as tool
 from mutation.operators import Mutation, mutations_of
 
 PYTHON = '''"""Not 1 < 2."""
@@ -62,6 +63,7 @@ def test_the_lists() -> None:
     for name, each in tomllib.loads((root / "tests/mutation/curated.toml").read_text()).items():
         source = (root / each["file"]).read_text()
         assert Mutation(each["file"], name, each["find"], each["replace"]).applied(source) != source, name
+        assert each.get("tests") or tool.tests_of(each["file"]), f"{name}: no tests are named for {each['file']}"
     relevant = tomllib.loads((root / "tests/mutation/relevant.toml").read_text())
     missing = [name for names in relevant.values() for name in [*names, *relevant] if not (root / name).exists()]
     assert missing == []

@@ -21,6 +21,7 @@ def published(git: str) -> list[Path]:
     if listed.returncode:
         pytest.skip("not a git checkout")
     paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    assert len(paths) > 400, "published files are not where they are looked for"
     return [path for path in paths if path.suffix in KINDS and path.is_file() and not path.is_symlink()]
 
 

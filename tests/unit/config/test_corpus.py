@@ -31,6 +31,7 @@ def manifest() -> dict[str, str]:
 
 REMARKS = manifest()
 FILES = sorted(str(path.relative_to(FOLDER)) for kind in ("xinetd", "inetd") for path in (FOLDER / kind).glob("*"))
+assert FILES or not FOLDER.is_dir(), f"{FOLDER} holds neither xinetd/ nor inetd/"
 
 
 def read(name: str, dialect: str = "debian") -> tuple[Config, Report]:

@@ -95,7 +95,7 @@ EXAMPLES |= {
 BY_HAND = {
     "cannot-exec", "no-host", "too-many-services", "no-gain", "tcp-wrappers", "unix-without-path", "no-interpreter",
 }  # fmt: skip
-"""Tested below and in test_handlers: they need files, or are written another way."""
+"""Tested below and in test_handler.py: they need files, or are written another way."""
 
 
 @pytest.fixture(autouse=True)
