@@ -45,7 +45,7 @@ def gather(sources: Sources) -> DumpState:
     services = []
     for installed in sources.rows:
         service = installed.planned.service
-        sockets = [sock for endpoint in installed.planned.endpoints for sock in sources.listeners.of(endpoint)]
+        sockets = sources.listeners.sockets_of_service(installed.planned)
         state = ServiceState.ACTIVE if sockets else ServiceState.NOT_STARTED
         held = installed.row in sources.waiting.held()  # its servers have the socket to themselves
         if held or board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:

@@ -3,7 +3,7 @@
 Theory. The supervisor is a subreaper: when an acceptor dies its servers become the supervisor's children, and so does
 whatever a server left behind. The slots on the Board say which of them are servers; `adopt` takes those of a dead
 process over. Connections that it had given to its pools and heard no more of keep their slots until it is sure who has
-them (takers.py), or that nobody can have them any more. SIGCHLD may announce an adopted child before the death of its
+them (holders.py), or that nobody can have them any more. SIGCHLD may announce an adopted child before the death of its
 acceptor has been seen; such a child is left unreaped until its slot has been adopted, so that its end is accounted for.
 
 Rules of this file: a zombie is looked at (WNOWAIT) before it is reaped. Role processes are never reaped here.
@@ -20,7 +20,7 @@ from fastinetd.core.board import Board
 from fastinetd.core.layout import SlotState
 from fastinetd.core.program import Program
 from fastinetd.logs.daemon_log import DaemonLog
-from fastinetd.services.takers import takers
+from fastinetd.services.holders import holders_of
 from fastinetd.system.processes import parent_of
 
 HEIR = 0
@@ -105,17 +105,17 @@ class Children:
         for slot, pid, state in adopted:
             self._take_over(slot, pid, state)
         if handed:
-            when_closed(lambda: self._find_takers(handed))
+            when_closed(lambda: self._find_holders(handed))
         self.reap()
         return len(adopted)
 
-    def _find_takers(self, handed: list[tuple[int, int]]) -> None:
+    def _find_holders(self, handed: list[tuple[int, int]]) -> None:
         """Nobody can take any more what a dead process had given to its pools: see who has, and give back the rest."""
         known = [slot.pid for slot in self._board.slots_in_use() if slot.pid]
         try:
-            found = takers(handed, known)
+            found = holders_of(handed, known)
         except OSError:  # no descriptors or memory just now
-            self._later(LOOK_AGAIN, lambda: self._find_takers(handed))
+            self._later(LOOK_AGAIN, lambda: self._find_holders(handed))
             return
         for slot, _ in handed:
             if slot in found:

@@ -1,7 +1,7 @@
 """The daemon's listening sockets, by endpoint, across reloads.
 
 Theory. An endpoint that the Plan wants is open, or waits for its next attempt (its address, name or port may come
-later). A reload tells which endpoints are wanted; the open ones among them are left alone, with what is in their
+later). A reload says which endpoints are wanted; the open ones among them are left alone, with the clients in their
 queues, and those no longer wanted are closed once the new roles run. Nothing else ever closes a listener.
 
 While a service is configured its port is never free for a moment, or a local user's program could have it, and the
@@ -20,171 +20,204 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from fastinetd.logs.daemon_log import DaemonLog
-from fastinetd.plan.model import Endpoint, SocketOptions
-from fastinetd.policy.limits import BackOff
+from fastinetd.plan.model import Endpoint, PlannedService, SocketOptions
+from fastinetd.policy.back_off import BackOff
 from fastinetd.services.sockets import apply, guard, open_endpoint, permit
 from fastinetd.system.loop import Loop, Timer
 from fastinetd.system.strangers import close_shared_sockets
 
-FIRST_PAUSE = 1.0
-"""Seconds until the second attempt on an endpoint."""
+RETRY_FIRST, RETRY_LONGEST = 1.0, 30.0
+"""Seconds between two attempts to open an endpoint: after the first one that failed, and at most."""
 
-REST = 9.0
-"""So many times as long as an attempt took is the pause after it, at least: one to resolve a name may take seconds in
-which the supervisor does nothing else, but that is no more than a tenth of its time."""
+PAUSE_PER_ATTEMPT = 9.0
+"""The pause after an attempt that failed is at least so many times as long as the attempt: to resolve a name may take
+seconds in which the supervisor does nothing else, but that is no more than a tenth of its time."""
 
-FORGOTTEN = 60.0
-"""Seconds without another renewal after which the next one is made at once."""
+RENEWAL_FORGOTTEN_AFTER = 60.0
+"""Seconds after a renewal of an endpoint from which on the next renewal counts as the first one."""
 
-Wish = tuple[Endpoint, SocketOptions, bool, str]
-"""An endpoint, its options, whether its sockets are blocking (handed over to servers), and the service's id."""
+
+class ListenRequest(NamedTuple):
+    """What a service wants of an endpoint."""
+
+    endpoint: Endpoint
+    options: SocketOptions
+    for_servers: bool  # its sockets are handed over to servers (a wait service), and so they block
+    service: str  # the service's id
 
 
 @dataclass
-class Open:
-    """An endpoint's state: open sockets, or a timer for the next attempt."""
+class WantedEndpoint:
+    """An endpoint that a service listens on: its open sockets, or a timer for the next attempt."""
 
-    wish: Wish
+    request: ListenRequest
     sockets: list[socket.socket] = field(default_factory=list)
-    guards: list[socket.socket] = field(default_factory=list)  # they keep its port, and are nobody's to serve
+    guards: list[socket.socket] = field(default_factory=list)  # they keep the port and are never listened on
     retry: Timer | None = None
-    trouble: int = 0  # errno of the last attempt
-    back_off: BackOff = field(default_factory=lambda: BackOff(first=FIRST_PAUSE, ceiling=30.0))
-    path_inode: tuple[int, int] | None = None
+    errno: int = 0  # of the latest attempt; 0: it succeeded
+    retries: BackOff = field(default_factory=lambda: BackOff(first=RETRY_FIRST, ceiling=RETRY_LONGEST))
+    path_inode: tuple[int, int] | None = None  # of a unix socket's file: device and number
     renewals: BackOff = field(default_factory=BackOff)
-    renewed: float = float("-inf")  # when a server last spoilt its sockets
-    rest: Timer | None = None  # until the sockets after that are served
+    renewed: float = float("-inf")  # when a server last spoilt the sockets
+    rest: Timer | None = None  # until the sockets that replaced spoilt ones are served
+
+    def stop_retrying(self) -> None:
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
+
+    def stop_resting(self) -> None:
+        if self.rest is not None:
+            self.rest.cancel()
+            self.rest = None
 
 
 class Listeners:
-    """Opens what is wanted and keeps it. `appeared` is called when an endpoint opened after a failed attempt."""
+    """Opens the endpoints that services want, and keeps them open.
 
-    def __init__(self, loop: Loop, messages: DaemonLog, appeared: Callable[[], None]) -> None:
+    Those who must be told of changes are made after the listeners, for they work with them; so each puts a function of
+    its own into `opened_late` (endpoints that could not be opened at first are open now, and no role has them yet) or
+    `changed` (an endpoint is open that was not, or the reverse).
+    """
+
+    def __init__(self, loop: Loop, messages: DaemonLog) -> None:
         self._loop = loop
         self._messages = messages
-        self._appeared = appeared
-        self.changed: Callable[[], None] = lambda: None  # called when a socket is open that was not, or the reverse
-        self._open: dict[Endpoint, Open] = {}
+        self.opened_late: Callable[[], None] = lambda: None
+        self.changed: Callable[[], None] = lambda: None
+        self._wanted: dict[Endpoint, WantedEndpoint] = {}
 
-    def want(self, wishes: Iterable[Wish]) -> set[Endpoint]:
-        """Open what is not open yet, and set options. Returns the endpoints no longer wanted; see `drop`."""
-        wanted = {wish[0]: wish for wish in wishes}
+    def want(self, requests: Iterable[ListenRequest]) -> set[Endpoint]:
+        """Open the endpoints that are not open yet, and set the options of all; returns the endpoints
+        no longer wanted, which `drop` closes."""
+        by_endpoint = {request.endpoint: request for request in requests}
+        unwanted = self._wanted.keys() - by_endpoint.keys()
         leaving: dict[tuple[bool, int, int], list[socket.socket]] = {}
-        for endpoint in self._open.keys() - wanted.keys():
-            before = self._open[endpoint]
+        for endpoint in unwanted:
+            before = self._wanted[endpoint]
             leaving.setdefault(_place(endpoint), []).extend([*before.sockets, *before.guards])
-        for endpoint, wish in wanted.items():
-            held = self._open.get(endpoint)
-            if held is None:
-                held = self._open[endpoint] = Open(wish)
-                self._attempt(held, leaving.get(_place(endpoint)))
-                continue
-            had, held.wish = held.wish, wish
-            if wish[2] and not had[2]:  # the other way round servers may have it for a while yet: the guards stay
-                self._guard(held)
-            for one in held.sockets:
-                if not wish[2]:  # the other way round once no acceptor has it any more (WaitSocket)
-                    one.setblocking(False)
-                if had[1] != wish[1]:
-                    apply(one, wish[1])
-            if had[1] != wish[1] and held.path_inode is not None:
-                self._permit(held, held.path_inode)
-            if not held.sockets and held.retry is not None:  # a reload is worth another attempt
-                held.retry.cancel()
-                self._attempt(held)
-        return self._open.keys() - wanted.keys()
+        for endpoint, request in by_endpoint.items():
+            wanted = self._wanted.get(endpoint)
+            if wanted is None:
+                wanted = self._wanted[endpoint] = WantedEndpoint(request)
+                self._attempt(wanted, leaving.get(_place(endpoint)))
+            else:
+                self._change(wanted, request)
+        return unwanted
+
+    def _change(self, wanted: WantedEndpoint, request: ListenRequest) -> None:
+        """A reload wants an endpoint as `request` has it; before it was wanted otherwise, perhaps."""
+        before, wanted.request = wanted.request, request
+        if request.for_servers and not before.for_servers:
+            self._guard(wanted)  # and the other way round servers may have it for a while yet: the guards stay
+        for one in wanted.sockets:
+            if not request.for_servers:  # and the other way round once no acceptor has it any more (WaitSocket)
+                one.setblocking(False)
+            if before.options != request.options:
+                apply(one, request.options)
+        if before.options != request.options and wanted.path_inode is not None:
+            self._permit(wanted, wanted.path_inode)
+        if not wanted.sockets and wanted.retry is not None:  # a reload is worth another attempt
+            wanted.stop_retrying()
+            self._attempt(wanted)
 
     def drop(self, endpoints: Iterable[Endpoint]) -> None:
-        """Close endpoints."""
+        """Close endpoints, and want them no more."""
         for endpoint in endpoints:
-            held = self._open.pop(endpoint)
-            for timer in (held.retry, held.rest):
-                if timer is not None:
-                    timer.cancel()
-            for one in held.sockets:
-                if one.type == socket.SOCK_STREAM and not held.wish[2]:
+            wanted = self._wanted.pop(endpoint)
+            wanted.stop_retrying()
+            wanted.stop_resting()
+            for one in wanted.sockets:
+                if one.type == socket.SOCK_STREAM and not wanted.request.for_servers:
                     with suppress(OSError):  # roles that are still leaving have it too: free the port at once
                         one.shutdown(socket.SHUT_RDWR)
-            close_shared_sockets([*held.guards, *held.sockets])
-            self._remove_path(endpoint, held)
+            close_shared_sockets([*wanted.guards, *wanted.sockets])
+            _remove_path(wanted)
 
     def close(self) -> None:
-        """Close everything, at the daemon's end."""
-        self.drop(list(self._open))
+        """Close all endpoints, at the daemon's end."""
+        self.drop(list(self._wanted))
 
-    def of(self, endpoint: Endpoint) -> list[socket.socket]:
+    def sockets_of(self, endpoint: Endpoint) -> list[socket.socket]:
         """The open sockets of an endpoint (borrowed); none while it cannot be opened."""
-        held = self._open.get(endpoint)
-        return held.sockets if held else []
+        wanted = self._wanted.get(endpoint)
+        return wanted.sockets if wanted else []
 
-    def trouble(self, endpoint: Endpoint) -> int:
-        """The errno that the last attempt on an endpoint failed with; 0 when it did not."""
-        held = self._open.get(endpoint)
-        return held.trouble if held else 0
+    def sockets_of_service(self, planned: PlannedService) -> list[socket.socket]:
+        """The open sockets of all endpoints of a service (borrowed)."""
+        return [sock for endpoint in planned.endpoints for sock in self.sockets_of(endpoint)]
 
-    def try_again(self) -> None:
-        """Attempt what waits now: a listener that was in the way may be closed."""
-        waiting = [held for held in self._open.values() if held.retry is not None]
-        for held in waiting:
-            if held.retry is not None:
-                held.retry.cancel()
-        self._opened([held for held in waiting if self._attempt(held)])
+    def sockets_beside(self, sock: socket.socket) -> list[socket.socket]:
+        """The open sockets of the endpoint that a socket belongs to (borrowed), itself included."""
+        wanted = self._with_socket(sock)
+        return wanted.sockets if wanted else []
 
-    def beside(self, sock: socket.socket) -> list[socket.socket]:
-        """The open sockets of the endpoint this one belongs to (borrowed), itself included."""
-        return next((held.sockets for held in self._open.values() if sock in held.sockets), [])
+    def _with_socket(self, sock: socket.socket) -> WantedEndpoint | None:
+        return next((wanted for wanted in self._wanted.values() if sock in wanted.sockets), None)
+
+    def errno_of(self, endpoint: Endpoint) -> int:
+        """The errno that the latest attempt to open an endpoint failed with; 0 when it did not."""
+        wanted = self._wanted.get(endpoint)
+        return wanted.errno if wanted else 0
+
+    def retry_now(self) -> None:
+        """Attempt now what waits for its next attempt: a listener that was in the way may be closed."""
+        waiting = [wanted for wanted in self._wanted.values() if wanted.retry is not None]
+        for wanted in waiting:
+            wanted.stop_retrying()
+        self._tell_opened_late([wanted for wanted in waiting if self._attempt(wanted)])
 
     def renew(self, sock: socket.socket) -> None:
         """A server has spoilt a socket that was handed to it: open its endpoint anew, at once, and close the old one.
 
-        It is served at once the first time; with growing pauses if that happens again and again, for it costs new roles
-        each time.
+        The new sockets are served at once the first time; with growing pauses if that happens again and again, for it
+        costs new roles each time.
         """
-        held = next((held for held in self._open.values() if sock in held.sockets), None)
-        if held is None:
+        wanted = self._with_socket(sock)
+        if wanted is None:
             return
         pause = 0.0
-        if time.monotonic() - held.renewed > FORGOTTEN:
-            held.renewals.succeeded()
+        if time.monotonic() - wanted.renewed > RENEWAL_FORGOTTEN_AFTER:
+            wanted.renewals.succeeded()
         else:
-            pause = held.renewals.failed(0.0)
-        held.renewed = time.monotonic()
+            pause = wanted.renewals.failed()
+        wanted.renewed = time.monotonic()
+        endpoint, _, _, service = wanted.request
         when = f", and served in {pause:g} s" if pause else ""
         self._messages.warning(
-            f"{held.wish[3]}: its server has shut down, connected, shared or locked {held.wish[0]}, which is "
-            f"opened anew{when}"
+            f"{service}: its server has shut down, connected, shared or locked {endpoint}, which is opened anew{when}"
         )
-        spoilt, held.sockets = held.sockets, []
-        if held.guards or held.wish[0].family == socket.AF_UNIX:  # otherwise these keep the port until others have it
+        spoilt, wanted.sockets = wanted.sockets, []
+        if wanted.guards or endpoint.family == socket.AF_UNIX:
             close_shared_sockets(spoilt)
-        else:
-            held.guards = spoilt
-        if held.rest is not None:
-            held.rest.cancel()
-            held.rest = None
-        if self._attempt(held):
-            held.rest = self._loop.later(pause, lambda: self._rested(held))
+        else:  # the spoilt ones keep the port until the new ones have it
+            wanted.guards = spoilt
+        wanted.stop_resting()
+        if self._attempt(wanted):
+            wanted.rest = self._loop.later(pause, lambda: self._rested(wanted))
 
-    def _rested(self, held: Open) -> None:
-        held.rest = None
-        self._opened([held])
+    def _rested(self, wanted: WantedEndpoint) -> None:
+        wanted.rest = None
+        self._tell_opened_late([wanted])
 
-    def _attempt(self, held: Open, leaving: list[socket.socket] | None = None) -> bool:
-        """Open an endpoint; `leaving`: these may be in its way, and will be closed soon."""
-        held.retry = None
+    def _attempt(self, wanted: WantedEndpoint, leaving: list[socket.socket] | None = None) -> bool:
+        """Open an endpoint; False, with a timer for the next attempt, when it cannot be opened. `leaving`: sockets that
+        may be in the way and will be closed soon."""
         quiet = leaving is not None
-        endpoint, options, blocking, service = held.wish
-        beside = [*(leaving or ()), *held.guards]
+        endpoint, options, for_servers, service = wanted.request
+        beside = [*(leaving or ()), *wanted.guards]
         began = time.monotonic()
         try:
-            held.sockets, remarks = open_endpoint(endpoint, options, blocking=blocking, beside=beside)
+            wanted.sockets, remarks = open_endpoint(endpoint, options, blocking=for_servers, beside=beside)
         except OSError as error:
-            first = held.back_off.pause == 0 and not quiet
-            pause = max(FIRST_PAUSE if quiet else held.back_off.failed(0.0), REST * (time.monotonic() - began))
-            held.retry = self._loop.later(pause, lambda: self._again(held))
-            held.trouble = error.errno or 0
+            first = wanted.retries.pause == 0 and not quiet
+            pause = RETRY_FIRST if quiet else wanted.retries.failed()
+            pause = max(pause, PAUSE_PER_ATTEMPT * (time.monotonic() - began))
+            wanted.retry = self._loop.later(pause, lambda: self._retry(wanted))
+            wanted.errno = error.errno or 0
             self.changed()
             if first:
                 name = errno.errorcode.get(error.errno or 0, error.errno)
@@ -193,59 +226,63 @@ class Listeners:
                     f"{_remedy(error, endpoint)}, it is tried again"
                 )
             return False
-        held.back_off.succeeded()
-        held.trouble = 0
-        self._guard(held)
+        wanted.retries.succeeded()
+        wanted.errno = 0
+        self._guard(wanted)
         self._messages.debug(f"service {service}: listening on {endpoint}")
         for remark in remarks:
             self._messages.warning(f"service {service}: {remark}")
         if endpoint.family == socket.AF_UNIX:
-            status = Path(endpoint.host).lstat()
-            held.path_inode = (status.st_dev, status.st_ino)
+            wanted.path_inode = _inode(endpoint)
         return True
 
-    def _guard(self, held: Open) -> None:
-        """Have guards for sockets that servers are given, and none for new ones that they are not."""
-        before, held.guards = held.guards, []
-        endpoint, _, given, service = held.wish
+    def _retry(self, wanted: WantedEndpoint) -> None:
+        wanted.retry = None
+        if self._attempt(wanted):
+            self._tell_opened_late([wanted])
+
+    def _tell_opened_late(self, late: list[WantedEndpoint]) -> None:
+        """Endpoints that could not be opened at first, or were spoilt, are open now."""
+        for wanted in late:
+            self._messages.notice(f"service {wanted.request.service}: listening on {wanted.request.endpoint} now")
+        if late:
+            self.opened_late()
+
+    def _guard(self, wanted: WantedEndpoint) -> None:
+        """Have guards for sockets that servers are given, and none for sockets that they are not."""
+        before, wanted.guards = wanted.guards, []
+        endpoint, _, for_servers, service = wanted.request
         try:
-            if given and endpoint.kind == socket.SOCK_STREAM and endpoint.family != socket.AF_UNIX:
-                for one in held.sockets:
-                    held.guards.append(guard(one))
+            if for_servers and endpoint.kind == socket.SOCK_STREAM and endpoint.family != socket.AF_UNIX:
+                for one in wanted.sockets:
+                    wanted.guards.append(guard(one))
         except OSError as error:
             self._messages.warning(f"service {service}: nothing keeps {endpoint} when its server shuts it down: "
                                    f"{error.strerror}; another user's program may have it then")
         close_shared_sockets(before)
 
-    def _permit(self, held: Open, inode: tuple[int, int]) -> None:
-        """The file of an open unix socket is to have another owner or mode."""
-        endpoint, options, _, service = held.wish
+    def _permit(self, wanted: WantedEndpoint, inode: tuple[int, int]) -> None:
+        """Give the file of an open unix socket another owner or mode, as its service wants them now."""
+        endpoint, options, _, service = wanted.request
         try:
             permit(endpoint.host, inode, options)
         except OSError as error:
             self._messages.error(f"service {service}: cannot change the owner and mode of {endpoint.host}: "
                                  f"{error.strerror}; mend the path and the permissions of its folder")
 
-    def _again(self, held: Open) -> None:
-        if self._attempt(held):
-            self._opened([held])
 
-    def _opened(self, late: list[Open]) -> None:
-        """These have been opened after all."""
-        for held in late:
-            self._messages.notice(f"service {held.wish[3]}: listening on {held.wish[0]} now")
-        if late:
-            self._appeared()
+def _inode(endpoint: Endpoint) -> tuple[int, int]:
+    """What tells the file of a unix socket from others that may take its name: device and number. Raises OSError."""
+    status = Path(endpoint.host).lstat()
+    return status.st_dev, status.st_ino
 
-    @staticmethod
-    def _remove_path(endpoint: Endpoint, held: Open) -> None:
-        """Remove a unix socket's file, if it is still the one that was made."""
-        if held.path_inode is None:
-            return
+
+def _remove_path(wanted: WantedEndpoint) -> None:
+    """Remove a unix socket's file, if it is still the one that was made."""
+    if wanted.path_inode is not None:
         with suppress(OSError):
-            status = Path(endpoint.host).lstat()
-            if (status.st_dev, status.st_ino) == held.path_inode:
-                Path(endpoint.host).unlink()
+            if _inode(wanted.request.endpoint) == wanted.path_inode:
+                Path(wanted.request.endpoint.host).unlink()
 
 
 def _place(endpoint: Endpoint) -> tuple[bool, int, int]:
@@ -254,6 +291,7 @@ def _place(endpoint: Endpoint) -> tuple[bool, int, int]:
 
 
 def _remedy(error: OSError, endpoint: Endpoint) -> str:
+    """What an administrator can do about an endpoint that cannot be opened."""
     if error.errno == errno.EMFILE:
         return "allow more open files (ulimit -n, LimitNOFILE)"
     if endpoint.family == socket.AF_UNIX:

@@ -56,7 +56,7 @@ from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
 from fastinetd.doorman.client import DoormanClient
-from fastinetd.policy.limits import BackOff
+from fastinetd.policy.back_off import BackOff
 from fastinetd.services.children import Children
 from fastinetd.services.installed import InstalledService
 from fastinetd.services.pending import Clients, pending
@@ -132,7 +132,7 @@ class WaitSocket:
         self._back_off = BackOff()
         # A stream's queue may be as long as before although servers take clients: they are not held up for long.
         self._grace = BackOff(ceiling=30.0 if self._dgram else 0.2)
-        self._grace.failed(0.0)  # its pause is the grace pause
+        self._grace.failed()  # its pause is the grace pause
         self._renew = renew
         self._warn = warn
         self._in_vain = 0  # wake-ups in a row without a datagram
@@ -298,7 +298,7 @@ class WaitSocket:
 
     def _pause_after_failure(self, *, certain: bool) -> None:
         before = self._back_off.pause
-        self._cool(self._back_off.failed(0.0) if certain else 0.1)
+        self._cool(self._back_off.failed() if certain else 0.1)
         if before < TOLD_FROM <= self._back_off.pause:
             self._warn(f"service {self.installed.planned.id}: its server ends again and again and leaves what waits; "
                        "it is started with growing pauses, mend the program")
@@ -323,7 +323,7 @@ class WaitSocket:
         elif verdict != Verdict.ADMIT:
             self._refuse(verdict, peer)
         elif slot < 0:
-            self._cool(self._back_off.failed(0.0))
+            self._cool(self._back_off.failed())
         else:
             self._started(pid, slot, first, clients)
 
@@ -331,7 +331,7 @@ class WaitSocket:
         """A server runs. If what was first at the start before this one is first still, that one did not help."""
         if not self.servers or first is None or not first.same(self._sign):
             self._grace.succeeded()
-        self._grace.failed(0.0)
+        self._grace.failed()
         now = time.monotonic()
         if self._standing is None:
             self._standing = now
@@ -348,7 +348,7 @@ class WaitSocket:
         """Nobody is started for what is first in the queue: take it off, if it is nobody else's."""
         if self.servers:
             self._enough()
-            self._grace.failed(0.0)
+            self._grace.failed()
             self._linger(self._grace.pause / LOOKS)
         elif verdict == Verdict.INSTANCES and self.installed.planned.share > 1:
             self._cool(ELSEWHERE)
@@ -372,7 +372,7 @@ class WaitSocket:
         self._keeper.let_go(self.installed.row)
         self._enough()
         self._grace.succeeded()
-        self._grace.failed(0.0)
+        self._grace.failed()
 
     def _enough(self) -> None:
         """No further server is called for; a new pause begins with the next look."""

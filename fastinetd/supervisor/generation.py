@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from fastinetd.core.board import Board
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.plan.model import Mode
-from fastinetd.policy.limits import BackOff
+from fastinetd.policy.back_off import BackOff
 from fastinetd.supervisor.channels import Channels
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.role_specs import ROLES, RoleMain, RoleSpec
@@ -29,21 +29,22 @@ from fastinetd.supervisor.roles import Role, fork_role
 from fastinetd.system.allowances import explained
 from fastinetd.system.loop import Loop
 
-LASTING = 5.0
+STARTED_AFTER = 5.0
 """Seconds after which a role's death is no longer taken for a failed start."""
 
-LONGEST = 2.0
+RESTART_LONGEST = 2.0
 """Seconds between two starts at most: without its roles a machine serves nobody."""
 
-PATIENCE = 5.0
+READY_WITHIN = 5.0
 """Seconds in which roles are ready, or never will be; it is milliseconds on a machine at rest. Meanwhile the supervisor
 does nothing else, and a watchdog waits for it."""
 
-LEAVING = 5.0
+LEAVE_WITHIN = 5.0
 """Seconds in which a role whose life line has ended leaves. One that somebody has stopped never would."""
 
 LACKS = (OSError, MemoryError, LookupError)
 """What is raised where there is no descriptor, process, memory or section of the Board for a role."""
+
 
 class Unready(Exception):
     """A role did not come up; says which one, and why."""
@@ -99,7 +100,7 @@ class Generation:
                 self._fork(post)
             except LACKS as error:
                 raise Unready(f"cannot start {post.title}: {_why(error)}") from None
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + READY_WITHIN
         for role, post in [*self.roles.values()]:
             if post.spec.must_be_ready:
                 self._await(role, until - time.monotonic())
@@ -140,7 +141,7 @@ class Generation:
             work = spec.work(self._duties, number, self._channels)
             if work is not None:
                 keep = (*work.keep, self._board.wake) if spec.has_section else work.keep
-                yield Post(spec, number, work.main, keep, BackOff(ceiling=LONGEST))
+                yield Post(spec, number, work.main, keep, BackOff(ceiling=RESTART_LONGEST))
 
     def _fill(self, post: Post) -> None:
         """Fork a process for a post, now or later."""
@@ -148,7 +149,7 @@ class Generation:
             self._fork(post)
         except LACKS as error:
             self._messages.error(f"cannot start {post.title}: {_why(error)}; it is tried again")
-            self._loop.later(post.back_off.failed(0.0), lambda: None if self.retired else self._fill(post))
+            self._loop.later(post.back_off.failed(), lambda: None if self.retired else self._fill(post))
 
     def _fork(self, post: Post) -> None:
         """Fork a process for a post. Raises LACKS."""
@@ -193,11 +194,11 @@ class Generation:
             return
         how = _how(status, role.trouble)
         self._messages.error(f"{role.title} (pid {role.pid}) ended {how}; another takes its place")
-        if time.monotonic() - post.since > LASTING:
+        if time.monotonic() - post.since > STARTED_AFTER:
             post.back_off.succeeded()
             self._fill(post)
         else:
-            pause = post.back_off.failed(0.0)
+            pause = post.back_off.failed()
             self._loop.later(0.0 if pause <= 0.1 else pause, lambda: None if self.retired else self._fill(post))
 
     def renew_pools(self) -> None:
@@ -225,7 +226,7 @@ class Generation:
         for role, _ in self.roles.values():
             role.abandon()
         self._end_questions()
-        self._loop.later(LEAVING, self._kill)
+        self._loop.later(LEAVE_WITHIN, self._kill)
 
     def give_up(self) -> None:
         """It does not take over: whoever is ready may have clients by now, and finishes those; the others have none."""
@@ -235,7 +236,7 @@ class Generation:
                 if not role.ready:
                     role.abandon()
         self.retire()
-        self._loop.later(LEAVING, self._kill)
+        self._loop.later(LEAVE_WITHIN, self._kill)
 
     def _kill(self) -> None:
         for role in [role for role, _ in self.roles.values() if role.abandoned]:

@@ -64,12 +64,12 @@ class Status:
         """Write to the Board which services do not listen on all of their endpoints, and why."""
         self._about_to_listen = False
         for installed in self._rows:
-            wanted = enumerate(installed.planned.endpoints)
-            deaf = next(((place, endpoint) for place, endpoint in wanted if not self._listeners.of(endpoint)), None)
+            endpoints = enumerate(installed.planned.endpoints)
+            deaf = next(((place, each) for place, each in endpoints if not self._listeners.sockets_of(each)), None)
             if deaf is None:
                 self._board.row_hears(installed.row)
             else:
-                self._board.row_hears(installed.row, deaf[0], self._listeners.trouble(deaf[1]))
+                self._board.row_hears(installed.row, deaf[0], self._listeners.errno_of(deaf[1]))
 
     def loaded(self, ok: bool) -> None:
         """A configuration was installed, or refused."""

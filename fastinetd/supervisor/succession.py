@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from fastinetd.core.board import Board
 from fastinetd.logs.daemon_log import DaemonLog
-from fastinetd.policy.limits import BackOff
+from fastinetd.policy.back_off import BackOff
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.generation import Generation, Unready
 from fastinetd.supervisor.roles import Role
@@ -88,7 +88,7 @@ class Succession:
         except (OSError, MemoryError, Unready) as error:
             why = error if isinstance(error, Unready) else explained(error)
             self._messages.error(f"no other roles can be started: {why}; those there are go on, and it is tried again")
-            self._again = self._loop.later(self._back_off.failed(0.0), self.renew)
+            self._again = self._loop.later(self._back_off.failed(), self.renew)
 
     def _rest(self) -> None:
         if self._again is not None:

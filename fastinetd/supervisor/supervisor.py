@@ -35,7 +35,7 @@ from fastinetd.plan.surroundings import Surroundings
 from fastinetd.services.children import Children, check_counts
 from fastinetd.services.closed_ports import ClosedPorts
 from fastinetd.services.installed import InstalledService, InstalledServices
-from fastinetd.services.listeners import Listeners
+from fastinetd.services.listeners import Listeners, ListenRequest
 from fastinetd.services.rate_episodes import Episodes
 from fastinetd.services.wait_services import WaitServices
 from fastinetd.stage.library import library
@@ -95,7 +95,8 @@ class Supervisor:
         self.generations = Succession(
             self.board, self.loop, messages, self._duties, self._role_ended, self._took_over
         )
-        self.listeners = Listeners(self.loop, messages, self.generations.renew)
+        self.listeners = Listeners(self.loop, messages)
+        self.listeners.opened_late = self.generations.renew
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         self.children = Children(self.board, self.keeper, self.rows.program_of, self.generations.is_role,
                                  lambda: self.records.drain(), self.loop.later)
@@ -288,14 +289,14 @@ class Supervisor:
         """Open what a plan listens on; returns what it does not."""
         self.parting.come_back({installed.row for installed in self.rows})
         return self.listeners.want(
-            (endpoint, planned.options, planned.mode is Mode.WAIT, planned.id)
+            ListenRequest(endpoint, planned.options, planned.mode is Mode.WAIT, planned.id)
             for planned in plan.services
             for endpoint in planned.endpoints
         )
 
     def _part(self, removed: list[InstalledService], dropped: set[Endpoint], plan: Plan) -> None:
         """Close what is not listened on any more, and see services off that are not this plan's."""
-        self.waiting.withdraw(sock for endpoint in dropped for sock in self.listeners.of(endpoint))
+        self.waiting.withdraw(sock for endpoint in dropped for sock in self.listeners.sockets_of(endpoint))
         self.listeners.drop(dropped)
         self.parting.begin(removed, plan, tuple(self.generations.retiring))
 
@@ -321,7 +322,7 @@ class Supervisor:
 
     def _renew(self, sock: socket.socket) -> None:
         """A server has spoilt a wait service's socket: leave alone what its endpoint has, and open that anew."""
-        self.waiting.withdraw(self.listeners.beside(sock))
+        self.waiting.withdraw(self.listeners.sockets_beside(sock))
         self.listeners.renew(sock)
 
     def _duties(self) -> Duties:
@@ -343,7 +344,7 @@ class Supervisor:
         )
 
     def _sockets(self, installed: InstalledService) -> list[socket.socket]:
-        return [sock for endpoint in installed.planned.endpoints for sock in self.listeners.of(endpoint)]
+        return self.listeners.sockets_of_service(installed.planned)
 
     # ---- roles ----
 
@@ -362,7 +363,7 @@ class Supervisor:
             starts = role.spec.accepts is Mode.NOWAIT
             if starts and not any(generation.accepts for generation in self.generations.retiring):
                 self._hand_over()
-                self.listeners.try_again()
+                self.listeners.retry_now()
 
     # ---- records ----
 

@@ -54,7 +54,7 @@ def children() -> list[int]:
         return [pid for pid in everybody if parent_of(pid) == os.getpid()]
 
 
-def _sockets(pid: int) -> Iterator[int]:
+def sockets_of(pid: int) -> Iterator[int]:
     """The inodes of a process's sockets. Raises OSError if there is no descriptor to see them by."""
     with suppress(*GONE):
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():

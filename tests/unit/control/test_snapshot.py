@@ -44,7 +44,8 @@ def sources() -> Iterator[Any]:
 
     open_sockets = [socket.socket()]
     yield SimpleNamespace(
-        board=board, rows=InstalledServices(), listeners=SimpleNamespace(of=lambda endpoint: open_sockets),
+        board=board, rows=InstalledServices(),
+        listeners=SimpleNamespace(sockets_of_service=lambda planned: open_sockets),
         roles=[("acceptor 1", 77)], config_file="x.conf", process_limit=9, journal=SimpleNamespace(lost=3),
         open_sockets=open_sockets, installed=installed, waiting=SimpleNamespace(held=set),
     )  # fmt: skip

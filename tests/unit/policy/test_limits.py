@@ -1,15 +1,13 @@
-"""Rates and pauses: what the numbers promise, on a clock the tests turn."""
+"""Rates: what their numbers promise."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastinetd.config.model import Rate
-from fastinetd.policy.limits import NO_LIMIT, RATE_CELLS, BackOff, rate_numbers
+from fastinetd.policy.limits import NO_LIMIT, RATE_CELLS, rate_numbers
 
 SECOND = 1_000_000_000
 
@@ -48,39 +46,3 @@ def test_a_divided_rate_is_not_exceeded(count: int, seconds: float) -> None:
     starts, period = rate_numbers(Rate(count, seconds))
     parts = -(-int(seconds * SECOND) // period)
     assert parts * starts <= count < parts * (starts + 1)
-
-
-def test_pauses_double_up_to_the_ceiling() -> None:
-    pause = BackOff()
-    assert pause.ready(0.0)
-    ends = [pause.failed(100.0) - 100.0 for _ in range(11)]
-    assert ends == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0])
-    assert not pause.ready(129.9)
-    assert pause.ready(130.0)
-
-
-def test_success_ends_the_row() -> None:
-    pause = BackOff()
-    for _ in range(5):
-        pause.failed(100.0)
-    pause.succeeded()
-    assert pause.ready(100.0)
-    assert pause.failed(200.0) == pytest.approx(200.1)
-
-
-def test_waiting_out_a_pause_does_not_end_the_row() -> None:
-    pause, now = BackOff(first=1.0, factor=3.0, ceiling=10.0), 50.0
-    ends = []
-    for _ in range(4):
-        now = pause.failed(now)
-        assert pause.ready(now)
-        ends.append(now)
-    assert [b - a for a, b in pairwise([50.0, *ends])] == [1.0, 3.0, 9.0, 10.0]
-
-
-def test_a_pause_can_be_carried_over() -> None:
-    old, new = BackOff(), BackOff()
-    old.failed(7.0)
-    new.pause, new.until = old.pause, old.until
-    assert not new.ready(7.05)
-    assert new.failed(7.2) == pytest.approx(7.4)

@@ -12,7 +12,7 @@ import pytest
 
 from fastinetd.plan.endpoints import has_ipv6
 from fastinetd.plan.model import Endpoint, SocketOptions
-from fastinetd.services.listeners import Listeners, Wish
+from fastinetd.services.listeners import Listeners, ListenRequest
 from support.clients import free_port
 from support.intruder import tries
 
@@ -70,11 +70,12 @@ class Kit:
     def __init__(self) -> None:
         self.loop = Clockwork()
         self.said = Said()
-        self.appeared = 0
-        self.listeners = Listeners(self.loop, self.said, self._appear)  # type: ignore[arg-type]
+        self.opened_late = 0
+        self.listeners = Listeners(self.loop, self.said)  # type: ignore[arg-type]
+        self.listeners.opened_late = self._open_late
 
-    def _appear(self) -> None:
-        self.appeared += 1
+    def _open_late(self) -> None:
+        self.opened_late += 1
 
 
 @pytest.fixture
@@ -92,8 +93,8 @@ def in_the_way() -> Iterator[socket.socket]:
         yield other
 
 
-def wish(endpoint: Endpoint, options: SocketOptions = NONE) -> Wish:
-    return endpoint, options, False, "web"
+def request(endpoint: Endpoint, options: SocketOptions = NONE) -> ListenRequest:
+    return ListenRequest(endpoint, options, False, "web")
 
 
 def tcp(port: int = 0, host: str = "127.0.0.1") -> Endpoint:
@@ -102,20 +103,20 @@ def tcp(port: int = 0, host: str = "127.0.0.1") -> Endpoint:
 
 def test_opened_and_kept(kit: Kit) -> None:
     endpoint = tcp()
-    assert kit.listeners.want([wish(endpoint)]) == set()
-    (first,) = kit.listeners.of(endpoint)
-    assert kit.listeners.want([wish(endpoint)]) == set()
-    assert kit.listeners.of(endpoint) == [first]
+    assert kit.listeners.want([request(endpoint)]) == set()
+    (first,) = kit.listeners.sockets_of(endpoint)
+    assert kit.listeners.want([request(endpoint)]) == set()
+    assert kit.listeners.sockets_of(endpoint) == [first]
     assert kit.said.take() == []
-    assert kit.appeared == 0
+    assert kit.opened_late == 0
 
 
 def test_queued_clients_survive_a_reload(kit: Kit) -> None:
     endpoint = tcp()
-    kit.listeners.want([wish(endpoint)])
-    (sock,) = kit.listeners.of(endpoint)
+    kit.listeners.want([request(endpoint)])
+    (sock,) = kit.listeners.sockets_of(endpoint)
     with socket.create_connection(sock.getsockname(), 10) as client:
-        kit.listeners.want([wish(endpoint, SocketOptions(nodelay=True))])
+        kit.listeners.want([request(endpoint, SocketOptions(nodelay=True))])
         accepted, address = sock.accept()
         accepted.close()
         assert address == client.getsockname()
@@ -125,21 +126,21 @@ def test_queued_clients_survive_a_reload(kit: Kit) -> None:
 def test_no_longer_wanted(kit: Kit) -> None:
     """Told at once, closed when the caller says so."""
     one, two = tcp(), tcp(host="127.0.0.2")
-    kit.listeners.want([wish(one), wish(two)])
-    (sock,) = kit.listeners.of(one)
-    assert kit.listeners.want([wish(two)]) == {one}
+    kit.listeners.want([request(one), request(two)])
+    (sock,) = kit.listeners.sockets_of(one)
+    assert kit.listeners.want([request(two)]) == {one}
     assert sock.fileno() >= 0
     kit.listeners.drop([one])
     assert sock.fileno() == -1
-    assert kit.listeners.of(one) == []
-    assert len(kit.listeners.of(two)) == 1
+    assert kit.listeners.sockets_of(one) == []
+    assert len(kit.listeners.sockets_of(two)) == 1
 
 
 def test_nobody_is_left_waiting_at_a_port_that_is_closed(kit: Kit) -> None:
     """Roles that are still leaving have the socket, too."""
     endpoint = tcp()
-    kit.listeners.want([wish(endpoint)])
-    (sock,) = kit.listeners.of(endpoint)
+    kit.listeners.want([request(endpoint)])
+    (sock,) = kit.listeners.sockets_of(endpoint)
     address = sock.getsockname()
     with sock.dup():
         kit.listeners.drop([endpoint])
@@ -150,11 +151,11 @@ def test_nobody_is_left_waiting_at_a_port_that_is_closed(kit: Kit) -> None:
 def test_acceptors_do_not_wait_in_accept(kit: Kit) -> None:
     """The socket is the one that servers were given, until a reload."""
     endpoint = tcp()
-    kit.listeners.want([(endpoint, NONE, True, "web")])
-    (sock,) = kit.listeners.of(endpoint)
+    kit.listeners.want([ListenRequest(endpoint, NONE, True, "web")])
+    (sock,) = kit.listeners.sockets_of(endpoint)
     assert sock.getblocking()
-    kit.listeners.want([wish(endpoint)])
-    assert kit.listeners.of(endpoint) == [sock]
+    kit.listeners.want([request(endpoint)])
+    assert kit.listeners.sockets_of(endpoint) == [sock]
     with pytest.raises(BlockingIOError):
         sock.accept()
 
@@ -163,12 +164,12 @@ def test_why_it_does_not_listen(kit: Kit, in_the_way: socket.socket) -> None:
     """What /-/ready says; whoever tells of it is told of the change."""
     changes = []
     endpoint = tcp(in_the_way.getsockname()[1])
-    kit.listeners.changed = lambda: changes.append(kit.listeners.trouble(endpoint))
-    kit.listeners.want([wish(endpoint)])
+    kit.listeners.changed = lambda: changes.append(kit.listeners.errno_of(endpoint))
+    kit.listeners.want([request(endpoint)])
     assert changes == [errno.EADDRINUSE]
     in_the_way.close()
-    kit.listeners.want([wish(endpoint)])
-    assert kit.listeners.trouble(endpoint) == 0
+    kit.listeners.want([request(endpoint)])
+    assert kit.listeners.errno_of(endpoint) == 0
 
 
 @pytest.mark.parametrize(("number", "remedy"), [
@@ -180,7 +181,7 @@ def test_remedies(kit: Kit, monkeypatch: pytest.MonkeyPatch, number: int, remedy
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fastinetd.services.listeners.open_endpoint", refuse)
-    kit.listeners.want([wish(tcp(80))])
+    kit.listeners.want([request(tcp(80))])
     ((_, text),) = kit.said.take()
     assert errno.errorcode[number] in text
     assert remedy in text
@@ -189,8 +190,8 @@ def test_remedies(kit: Kit, monkeypatch: pytest.MonkeyPatch, number: int, remedy
 def test_what_leaves_another_port_is_not_in_the_way(kit: Kit, in_the_way: socket.socket) -> None:
     """A port that somebody else has is told at once, whatever else the reload removes."""
     one, two = tcp(), tcp(in_the_way.getsockname()[1])
-    kit.listeners.want([wish(one)])
-    assert kit.listeners.want([wish(two)]) == {one}
+    kit.listeners.want([request(one)])
+    assert kit.listeners.want([request(two)]) == {one}
     assert [level for level, _ in kit.said.take()] == ["error"]
 
 
@@ -205,7 +206,7 @@ def test_a_resolver_that_hangs(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr("fastinetd.services.listeners.time.monotonic", lambda: now)
     monkeypatch.setattr("fastinetd.services.sockets.socket.getaddrinfo", hang)
-    kit.listeners.want([wish(tcp(80, "host.example"))])
+    kit.listeners.want([request(tcp(80, "host.example"))])
     assert kit.loop.pending() == [90.0]
     kit.loop.ring()
     assert kit.loop.pending() == [90.0]
@@ -217,22 +218,22 @@ def test_one_address_and_all_of_them(kit: Kit, first: str, second: str) -> None:
     """Each is in the other's way; both are open until the first is dropped, so the port is never without a listener."""
     port = free_port()
     old, new = tcp(port, first), tcp(port, second)
-    kit.listeners.want([wish(old)])
-    assert kit.listeners.want([wish(new)]) == {old}
-    assert len([*kit.listeners.of(old), *kit.listeners.of(new)]) == 2
+    kit.listeners.want([request(old)])
+    assert kit.listeners.want([request(new)]) == {old}
+    assert len([*kit.listeners.sockets_of(old), *kit.listeners.sockets_of(new)]) == 2
     with socket.create_connection(("127.0.0.1", port), 10):
         pass
     kit.listeners.drop([old])
     with socket.create_connection(("127.0.0.1", port), 10):
-        kit.listeners.of(new)[0].accept()[0].close()
+        kit.listeners.sockets_of(new)[0].accept()[0].close()
     assert kit.said.take() == []
 
 
 def test_tried_again_until_it_opens(kit: Kit, in_the_way: socket.socket) -> None:
     """One error, growing pauses up to half a minute, one notice."""
     endpoint = tcp(in_the_way.getsockname()[1])
-    kit.listeners.want([wish(endpoint)])
-    assert kit.listeners.of(endpoint) == []
+    kit.listeners.want([request(endpoint)])
+    assert kit.listeners.sockets_of(endpoint) == []
     ((level, text),) = kit.said.take()
     assert level == "error"
     assert "EADDRINUSE" in text
@@ -247,46 +248,46 @@ def test_tried_again_until_it_opens(kit: Kit, in_the_way: socket.socket) -> None
     assert kit.said.take() == []
     in_the_way.close()
     kit.loop.ring()
-    assert len(kit.listeners.of(endpoint)) == 1
+    assert len(kit.listeners.sockets_of(endpoint)) == 1
     assert [level for level, _ in kit.said.take()] == ["notice"]
-    assert kit.appeared == 1
+    assert kit.opened_late == 1
     assert kit.loop.pending() == []
 
 
 def test_a_reload_is_another_attempt(kit: Kit, in_the_way: socket.socket) -> None:
     endpoint = tcp(in_the_way.getsockname()[1])
-    kit.listeners.want([wish(endpoint)])
+    kit.listeners.want([request(endpoint)])
     in_the_way.close()
-    kit.listeners.want([wish(endpoint)])
-    assert len(kit.listeners.of(endpoint)) == 1
+    kit.listeners.want([request(endpoint)])
+    assert len(kit.listeners.sockets_of(endpoint)) == 1
     assert kit.loop.pending() == []
 
 
 def test_try_again(kit: Kit, in_the_way: socket.socket) -> None:
     endpoint = tcp(in_the_way.getsockname()[1])
-    kit.listeners.want([wish(endpoint)])
-    kit.listeners.try_again()
-    assert kit.appeared == 0
+    kit.listeners.want([request(endpoint)])
+    kit.listeners.retry_now()
+    assert kit.opened_late == 0
     assert len(kit.loop.pending()) == 1
     kit.said.take()
     in_the_way.close()
-    kit.listeners.try_again()
-    assert kit.appeared == 1
+    kit.listeners.retry_now()
+    assert kit.opened_late == 1
     assert ["listening on" in text for _, text in kit.said.take()] == [True]
     assert kit.loop.pending() == []
 
 
 def test_an_attempt_is_forgotten_with_its_endpoint(kit: Kit, in_the_way: socket.socket) -> None:
     endpoint = tcp(in_the_way.getsockname()[1])
-    kit.listeners.want([wish(endpoint)])
+    kit.listeners.want([request(endpoint)])
     kit.listeners.drop(kit.listeners.want([]))
     assert kit.loop.pending() == []
 
 
 def test_an_address_that_is_not_there_yet(kit: Kit) -> None:
     endpoint = tcp(host="192.0.2.200")
-    kit.listeners.want([wish(endpoint)])
-    assert len(kit.listeners.of(endpoint)) == 1
+    kit.listeners.want([request(endpoint)])
+    assert len(kit.listeners.sockets_of(endpoint)) == 1
     ((level, text),) = kit.said.take()
     assert level == "warning"
     assert "192.0.2.200" in text
@@ -295,7 +296,7 @@ def test_an_address_that_is_not_there_yet(kit: Kit) -> None:
 def test_nothing_is_left_open(in_the_way: socket.socket) -> None:
     before = {*os.listdir("/proc/self/fd")}
     kit = Kit()
-    kit.listeners.want([wish(tcp()), wish(tcp(in_the_way.getsockname()[1]))])
+    kit.listeners.want([request(tcp()), request(tcp(in_the_way.getsockname()[1]))])
     kit.listeners.close()
     assert {*os.listdir("/proc/self/fd")} == before
 
@@ -308,8 +309,8 @@ class TestKept:
     def opened(kit: Kit, family: int, kind: int) -> tuple[socket.socket, Endpoint]:
         """A socket for servers, and what it is of."""
         endpoint = Endpoint(family, kind, port=free_port())
-        kit.listeners.want([(endpoint, NONE, True, "web")])
-        return kit.listeners.of(endpoint)[0], endpoint
+        kit.listeners.want([ListenRequest(endpoint, NONE, True, "web")])
+        return kit.listeners.sockets_of(endpoint)[0], endpoint
 
     @pytest.mark.parametrize("family", [socket.AF_INET, pytest.param(socket.AF_INET6, marks=V6)])
     def test_a_stream_that_is_shut_down(self, kit: Kit, family: int) -> None:
@@ -322,13 +323,13 @@ class TestKept:
                 assert tries(endpoint.port) == ""
                 kit.listeners.renew(sock)
                 assert tries(endpoint.port) == ""
-                (sock,) = kit.listeners.of(endpoint)
+                (sock,) = kit.listeners.sockets_of(endpoint)
                 with socket.create_connection(("127.0.0.1", endpoint.port), 10):
                     sock.accept()[0].close()  # it may be served later, but is open at once
                 assert kit.loop.pending() == [pause]
         assert [level for level, _ in kit.said.take()] == ["warning"] * 3
         kit.loop.ring()
-        assert kit.appeared == 1
+        assert kit.opened_late == 1
 
     @pytest.mark.parametrize("how", ["shut", "connected"])
     def test_a_datagram_socket(self, kit: Kit, how: str) -> None:
@@ -338,10 +339,10 @@ class TestKept:
             if how == "connected":
                 sock.connect(client.getsockname())
             kit.listeners.renew(sock)
-            kit.listeners.renew(kit.listeners.of(endpoint)[0])
+            kit.listeners.renew(kit.listeners.sockets_of(endpoint)[0])
             assert tries(endpoint.port, socket.SOCK_DGRAM) == ""
             client.sendto(b"to the new one", ("127.0.0.1", endpoint.port))
-            assert kit.listeners.of(endpoint)[0].recv(100) == b"to the new one"
+            assert kit.listeners.sockets_of(endpoint)[0].recv(100) == b"to the new one"
 
     def test_who_has_got_in_is_told_of(self, kit: Kit) -> None:
         """A server that connects its socket leaves the port's other addresses to others: the next socket cannot be had,
@@ -351,11 +352,11 @@ class TestKept:
         with socket.socket(type=socket.SOCK_DGRAM) as other:
             other.bind(("127.0.0.2", endpoint.port))
             kit.listeners.renew(sock)
-            assert kit.listeners.of(endpoint) == []
+            assert kit.listeners.sockets_of(endpoint) == []
             assert any(level == "error" and "end the other program" in text for level, text in kit.said.take())
             assert sock.fileno() >= 0
         kit.loop.ring()
-        assert kit.listeners.of(endpoint) != []
+        assert kit.listeners.sockets_of(endpoint) != []
         assert sock.fileno() == -1
 
     @pytest.mark.parametrize(("first", "second"), [("127.0.0.1", ""), ("", "127.0.0.1")])
@@ -363,9 +364,9 @@ class TestKept:
         """A reload opens it beside the socket and its guard, which go later."""
         port = free_port()
         old, new = tcp(port, first), tcp(port, second)
-        kit.listeners.want([(old, NONE, True, "web")])
-        assert kit.listeners.want([(new, NONE, True, "web")]) == {old}
-        assert len([*kit.listeners.of(old), *kit.listeners.of(new)]) == 2
+        kit.listeners.want([ListenRequest(old, NONE, True, "web")])
+        assert kit.listeners.want([ListenRequest(new, NONE, True, "web")]) == {old}
+        assert len([*kit.listeners.sockets_of(old), *kit.listeners.sockets_of(new)]) == 2
         assert kit.said.take() == []
 
     def test_guards_follow_the_configuration(self, kit: Kit) -> None:
@@ -374,7 +375,7 @@ class TestKept:
         before = len(os.listdir("/proc/self/fd"))
         endpoint = tcp()
         for given, guards in ((False, 0), (True, 1), (False, 1), (True, 1)):
-            kit.listeners.want([(endpoint, NONE, given, "web")])
+            kit.listeners.want([ListenRequest(endpoint, NONE, given, "web")])
             assert len(os.listdir("/proc/self/fd")) == before + 1 + guards
         kit.listeners.drop([endpoint])
         assert len(os.listdir("/proc/self/fd")) == before
@@ -387,32 +388,32 @@ class TestUnix:
     def test_other_permissions_while_it_is_open(self, kit: Kit, tmp_path: Path) -> None:
         """A reload may change owner and mode; queued clients stay. Another's file in its place is left alone."""
         path = tmp_path / "s"
-        kit.listeners.want([wish(self.unix(path), SocketOptions(mode=0o600))])
-        (sock,) = kit.listeners.of(self.unix(path))
+        kit.listeners.want([request(self.unix(path), SocketOptions(mode=0o600))])
+        (sock,) = kit.listeners.sockets_of(self.unix(path))
         assert path.stat().st_mode & 0o7777 == 0o600
-        kit.listeners.want([wish(self.unix(path), SocketOptions(mode=0o640))])
+        kit.listeners.want([request(self.unix(path), SocketOptions(mode=0o640))])
         assert path.stat().st_mode & 0o7777 == 0o640
-        kit.listeners.want([wish(self.unix(path))])
+        kit.listeners.want([request(self.unix(path))])
         assert path.stat().st_mode & 0o7777 == 0o666
-        assert kit.listeners.of(self.unix(path)) == [sock]
+        assert kit.listeners.sockets_of(self.unix(path)) == [sock]
         if os.geteuid() == 0:
-            kit.listeners.want([wish(self.unix(path), SocketOptions(owner=65534, group=65533))])
+            kit.listeners.want([request(self.unix(path), SocketOptions(owner=65534, group=65533))])
             assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65533)
-            kit.listeners.want([wish(self.unix(path))])
+            kit.listeners.want([request(self.unix(path))])
             assert (path.stat().st_uid, path.stat().st_gid) == (os.geteuid(), os.getegid())
         path.unlink()
         path.write_text("")
         path.chmod(0o604)
-        kit.listeners.want([wish(self.unix(path), SocketOptions(mode=0o600))])
+        kit.listeners.want([request(self.unix(path), SocketOptions(mode=0o600))])
         assert path.stat().st_mode & 0o7777 == 0o604
         path.unlink()
-        kit.listeners.want([wish(self.unix(path), SocketOptions(mode=0o640))])
+        kit.listeners.want([request(self.unix(path), SocketOptions(mode=0o640))])
         ((level, text),) = kit.said.take()
         assert (level, "cannot change the owner and mode" in text) == ("error", True)
 
     def test_its_file_goes_with_it(self, kit: Kit, tmp_path: Path) -> None:
         path = tmp_path / "s"
-        kit.listeners.want([wish(self.unix(path))])
+        kit.listeners.want([request(self.unix(path))])
         assert path.is_socket()
         kit.listeners.drop([self.unix(path)])
         assert not path.exists()
@@ -420,7 +421,7 @@ class TestUnix:
     def test_what_stands_there_instead_stays(self, kit: Kit, tmp_path: Path) -> None:
         """Somebody has put something else in its place: that is theirs."""
         path = tmp_path / "s"
-        kit.listeners.want([wish(self.unix(path))])
+        kit.listeners.want([request(self.unix(path))])
         path.rename(tmp_path / "moved")
         path.write_text("theirs")
         kit.listeners.drop([self.unix(path)])
@@ -429,7 +430,7 @@ class TestUnix:
     def test_a_path_in_use_is_not_called_a_port(self, kit: Kit, tmp_path: Path) -> None:
         path = tmp_path / "s"
         path.write_text("theirs")
-        kit.listeners.want([wish(self.unix(path))])
+        kit.listeners.want([request(self.unix(path))])
         ((_, text),) = kit.said.take()
         assert "EADDRINUSE" in text
         assert "another path" in text
@@ -437,11 +438,11 @@ class TestUnix:
 
     def test_a_missing_folder_may_come_later(self, kit: Kit, tmp_path: Path) -> None:
         path = tmp_path / "later" / "s"
-        kit.listeners.want([wish(self.unix(path))])
+        kit.listeners.want([request(self.unix(path))])
         ((_, text),) = kit.said.take()
         assert "ENOENT" in text
         assert "folder" in text
         path.parent.mkdir()
         kit.loop.ring()
         assert path.is_socket()
-        assert kit.appeared == 1
+        assert kit.opened_late == 1

@@ -16,7 +16,7 @@ import pytest
 
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Ranges
-from fastinetd.policy.limits import BackOff
+from fastinetd.policy.back_off import BackOff
 from fastinetd.services import wait
 from fastinetd.services.installed import InstalledService
 from fastinetd.services.queue_head import Head
@@ -145,7 +145,7 @@ def test_what_is_taken_calls_for_nobody(
 def be_patient(machine: WaitSocket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server has PATIENCE to take what is there before there is another one; looks are as frequent as ever."""
     machine._grace = BackOff(first=PATIENCE, ceiling=PATIENCE)
-    machine._grace.failed(0.0)
+    machine._grace.failed()
     monkeypatch.setattr(wait, "LOOKS", 40 * PATIENCE)
 
 

@@ -309,7 +309,7 @@ def test_one_that_does_not_come_up(
 
 
 def test_an_acceptor_that_says_nothing(unstarted: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastinetd.supervisor.generation.PATIENCE", 0.1)
+    monkeypatch.setattr("fastinetd.supervisor.generation.READY_WITHIN", 0.1)
     in_place_of("acceptor", is_stopped, monkeypatch)
     with pytest.raises(Unready, match="cannot start acceptor 1: it is not ready in time"):
         unstarted.generation.start_whole()
@@ -319,8 +319,8 @@ def test_an_acceptor_that_says_nothing(unstarted: Kit, monkeypatch: pytest.Monke
 
 def test_who_came_up_finishes_what_it_got(unstarted: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generation that is given up had listeners for a while: its clients are served to their end."""
-    monkeypatch.setattr("fastinetd.supervisor.generation.PATIENCE", 0.1)
-    monkeypatch.setattr("fastinetd.supervisor.generation.LEAVING", 0.1)
+    monkeypatch.setattr("fastinetd.supervisor.generation.READY_WITHIN", 0.1)
+    monkeypatch.setattr("fastinetd.supervisor.generation.LEAVE_WITHIN", 0.1)
     in_place_of("acceptor", is_stopped, monkeypatch)
     with pytest.raises(Unready):
         unstarted.generation.start_whole()
@@ -351,7 +351,7 @@ def test_whoever_harms_the_relay_harms_nothing_else(
 
 def test_who_cannot_leave_is_killed(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stops roles would keep them otherwise, more with each reload, until there is no room for another."""
-    monkeypatch.setattr("fastinetd.supervisor.generation.LEAVING", 0.1)
+    monkeypatch.setattr("fastinetd.supervisor.generation.LEAVE_WITHIN", 0.1)
     kit.until(lambda: all(role.word < 0 for role, _ in kit.generation.roles.values()))
     stopped = kit.pid("relay")
     os.kill(stopped, signal.SIGSTOP)

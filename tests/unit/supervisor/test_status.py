@@ -36,10 +36,10 @@ class Listeners:
 
     changed: Callable[[], None]
 
-    def of(self, endpoint: Endpoint) -> list[socket.socket]:
+    def sockets_of(self, endpoint: Endpoint) -> list[socket.socket]:
         return []
 
-    def trouble(self, endpoint: Endpoint) -> int:
+    def errno_of(self, endpoint: Endpoint) -> int:
         return errno.EADDRNOTAVAIL
 
 

@@ -114,7 +114,7 @@ def test_what_cannot_be_handed_over_stays_with_who_served(kit: Kit) -> None:
 
 def test_those_that_were_given_up_are_not_kept_for_ever(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stops their roles gets no more of them than of those that served."""
-    monkeypatch.setattr("fastinetd.supervisor.generation.LEAVING", 0.1)
+    monkeypatch.setattr("fastinetd.supervisor.generation.LEAVE_WITHIN", 0.1)
     kit.unwatched, kit.stops_them = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), True
     for _ in range(RETIRING_MOST + 1):
         with pytest.raises(OSError, match="No space left"):

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastinetd.system.processes import _sockets, children, started_at
+from fastinetd.system.processes import children, sockets_of, started_at
 
 
-def takers(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[int, int]:
-    """Slot -> pid of the child that has its connection. `handed` are slots and inodes; children that are `known` have
-    others. Raises OSError likewise."""
+def holders_of(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[int, int]:
+    """Slot -> pid of the child that has the slot's connection. `handed` are slots and inodes; children in `known` have
+    other connections. Raises OSError when there is no descriptor or memory to look with."""
     slots = {inode: slot for slot, inode in handed if inode}
     found: dict[int, int] = {}
     if slots:
         # A zygote may still have what its fork has taken: the fork comes later, and counts.
         for pid in sorted(set(children()) - set(known), key=lambda pid: (started_at(pid), pid)):
-            held = {slots[inode] for inode in _sockets(pid) if inode in slots}
-            if len(held) == 1:
-                found[held.pop()] = pid
+            connections = {slots[inode] for inode in sockets_of(pid) if inode in slots}
+            if len(connections) == 1:
+                found[connections.pop()] = pid
     return found

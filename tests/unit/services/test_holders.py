@@ -19,7 +19,7 @@ from fastinetd._accept import Keeper
 from fastinetd.core.layout import Method, RecordKind
 from fastinetd.pools.pool import PoolState
 from fastinetd.services.children import HEIR, Children
-from fastinetd.services.takers import takers
+from fastinetd.services.holders import holders_of
 from fastinetd.system.copies import when_closed
 from fastinetd.system.loop import Loop
 from fastinetd.system.processes import children
@@ -307,14 +307,14 @@ class TestTakers:
         inodes = [os.fstat(each.fileno()).st_ino for each in pair]
         both = [(7, inodes[0]), (5, inodes[1])]
         with running(partial(keep, one, other)) as first, running(partial(keep, other, one)) as second:
-            wait_for(lambda: takers(both, ()) == {7: first, 5: second}, "both are found")
-            assert takers(both, [first]) == {5: second}
-            assert takers([(5, 1), (6, 0)], ()) == {}
-            assert takers([], ()) == {}
+            wait_for(lambda: holders_of(both, ()) == {7: first, 5: second}, "both are found")
+            assert holders_of(both, [first]) == {5: second}
+            assert holders_of([(5, 1), (6, 0)], ()) == {}
+            assert holders_of([], ()) == {}
             assert {first, second} <= set(children())
             os.kill(first, signal.SIGKILL)
             await_end(first)
-            assert takers(both, ()) == {5: second}, "nothing is a zombie's"
+            assert holders_of(both, ()) == {5: second}, "nothing is a zombie's"
         assert not {first, second} & set(children())
 
     def test_no_descriptor_to_see_it_by(
@@ -324,13 +324,13 @@ class TestTakers:
         one, other = pair
         handed = [(7, os.fstat(one.fileno()).st_ino)]
         with running(partial(keep, one, other)) as pid:
-            wait_for(lambda: takers(handed, ()) == {7: pid}, "it is found")
+            wait_for(lambda: holders_of(handed, ()) == {7: pid}, "it is found")
             monkeypatch.setattr("fastinetd.system.processes.children", lambda: [pid])
             before = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
             try:
                 with pytest.raises(OSError, match="Too many open files"):
-                    takers(handed, ())
+                    holders_of(handed, ())
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -339,8 +339,8 @@ class TestTakers:
         both = [(7 + count, os.fstat(each.fileno()).st_ino) for count, each in enumerate(pair)]
         with running(signal.pause) as copy:
             assert copy in children()
-            assert takers(both, ()) == {}
-            assert takers(both[:1], ()) == {7: copy}
+            assert holders_of(both, ()) == {}
+            assert holders_of(both[:1], ()) == {7: copy}
 
     def test_the_youngest_has_it(
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
@@ -348,8 +348,8 @@ class TestTakers:
         """By the time of its start, not by its number: those begin anew."""
         with running(signal.pause) as fork_of_it, running(signal.pause) as zygote:
             times = {fork_of_it: 200, zygote: 100}
-            monkeypatch.setattr("fastinetd.services.takers.started_at", lambda pid: times.get(pid, 0))
-            assert takers([(7, os.fstat(pair[0].fileno()).st_ino)], ()) == {7: fork_of_it}
+            monkeypatch.setattr("fastinetd.services.holders.started_at", lambda pid: times.get(pid, 0))
+            assert holders_of([(7, os.fstat(pair[0].fileno()).st_ino)], ()) == {7: fork_of_it}
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root may leave /proc behind")
     def test_nobody_is_found_without_proc(self, tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ class TestTakers:
 
         def main() -> None:
             os.chroot(tmp_path)
-            assert takers([(7, 1)], ()) == {}
+            assert holders_of([(7, 1)], ()) == {}
 
         assert reap(fork(main)) == 0
 
