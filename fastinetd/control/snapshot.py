@@ -47,8 +47,8 @@ def gather(sources: Sources) -> DumpState:
         service = installed.planned.service
         sockets = sources.listeners.sockets_of_service(installed.planned)
         state = ServiceState.ACTIVE if sockets else ServiceState.NOT_STARTED
-        held = installed.row in sources.waiting.held()  # its servers have the socket to themselves
-        if held or board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
+        taken = installed.row in sources.waiting.rows_left_to_servers()
+        if taken or board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
             state = ServiceState.SUSPENDED
         port = installed.planned.endpoints[0].port or None
         descriptors = tuple(sock.fileno() for sock in sockets)

@@ -124,7 +124,7 @@ def first_sender(sock: socket.socket) -> Peer | None:
     return _packed(address)
 
 
-def take_one(sock: socket.socket, peer: Peer) -> Peer:
+def discard_first(sock: socket.socket, peer: Peer) -> Peer:
     """Take one datagram or client off the queue and leave it unserved; the client's address, `peer` if there is none.
 
     Nobody else may be reading.

@@ -1,41 +1,45 @@
-"""The wait services' machines, one for each socket, kept across reloads."""
+"""The machines of all wait services' sockets, kept across reloads."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.doorman.client import DoormanClient
+from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.services.children import Children
 from fastinetd.services.installed import InstalledService
-from fastinetd.services.wait import State, WaitSocket
+from fastinetd.services.listeners import Listeners
+from fastinetd.services.wait import WaitContext, WaitSocket
+from fastinetd.services.wait_states import State
 from fastinetd.system.loop import Loop
+
+Listening = tuple[InstalledService, socket.socket]
+"""A service, and a socket that it listens on (borrowed)."""
 
 
 class WaitServices:
-    """The machines of all wait services, kept across reloads by their socket."""
+    """The machines, each by its socket."""
 
     def __init__(self, board: Board, loop: Loop, keeper: Keeper, children: Children, questions: DoormanClient,
-                 renew: Callable[[socket.socket], None], warn: Callable[[str], None]) -> None:
-        """`renew(socket)`: its server has spoilt it, so another is needed. `warn(text)`: the administrator's."""
-        self._make: Callable[[InstalledService, socket.socket], WaitSocket] = lambda installed, sock: WaitSocket(
-            installed, sock, board, loop, keeper, children, questions, renew, warn
-        )
+                 listeners: Listeners, messages: DaemonLog) -> None:
+        self._listeners = listeners
+        self._context = WaitContext(board, loop, keeper, children, questions, messages, self._replace_socket)
         self._machines: dict[socket.socket, WaitSocket] = {}
 
     def __iter__(self) -> Iterator[WaitSocket]:
         return iter(self._machines.values())
 
-    def install(self, wanted: list[tuple[InstalledService, socket.socket]]) -> None:
+    def serve(self, wanted: Iterable[Listening]) -> None:
         """Serve these sockets, and no others."""
-        names = {sock: installed for installed, sock in wanted}
-        self.withdraw([sock for sock in self._machines if sock not in names])
-        for sock, installed in names.items():
+        services = {sock: installed for installed, sock in wanted}
+        self.withdraw([sock for sock in self._machines if sock not in services])
+        for sock, installed in services.items():
             machine = self._machines.get(sock)
             if machine is None:
-                self._machines[sock] = self._make(installed, sock)
+                self._machines[sock] = WaitSocket(installed, sock, self._context)
             else:
                 machine.use(installed)
 
@@ -44,11 +48,14 @@ class WaitServices:
         for machine in [self._machines.pop(sock) for sock in sockets if sock in self._machines]:
             machine.withdraw()
 
-    def misplaced(
-        self, wanted: Iterable[tuple[InstalledService, socket.socket]], removed: Iterable[InstalledService]
-    ) -> list[int]:
-        """Pids of servers whose socket is not wanted any more or is another service's now: they would go on serving it.
-        Those of services that are removed are told with everything else of theirs (supervisor/removals.py)."""
+    def _replace_socket(self, sock: socket.socket) -> None:
+        """A server has spoilt a socket: leave alone all that its endpoint has, and open that anew."""
+        self.withdraw(self._listeners.sockets_beside(sock))
+        self._listeners.renew(sock)
+
+    def misplaced_servers(self, wanted: Iterable[Listening], removed: Iterable[InstalledService]) -> list[int]:
+        """Pids of servers whose socket is wanted no more, or is another service's now: they would go on serving it.
+        Servers of services that are removed are not among them (supervisor/removals.py sees to those)."""
         kept = {(installed.row, sock) for installed, sock in wanted}
         gone = {installed.row for installed in removed}
         return [
@@ -56,6 +63,6 @@ class WaitServices:
             if (machine.installed.row, machine.sock) not in kept and machine.installed.row not in gone
         ]  # fmt: skip
 
-    def held(self) -> set[int]:
-        """Rows of which a socket is left to its servers alone."""
+    def rows_left_to_servers(self) -> set[int]:
+        """Rows of services of which a socket has all the servers that it may have, and is not watched meanwhile."""
         return {machine.installed.row for machine in self._machines.values() if machine.state is State.FULL}

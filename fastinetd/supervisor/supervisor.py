@@ -102,7 +102,7 @@ class Supervisor:
                                  lambda: self.records.drain(), self.loop.later)
         self.questions = DoormanClient(self.loop)
         self.waiting = WaitServices(
-            self.board, self.loop, self.keeper, self.children, self.questions, self._renew, messages.warning
+            self.board, self.loop, self.keeper, self.children, self.questions, self.listeners, messages
         )
         self.journal = ServiceLog(messages)
         self.reopen = ClosedPorts(self.board, self.rows, self.loop, messages, self._sockets)
@@ -229,7 +229,7 @@ class Supervisor:
         self.status.publish(ready=False)
         self.questions.use(None)
         self.generations.abandon()
-        self.waiting.install([])
+        self.waiting.serve([])
         self.listeners.close()
         if self.options.metrics is not None:
             self.options.metrics.close()
@@ -271,7 +271,7 @@ class Supervisor:
         removed = self.rows.install(plan)
         try:
             dropped = self._listen(plan)
-            misplaced = self.waiting.misplaced(self._listening(self.rows), removed)
+            misplaced = self.waiting.misplaced_servers(self._listening(self.rows), removed)
             self._configure_journal()
             self.generations.replace()
         except BaseException:
@@ -315,15 +315,10 @@ class Supervisor:
         """Watch the sockets of wait services, but those that an older generation's acceptors may still accept from."""
         taken = {fd for generation in self.generations.retiring if generation.accepts for fd in generation.accepting}
         listening = self._listening(self.rows.of_mode(Mode.WAIT))
-        self.waiting.install([each for each in listening if each[1].fileno() not in taken])
+        self.waiting.serve([each for each in listening if each[1].fileno() not in taken])
 
     def _listening(self, services: Iterable[InstalledService]) -> list[tuple[InstalledService, socket.socket]]:
         return [(each, sock) for each in services for sock in self._sockets(each)]
-
-    def _renew(self, sock: socket.socket) -> None:
-        """A server has spoilt a wait service's socket: leave alone what its endpoint has, and open that anew."""
-        self.waiting.withdraw(self.listeners.sockets_beside(sock))
-        self.listeners.renew(sock)
 
     def _duties(self) -> Duties:
         def programs(mode: Mode) -> list[tuple[int, Program]]:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from fastinetd._accept import Keeper
@@ -54,7 +55,8 @@ class Kit:
         self.loop.on_signal(signal.SIGCHLD, self.children.reap)
         self.services = WaitServices(
             self.board, self.loop, self.keeper, self.children, self.questions,  # type: ignore[arg-type]
-            self.spoilt.append, self.said.append,
+            SimpleNamespace(sockets_beside=lambda sock: [sock], renew=self.spoilt.append),  # type: ignore[arg-type]
+            SimpleNamespace(warning=self.said.append),  # type: ignore[arg-type]
         )
         self.sockets: list[socket.socket] = []
 
@@ -69,14 +71,14 @@ class Kit:
         self.sockets.append(sock)
         row = open_row(self.board, **limits)
         installed = InstalledService(row, planned(share), program(row, *argv, ranges=ranges))
-        self.services.install([*((m.installed, m.sock) for m in self.services), (installed, sock)])
+        self.services.serve([*((m.installed, m.sock) for m in self.services), (installed, sock)])
         return next(machine for machine in self.services if machine.sock is sock)
 
     def until(self, condition: Callable[[], object]) -> None:
         until(self.loop, condition, self.troubles)
 
     def close(self) -> None:
-        self.services.install([])
+        self.services.serve([])
         for slot in self.board.slots_in_use():
             os.kill(slot.pid, signal.SIGKILL)
         self.until(lambda: not self.board.slots_in_use())

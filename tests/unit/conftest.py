@@ -59,7 +59,7 @@ def pooled() -> Iterator[Pooled]:
 @pytest.fixture
 def kit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
     """Wait services. Whoever ends here ends soon after his start, however slow the machine is."""
-    monkeypatch.setattr(wait, "SOON", 3600.0)
+    monkeypatch.setattr(wait, "READ_WITHIN", 3600.0)
     made = Kit()
     yield made
     made.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.services.queue_head import Head, first_sender, head, hung_up, readable, take_one
+from fastinetd.services.queue_head import Head, discard_first, first_sender, head, hung_up, readable
 
 BOTH = pytest.mark.parametrize("shared", [False, True])
 Pair = tuple[socket.socket, socket.socket]
@@ -98,7 +98,7 @@ def test_unix_datagrams(tmp_path: Path) -> None:
         to.send(b"2")
         first = sign(sock, True)
         assert first.same(sign(sock)) and first.same(sign(sock, True))
-        take_one(sock, (b"", 0))
+        discard_first(sock, (b"", 0))
         assert not first.same(sign(sock, True))
         assert first_sender(sock) == (b"", 0)
 
@@ -110,13 +110,13 @@ def test_the_length_of_a_streams_queue(listening: socket.socket, shared: bool) -
         assert first.same(sign(listening, shared))
         with socket.create_connection(listening.getsockname()):
             assert not first.same(sign(listening, shared))
-            assert take_one(listening, (b"", 0)) == (bytes([127, 0, 0, 1]), one.getsockname()[1])
+            assert discard_first(listening, (b"", 0)) == (bytes([127, 0, 0, 1]), one.getsockname()[1])
 
 
 def test_nothing_to_take(udp: Pair, listening: socket.socket) -> None:
     """What was there is gone: nobody waits for the next."""
-    assert take_one(udp[0], (b"abcd", 7)) == (b"abcd", 7)
-    assert take_one(listening, (b"", 0)) == (b"", 0)
+    assert discard_first(udp[0], (b"abcd", 7)) == (b"abcd", 7)
+    assert discard_first(listening, (b"", 0)) == (b"", 0)
     assert not readable(listening)
 
 

@@ -17,7 +17,8 @@ from fastinetd.core.program import Ranges
 from fastinetd.services import wait
 from fastinetd.services.installed import InstalledService
 from fastinetd.services.queue_head import accept_now
-from fastinetd.services.wait import TRANSITIONS, State, WaitSocket
+from fastinetd.services.wait import WaitSocket
+from fastinetd.services.wait_states import TRANSITIONS, State
 from support.core import HOUR, PATIENCE, program
 from support.waiting import Kit
 
@@ -30,11 +31,11 @@ def test_every_pair_of_states(kit: Kit, one: State, other: State) -> None:
     machine = kit.machine("/bin/true")
     machine.state = one
     if (one, other) in TRANSITIONS:
-        machine._go(other)
+        machine._enter(other)
         assert machine.state is other
     else:
         with pytest.raises(AssertionError, match=f"{one.value} -> {other.value}"):
-            machine._go(other)
+            machine._enter(other)
         assert machine.state is one
     machine.state = State.IDLE
 
@@ -54,10 +55,10 @@ def test_a_datagram_starts_a_server_that_answers(kit: Kit, client: socket.socket
         client.sendto(text, machine.sock.getsockname())
         kit.until(lambda: machine.state is State.FULL)
         assert len(machine.servers) == 1
-        assert kit.services.held() == {machine.installed.row}
+        assert kit.services.rows_left_to_servers() == {machine.installed.row}
         kit.until(lambda: machine.state is State.IDLE)
         assert client.recv(100) == b"got " + text
-    assert kit.services.held() == set()
+    assert kit.services.rows_left_to_servers() == set()
     assert kit.board.counters(machine.installed.row).activations == 2
 
 
@@ -87,7 +88,7 @@ def test_a_server_that_does_not_read_is_not_started_all_the_time(kit: Kit, clien
 
 def test_a_server_that_never_reads_is_told_once(kit: Kit, client: socket.socket) -> None:
     machine = kit.machine("/bin/true")
-    machine._back_off.pause = wait.TOLD_FROM / 2  # of the failures before
+    machine._back_off.pause = wait.WARN_FROM_PAUSE / 2  # of the failures before
     client.sendto(b"unread", machine.sock.getsockname())
     for _ in range(2):
         kit.until(lambda: machine.state is State.COOLDOWN)
@@ -107,7 +108,7 @@ def test_a_stream_server_that_takes_nobody(kit: Kit, argv: str) -> None:
             pauses.append(machine._back_off.pause)
             kit.until(lambda: machine.state is not State.COOLDOWN)
         assert pauses[-1] >= 0.4
-        machine._back_off.pause = wait.TOLD_FROM / 2
+        machine._back_off.pause = wait.WARN_FROM_PAUSE / 2
         for _ in range(2):
             kit.until(lambda: machine.state is State.COOLDOWN)
             assert machine._timer is not None and machine._timer.callback is not None
@@ -124,7 +125,7 @@ def test_who_takes_clients_from_a_queue_as_long_as_before_is_not_held_up(kit: Ki
         row = machine.installed.row
         kit.until(lambda: kit.board.counters(row).activations >= 6)
         assert machine._back_off.pause == 0
-        kit.services.install([])
+        kit.services.serve([])
         kit.until(lambda: not kit.board.slots_in_use())
         assert kit.said == []
 
@@ -259,7 +260,7 @@ class TestNames:
             machine.sock.recv(10, socket.MSG_DONTWAIT)
 
     def test_answered_too_late(self, kit: Kit, machine: WaitSocket) -> None:
-        kit.services.install([])
+        kit.services.serve([])
         kit.questions.asked[0][2](True)
         assert machine.state is State.GONE
         assert kit.board.live == 0
@@ -271,7 +272,7 @@ class TestReload:
         client.sendto(b"x", machine.sock.getsockname())
         kit.until(lambda: machine.state is State.FULL)
         fresh: Any = InstalledService(machine.installed.row, machine.installed.planned, program(machine.installed.row))
-        kit.services.install([(fresh, machine.sock)])
+        kit.services.serve([(fresh, machine.sock)])
         assert [*kit.services] == [machine]
         assert machine.installed is fresh
         assert machine.state is State.FULL
@@ -283,7 +284,7 @@ class TestReload:
         if state is not State.IDLE:
             client.sendto(b"x", machine.sock.getsockname())
             kit.until(lambda: machine.state is state)
-        kit.services.install([])
+        kit.services.serve([])
         assert machine.state is State.GONE
         for slot in kit.board.slots_in_use():
             os.kill(slot.pid, signal.SIGKILL)

@@ -17,10 +17,12 @@ import pytest
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Ranges
 from fastinetd.policy.back_off import BackOff
-from fastinetd.services import wait
+from fastinetd.services import queue_demand
 from fastinetd.services.installed import InstalledService
+from fastinetd.services.queue_demand import LOOKS_PER_PAUSE, QueueDemand
 from fastinetd.services.queue_head import Head
-from fastinetd.services.wait import LOOKS, WATCHING, State, WaitSocket
+from fastinetd.services.wait import WaitSocket
+from fastinetd.services.wait_states import WATCHING, State
 from support.core import HOUR, PATIENCE, program
 from support.waiting import Kit, planned
 
@@ -108,7 +110,7 @@ def test_servers_that_ignore_the_socket(kit: Kit, send: Send) -> None:
     for count in (1, 2):
         kit.until(partial(lambda wanted: len(machine.servers) == wanted, count))
         assert machine.state is State.GRACE
-        pauses.append(machine._grace.pause)
+        pauses.append(machine._demand.pause)
     assert pauses == [0.1, 0.2]
     kit.until(lambda: machine.state is State.FULL)
     looks = counting(machine)
@@ -123,7 +125,7 @@ def test_looks_are_few(kit: Kit, send: Send) -> None:
     looks = counting(machine)
     send(machine, b"unread")
     kit.until(lambda: len(machine.servers) == 4)
-    assert len(looks) <= 4 * (LOOKS + 3)
+    assert len(looks) <= 4 * (LOOKS_PER_PAUSE + 3)
 
 
 def test_what_is_taken_calls_for_nobody(
@@ -144,9 +146,8 @@ def test_what_is_taken_calls_for_nobody(
 
 def be_patient(machine: WaitSocket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server has PATIENCE to take what is there before there is another one; looks are as frequent as ever."""
-    machine._grace = BackOff(first=PATIENCE, ceiling=PATIENCE)
-    machine._grace.failed()
-    monkeypatch.setattr(wait, "LOOKS", 40 * PATIENCE)
+    machine._demand = QueueDemand(shortest=PATIENCE, longest=PATIENCE)
+    monkeypatch.setattr(queue_demand, "LOOKS_PER_PAUSE", 40 * PATIENCE)
 
 
 def received(kit: Kit, client: socket.socket) -> bytes:
@@ -177,7 +178,7 @@ def test_short_lived_servers_run_beside_each_other(kit: Kit, client: socket.sock
     machine = kit.machine(*python(TAKES_ONE_AND_SAYS_SO), share=4)
     send(machine, *(b"%d" % i for i in range(40)))
     most = 0
-    look = machine._look
+    look = machine._look_at_queue
 
     def one_ends() -> None:
         """One that has taken its datagram, if there is one."""
@@ -188,7 +189,7 @@ def test_short_lived_servers_run_beside_each_other(kit: Kit, client: socket.sock
         look()
         one_ends()
 
-    machine._look = looked  # type: ignore[method-assign]
+    machine._look_at_queue = looked  # type: ignore[method-assign]
 
     def done() -> bool:
         nonlocal most
@@ -232,7 +233,7 @@ def test_a_shut_down_stream_is_told(kit: Kit) -> None:
         machine.sock.shutdown(socket.SHUT_RDWR)
         kit.until(lambda: kit.spoilt)
     assert kit.spoilt[0] is machine.sock
-    kit.services.install([])
+    kit.services.serve([])
 
 
 def test_one_that_does_not_read_pauses_beside_others(kit: Kit, send: Send) -> None:
@@ -257,7 +258,7 @@ def test_the_pause_ends_with_a_server_that_has_read(kit: Kit, send: Send, monkey
     kit.until(lambda: machine.state is State.SHARED)
     send(machine, b"2")
     kit.until(lambda: machine.state is State.GRACE)
-    machine._cool(HOUR)
+    machine._cool_down(HOUR)
     os.kill(next(iter(machine.servers)), signal.SIGKILL)
     kit.until(lambda: activations(kit, machine) >= 2)
 
@@ -267,12 +268,12 @@ def test_what_a_limit_refuses_is_left_to_the_others(kit: Kit, send: Send) -> Non
     machine = kit.machine(*IGNORES, share=3)
     kit.board.set_process_limit(1)
     send(machine, b"unread")
-    kit.until(lambda: machine._grace.pause > 0.2)
+    kit.until(lambda: machine._demand.pause > 0.2)
     assert machine.state is State.GRACE
     assert not any(kit.board.counters(machine.installed.row).rejected)
     assert machine.sock.recv(10) == b"unread"
     kit.until(lambda: machine.state is State.SHARED)
-    assert machine._grace.pause == 0.1
+    assert machine._demand.pause == 0.1
 
 
 def test_above_the_rate_it_waits(kit: Kit, send: Send) -> None:
@@ -336,7 +337,7 @@ class TestNames:
 class TestReload:
     def change(self, kit: Kit, machine: WaitSocket, share: int) -> None:
         fresh = InstalledService(machine.installed.row, planned(share), program(machine.installed.row, *IGNORES))
-        kit.services.install([(fresh, machine.sock)])
+        kit.services.serve([(fresh, machine.sock)])
         assert [*kit.services] == [machine]
 
     def test_more(self, kit: Kit, send: Send) -> None:
@@ -382,7 +383,7 @@ class TestReload:
         if state is State.SHARED:
             machine.sock.recv(9)
         kit.until(lambda: machine.state is state)
-        kit.services.install([])
+        kit.services.serve([])
         assert machine.state is State.GONE
         for pid in machine.servers:
             os.kill(pid, signal.SIGKILL)
@@ -405,7 +406,7 @@ def test_anything_in_any_order(kit: Kit, send: Send, seed: int) -> None:
             case 3:
                 share = max(chance.randrange(1, 5), len(machine.servers))
                 old = machine.installed
-                kit.services.install([(InstalledService(old.row, planned(share), old.program), machine.sock)])
+                kit.services.serve([(InstalledService(old.row, planned(share), old.program), machine.sock)])
         for_a_while(kit, chance.random() / 50)
         assert len(machine.servers) <= machine.installed.planned.share
         assert len(machine.servers) == kit.board.live
