@@ -22,9 +22,10 @@ from fastinetd.config.whole import complete
 RATE = Rate(50, 1.0, 10)
 """What `cps` is when nobody writes it."""
 
-_RLIMITS = tuple(name for name in SETTINGS if name.startswith("rlimit_"))
-NOT_FIELDS = frozenset({"v6only", "disable", "server_args", "enabled", "disabled", "name", "mdns", *_RLIMITS})
-"""Values that are not fields of Service, but go into one in another form."""
+_PARTS = frozenset(setting.key for setting in SETTINGS.values() if setting.part_of is not None)
+"""The values that are not fields of Service, but go into one or into none."""
+
+_RLIMITS = tuple(setting.key for setting in SETTINGS.values() if setting.part_of == "rlimits")
 
 
 def build(entries: Entries, source: str, report: Report, *, toml: bool = False, beside: Config | None = None) -> Config:
@@ -129,7 +130,7 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report, *, tom
     name = own.get("name", entry.name)
     service_id = own.get("id", entry.name)
     sound = complete(entry, block, values, name, report, toml=toml)
-    fields = {key: value for key, value in values.items() if key not in NOT_FIELDS}
+    fields = {key: value for key, value in values.items() if key not in _PARTS}
     fields.setdefault("rate", RATE)
     fields["family"] = _family(values)
     server, args = values.get("server"), values.get("server_args", ())
@@ -139,7 +140,7 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report, *, tom
         fields["argv"] = args or ((server.rpartition("/")[2],) if server else ())
     elif server is not None:
         fields["argv"] = (server.rpartition("/")[2], *args)
-    limits = {key[7:]: values[key] for key in _RLIMITS if values.get(key)}
+    limits = {key.removeprefix("rlimit_"): values[key] for key in _RLIMITS if values.get(key)}
     if limits:
         fields["rlimits"] = MappingProxyType(limits)
     places = {**defaults.places, **block.places} if defaults.places else block.places

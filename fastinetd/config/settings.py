@@ -80,6 +80,7 @@ class Setting:
     of: Of = Of.SERVICE
     inherit: Inherit = Inherit.UNWRITTEN  # with Scope.BOTH
     field: str = ""  # `key`, where that is not the name
+    part_of: str | None = None  # the field of Service that the value goes into, where it is none itself; "": into none
     origin: Origin = Origin.XINETD
     free_text: bool = False  # `#` is content, never a comment
     appends: bool = False  # a repeated `=` adds to the list and does not replace it, in services too
@@ -158,11 +159,11 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
                 "NAMEINARGS: server_args begin with argv[0]; NODELAY (small writes are sent at once), "
                 "KEEPALIVE: socket options; IPv4, IPv6: the address family; NORETRY, NOLIBWRAP, REUSE: accepted, nothing to change",
                 unused=frozenset({"INTERCEPT", "LABELED", "IDONLY"}), refused=frozenset({"SENSOR"})),
-        Setting("disable", v.yes_no, 1, _YES_NO, "leaves the service out", default="no"),
+        Setting("disable", v.yes_no, 1, _YES_NO, "leaves the service out", default="no", part_of=""),
         Setting("enabled", v.words, GROWS, "ids of services", "only these services are started", Scope.DEFAULTS,
-                operators=("=", "+="), appends=True, optional=True),
+                operators=("=", "+="), appends=True, optional=True, part_of=""),
         Setting("disabled", v.words, GROWS, "ids of services", "these services are not started, even if in `enabled`", Scope.DEFAULTS,
-                operators=("=", "+="), appends=True, optional=True),
+                operators=("=", "+="), appends=True, optional=True, part_of=""),
     ),
     "The socket": (
         Setting("socket_type", v.one_of(*SOCKET_TYPES), 1, "stream or dgram", "the kind of socket; raw and seqpacket are known, but not served",
@@ -177,7 +178,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("interface", v.binds, GROWS, "addresses, host names or interface names", "another name of bind",
                 _BOTH, "everywhere", ("=", "+="), field="bind", appends=True),
         Setting("v6only", v.yes_no, 1, _YES_NO, "an IPv6 socket takes no IPv4 clients", _BOTH, "no", of=Of.INTERNET,
-                inherit=Inherit.NEVER),  # the protocol of a line names the family
+                inherit=Inherit.NEVER, part_of="family"),  # the protocol of a line names the family
         _own("receive_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's receive buffer", _BOTH, "the system's", origin=Origin.INETD),
         _own("send_buffer", v.buffer, 1, "a number of bytes, with K or M if wanted", "size of the socket's send buffer", _BOTH, "the system's", origin=Origin.INETD),
         _own("socket_user", v.word, 1, "a user's name or number", "owner of a unix socket", default="the daemon's user", of=Of.PATH),
@@ -187,7 +188,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     "The program": (
         Setting("server", v.path, 1, "the absolute path of a program", "the program to start", default="required, but for INTERNAL", of=Of.PROGRAM),
         Setting("server_args", v.words, ONCE, "arguments", "its arguments, without its name; no quoting in xinetd.conf, TOML lists keep blanks",
-                free_text=True, of=Of.PROGRAM),
+                free_text=True, of=Of.PROGRAM, part_of="argv"),
         # `user` and `group` are usual in built-in services, and harmless: no warning.
         Setting("user", v.word, 1, "a user's name or number", "whom the program runs as", default="required, but for INTERNAL"),
         Setting("group", v.word, 1, "a group's name or number", "its group", default="the user's"),
@@ -198,10 +199,10 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
                 free_text=True, optional=True, of=Of.PROGRAM),
         Setting("passenv", v.words, GROWS, "names of variables", "the only variables of the daemon's own environment it gets", _BOTH,
                 "all", _SETS, optional=True, of=Of.PROGRAM),
-        *(Setting(f"rlimit_{what}", v.memory_limit, 1, _BYTES, f"limit of its {text}", of=Of.PROGRAM) for what, text in
+        *(Setting(f"rlimit_{what}", v.memory_limit, 1, _BYTES, f"limit of its {text}", of=Of.PROGRAM, part_of="rlimits") for what, text in
           (("as", "address space"), ("data", "data segment"), ("rss", "resident memory"), ("stack", "stack"))),
-        Setting("rlimit_cpu", v.plain_limit, 1, "a number of seconds, or UNLIMITED", "limit of its processor time", of=Of.PROGRAM),
-        Setting("rlimit_files", v.memory_limit, 1, "a number, or UNLIMITED", "limit of its open files", default="the daemon's own", of=Of.PROGRAM),
+        Setting("rlimit_cpu", v.plain_limit, 1, "a number of seconds, or UNLIMITED", "limit of its processor time", of=Of.PROGRAM, part_of="rlimits"),
+        Setting("rlimit_files", v.memory_limit, 1, "a number, or UNLIMITED", "limit of its open files", default="the daemon's own", of=Of.PROGRAM, part_of="rlimits"),
         _own("spawn_primitive", v.one_of("auto", "clone", "posix_spawn"), 1, "auto, clone or posix_spawn",
              "the system call that starts it", _BOTH, "auto", of=Of.PROGRAM),
     ),
@@ -261,7 +262,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("banner_fail", v.word, 1, "the path of a file", "a file sent to refused clients", _BOTH, unused=ANY),
         Setting("rpc_version", v.versions, 1, "a number, or a range such as 2-4", "versions of an RPC service", unused=ANY),
         Setting("rpc_number", v.whole(0, 2**32 - 1), 1, "a number", "program number of an RPC service", unused=ANY),
-        Setting("mdns", v.yes_no, 1, _YES_NO, "announces the service by multicast DNS", _BOTH, unused=ANY),
+        Setting("mdns", v.yes_no, 1, _YES_NO, "announces the service by multicast DNS", _BOTH, unused=ANY, part_of=""),
     ),
 }
 """The rows under the headings of the manual."""

@@ -47,7 +47,7 @@ def test_defaults_hold_for_lines_of_inetd(name: str, tmp_path: Path) -> None:
     """Each attribute of `defaults` reaches a line as it reaches a service of xinetd.conf, unless its row says that it
     does not, or that it has no effect in any service."""
     setting = SETTINGS[name]
-    field = "family" if name == "v6only" else setting.key
+    field = setting.part_of or setting.key
     unchanged = services(tmp_path, "")
     ours, theirs = services(tmp_path, example(name))
     if setting.inherit is Inherit.NEVER or setting.unused is ANY:
