@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.peers import User, write_inetd, write_xinetd
 from bench.servers import Service
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 
 SERVICES = [Service(f"bench-{port}", port, "/bin/true", ("-a", "b"), "10.0.0.0/8") for port in range(20000, 21000)]
 
@@ -21,6 +21,6 @@ def test_parse_1000_services(benchmark: BenchmarkFixture, tmp_path: Path, kind: 
     write = {"xinetd": write_xinetd, "inetd": write_inetd}[kind]
     write(tmp_path, SERVICES, User("nobody", 65534, 65534, True))
     path = str(tmp_path / f"{kind}.conf")
-    config = benchmark(lambda: load(path, kind=kind, report=Report()))
+    config = benchmark(lambda: load_config(path, kind=kind, report=Report()))
     assert not config.fatal
     assert len(config.services) == len(SERVICES)

@@ -20,7 +20,7 @@ from fastinetd.cli.background import Launch, must_stay, prepare_descriptors
 from fastinetd.cli.options import INETD_CONF, PLACES, Refusal, parse, parse_address
 from fastinetd.cli.pidfile import PidFile
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 from fastinetd.config.model import Config, Place
 from fastinetd.logs.daemon_log import LEVELS, DaemonLog, stream_line
 from fastinetd.logs.lines import FACILITIES, Level, printable
@@ -80,7 +80,7 @@ def _reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Repo
         folder = "/"
 
     def read(report: Report) -> Config:
-        config = load(path, kind=kind, dialect=options.dialect or "debian", report=report, inetd_compat=compat,
+        config = load_config(path, kind=kind, dialect=options.dialect or "debian", report=report, inetd_compat=compat,
                       keep_environment=options.keep_environment)
         if config.kind in _NO_INETD:
             for option, remedy in _without_effect(options, config.kind):

@@ -1,9 +1,9 @@
-"""From entries to a Config: defaults are merged in, the whole of each service is checked, records are made.
+"""From entries to a Config: defaults are merged in, each service is checked as a whole, records are made.
 
 `defaults` reach every service of the configuration, wherever in the files they stand. A service with an error
-goes to `Config.broken` as far as it could be read, every other one to `Config.services`; nothing a service
-says can harm another one. Bad values in `defaults` make the whole configuration unusable (`Config.fatal`),
-because they are often what protects the services.
+goes to `Config.broken` as far as it could be read, every other one to `Config.services`: an error in one service
+harms no other. Bad values in `defaults` make the whole configuration unusable (`Config.fatal`), because access lists
+and limits are often written there.
 """
 
 from __future__ import annotations
@@ -13,27 +13,32 @@ from types import MappingProxyType
 from typing import Any
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entries, Entry, place_of, shown
-from fastinetd.config.interpret import Block, interpret
+from fastinetd.config.entries import Entries, Entry, clip_value, place_of
+from fastinetd.config.interpret import Block, interpret_entry
 from fastinetd.config.model import Config, Disabled, Family, Rate, Service
 from fastinetd.config.settings import ANY, SETTINGS, Inherit, Scope
-from fastinetd.config.whole import complete
+from fastinetd.config.whole import complete_service
 
 RATE = Rate(50, 1.0, 10)
-"""What `cps` is when nobody writes it."""
+"""The rate of a service when neither it nor `defaults` has `cps`."""
 
 _PARTS = frozenset(setting.key for setting in SETTINGS.values() if setting.part_of is not None)
-"""The values that are not fields of Service, but go into one or into none."""
+"""Attributes that are no fields of Service under their own name; their values become part of one, or of none."""
 
 _RLIMITS = tuple(setting.key for setting in SETTINGS.values() if setting.part_of == "rlimits")
 
 
-def build(entries: Entries, source: str, report: Report, *, toml: bool = False, beside: Config | None = None) -> Config:
-    """The Config of all entries, without `files`. The services `beside` come from an inetd.conf that is read with an
-    xinetd.conf; `defaults` hold for them too."""
+def build_config(
+    entries: Entries, source: str, report: Report, *, toml: bool = False, beside: Config | None = None
+) -> Config:
+    """The Config of all entries, without `files`; errors go to `report`.
+
+    `source` is the file that was named, `toml` whether its format is TOML, `beside` the services of an inetd.conf that
+    is read with an xinetd.conf: `defaults` hold for these too.
+    """
     defaults = Block()
     for entry in entries.defaults:
-        interpret(entry, defaults, Block(), report, defaults=True, toml=toml)
+        interpret_entry(entry, defaults, Block(), report, defaults=True, toml=toml)
     defaults.settle()
     _refuse_path(defaults, report)
     wanted = _Choice(defaults.values)
@@ -41,46 +46,46 @@ def build(entries: Entries, source: str, report: Report, *, toml: bool = False, 
     broken: list[Service] = []
     disabled: list[Disabled] = []
     for entry in entries.services:
-        found = _id(entry, toml)
-        how = "(disable = yes)" if entry.disabled else wanted.missing(found)
+        service_id = _find_id(entry, toml)
+        how = "(disable = yes)" if entry.disabled else wanted.how_disabled(service_id)
         if how:
-            wanted.met.add(found)
-            disabled.append(Disabled(found, entry.place, how))
+            wanted.met.add(service_id)
+            disabled.append(Disabled(service_id, entry.place, how))
             continue
         block = Block()
-        interpret(entry, block, defaults, report, toml=toml)
+        interpret_entry(entry, block, defaults, report, toml=toml)
         block.settle()
         if block.values.get("disable"):
-            disabled.append(Disabled(found, entry.place, "(disable = yes)"))
+            disabled.append(Disabled(service_id, entry.place, "(disable = yes)"))
             continue
-        service, sound = _service(entry, block, defaults, report, toml=toml)
+        service, sound = _make_service(entry, block, defaults, report, toml=toml)
         (services if sound and not block.broken and not entry.broken else broken).append(service)
         wanted.met.add(service.id)
     if beside is not None:
         for service in beside.services:
-            if how := wanted.missing(service.id):
+            if how := wanted.how_disabled(service.id):
                 disabled.append(Disabled(service.id, service.place, how))
             else:
-                services.append(_with_defaults(service, defaults))
+                services.append(_inherit_defaults(service, defaults))
         broken += beside.broken
         wanted.met |= {service.id for service in beside.services}
-    _say_unknown_ids(entries, wanted.met, report)
+    _report_unknown_ids(entries, wanted.met, report)
     # A stray line in the defaults of xinetd.conf is only left out, as in xinetd; TOML has no such lines.
     fatal = defaults.broken or (toml and any(entry.broken for entry in entries.defaults))
     return Config(source, tuple(services), fatal=fatal, broken=tuple(broken), disabled=tuple(disabled))
 
 
 def _refuse_path(defaults: Block, report: Report) -> None:
-    """A path in the bind of `defaults`: it would be the unix socket of every service."""
+    """Report a path in the `bind` of `defaults`, which would be the unix socket of every service."""
     for text, place in zip(defaults.values.get("bind", ()), defaults.spots.get("bind", ())):
         if "/" in text:
             syntax = SETTINGS["interface"].syntax
-            report.add("bad-default", place, name="bind", value=shown(text), problem="", syntax=syntax)
-            defaults.fail("bind")
+            report.add("bad-default", place, name="bind", value=clip_value(text), problem="", syntax=syntax)
+            defaults.mark_failed("bind")
 
 
-def _say_unknown_ids(entries: Entries, known: set[str], report: Report) -> None:
-    """Note what `enabled` and `disabled` name in vain."""
+def _report_unknown_ids(entries: Entries, known: set[str], report: Report) -> None:
+    """Report words of `enabled` and `disabled` that are no service's id."""
     for entry in entries.defaults:
         for line in entry.lines:
             if line.name not in ("enabled", "disabled"):
@@ -88,11 +93,11 @@ def _say_unknown_ids(entries: Entries, known: set[str], report: Report) -> None:
             for index, word in enumerate(line.words):
                 if word not in known:
                     place = place_of(entry, line, index)
-                    report.add("unknown-id", place, name=line.name, value=shown(word))
+                    report.add("unknown-id", place, name=line.name, value=clip_value(word))
 
 
 class _Choice:
-    """Which ids `enabled` and `disabled` leave; `met` collects the ids there are."""
+    """Which services `enabled` and `disabled` of `defaults` leave; `met` collects the ids of all services."""
 
     def __init__(self, defaults: dict[str, Any]) -> None:
         enabled = defaults.get("enabled")
@@ -100,8 +105,8 @@ class _Choice:
         self._disabled = frozenset(defaults.get("disabled", ()))
         self.met: set[str] = set()
 
-    def missing(self, id_: str) -> str:
-        """How a service is switched off; empty when it is not."""
+    def how_disabled(self, id_: str) -> str:
+        """Which attribute switches the service off, to complete `is disabled`; "" when none does."""
         if id_ in self._disabled:
             return "by `disabled` of `defaults`"
         if self._enabled is not None and id_ not in self._enabled:
@@ -109,30 +114,30 @@ class _Choice:
         return ""
 
 
-def _id(entry: Entry, toml: bool) -> str:
-    """The service's id, before its block is interpreted."""
+def _find_id(entry: Entry, toml: bool) -> str:
+    """The service's id, read before its block is interpreted: a disabled block is not."""
     for written in entry.lines:
         words = written.words
         if written.name != "id" or written.operator != "=" or not words:
             continue
-        if len(words) == 1 or (not toml and words[1][0] == "#"):
+        if len(words) == 1 or (not toml and words[1][0] == "#"):  # `interpret_entry` leaves the comment out, too
             return words[0]
     return entry.name
 
 
-def _service(entry: Entry, block: Block, defaults: Block, report: Report, *, toml: bool) -> tuple[Service, bool]:
-    """The record of a service and whether it is sound as a whole."""
+def _make_service(entry: Entry, block: Block, defaults: Block, report: Report, *, toml: bool) -> tuple[Service, bool]:
+    """The record of a service, and whether the service can be started; why not is reported."""
     own = block.values
     values: dict[str, Any] = {**defaults.values, **own} if defaults.values else own
     unix = own.get("protocol") == "unix"
     if unix and "bind" not in own:
-        values.pop("bind", None)  # the addresses of `defaults` are nothing to a path
+        values.pop("bind", None)  # `defaults` have addresses there, and this service listens on a path
     name = own.get("name", entry.name)
     service_id = own.get("id", entry.name)
-    sound = complete(entry, block, values, name, report, toml=toml)
+    sound = complete_service(entry, block, values, name, report, toml=toml)
     fields = {key: value for key, value in values.items() if key not in _PARTS}
     fields.setdefault("rate", RATE)
-    fields["family"] = _family(values)
+    fields["family"] = _choose_family(values)
     server, args = values.get("server"), values.get("server_args", ())
     if "NAMEINARGS" in values.get("flags", ()):
         if not args and server is not None:
@@ -150,7 +155,7 @@ def _service(entry: Entry, block: Block, defaults: Block, report: Report, *, tom
     return Service(place=entry.place, places=MappingProxyType(places), **fields), sound
 
 
-def _family(values: dict[str, Any]) -> Family:
+def _choose_family(values: dict[str, Any]) -> Family:
     """The address family that `protocol`, `flags`, `v6only` and `bind` ask for."""
     if values.get("protocol") == "unix":
         return Family.UNIX
@@ -172,14 +177,15 @@ _INHERITED = {
     for setting in SETTINGS.values()
     if setting.scope is Scope.BOTH and setting.inherit is not Inherit.NEVER and setting.unused is not ANY
 }
-"""What a service of inetd.conf inherits, and how."""
+"""Attributes that a service of inetd.conf inherits from the `defaults` of an xinetd.conf -> how."""
 
 _EMPTY = {field.name: field.default for field in dataclasses.fields(Service)}
+"""Fields of Service -> the value of one that is not set."""
 
 
-def _with_defaults(service: Service, defaults: Block) -> Service:
-    """A service read from inetd.conf, under the `defaults` of an xinetd.conf."""
-    changed: dict[str, Any] = {"rate": RATE}  # xinetd's, in place of the inetd's
+def _inherit_defaults(service: Service, defaults: Block) -> Service:
+    """A service of inetd.conf with what it inherits from the `defaults` of an xinetd.conf."""
+    changed: dict[str, Any] = {"rate": RATE}  # in xinetd the rate of inetd.conf's dialect does not hold
     for field in _INHERITED.keys() & defaults.values.keys():
         unwritten = field not in service.places and getattr(service, field) == _EMPTY[field]
         if unwritten or _INHERITED[field] is Inherit.ALWAYS:

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - a row of a table stays on one line
-"""What readers and the Plan say about a configuration: one catalogue of messages, each with a place and a remedy."""
+"""Errors, warnings and notes about a configuration: one catalogue of messages, each with its remedy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fastinetd.config.model import Place
 
 
 class Severity(Enum):
+    """How grave a diagnostic is: an error keeps a service, or the whole configuration, from being used."""
+
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
@@ -18,6 +20,8 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
+    """An entry of the catalogue, filled in for one place; as text it is `FILE:LINE:COLUMN: SEVERITY: TEXT`."""
+
     code: str  # key in CATALOGUE
     place: Place
     severity: Severity
@@ -163,17 +167,19 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "tcp-wrappers": (_W, "{file} holds rules, but tcp wrappers are not consulted; write them as only_from and no_access"),
     # -- further modules add theirs below, each group under a heading of its own
 }
-"""Code -> severity and text. A text says what is wrong and, after a semicolon, what to write instead."""
-
+"""Code -> severity and text, which names the fault and, after a semicolon, the remedy."""
 
 MOST_KEPT = 1000
-"""Diagnostics of each severity that are kept; further ones are counted. Nobody reads so many, and a file that is no
-configuration would fill memory and logs with them."""
+"""Diagnostics of each severity that a Report keeps. A file that is no configuration has one for each line, and would
+fill memory and logs."""
 
 
 class Report:
-    """Collects diagnostics while a configuration is read and planned: the first MOST_KEPT of each severity, and how
-    many there were. What `defaults` say is the same fault in each service, so of equal ones at one place there is one."""
+    """Diagnostics collected while a configuration is read and planned, to be iterated in the order of their coming.
+
+    The first MOST_KEPT of each severity are kept, further ones counted. Equal ones at one place count as one: a value
+    of `defaults` has the same fault in each service.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Place, str], Diagnostic] = {}
@@ -181,7 +187,7 @@ class Report:
         self._shown = dict.fromkeys(Severity, 0)
 
     def add(self, code: str, place: Place, /, *, service: str | None = None, **values: object) -> None:
-        """Record CATALOGUE[code] at `place`, its text filled in with `values` and `service`."""
+        """Keep CATALOGUE[code] at `place`, its text filled in with `values` and `service`; KeyError for what is missing."""
         severity, text = CATALOGUE[code]
         if self.is_full(code):
             self._counts[severity] += 1
@@ -193,16 +199,17 @@ class Report:
             self._shown[severity] += 1
 
     def is_full(self, code: str) -> bool:
-        """Whether another diagnostic of this kind would only be counted."""
+        """Whether a further diagnostic with the severity of `code` would only be counted."""
         return self._shown[CATALOGUE[code][0]] >= MOST_KEPT
 
     @property
     def errors(self) -> int:
+        """The number of errors, with those that are not kept."""
         return self._counts[Severity.ERROR]
 
     @property
     def left_out(self) -> str:
-        """What there was beyond those kept; empty when that is nothing."""
+        """How many diagnostics were counted and not kept, as text for a message; "" when all were kept."""
         more = {severity: self._counts[severity] - self._shown[severity] for severity in Severity}
         return " and ".join(f"{number} more {severity.value}{'s' * (number > 1)}" for severity, number in more.items() if number)
 

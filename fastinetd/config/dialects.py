@@ -13,14 +13,15 @@ _OF_A_LOGIN = (
     "CVS", "DISPLAY=", "EDITOR=", "GROUP=", "HOME=", "IFS=", "LD_", "LOGNAME=", "MAIL=", "PATH=", "PRINTER=", "PWD=",
     "SHELL=", "SHLVL=", "SSH", "TERM", "TMP", "USER=", "VISUAL=",
 )  # fmt: skip
-"""What Debian's inetd takes out of its environment when it starts, unless it is told -E."""
+"""Beginnings of variables that Debian's inetd removes from its environment when it starts without -E."""
 
 _FOUR_SIX = ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6")
+"""Protocols that most dialects know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One system's inetd.conf."""
+    """How one system's inetd reads its inetd.conf."""
 
     name: str
     plain: Family  # of `tcp` and `udp`
@@ -45,7 +46,7 @@ class Dialect:
 
     @property
     def limit_syntax(self) -> str:
-        """How a limit is written, for messages."""
+        """How to write a limit in this dialect, for messages."""
         return "nowait/CHILDREN/PER-MINUTE/PER-ADDRESS" if self.children else f"nowait{self.limits[0]}NUMBER"
 
 

@@ -1,5 +1,4 @@
-"""What the readers of xinetd.conf and TOML hand to build.py: entries made of written lines, not yet
-interpreted."""
+"""The records between the readers of xinetd.conf and TOML and build.py: blocks of lines as they are written."""
 
 from __future__ import annotations
 
@@ -9,29 +8,27 @@ from typing import NamedTuple
 from fastinetd.config.model import Place
 
 Sources = Callable[[str, str, Place], Iterable[tuple[str, str]]]
-"""The callback that gives a reader the files of an `include` or `includedir` line: (keyword, path, place of
-the path) -> (file name, text) of each file in turn. It reports what it cannot read itself, and yields what it
-can."""
-
+"""The callback that reads the files of an `include` or `includedir` line: (keyword, path, place of the path) ->
+(file name, text) of each file in turn. A file that cannot be read is reported by the callback and left out."""
 
 MOST_ENTRIES = 32_768
-"""Services that are read of one configuration; four times as many as can be started, for some are disabled."""
+"""Services that are read of one configuration: four times as many as can be started, for some may be disabled."""
 
 
 class Written(NamedTuple):
-    """One attribute as written."""
+    """A line that sets an attribute, split into its words."""
 
     name: str  # lower case
     operator: str  # = += -=
     words: list[str]
     line: int
-    column: int  # of the first value, or of what stands where it should be
+    column: int  # of the first value; where there is none, of the end of the line
     text: str  # the whole line, for the columns of further words; "" where there is no such line
     spots: tuple[tuple[int, int], ...] = ()  # line and column of each value, where they are known without a line
 
 
 class Entry:
-    """One `service` or `defaults` block of one file."""
+    """One `service` or `defaults` block of a file."""
 
     __slots__ = ("broken", "disabled", "failed", "file", "lines", "name", "place")
 
@@ -40,7 +37,7 @@ class Entry:
         self.place = place
         self.file = place.file
         self.lines: list[Written] = []
-        self.disabled = False  # `disable = yes` was met: the rest of the block is not even recorded
+        self.disabled = False  # `disable = yes` was met: `lines` holds nothing of what follows it
         self.failed: set[str] = set()  # attributes whose line has an error of grammar
         self.broken = False  # an error of grammar was reported: the service must not be started
 
@@ -56,12 +53,12 @@ class Entries:
 
 
 def place_of(entry: Entry, written: Written, index: int) -> Place:
-    """The place of the value with this index."""
+    """The place of the value with the number `index`, from 0, of a line."""
     if written.spots:
         return Place(entry.file, *written.spots[index if index < len(written.spots) else 0])
     column = written.column
     if written.text and index:
-        start = column - 1
+        start = column - 1  # word after word, for a word may occur within one before it
         for word in written.words[:index]:
             start = written.text.find(word, start) + len(word)
         column = written.text.find(written.words[index], start) + 1
@@ -69,7 +66,7 @@ def place_of(entry: Entry, written: Written, index: int) -> Place:
 
 
 def places_of(entry: Entry, written: Written) -> tuple[Place, ...]:
-    """The places of all values of a line, in order."""
+    """The places of all values of a line, in the order of its words."""
     if written.spots:
         return tuple(Place(entry.file, line, column) for line, column in written.spots)
     if not written.text:
@@ -82,6 +79,6 @@ def places_of(entry: Entry, written: Written) -> tuple[Place, ...]:
     return tuple(places)
 
 
-def shown(text: str) -> str:
-    """A value as messages show it: not longer than a line."""
+def clip_value(text: str) -> str:
+    """A value cut to 80 characters, for messages."""
     return text if len(text) <= 80 else text[:77] + "..."

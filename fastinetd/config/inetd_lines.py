@@ -15,7 +15,7 @@ _BARE = re.compile(r"[^ \t\r]+")
 
 
 class Word(NamedTuple):
-    """A word of a line and its place."""
+    """A word of an inetd.conf, with line and column, both counted from 1."""
 
     text: str
     line: int
@@ -23,7 +23,7 @@ class Word(NamedTuple):
 
 
 class BadLine(Exception):
-    """The line cannot be served: what to report, and at which word."""
+    """Raised for a line that cannot be served: code of the diagnostic, word at fault, values of the text."""
 
     def __init__(self, code: str, word: Word, **values: object) -> None:
         super().__init__(code)
@@ -31,13 +31,13 @@ class BadLine(Exception):
 
 
 def logical_lines(text: str, file: str, rules: Dialect, report: Report) -> Iterator[list[Word]]:
-    """The words of each logical line."""
+    """The words of each logical line: continued lines are joined, comments left out. Errors go to `report`."""
     gathered: list[Word] = []
     joined = False  # the line before ended in a backslash
     for line, raw in enumerate(text.split("\n"), 1):
         if "\0" in raw:
             report.add("nul-byte", Place(file, line, raw.index("\0") + 1))
-            raw = ""
+            raw = ""  # no path or argument can hold a NUL
         hash_at = raw.find("#") if rules.comment_anywhere else 0 if raw.startswith("#") else -1
         if raw.startswith("#@") and rules.policies:
             report.add("inetd-policy", Place(file, line))
@@ -46,7 +46,7 @@ def logical_lines(text: str, file: str, rules: Dialect, report: Report) -> Itera
         if continues:
             content = content.rstrip("\r")[:-1]
         try:
-            words = _words(content, line, rules)
+            words = _split_words(content, line, rules)
         except BadLine as bad:
             report.add(bad.code, Place(file, line, bad.word.column), service=None, **bad.values)
             words = []
@@ -61,7 +61,8 @@ def logical_lines(text: str, file: str, rules: Dialect, report: Report) -> Itera
         yield gathered
 
 
-def _words(content: str, line: int, rules: Dialect) -> list[Word]:
+def _split_words(content: str, line: int, rules: Dialect) -> list[Word]:
+    """The words of a line without its comment; where the dialect has quotes, without them. Raises BadLine."""
     if not rules.quotes or ('"' not in content and "'" not in content):
         return [Word(match.group(), line, match.start() + 1) for match in _BARE.finditer(content)]
     found = []

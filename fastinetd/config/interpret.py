@@ -1,7 +1,7 @@
-"""From written lines to values: one block is held against the table in settings.py.
+"""From written lines to values: each line of a block is checked against its row of the table in settings.py.
 
-The result of a block is a dict of values by `Setting.key`, and the place of each. Nothing here stops at an
-error: a line that cannot be used is reported and left out, so that the lines after it are checked as well.
+A block becomes a dict of values by `Setting.key`, and the place of each. No error stops the work: a line that cannot
+be used is reported and left out, so that the lines after it are checked as well.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from functools import lru_cache
 from typing import Any
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entry, Written, place_of, places_of, shown
+from fastinetd.config.entries import Entry, Written, clip_value, place_of, places_of
 from fastinetd.config.model import Place
 from fastinetd.config.settings import ANY, GROWS, ONCE, REMEDIES, SETTINGS, Scope, Setting
 from fastinetd.config.values import BadValue
 
 _Step = tuple[bool, tuple[str, ...], tuple[Place, ...]]
-"""What a line does to a list: whether it adds (or takes away), the words, and the places of those that it adds."""
+"""One line's change to a list: whether it adds words or takes them away, the words, the places of those it adds."""
 
 
 class Block:
-    """The values of one service, or of all `defaults`; after the last line `settle` must be called."""
+    """The values of one service, or of all `defaults`; `settle` must be called after the last line."""
 
     __slots__ = ("broken", "failed", "growing", "places", "seen", "spots", "values")
 
@@ -29,24 +29,27 @@ class Block:
         self.values: dict[str, Any] = {}  # Setting.key -> value
         self.places: dict[str, Place] = {}  # attribute name -> place of its value
         self.spots: dict[str, tuple[Place, ...]] = {}  # Setting.key of a list -> place of each entry
-        self.growing: dict[str, list[_Step]] = {}  # Setting.key of a list -> what its lines add and take away
+        self.growing: dict[str, list[_Step]] = {}  # Setting.key of a list -> the changes that its lines make
         self.seen: set[str] = set()  # attributes of one value that have it; of several `defaults` the first counts
         self.failed: set[str] = set()  # attributes with an error of their own
         self.broken = False  # there are errors
 
-    def fail(self, name: str) -> None:
-        """An error about this attribute has been reported."""
+    def mark_failed(self, name: str) -> None:
+        """Remember that an error about the attribute `name` has been reported."""
         self.failed.add(name)
         self.broken = True
 
     def settle(self) -> None:
-        """Make the lists of which `growing` has the steps, once for all lines: a blocklist may have a hundred thousand
-        of them, each of which would copy what is before it."""
+        """Make the values of the lists in `growing` out of their steps.
+
+        Once for all lines: a blocklist may have a hundred thousand, and each would copy what the ones before it made.
+        """
         for field, steps in self.growing.items():
             taken: set[str] = set()
             items: list[str] = []
             spots: list[Place] = []
-            for adds, words, places in reversed(steps):  # so that what is taken away later is known
+            # From the last line to the first: a word is left out if a line after it takes it away.
+            for adds, words, places in reversed(steps):
                 if not adds:
                     taken.update(words)
                     continue
@@ -60,212 +63,216 @@ class Block:
         self.growing.clear()
 
 
-def interpret(
-    entry: Entry,
-    block: Block,
-    base: Block,
-    report: Report,
-    *,
-    defaults: bool = False,
-    toml: bool = False,
+def interpret_entry(
+    entry: Entry, block: Block, base: Block, report: Report, *, defaults: bool = False, toml: bool = False
 ) -> None:
-    """Add the values of `entry` to `block`; `+=` and `-=` start from `base` (that of `defaults`) where the block says
-    nothing yet. A repeated `=` on a list replaces it in a service, and adds to it in `defaults`, as in xinetd."""
-    seen, values, places = block.seen, block.values, block.places
-    service = None if defaults else entry.name
+    """Add the values of `entry` to `block`, and report each line that cannot be used.
+
+    `base` is the block of `defaults`: `+=` and `-=` start from its value where `block` has none yet. A repeated `=`
+    on a list replaces the list in a service and adds to it in `defaults`, as in xinetd.
+    """
+    interpreter = _Interpreter(entry, block, base, report, defaults=defaults, toml=toml)
     for written in entry.lines:
-        name, operator, words, line, column, text, _ = written
-        setting = SETTINGS.get(name)
-        if setting is None or (setting.toml_only and not toml):
-            report.add(
-                "unknown-attribute",
-                _name_place(entry, written),
-                service=service,
-                name=shown(name),
-                remedy="" if report.is_full("unknown-attribute") else _remedy(name, toml),
-            )
-            continue
-        if setting.scope is not Scope.BOTH and (setting.scope is Scope.DEFAULTS) is not defaults:
-            _say_elsewhere(entry, written, name, report, service)
-            continue
-        if "#" in text and not toml:
-            written = _without_comment(entry, written, setting, report, service)
-            words = written.words
-        count = setting.count
-        if count != GROWS:
-            if name in seen:
-                if name != "log_type" or not defaults:
-                    report.add("already-set", _name_place(entry, written), service=service, name=name)
-                    continue
-                report.add("log-type-again", _name_place(entry, written), name=name)
-            if operator != "=":
-                report.add("wrong-operator", _name_place(entry, written), service=service, name=name, operators="`=`")
-                continue
-            if count != ONCE and len(words) != count:
-                _say_count(entry, written, setting, block, report, service, fatal=toml)
-                continue
-            seen.add(name)
-        elif operator not in setting.operators:
-            report.add("cannot-take-away", _name_place(entry, written), service=service, name=name)
-            block.fail(name)
-            continue
-        if not words and not setting.optional:
-            # In xinetd bind is a single value, and an empty one of those does no harm.
-            _say_count(entry, written, setting, block, report, service, fatal=toml or setting.field != "bind")
-            continue
-        try:
-            value = setting.parse(words)
-        except BadValue as bad:
-            report.add(
-                "bad-default" if defaults else "bad-value",
-                place_of(entry, written, bad.index),
-                service=service,
-                name=name,
-                value=shown(words[bad.index]),
-                problem=bad.problem,
-                syntax=setting.asked(toml=toml),
-            )
-            block.fail(name)
-            continue
-        field = setting.key
-        if count == GROWS:
-            if operator == "=" and values.get(field):
-                _say_again(entry, written, setting, block, report, service)
-            adds = setting.appends or defaults
-            value = _grown(setting, operator, value, block, base, places_of(entry, written), adds=adds)
-        values[field] = value
-        places[name] = Place(entry.file, line, column)
-        if field in SETTINGS and name != field:
-            places.setdefault(field, places[name])
-        if setting.unused or setting.refused:
-            _say_effect(entry, written, setting, block, report, service)
+        interpreter.take_line(written)
 
 
-def _say_elsewhere(entry: Entry, written: Written, name: str, report: Report, service: str | None) -> None:
-    """Report an attribute of services in `defaults`, or the other way round."""
-    place = _name_place(entry, written)
-    if service is None:
-        report.add("not-in-defaults", place, name=name)
-    else:
-        report.add("only-in-defaults", place, service=service, name=name, remedy=_instead(name))
+class _Interpreter:
+    """Turns the lines of one entry into values of its block."""
 
+    __slots__ = ("base", "block", "defaults", "entry", "report", "service", "toml")
 
-def _say_count(
-    entry: Entry,
-    written: Written,
-    setting: Setting,
-    block: Block,
-    report: Report,
-    service: str | None,
-    *,
-    fatal: bool,
-) -> None:
-    """Report a wrong number of values: xinetd ignores such a line, except for lists."""
-    count, given = setting.count, len(written.words)
-    report.add(
-        "bad-count" if fatal else "wrong-count",
-        place_of(entry, written, 0),
-        service=service,
-        name=setting.name,
-        wanted="at least one value" if count < 0 else "one value" if count == 1 else f"{count} values",
-        given=given or "none",
-        syntax=setting.syntax,
-    )
-    if fatal:
-        block.fail(setting.name)
+    def __init__(
+        self, entry: Entry, block: Block, base: Block, report: Report, *, defaults: bool, toml: bool
+    ) -> None:
+        self.entry = entry
+        self.block = block
+        self.base = base
+        self.report = report
+        self.service = None if defaults else entry.name  # as diagnostics name it
+        self.defaults = defaults
+        self.toml = toml
 
-
-def _grown(
-    setting: Setting, operator: str, value: Any, block: Block, base: Block, spots: tuple[Place, ...], *, adds: bool
-) -> Any:
-    """A set after one more line. Of a list, whose step goes to `block` with the places of the words where each counts,
-    the line's words: they stand for it until `Block.settle`."""
-    field = setting.key
-    fresh = operator == "=" and not adds
-    known = field in block.values
-    if isinstance(value, frozenset):
-        start = frozenset() if fresh else block.values[field] if known else frozenset()
-        if not known and operator != "=":
-            start = base.values.get(field, start)
-        return start - value if operator == "-=" else start | value
-    if fresh or not known:
-        begins = not known and operator != "=" and field in base.values
-        block.growing[field] = [(True, base.values[field], base.spots.get(field, ()))] if begins else []
-    block.growing[field].append((operator != "-=", value, spots if setting.located else ()))
-    return value
-
-
-def _say_again(
-    entry: Entry, written: Written, setting: Setting, block: Block, report: Report, service: str | None
-) -> None:
-    """Report a second `=` on a list: in xinetd a service loses the first one, and of two binds the second."""
-    if setting.field == "bind":
-        place = block.places["bind"]
-        report.add("bind-adds", _name_place(entry, written), service=service, name=setting.name, line=place.line)
-    elif service is not None and not setting.appends:
-        place = block.places[setting.name]
-        report.add("list-replaced", _name_place(entry, written), service=service, name=setting.name, line=place.line)
-
-
-def _say_effect(
-    entry: Entry, written: Written, setting: Setting, block: Block, report: Report, service: str | None
-) -> None:
-    """Report values that this release reads but does not act on."""
-    for index, word in enumerate(written.words):
-        canonical = word.upper()
-        whole = f"{setting.name} = {shown(canonical)}"
-        if setting.refused is ANY or canonical in setting.refused:
-            report.add(
-                "not-started",
-                place_of(entry, written, index),
-                service=service,
-                name=setting.name,
-                what=f"the attribute {setting.name}" if setting.refused is ANY else whole,
-                remedy=REMEDIES[setting.name],
-            )
-            block.fail(setting.name)
-        elif (setting.unused is ANY or canonical in setting.unused) and written.operator != "-=":
-            report.add(
-                "not-implemented",
-                place_of(entry, written, index),
-                service=service,
-                what=f"the attribute {setting.name}" if setting.unused is ANY else whole,
-            )
-        else:
-            continue
-        if setting.unused is ANY or setting.refused is ANY:
+    def take_line(self, written: Written) -> None:
+        """Add one line's value to the block, or report why the line is left out."""
+        setting = self._find_setting(written)
+        if setting is None:
             return
+        if "#" in written.text and not self.toml:
+            written = self._cut_comment(written, setting)
+        if not self._is_usable(written, setting):
+            return
+        try:
+            value = setting.parse(written.words)
+        except BadValue as bad:
+            self._report_value(written, setting, bad)
+            return
+        self._set_value(written, setting, value)
+        if setting.unused or setting.refused:
+            self._report_effect(written, setting)
 
+    def _find_setting(self, written: Written) -> Setting | None:
+        """The row of a line's attribute; None, which is reported, when there is none or the line belongs elsewhere."""
+        name = written.name
+        setting = SETTINGS.get(name)
+        if setting is None or (setting.toml_only and not self.toml):
+            # Looking for the nearest name is slow: not for a diagnostic that would only be counted.
+            remedy = "" if self.report.is_full("unknown-attribute") else _remedy_for_name(name, self.toml)
+            self._add("unknown-attribute", written, name=clip_value(name), remedy=remedy)
+            return None
+        if setting.scope is not Scope.BOTH and (setting.scope is Scope.DEFAULTS) is not self.defaults:
+            if self.defaults:
+                self._add("not-in-defaults", written, name=name)
+            else:
+                switch = name in ("enabled", "disabled")
+                remedy = "write `disable = no` or `disable = yes` in a service" if switch else "move it"
+                self._add("only-in-defaults", written, name=name, remedy=remedy)
+            return None
+        return setting
 
-def _without_comment(entry: Entry, written: Written, setting: Setting, report: Report, service: str | None) -> Written:
-    """The line without a ` # comment` at its end. xinetd has no such comments: it would count the words and
-    ignore the line, and with it a limit or an access list."""
-    for index, word in enumerate(written.words):
-        if word[0] != "#":
-            continue
-        place = place_of(entry, written, index)
-        if setting.free_text:
-            report.add("hash-in-arguments", place, service=service, name=setting.name)
-            return written
-        kept = written.words[:index]
-        report.add("trailing-comment", place, service=service, name=setting.name, value=shown(" ".join(kept)))
-        return written._replace(words=kept)
-    return written
+    def _is_usable(self, written: Written, setting: Setting) -> bool:
+        """Whether operator and number of words suit the attribute, and the line may set it; if not, it is reported."""
+        name, count = setting.name, setting.count
+        if count != GROWS:
+            if name in self.block.seen:
+                if name != "log_type" or not self.defaults:
+                    self._add("already-set", written, name=name)
+                    return False
+                self._add("log-type-again", written, name=name)
+            if written.operator != "=":
+                self._add("wrong-operator", written, name=name, operators="`=`")
+                return False
+            if count != ONCE and len(written.words) != count:
+                self._report_count(written, setting, fatal=self.toml)
+                return False
+            self.block.seen.add(name)
+        elif written.operator not in setting.operators:
+            self._add("cannot-take-away", written, name=name)
+            self.block.mark_failed(name)
+            return False
+        if not written.words and not setting.optional:
+            # In xinetd bind is a single value, and an empty one of those does no harm.
+            self._report_count(written, setting, fatal=self.toml or setting.field != "bind")
+            return False
+        return True
 
+    def _set_value(self, written: Written, setting: Setting, value: Any) -> None:
+        """Enter a line's value, and its place, into the block."""
+        block, field, name = self.block, setting.key, setting.name
+        if setting.count == GROWS:
+            if written.operator == "=" and block.values.get(field):
+                self._report_repetition(written, setting)
+            value = self._change_list(written, setting, value)
+        block.values[field] = value
+        block.places[name] = Place(self.entry.file, written.line, written.column)
+        if field in SETTINGS and name != field:  # `interface` is bind: whoever looks for either finds the line
+            block.places.setdefault(field, block.places[name])
 
-def _name_place(entry: Entry, written: Written) -> Place:
-    """The place of the attribute's name."""
-    text = written.text
-    return Place(entry.file, written.line, len(text) - len(text.lstrip()) + 1 if text else written.column)
+    def _change_list(self, written: Written, setting: Setting, value: Any) -> Any:
+        """The value of a set or a list after one more line.
 
+        A list's change goes to `Block.growing`, and the words of the line stand for its value until `Block.settle`.
+        """
+        field, operator, block, base = setting.key, written.operator, self.block, self.base
+        fresh = operator == "=" and not (setting.appends or self.defaults)
+        known = field in block.values
+        if isinstance(value, frozenset):
+            start = frozenset() if fresh else block.values[field] if known else frozenset()
+            if not known and operator != "=":
+                start = base.values.get(field, start)
+            return start - value if operator == "-=" else start | value
+        if fresh or not known:
+            begins = not known and operator != "=" and field in base.values
+            block.growing[field] = [(True, base.values[field], base.spots.get(field, ()))] if begins else []
+        spots = places_of(self.entry, written) if setting.located else ()
+        block.growing[field].append((operator != "-=", value, spots))
+        return value
 
-def _instead(name: str) -> str:
-    return "write `disable = no` or `disable = yes` in a service" if name in ("enabled", "disabled") else "move it"
+    def _cut_comment(self, written: Written, setting: Setting) -> Written:
+        """The line without a ` # comment` at its end, which is reported.
+
+        xinetd has no such comments: it would count the words and ignore the line, and with it a limit or an access
+        list.
+        """
+        for index, word in enumerate(written.words):
+            if word[0] != "#":
+                continue
+            place = place_of(self.entry, written, index)
+            if setting.free_text:
+                self.report.add("hash-in-arguments", place, service=self.service, name=setting.name)
+                return written
+            kept = written.words[:index]
+            value = clip_value(" ".join(kept))
+            self.report.add("trailing-comment", place, service=self.service, name=setting.name, value=value)
+            return written._replace(words=kept)
+        return written
+
+    def _add(self, code: str, written: Written, **values: object) -> None:
+        """Report `code` at the place of the line's attribute name."""
+        text = written.text
+        column = len(text) - len(text.lstrip()) + 1 if text else written.column
+        self.report.add(code, Place(self.entry.file, written.line, column), service=self.service, **values)
+
+    def _report_count(self, written: Written, setting: Setting, *, fatal: bool) -> None:
+        """Report a wrong number of values: xinetd ignores such a line, except for lists."""
+        count, given = setting.count, len(written.words)
+        self.report.add(
+            "bad-count" if fatal else "wrong-count",
+            place_of(self.entry, written, 0),
+            service=self.service,
+            name=setting.name,
+            wanted="at least one value" if count < 0 else "one value" if count == 1 else f"{count} values",
+            given=given or "none",
+            syntax=setting.syntax,
+        )
+        if fatal:
+            self.block.mark_failed(setting.name)
+
+    def _report_value(self, written: Written, setting: Setting, bad: BadValue) -> None:
+        """Report a word that the attribute's parser refuses."""
+        self.report.add(
+            "bad-default" if self.defaults else "bad-value",
+            place_of(self.entry, written, bad.index),
+            service=self.service,
+            name=setting.name,
+            value=clip_value(written.words[bad.index]),
+            problem=bad.problem,
+            syntax=setting.syntax_in(toml=self.toml),
+        )
+        self.block.mark_failed(setting.name)
+
+    def _report_repetition(self, written: Written, setting: Setting) -> None:
+        """Report a second `=` on a list: in xinetd a service loses the first one, and of two binds the second."""
+        places = self.block.places
+        if setting.field == "bind":
+            self._add("bind-adds", written, name=setting.name, line=places["bind"].line)
+        elif not self.defaults and not setting.appends:
+            self._add("list-replaced", written, name=setting.name, line=places[setting.name].line)
+
+    def _report_effect(self, written: Written, setting: Setting) -> None:
+        """Report values that this release reads but does not act on."""
+        for index, word in enumerate(written.words):
+            canonical = word.upper()
+            place = place_of(self.entry, written, index)
+            whole = f"{setting.name} = {clip_value(canonical)}"
+            if setting.refused is ANY or canonical in setting.refused:
+                what = f"the attribute {setting.name}" if setting.refused is ANY else whole
+                remedy = REMEDIES[setting.name]
+                self.report.add(
+                    "not-started", place, service=self.service, name=setting.name, what=what, remedy=remedy
+                )
+                self.block.mark_failed(setting.name)
+            elif (setting.unused is ANY or canonical in setting.unused) and written.operator != "-=":
+                what = f"the attribute {setting.name}" if setting.unused is ANY else whole
+                self.report.add("not-implemented", place, service=self.service, what=what)
+            else:
+                continue
+            if setting.unused is ANY or setting.refused is ANY:
+                return
 
 
 @lru_cache(maxsize=1024)
-def _remedy(name: str, toml: bool) -> str:
-    """The nearest attribute, for somebody who mistyped one."""
+def _remedy_for_name(name: str, toml: bool) -> str:
+    """The remedy for an attribute that does not exist: the nearest name that does, or to remove it."""
     if len(name) <= 40:
         known = [row.name for row in SETTINGS.values() if toml or not row.toml_only]
         near = get_close_matches(name, known, 1, 0.7)

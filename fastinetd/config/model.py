@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - a field and what it means stay on one line
-"""The records every reader produces: what a configuration says, with the place of each value.
+"""The records that every reader produces: the services of a configuration, with the place of each value.
 
 Rules of this file: frozen records only, no behaviour beyond small derived properties, no look-ups (users, ports,
-names and files are resolved by the Plan, which reports what it cannot find at the places kept here).
+names and files are resolved by the Plan, which reports those it cannot find at the places kept here).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from enum import Enum
 from types import MappingProxyType
 
 
-def encoded(text: str) -> bytes:
-    """The bytes that a text of the configuration was decoded from (load.py), whatever the locale's encoding is."""
+def encode_text(text: str) -> bytes:
+    """The bytes that a text of a configuration was decoded from, whatever the locale: as load.py decodes them."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -24,7 +24,7 @@ UNLIMITED = -1
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value stands: file, and line and column counted from 1."""
+    """Where a value stands in the configuration: file, line and column, the latter two counted from 1."""
 
     file: str
     line: int
@@ -35,7 +35,7 @@ class Place:
 
 
 class Family(Enum):
-    """Which addresses a service listens on."""
+    """The address families on which a service listens."""
 
     AUTO = "auto"  # the bind address's own family; without bind both, IPv4 where there is no IPv6
     IPV4 = "ipv4"
@@ -47,25 +47,28 @@ class Family(Enum):
 
 
 class GroupsOfRoot(Enum):
-    """What the servers of root get as their groups in an inetd. Those of any other user get his groups, and the one that
-    the line names in the place of his login group."""
+    """The groups that root's servers get in an inetd.
 
-    OWN = "own"  # likewise
-    DAEMON = "daemon"  # the group of the daemon alone; likewise where the line names a group
-    KEPT = "kept"  # all groups of the daemon; its group too, where the line names none
+    A server of another user gets that user's supplementary groups, and as its group the one of the line or, where the
+    line names none, that user's login group.
+    """
+
+    OWN = "own"  # as a server of another user
+    DAEMON = "daemon"  # the group of the daemon alone, whether the line names a group or not
+    KEPT = "kept"  # the supplementary groups of the daemon; its group too, where the line names none
 
 
 class OverRate(Enum):
-    """What happens to connections above a service's rate. The listener stays open in all but `CLOSE`."""
+    """What happens to connections above a service's rate."""
 
-    WAIT = "wait"  # they wait in the kernel's queue
-    REFUSE = "refuse"  # they are accepted and closed, with a FAIL record
-    CLOSE = "close"  # xinetd's way: nobody listens for the configured seconds
+    WAIT = "wait"  # connections wait in the kernel's queue
+    REFUSE = "refuse"  # connections are accepted and closed, with a FAIL record
+    CLOSE = "close"  # xinetd's way: the listener is closed for `Rate.pause` seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` starts per `seconds`, the whole count at once after a rest."""
+    """At most `count` starts in any `seconds`; all of them may come at once."""
 
     count: int
     seconds: float = 1.0
@@ -73,6 +76,8 @@ class Rate:
 
 
 class LogKind(Enum):
+    """The destination of a service's records."""
+
     NONE = "none"
     SYSLOG = "syslog"
     FILE = "file"
@@ -80,7 +85,7 @@ class LogKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LogType:
-    """Where a service's START, EXIT and FAIL records go."""
+    """Where a service's START, EXIT and FAIL records go: the value of `log_type`."""
 
     kind: LogKind = LogKind.NONE
     facility: str = "daemon"
@@ -92,7 +97,7 @@ class LogType:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One enabled service. Names are those of xinetd.conf; None means `not set`."""
+    """One enabled service: a field for each attribute, named as in xinetd.conf; None is `not set`."""
 
     name: str  # the word after `service`: selects /etc/services and the built-in
     id: str  # what is logged and counted
@@ -153,32 +158,34 @@ class Service:
     socket_user: str | None = None  # owner of a unix socket's file
     socket_group: str | None = None
     socket_mode: int | None = None
-    numbered: bool = False  # nobody gave the id: it was made of the name, and depends on the lines before
+    numbered: bool = False  # the id is made of the name and, where several lines have it, of their order
     places: Mapping[str, Place] = field(default_factory=lambda: MappingProxyType({}))  # attribute name -> its value's place
     spots: Mapping[str, tuple[Place, ...]] = field(default_factory=lambda: MappingProxyType({}))  # only_from, no_access, bind -> the place of each entry
     inherited: frozenset[str] = frozenset()  # the attributes among them that are written in `defaults` alone
 
     @property
     def internal(self) -> bool:
+        """Whether the service is built in."""
         return "INTERNAL" in self.types
 
     @property
     def unlisted(self) -> bool:
+        """Whether the service is UNLISTED: not expected in /etc/services."""
         return "UNLISTED" in self.types
 
-    def where(self, attribute: str) -> Place:
-        """The place of an attribute's value, or of the service when the attribute is not written."""
+    def place_of(self, attribute: str) -> Place:
+        """The place of an attribute's value; that of the service when the attribute is not written."""
         return self.places.get(attribute, self.place)
 
-    def spot(self, attribute: str, index: int) -> Place:
-        """The place of one entry of a list."""
+    def place_of_entry(self, attribute: str, index: int) -> Place:
+        """The place of the entry with the number `index`, from 0, of an attribute that is a list."""
         spots = self.spots.get(attribute, ())
-        return spots[index] if index < len(spots) else self.where(attribute)
+        return spots[index] if index < len(spots) else self.place_of(attribute)
 
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    """A service that the configuration switches off."""
+    """A service that is read but switched off by the configuration."""
 
     id: str
     place: Place
@@ -187,7 +194,7 @@ class Disabled:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One reading of a configuration."""
+    """A configuration as it was read once."""
 
     source: str  # the file that was named
     services: tuple[Service, ...]

@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - a row of a table stays on one line
-"""THE table: every attribute a service or `defaults` may have.
+"""THE table: every attribute that a service or `defaults` may have.
 
 The readers of xinetd.conf and TOML, `--check` and the manual page docs/attributes.md are all driven by it: an
-attribute is known when, and only when, it has a row here. Rows name the parser of the value (values.py), how many
+attribute exists when, and only when, it has a row here. Rows have the parser of the value (values.py), how many
 values and which operators are allowed, where the attribute may stand, and whether it takes effect in this release.
 """
 
@@ -21,7 +21,7 @@ GROWS = -2
 """`Setting.count` of a list that may be repeated and changed with `+=` and `-=`."""
 
 ANY = frozenset({"*"})
-"""`Setting.unused` or `.refused` for an attribute whose every value is meant."""
+"""`Setting.unused` or `Setting.refused` of an attribute with all its values."""
 
 
 class Scope(Enum):
@@ -33,7 +33,7 @@ class Scope(Enum):
 
 
 class Of(Enum):
-    """What an attribute is of. Where a service has none of that, it has no effect (plan/no_effect.py warns of it)."""
+    """The part of a service that an attribute is of: without such a part it has no effect, which is warned of."""
 
     SERVICE = "any service"
     INTERNET = "a socket with an address, not a path"
@@ -45,12 +45,14 @@ class Of(Enum):
 
 
 SPAWN_OF = {Of.ZYGOTE: ("zygote", "prefork"), Of.SPARE: ("prefork", "worker"), Of.WORKER: ("worker",)}
-"""The kinds of `spawn` that have what such an attribute is of."""
+"""What an attribute is of -> the values of `spawn` with which a service has such a part."""
 
 
 class Inherit(Enum):
-    """What `defaults` of an xinetd.conf are to a service of an inetd.conf that is read with it. A service of
-    xinetd.conf itself inherits whatever it does not write."""
+    """When a service of an inetd.conf inherits an attribute from the `defaults` of the xinetd.conf it is read with.
+
+    A service of xinetd.conf inherits each attribute that it does not write.
+    """
 
     UNWRITTEN = "their value holds where the line has none"
     ALWAYS = "their value holds, whatever the line has"
@@ -58,7 +60,7 @@ class Inherit(Enum):
 
 
 class Origin(Enum):
-    """Whose attribute it is."""
+    """The language that an attribute comes from."""
 
     XINETD = "xinetd"
     INETD = "inetd.conf"
@@ -67,7 +69,7 @@ class Origin(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One attribute."""
+    """One attribute: a row of the table."""
 
     name: str
     parse: v.Parser
@@ -89,18 +91,18 @@ class Setting:
     refused: frozenset[str] = frozenset()  # values a service cannot work without: it is not started
     toml_only: bool = False
 
-    def asked(self, *, toml: bool) -> str:
-        """What to write, in the words of the file's format: a bare `yes` is no TOML."""
+    def syntax_in(self, *, toml: bool) -> str:
+        """What to write, in TOML or in xinetd.conf: a bare `yes` is no TOML."""
         return "true or false" if toml and self.syntax == _YES_NO else self.syntax
 
     @property
     def key(self) -> str:
-        """What its value is called among the values of a service."""
+        """The name of the attribute's value in `Block.values` and Service."""
         return self.field or self.name
 
     @property
     def located(self) -> bool:
-        """Whether the place of each entry of the list is kept, for messages about single entries."""
+        """Whether the place of each entry of the attribute's list is kept, for messages about single entries."""
         return self.parse in (v.addresses, v.binds)
 
     @property
@@ -127,19 +129,20 @@ _BOTH, _SETS = Scope.BOTH, ("=", "+=", "-=")
 _YES_NO = "yes or no"
 _BYTES = "a number of bytes, with K or M if wanted, or UNLIMITED"
 _INT = 2**31 - 1
-_MOST_PROCESSES = 65_536  # there are no more servers than that (the Board's slots)
+_MOST_PROCESSES = 65_536  # the Board has so many slots, one for each server
 
 POOLS = "Pools"
-"""The heading of the attributes that a program of inetd.conf may be followed by."""
+"""The heading of the attributes that may stand behind the program of an inetd.conf."""
 
 
 def _own(name: str, parse: v.Parser, count: int, syntax: str, meaning: str, scope: Scope = Scope.SERVICE,
          default: str = "none", of: Of = Of.SERVICE, toml_only: bool = False, origin: Origin = Origin.FASTINETD) -> Setting:
-    """A row of an attribute that xinetd does not have."""
+    """The row of an attribute that xinetd does not have."""
     return Setting(name, parse, count, syntax, meaning, scope, default, of=of, origin=origin, toml_only=toml_only)
 
 
 def _over_rate(words: Sequence[str]) -> OverRate:
+    """wait, refuse or close: a parser, as those of values.py."""
     return OverRate(_OVER_RATE(words))
 
 
@@ -271,11 +274,11 @@ SETTINGS: dict[str, Setting] = {row.name: row for rows in GROUPS.values() for ro
 """Attribute name, in lower case -> its row."""
 
 POOL_SETTINGS: dict[str, Setting] = {row.name: row for row in GROUPS[POOLS]}
-"""The attributes of pools."""
+"""Attribute name -> its row, of the attributes of pools alone."""
 
 REMEDIES = {
     "redirect": "use a program such as socat as its server",
     "type": "run the program on its own, or give it a port",
     "flags": "remove the flag and give it a server, or remove the service",
 }
-"""What to do about a value that keeps a service from being started, by attribute."""
+"""Attribute name -> what to do about a value of it that keeps a service from being started."""

@@ -1,9 +1,8 @@
 """Parsers of values: the words after an operator become one typed value.
 
-Every parser takes the words of one line (for a list written in TOML: its items) and returns the value that
-goes into `Service`, or raises BadValue with the index of the word at fault. How many words there are has been
-checked before against the table in settings.py. Keywords are compared without regard to case, as xinetd does.
-Nothing is looked up.
+A parser is named for the value it returns. It takes the words of one line (of a list in TOML: its items), as many as
+the table in settings.py allows, and returns what goes into `Service`, or raises BadValue with the index of the word at
+fault. Keywords may be in any case, as in xinetd. Nothing is looked up.
 """
 
 from __future__ import annotations
@@ -17,14 +16,16 @@ from fastinetd.config.model import UNLIMITED, LogKind, LogType, Rate
 Parser = Callable[[Sequence[str]], object]
 
 DIGITS = 18
-"""Longest number read: every number of this many digits fits 64 bits."""
+"""Digits that a number may have: with so many it fits 64 bits."""
 
 _SUFFIXES = {"k": 1024, "m": 1024 * 1024}
 
 
 class BadValue(Exception):
-    """A word that cannot be read; `index` says which, `problem` why when the expected form does not make it
-    plain."""
+    """Raised for a value that cannot be read: the index of the word at fault and, if the syntax does not show it, why.
+
+    `problem` follows the word in messages: `, which is not absolute`.
+    """
 
     def __init__(self, index: int = 0, problem: str = "") -> None:
         super().__init__(index, problem)
@@ -33,7 +34,7 @@ class BadValue(Exception):
 
 
 def number(text: str, base: int = 10) -> int | None:
-    """An unsigned number in plain ASCII digits, None when it is anything else or absurdly long."""
+    """An unsigned number of at most DIGITS plain ASCII digits; None when the text is anything else."""
     if not (text.isascii() and text.isdigit() and len(text) <= DIGITS):
         return None
     try:
@@ -43,7 +44,7 @@ def number(text: str, base: int = 10) -> int | None:
 
 
 def size(text: str) -> int | None:
-    """Bytes, with an optional K or M (1024, 1024²); None when it is neither."""
+    """Bytes, with K (1024) or M (1024²) if wanted; None when the text is anything else."""
     factor = _SUFFIXES.get(text[-1:].lower())
     if factor is None:
         return number(text)
@@ -52,15 +53,17 @@ def size(text: str) -> int | None:
 
 
 def word(words: Sequence[str]) -> str:
+    """One word as it is."""
     return words[0]
 
 
 def protocol(words: Sequence[str]) -> str:
-    """Names of /etc/protocols are in lower case there; TCP and UDP stand beside tcp and udp as other names."""
+    """A protocol in lower case: /etc/protocols has the names so, and TCP and UDP as their aliases."""
     return words[0].lower()
 
 
 def words(words: Sequence[str]) -> tuple[str, ...]:
+    """All words as they are."""
     return tuple(words)
 
 
@@ -75,6 +78,7 @@ _YES_NO = {"yes": True, "no": False}
 
 
 def yes_no(words: Sequence[str]) -> bool:
+    """yes or no."""
     value = _YES_NO.get(words[0].lower())
     if value is None:
         raise BadValue
@@ -146,7 +150,7 @@ def handler(words: Sequence[str]) -> str:
 
 
 def rate(words: Sequence[str]) -> Rate | None:
-    """`cps`: connections per second and the pause in seconds; no limit (None) when the first is 0."""
+    """Connections per second and the pause in seconds of `cps`; None, no limit, when the first is 0."""
     most, pause = number(words[0]), number(words[1])
     if most is None or most > 2**31 - 1:
         raise BadValue(0)
@@ -168,7 +172,7 @@ def load(words: Sequence[str]) -> float:
 
 
 def memory_limit(words: Sequence[str]) -> int:
-    """An rlimit in bytes with K or M, or UNLIMITED; 0 is `not set`."""
+    """An rlimit in bytes with K or M, or UNLIMITED (-1); 0 is `not set`."""
     if words[0].upper() == "UNLIMITED":
         return UNLIMITED
     value = size(words[0])
@@ -178,7 +182,7 @@ def memory_limit(words: Sequence[str]) -> int:
 
 
 def plain_limit(words: Sequence[str]) -> int:
-    """An rlimit without a suffix (seconds, descriptors), or UNLIMITED; 0 is `not set`."""
+    """An rlimit without a suffix (seconds, descriptors), or UNLIMITED (-1); 0 is `not set`."""
     if words[0].upper() == "UNLIMITED":
         return UNLIMITED
     value = number(words[0])
@@ -196,7 +200,7 @@ def buffer(words: Sequence[str]) -> int:
 
 
 def one_of(*choices: str) -> Parser:
-    """A parser of one of `choices`, returned as spelled here."""
+    """A parser of one of `choices`, in any case; the value is spelled as in `choices`."""
     known = {choice.lower(): choice for choice in choices}
 
     def parse(words: Sequence[str]) -> str:
@@ -209,7 +213,7 @@ def one_of(*choices: str) -> Parser:
 
 
 def some_of(*choices: str) -> Parser:
-    """A parser of any of `choices`, returned as a frozen set spelled as here."""
+    """A parser of any of `choices`, in any case; the value is a frozen set, spelled as in `choices`."""
     known = {choice.lower(): choice for choice in choices}
 
     def parse(words: Sequence[str]) -> frozenset[str]:
@@ -225,7 +229,7 @@ def some_of(*choices: str) -> Parser:
 
 
 def addresses(words: Sequence[str]) -> tuple[str, ...]:
-    """Entries of an access list. A comma is only at home in braces: 10.0.0.{1,2}."""
+    """Entries of an access list; a comma may stand in braces alone: 10.0.0.{1,2}."""
     for index, text in enumerate(words):
         if "," in text and "," in text.partition("{")[0] + text.rpartition("}")[2]:
             raise BadValue(index, ", which has a comma; blanks go between addresses")
@@ -233,7 +237,7 @@ def addresses(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def binds(words: Sequence[str]) -> tuple[str, ...]:
-    """Addresses, host names or interface names; or one path, for a unix socket."""
+    """Addresses, host names or interface names; or the one path of a unix socket."""
     for index, text in enumerate(words):
         if "/" in text and (len(words) > 1 or not text.startswith("/")):
             raise BadValue(index)
@@ -243,7 +247,7 @@ def binds(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def may_be_host(text: str) -> bool:
-    """Whether numbers and dots, or what has a colon, are an address; anything else may be a name."""
+    """Whether a text may name a host: an address if it has a colon or only numbers and dots, else anything."""
     if ":" in text:
         try:
             return bool(IPv6Address(text.partition("%")[0]).packed)
@@ -257,7 +261,7 @@ def may_be_host(text: str) -> bool:
 
 
 def variables(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """NAME=VALUE pairs, in order."""
+    """NAME=VALUE words as pairs, in their order."""
     found = []
     for index, text in enumerate(words):
         name, equals, value = text.partition("=")
@@ -268,7 +272,7 @@ def variables(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _minutes(text: str, index: int) -> int:
-    """Minutes of the day of H:M; 24:00 is 1440."""
+    """Minutes from midnight to H:M; 24:00 is 1440. Raises BadValue with `index`."""
     hour, colon, minute = text.partition(":")
     hours, minutes = number(hour), number(minute)
     if not colon or hours is None or minutes is None or minutes > 59 or hours * 60 + minutes > 1440:
@@ -277,8 +281,7 @@ def _minutes(text: str, index: int) -> int:
 
 
 def times(words: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Spans of the day H:M-H:M in minutes, both ends included; one that ends before it starts spans
-    midnight."""
+    """Spans H:M-H:M as minutes of the day, both ends included; one that ends before it starts spans midnight."""
     found = []
     for index, text in enumerate(words):
         first, dash, last = text.partition("-")
@@ -290,7 +293,7 @@ def times(words: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def deny_time(words: Sequence[str]) -> int:
-    """Minutes; FOREVER is UNLIMITED, NEVER is 0."""
+    """Minutes; FOREVER is UNLIMITED (-1), NEVER is 0."""
     text = words[0].upper()
     if text in ("FOREVER", "NEVER"):
         return UNLIMITED if text == "FOREVER" else 0
@@ -301,7 +304,7 @@ def deny_time(words: Sequence[str]) -> int:
 
 
 def versions(words: Sequence[str]) -> tuple[int, int]:
-    """An RPC version N or a range N-M."""
+    """An RPC version N or a range N-M, as first and last."""
     first, dash, last = words[0].partition("-")
     low, high = number(first), number(last if dash else first)
     if low is None or high is None or low > high:
@@ -324,7 +327,9 @@ FACILITIES = (
     "kern",
     *(f"local{n}" for n in range(8)),
 )
+"""Facilities of syslog that xinetd knows."""
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
+"""Levels of syslog."""
 
 
 def log_type(words: Sequence[str]) -> LogType:

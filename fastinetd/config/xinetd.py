@@ -2,16 +2,15 @@
 
 The grammar is line by line, as in xinetd: blank lines and lines whose first character is `#` are skipped; a
 line `service NAME` or `defaults` is followed by `{` alone, attribute lines, and `}` alone; `include FILE` and
-`includedir FOLDER` stand between blocks. Words are parted by blanks and tabs; there is no quoting. Names and
-keywords may be in any case.
+`includedir FOLDER` stand between blocks. Blanks and tabs separate words; there is no quoting. Names and keywords
+may be in any case.
 
-Where xinetd loses services of others by an error, this reader does not: after a missing `}` it goes on with
+An error in one block costs no other service, as it does in xinetd: after a missing `}` the reader goes on with
 the next `service` line, after a stray line with the next line. It also takes CRLF line ends and operators
 without a blank before them. Everything is reported, and a block with an error is marked broken, so that its
 other lines can still be checked.
 
-Every reload reads everything again, so the usual line costs two splits and three look-ups and no regular
-expression.
+Every reload reads everything again, so the usual line costs a split, three look-ups and no regular expression.
 """
 
 from __future__ import annotations
@@ -20,65 +19,64 @@ import re
 from collections.abc import Callable
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import MOST_ENTRIES, Entries, Entry, Sources, Written, shown
+from fastinetd.config.entries import MOST_ENTRIES, Entries, Entry, Sources, Written, clip_value
 from fastinetd.config.model import Place
 
 OPERATORS = frozenset(("=", "+=", "-="))
 KEYWORDS = frozenset(("service", "defaults", "include", "includedir"))
 COMMENTS = ("//", "/*", ";", "--")
-"""What begins a comment elsewhere, and nothing here."""
+"""Beginnings of comments in other languages: reported, for here they begin nothing."""
 
 _BRACKETS = ("(", "[", "<", "{{", "{;")
-"""What is written for `{` by mistake."""
+"""Words that are written for `{` by mistake."""
 _CLOSING = (")", "]", ">", "}}", "};")
-"""And for `}`."""
+"""Words that are written for `}` by mistake."""
 
 MOST_FAILED = 1000
-"""Names of attributes with an error that an entry remembers; there are not so many attributes."""
+"""Names that `Entry.failed` may hold: more than there are attributes, fewer than a file of rubbish has."""
 
 _ODD_BLANK = re.compile(r"[^\S \t\n\r]")
-"""Characters that Python, but not xinetd, takes for blanks."""
+"""Characters at which str.split splits and xinetd does not."""
 
 Splitter = Callable[[str], list[str]]
 
 
 def _split_strictly(line: str) -> list[str]:
+    """The words of a line, split at blanks and tabs only; a carriage return at the end is no part of them."""
     return [word for word in line.replace("\t", " ").rstrip("\r").split(" ") if word]
 
 
-def splitter(text: str) -> Splitter:
-    """The function that parts lines of `text` at blanks and tabs only: str.split where it does the same,
-    being faster."""
+def choose_splitter(text: str) -> Splitter:
+    """The function that splits lines of `text` at blanks and tabs only: str.split, which is faster, if it does so."""
     return _split_strictly if _ODD_BLANK.search(text) else str.split
 
 
-def read(text: str, file: str, entries: Entries, sources: Sources, report: Report) -> None:
-    """Append the blocks of `text`, named `file` in messages, and of the files it includes, to `entries`."""
-    split = splitter(text)
+def read_xinetd(text: str, file: str, entries: Entries, sources: Sources, report: Report) -> None:
+    """Append the blocks of `text` and of the files it includes to `entries`.
+
+    `file` is the name for messages, `sources` reads included files. Errors go to `report`; nothing is raised.
+    """
+    split = choose_splitter(text)
     lines = text.split("\n")
     if "\0" in text:
         _void_lines_with_nul(lines, file, report)
     reader = _Reader(lines, split, file, report)
     seen_defaults = False
-    stray = False  # a line that begins no entry has been reported: of those that follow it, and their `}`, nothing is
+    stray = False  # a line that begins no entry has been reported: the lines after it, and their `}`, are not
     while (words := reader.next_words()) is not None:
         keyword = words[0].lower()
-        place = reader.place(words[0])
+        place = reader.place_of(words[0])
         if keyword not in KEYWORDS and (words[0].startswith(COMMENTS) or stray):
             if words[0].startswith(COMMENTS):
-                report.add("slash-comment", place, word=shown(words[0]))
+                report.add("slash-comment", place, word=clip_value(words[0]))
             continue
         stray = False
         if keyword == "service":
             if len(entries.services) >= MOST_ENTRIES:
                 report.add("too-many-entries", place, most=MOST_ENTRIES)
                 return
-            if len(words) < 2 or (words[1] in ("{", *_BRACKETS) and reader.peek() != ["{"]):
-                report.add("no-service-name", place)
-                reader.read_block(Entry("", place), "service")
-            else:
-                entry = Entry(words[1], place)
-                reader.read_block(entry, f"service {words[1]}")
+            entry = reader.read_service(words, place)
+            if entry is not None:
                 entries.services.append(entry)
         elif keyword == "defaults":
             entry = Entry("", place)
@@ -92,25 +90,25 @@ def read(text: str, file: str, entries: Entries, sources: Sources, report: Repor
             if len(words) < 2:
                 report.add("no-path", place, keyword=keyword)
                 continue
-            at = reader.lines[reader.at - 1].find(words[1], place.column - 1 + len(words[0])) + 1
-            for name, included in sources(keyword, words[1], Place(file, reader.at, at)):
-                read(included, name, entries, sources, report)
+            path = reader.place_of(words[1], place.column - 1 + len(words[0]))
+            for name, included in sources(keyword, words[1], path):
+                read_xinetd(included, name, entries, sources, report)
         elif words == ["{"]:
             report.add("stray-open", place)
             reader.skip_block()
         elif words[0] == "}":
             report.add("stray-close", place)
         else:
-            report.add("no-keyword", place, word=shown(words[0]))
+            report.add("no-keyword", place, word=clip_value(words[0]))
             stray = True
 
 
 _VOID = "\0"
-"""Stands for a line that has been reported and must not be used."""
+"""Replaces a line that has been reported and must not be used; no line that is used has a NUL."""
 
 
 def _void_lines_with_nul(lines: list[str], file: str, report: Report) -> None:
-    """No path, argument or variable can hold a NUL byte, so a line with one says nothing that could be meant."""
+    """Report and void the lines with a NUL byte, which no path, argument or variable can hold."""
     for index, line in enumerate(lines):
         if "\0" in line:
             report.add("nul-byte", Place(file, index + 1, line.index("\0") + 1))
@@ -118,8 +116,7 @@ def _void_lines_with_nul(lines: list[str], file: str, report: Report) -> None:
 
 
 class _Reader:
-    """The lines of one file and the place in them. `at` counts the lines taken, so it is the number of the
-    last one."""
+    """Reads the blocks of one file. `at` is the number of the line read last, counted from 1; 0 at the beginning."""
 
     __slots__ = ("at", "file", "lines", "report", "split")
 
@@ -130,12 +127,12 @@ class _Reader:
         self.report = report
         self.at = 0
 
-    def place(self, word: str, start: int = 0) -> Place:
-        """The place of `word` in the line taken last."""
+    def place_of(self, word: str, start: int = 0) -> Place:
+        """The place of `word` in the line read last, looked for from the index `start` on."""
         return Place(self.file, self.at, self.lines[self.at - 1].find(word, start) + 1)
 
     def next_words(self) -> list[str] | None:
-        """Take lines up to the next one that says something, and return its words; None at the end."""
+        """The words of the next line that is neither blank nor a comment nor void; None at the end."""
         while self.at < len(self.lines):
             words = self.split(self.lines[self.at])
             self.at += 1
@@ -143,14 +140,15 @@ class _Reader:
                 return words
         return None
 
-    def peek(self) -> list[str] | None:
+    def peek_words(self) -> list[str] | None:
+        """What `next_words` would return; no line counts as read."""
         at = self.at
         words = self.next_words()
         self.at = at
         return words
 
     def skip_block(self) -> None:
-        """Take lines up to and including the next `}`; a header with `{` after it ends the block too."""
+        """Read up to and including the next `}`, or up to a header with a `{` behind it, which begins another block."""
         while (words := self.next_words()) is not None:
             if words == ["}"]:
                 return
@@ -159,26 +157,28 @@ class _Reader:
                 return
 
     def _is_header(self, words: list[str]) -> bool:
-        """Whether the line taken last begins a new block: nothing else can be meant where `{` follows."""
+        """Whether the line read last, with these words, begins a block: an attribute is not followed by `{`."""
         keyword = words[0].lower()
         return (
             keyword == "defaults" or (keyword == "service" and len(words) > 1 and words[1] not in OPERATORS)
-        ) and self.peek() == ["{"]
+        ) and self.peek_words() == ["{"]
+
+    def read_service(self, words: list[str], place: Place) -> Entry | None:
+        """The entry of the block after a `service` line with these words; None, which is reported, without a name."""
+        if len(words) < 2 or (words[1] in ("{", *_BRACKETS) and self.peek_words() != ["{"]):
+            self.report.add("no-service-name", place)
+            self.read_block(Entry("", place), "service")
+            return None
+        entry = Entry(words[1], place)
+        self.read_block(entry, f"service {words[1]}")
+        return entry
 
     def read_block(self, entry: Entry, header: str) -> None:
-        """Take the block after a header; its lines go into `entry`."""
-        opening = self.peek()
-        if opening == ["{"]:
-            self.next_words()
-        else:
-            self.report.add("no-open-brace", entry.place, entry=shown(header))
-            entry.broken = True
-            inline = self.split(self.lines[self.at - 1])[-1] in ("{", *_BRACKETS)
-            if opening is not None and " ".join(opening) in _BRACKETS:
-                self.next_words()
-            elif not inline and (opening is None or "=" not in "".join(opening)):
-                return  # nothing that could be the block follows
-        lines, split, file, total = self.lines, self.split, self.file, len(self.lines)
+        """Read the block after a header and append its lines to `entry`; `header` is the entry's name in messages."""
+        if not self._read_open_brace(entry, header):
+            return
+        # The usual line takes no call but split and find: a reload may read a hundred thousand of them.
+        lines, split, total = self.lines, self.split, len(self.lines)
         recorded = entry.lines.append
         at = self.at
         while at < total:
@@ -195,64 +195,84 @@ class _Reader:
                 operator = words[1]
                 values = words[2:]
                 column = line.find(values[0], line.find("=") + 1) + 1 if values else len(line.rstrip()) + 1
-            elif name == "}" and (len(words) == 1 or words[1][0] == "#"):
-                self.at = at
-                if len(words) > 1:
-                    self.report.add("text-after-brace", self.place(words[1]))
-                return
-            elif name == _VOID:
-                entry.broken = True
-                continue
             else:
                 self.at = at
-                if "=" not in line and self._is_header(words):
-                    self._say_open(entry, header)
-                    self.at = at - 1
+                if self._ends_block(entry, header, line, words):
                     return
-                if words == ["{"] or (name in _CLOSING and len(words) == 1):
-                    self._say_wrong_brace(entry, header, name)
-                    return
-                tight = None if entry.disabled else self._tight(entry, line)
+                tight = None if entry.disabled or name == _VOID else self._split_tight(entry, line)
                 if tight is None:
                     continue
                 name, operator, values, column = tight
             if entry.disabled:
                 continue
-            if (
-                name == "disable"
-                and values
-                and values[0].lower() == "yes"
-                and (len(values) == 1 or values[1][0] == "#")
-                and not any(written.name == "disable" for written in entry.lines)
-            ):
+            if name == "disable" and _is_yes(values) and not any(known.name == "disable" for known in entry.lines):
                 entry.disabled = True
             recorded(Written(name, operator, values, at, column, line))
         self.at = at
-        self._say_open(entry, header, Place(file, max(total - (not lines[-1]), 1)))
+        self._report_open(entry, header, Place(self.file, max(total - (not lines[-1]), 1)))
 
-    def _say_open(self, entry: Entry, header: str, end: Place | None = None) -> None:
-        """Report a block that is not closed before the header taken last, or the `end` of the file."""
+    def _read_open_brace(self, entry: Entry, header: str) -> bool:
+        """Read the `{` after a header. One that is missing is reported; False when no block follows either."""
+        opening = self.peek_words()
+        if opening == ["{"]:
+            self.next_words()
+            return True
+        self.report.add("no-open-brace", entry.place, entry=clip_value(header))
+        entry.broken = True
+        inline = self.split(self.lines[self.at - 1])[-1] in ("{", *_BRACKETS)
+        if opening is not None and " ".join(opening) in _BRACKETS:
+            self.next_words()
+            return True
+        return inline or (opening is not None and "=" in "".join(opening))
+
+    def _ends_block(self, entry: Entry, header: str, line: str, words: list[str]) -> bool:
+        """Whether the line read last ends the block: any line but an attribute with blanks around its operator.
+
+        An end that is not a `}` is reported.
+        """
+        name = words[0]
+        if name == "}" and (len(words) == 1 or words[1][0] == "#"):
+            if len(words) > 1:
+                self.report.add("text-after-brace", self.place_of(words[1]))
+            return True
+        if name == _VOID:
+            entry.broken = True
+            return False
+        if "=" not in line and self._is_header(words):
+            self._report_open(entry, header)
+            self.at -= 1
+            return True
+        if words == ["{"] or (name in _CLOSING and len(words) == 1):
+            self._report_wrong_brace(entry, header, name)
+            return True
+        return False
+
+    def _report_open(self, entry: Entry, header: str, end: Place | None = None) -> None:
+        """Report a block that is not closed before the header read last, or before the `end` of the file."""
         entry.broken = True
         last = entry.lines[-1] if entry.lines else None
-        if last is not None and last.words[-1:] == ["}"]:  # it was closed, behind the last value
+        if last is not None and last.words[-1:] == ["}"]:  # the brace is behind the last value
             place = Place(self.file, last.line, last.text.rindex("}") + 1)
-            self.report.add("close-in-line", place, entry=shown(header))
+            self.report.add("close-in-line", place, entry=clip_value(header))
             last.words.pop()
             return
-        place = end or self.place(self.lines[self.at - 1].split()[0])
-        self.report.add("no-close-brace", place, entry=shown(header), line=entry.place.line)
+        place = end or self.place_of(self.lines[self.at - 1].split()[0])
+        self.report.add("no-close-brace", place, entry=clip_value(header), line=entry.place.line)
 
-    def _say_wrong_brace(self, entry: Entry, header: str, brace: str) -> None:
-        """Report a brace in a block that can only be its end, or the beginning of another one without a header."""
+    def _report_wrong_brace(self, entry: Entry, header: str, brace: str) -> None:
+        """Report a word that can only be a misspelt `}` of the block, or the `{` of another block without a header."""
         if brace == "{":
-            self.report.add("stray-open", self.place(brace))
+            self.report.add("stray-open", self.place_of(brace))
             self.skip_block()
-        elif not entry.broken:  # else the block began with a wrong one, too
-            self.report.add("no-close-brace", self.place(brace), entry=shown(header), line=entry.place.line)
+        elif not entry.broken:  # else the `{` was misspelt too: one report of the two is enough
+            self.report.add("no-close-brace", self.place_of(brace), entry=clip_value(header), line=entry.place.line)
         entry.broken = True
 
-    def _tight(self, entry: Entry, line: str) -> tuple[str, str, list[str], int] | None:
-        """An attribute line without blanks around its operator, or the report of what is wrong with it."""
+    def _split_tight(self, entry: Entry, line: str) -> tuple[str, str, list[str], int] | None:
+        """Name, operator, values and column of an attribute line without blanks around its operator.
+
+        None when the line is none; why is reported.
+        """
         before, equals, after = line.partition("=")
         operator = "="
         if equals and before[-1:] in ("+", "-"):
@@ -260,20 +280,27 @@ class _Reader:
             before = before[:-1]
         names = self.split(before)
         if names and names[0].startswith(COMMENTS):
-            self.report.add("slash-comment", self.place(names[0]), service=entry.name or None, word=shown(names[0]))
+            place, word = self.place_of(names[0]), clip_value(names[0])
+            self.report.add("slash-comment", place, service=entry.name or None, word=word)
             entry.broken = True
             return None
         if not equals or len(names) > 1:
-            self.report.add("no-operator", self.place(names[0]), service=entry.name or None, name=shown(names[0]))
+            place, name = self.place_of(names[0]), clip_value(names[0])
+            self.report.add("no-operator", place, service=entry.name or None, name=name)
             if len(entry.failed) < MOST_FAILED:
                 entry.failed.add(names[0].lower())
             entry.broken = True
             return None
         if not names:
-            self.report.add("no-attribute", self.place(operator), service=entry.name or None, operator=operator)
+            self.report.add("no-attribute", self.place_of(operator), service=entry.name or None, operator=operator)
             entry.broken = True
             return None
         values = self.split(after)
         start = len(line) - len(after)
         column = line.find(values[0], start) + 1 if values else len(line.rstrip()) + 1
         return names[0].lower(), operator, values, column
+
+
+def _is_yes(values: list[str]) -> bool:
+    """Whether the words after an operator are `yes`, perhaps with a comment behind it."""
+    return bool(values) and values[0].lower() == "yes" and (len(values) == 1 or values[1][0] == "#")

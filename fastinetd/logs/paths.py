@@ -92,7 +92,7 @@ def locate_logs(config: Config, folder: str, report: Report) -> Config:
             path = os.path.join(folder, log.path)  # noqa: PTH118
             if path not in seen:
                 seen.add(path)
-                place = service.where("log_type")
+                place = service.place_of("log_type")
                 if path != log.path:
                     report.add("log-relative", place, path=log.path, full=path)
                 if why := trouble_with(path):

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import shown
+from fastinetd.config.entries import clip_value
 from fastinetd.config.model import Service
 from fastinetd.policy.access import AccessTable, compile_access, overruled
 from fastinetd.policy.addresses import Reason, counts_as
@@ -29,22 +29,22 @@ def access_of(service: Service, report: Report) -> AccessTable:
     table = compile_access(service.only_from, service.no_access, _network)
     lost = 0
     for rejection in table.rejected:
-        name, value = rejection.list, shown(lists[rejection.list][rejection.position])
-        place = service.spot(name, rejection.position)
+        name, value = rejection.list, clip_value(lists[rejection.list][rejection.position])
+        place = service.place_of_entry(name, rejection.position)
         reason, remedy = _WHY[rejection.reason]
         lost += name == "only_from"
         report.add("bad-address-entry", place, service=service.id, name=name, value=value, reason=reason, remedy=remedy)
     if lost and lost == len(lists["only_from"]):
-        report.add("only-from-nobody", service.where("only_from"), service=service.id, remedy="mend its entries")
+        report.add("only-from-nobody", service.place_of("only_from"), service=service.id, remedy="mend its entries")
     for name, entries in lists.items():
         for index, entry in enumerate(entries):
             if (counts := counts_as(entry)) is not None:
-                place = service.spot(name, index)
-                report.add("counts-as", place, service=service.id, name=name, value=shown(entry), counts=counts)
+                place = service.place_of_entry(name, index)
+                report.add("counts-as", place, service=service.id, name=name, value=clip_value(entry), counts=counts)
     for refusal, allowance in overruled(lists["only_from"], lists["no_access"], _network):
-        report.add("refusal-overruled", service.spot("no_access", refusal), service=service.id,
-                   refused=shown(lists["no_access"][refusal]), value=shown(lists["only_from"][allowance]),
-                   where=service.spot("only_from", allowance))
+        report.add("refusal-overruled", service.place_of_entry("no_access", refusal), service=service.id,
+                   refused=clip_value(lists["no_access"][refusal]), value=clip_value(lists["only_from"][allowance]),
+                   where=service.place_of_entry("only_from", allowance))
     return table
 
 

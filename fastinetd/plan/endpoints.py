@@ -10,7 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import shown
+from fastinetd.config.entries import clip_value
 from fastinetd.config.model import Family, Service
 from fastinetd.plan.model import Endpoint, Unplannable
 
@@ -27,7 +27,7 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
     kinds = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM}
     kind = kinds.get(service.socket_type)
     if kind is None:
-        report.add("raw-socket", service.where("socket_type"), service=service.id, value=service.socket_type)
+        report.add("raw-socket", service.place_of("socket_type"), service=service.id, value=service.socket_type)
         raise Unplannable
     if service.family is Family.UNIX or service.protocol == "unix":
         return tuple(_unix_endpoint(service, path, kind, report) for path in service.bind or ("",))
@@ -43,7 +43,7 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
 
 def _unix_endpoint(service: Service, path: str, kind: int, report: Report) -> Endpoint:
     if not path.startswith("/") or len(os.fsencode(path)) > UNIX_PATH_MOST:
-        report.add("unix-without-path", service.where("bind"), service=service.id, most=UNIX_PATH_MOST)
+        report.add("unix-without-path", service.place_of("bind"), service=service.id, most=UNIX_PATH_MOST)
         raise Unplannable
     return Endpoint(socket.AF_UNIX, kind, path)
 
@@ -62,7 +62,7 @@ def _family_of(service: Service, index: int, host: str, report: Report) -> Famil
     if wanted not in service.flags:
         flags = " ".join(service.flags & {"IPv4", "IPv6"})
         what = f"flags = {flags}" if flags else f"an {family.value} socket"
-        report.add("bind-family", service.spot("bind", index), service=service.id, what=what, value=host)
+        report.add("bind-family", service.place_of_entry("bind", index), service=service.id, what=what, value=host)
     return actual
 
 
@@ -74,7 +74,7 @@ def check_hosts(services: Iterable[Service], report: Report) -> None:
             continue
         for index, host in enumerate(service.bind):
             if _version(host) is None and host not in interfaces and not _resolves(host):
-                report.add("no-host", service.spot("bind", index), service=service.id, value=shown(host))
+                report.add("no-host", service.place_of_entry("bind", index), service=service.id, value=clip_value(host))
 
 
 @lru_cache(maxsize=4096)
@@ -145,9 +145,9 @@ def _port(service: Service, report: Report) -> int:
         return listed
     values = {"service": service.id, "name": service.name, "protocol": service.protocol}
     if listed is None:
-        report.add("unlisted", service.where("port"), **values)
+        report.add("unlisted", service.place_of("port"), **values)
     elif listed != service.port:
-        report.add("other-port", service.where("port"), listed=listed, **values)
+        report.add("other-port", service.place_of("port"), listed=listed, **values)
     return service.port
 
 

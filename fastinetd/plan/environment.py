@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fastinetd.config.model import Service, encoded
+from fastinetd.config.model import Service, encode_text
 from fastinetd.core.program import CONNECTION_VARIABLES
 
 Environment = tuple[bytes, ...]
@@ -21,7 +21,7 @@ MANAGERS = frozenset({
 })  # fmt: skip
 """What a service manager tells the daemon, and what is nothing to its servers."""
 
-_NOT_INHERITED = frozenset(map(encoded, CONNECTION_VARIABLES | MANAGERS))
+_NOT_INHERITED = frozenset(map(encode_text, CONNECTION_VARIABLES | MANAGERS))
 
 
 def environment_at_start() -> Environment:
@@ -39,14 +39,14 @@ def environment_at_start() -> Environment:
 
 def environment_of(service: Service, inherited: Sequence[bytes]) -> Environment:
     """The constant part of a service's environment, of what the daemon was started with and its `passenv` and `env`."""
-    scrubbed = tuple(map(encoded, service.scrubbed))
+    scrubbed = tuple(map(encode_text, service.scrubbed))
     kept = [entry for entry in inherited if _name(entry) not in _NOT_INHERITED and not entry.startswith(scrubbed)]
     if service.passenv is not None:
-        names = dict.fromkeys(map(encoded, service.passenv))
+        names = dict.fromkeys(map(encode_text, service.passenv))
         kept = [entry for name in names for entry in _first(kept, name)]
     for name, value in service.env:
         if name not in CONNECTION_VARIABLES:
-            _set(kept, encoded(name), encoded(value))
+            _set(kept, encode_text(name), encode_text(value))
     return tuple(kept)
 
 

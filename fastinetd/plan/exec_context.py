@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.model import UNLIMITED, Service, encoded
+from fastinetd.config.model import UNLIMITED, Service, encode_text
 from fastinetd.plan.environment import Environment, environment_of
 from fastinetd.plan.executable import exec_fault
 from fastinetd.plan.handler import handler_start
@@ -23,12 +23,13 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> Ex
     environ = environment_of(service, surroundings.environ)
     path = program_of(service, report)
     if path and not surroundings.may.gains and _gains(path):
-        report.add("no-gain", service.where("server"), service=service.id, value=service.server)
+        report.add("no-gain", service.place_of("server"), service=service.id, value=service.server)
     if path and service.handler is None:
         runs_as = ids or (surroundings.uid, surroundings.gid)
         if fault := exec_fault(os.fsdecode(path), runs_as, groups or (), _search_path(environ)):
-            report.add("cannot-exec", service.where("server"), service=service.id, value=service.server, reason=fault)
-    argv = tuple(map(encoded, service.argv))
+            place = service.place_of("server")
+            report.add("cannot-exec", place, service=service.id, value=service.server, reason=fault)
+    argv = tuple(map(encode_text, service.argv))
     if service.handler is not None and not service.internal:
         path, argv, environ = handler_start(service, ids, groups or (), environ, report)
     start = ExecContext(
@@ -55,7 +56,8 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> Ex
     ]
     wanted = service.spawn_primitive
     if needs and wanted == "posix_spawn":
-        report.add("cannot-posix-spawn", service.where("spawn_primitive"), service=service.id, what=" and ".join(needs))
+        place = service.place_of("spawn_primitive")
+        report.add("cannot-posix-spawn", place, service=service.id, what=" and ".join(needs))
         raise Unplannable
     if needs and not surroundings.clone:
         report.add("no-clone", service.place, service=service.id, what=" and ".join(needs))
@@ -79,7 +81,7 @@ def program_of(service: Service, report: Report) -> bytes:
     """The server's path; it must be a file that may be executed."""
     if service.internal or service.server is None:
         return b""
-    server = encoded(service.server)
+    server = encode_text(service.server)
     path = Path(os.fsdecode(server))
     reason = ""
     try:
@@ -90,7 +92,7 @@ def program_of(service: Service, report: Report) -> bytes:
     except (OSError, ValueError) as error:
         reason = str(error)
     if reason:
-        report.add("no-program", service.where("server"), service=service.id, value=service.server, reason=reason)
+        report.add("no-program", service.place_of("server"), service=service.id, value=service.server, reason=reason)
         raise Unplannable
     return server
 
@@ -101,7 +103,7 @@ def _nice_of(service: Service, surroundings: Surroundings, report: Report) -> in
         return None
     nice = max(-20, min(19, surroundings.nice + service.nice))
     if nice < surroundings.nice and not surroundings.may.has(CAP_SYS_NICE) and not service.internal:
-        report.add("not-own-nice", service.where("nice"), service=service.id, value=service.nice)
+        report.add("not-own-nice", service.place_of("nice"), service=service.id, value=service.nice)
         raise Unplannable
     return nice
 
@@ -127,7 +129,8 @@ def _limits(service: Service, surroundings: Surroundings, report: Report) -> tup
         if value != UNLIMITED:
             number = value if most == resource.RLIM_INFINITY else min(value, most)
             if number < value:
-                report.add("limit-cut", service.where(f"rlimit_{name}"), name=f"rlimit_{name}", value=value, most=most)
+                attribute = f"rlimit_{name}"
+                report.add("limit-cut", service.place_of(attribute), name=attribute, value=value, most=most)
         limits[_RESOURCES[name]] = (number, number)
     return tuple((which, soft, hard) for which, (soft, hard) in limits.items())
 

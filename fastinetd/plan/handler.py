@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.model import Service, encoded
+from fastinetd.config.model import Service, encode_text
 from fastinetd.plan.holdable import barred
 from fastinetd.plan.model import Unplannable
 
@@ -34,11 +34,11 @@ def handler_start(
         reason = f"user {service.user} may not read {found}"
         remedy = "install fastinetd and its Python where every user may read them, or name another user"
     if reason:
-        report.add("no-interpreter", service.where("handler"), service=service.id, reason=reason, remedy=remedy)
+        report.add("no-interpreter", service.place_of("handler"), service=service.id, reason=reason, remedy=remedy)
         raise Unplannable
     python = os.fsencode(sys.executable)
     # -P: the current folder, which is / there, is no place for modules.
-    argv = (python, b"-P", b"-m", WORKER.encode(), encoded(service.handler or ""))
+    argv = (python, b"-P", b"-m", WORKER.encode(), encode_text(service.handler or ""))
     return python, argv, environ if _is_installed() else _with_package(environ)
 
 

@@ -17,7 +17,7 @@ def check_effects(service: Service, report: Report) -> None:
     for name in service.places:
         if name not in service.inherited:
             for what, reason in _idle(name, service, unix):
-                report.add("no-effect-here", service.where(name), service=service.id, name=what, reason=reason)
+                report.add("no-effect-here", service.place_of(name), service=service.id, name=what, reason=reason)
     _check_sources(service, unix, report)
     if unix:
         _check_access(service, report)
@@ -61,7 +61,7 @@ def _check_sources(service: Service, unix: bool, report: Report) -> None:
         reason, remedy = "it accepts its clients itself", "let the server count them, or write `wait = no`"
     else:
         return
-    report.add("per-source-unused", service.where("per_source"), service=service.id, reason=reason, remedy=remedy)
+    report.add("per-source-unused", service.place_of("per_source"), service=service.id, reason=reason, remedy=remedy)
 
 
 def _check_access(service: Service, report: Report) -> None:
@@ -71,9 +71,9 @@ def _check_access(service: Service, report: Report) -> None:
         if entries is None or (name == "no_access" and not entries):
             continue
         if name in service.inherited:
-            report.add("unix-access-inherited", service.where(name), service=service.id, name=name)
+            report.add("unix-access-inherited", service.place_of(name), service=service.id, name=name)
         else:
-            report.add("unix-access", service.where(name), service=service.id, name=name)
+            report.add("unix-access", service.place_of(name), service=service.id, name=name)
             refused = True
     if refused:
         raise Unplannable

@@ -44,7 +44,7 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
             made = _plan(service, surroundings, report)
             for endpoint in made.endpoints:
                 if (other := taken.get(endpoint.place)) is not None:
-                    report.add("same-socket", service.where("port"), service=service.id, socket=endpoint,
+                    report.add("same-socket", service.place_of("port"), service=service.id, socket=endpoint,
                                other=other.id, place=other.place)
                     raise Unplannable
         except Unplannable:
@@ -85,24 +85,25 @@ def _plan(service: Service, surroundings: Surroundings, report: Report) -> Plann
     start = start_of(service, surroundings, report)
     accepts_itself = mode is Mode.WAIT and service.socket_type == "stream" and service.protocol != "unix"
     if accepts_itself and (service.only_from or service.no_access):
-        report.add("wait-access", service.where("only_from" if service.only_from else "no_access"), service=service.id)
+        place = service.place_of("only_from" if service.only_from else "no_access")
+        report.add("wait-access", place, service=service.id)
     options = SocketOptions(
         nodelay="NODELAY" in service.flags,
         keepalive="KEEPALIVE" in service.flags,
         receive_buffer=service.receive_buffer,
         send_buffer=service.send_buffer,
-        owner=uid_of(service.socket_user, service.where("socket_user"), report)[0] if service.socket_user else None,
-        group=gid_of(service.socket_group, service.where("socket_group"), report) if service.socket_group else None,
+        owner=uid_of(service.socket_user, service.place_of("socket_user"), report)[0] if service.socket_user else None,
+        group=gid_of(service.socket_group, service.place_of("socket_group"), report) if service.socket_group else None,
         mode=service.socket_mode,
     )
     groups = {*surroundings.groups, surroundings.gid}
     if bar := surroundings.may.bar_to_owner(options.owner, options.group, surroundings.uid, groups):
-        place = service.where("socket_user" if service.socket_user else "socket_group")
+        place = service.place_of("socket_user" if service.socket_user else "socket_group")
         report.add("socket-owner", place, service=service.id, reason=bar.reason, remedy=bar.remedy)
         raise Unplannable
     lowest = surroundings.may.lowest_port
     for port in sorted({endpoint.port for endpoint in endpoints if 0 < endpoint.port < lowest}):
-        report.add("low-port", service.where("port"), service=service.id, port=port, lowest=lowest)
+        report.add("low-port", service.place_of("port"), service=service.id, port=port, lowest=lowest)
     access = access_of(service, report)
     return PlannedService(
         service, mode, endpoints, options, start, access, rate_numbers(service.rate),

@@ -57,7 +57,7 @@ def pool_of(
         except Unholdable as fault:
             refusal = _Refusal(fault.word, fault.reason, fault.remedy)
     if refusal is not None:
-        report.add("pool-refused", service.where("spawn"), service=service.id, kind=service.spawn,
+        report.add("pool-refused", service.place_of("spawn"), service=service.id, kind=service.spawn,
                    reason=refusal.reason, remedy=refusal.remedy)
         return None, refusal.word
     low, high, most = _sizes(service, report)
@@ -146,7 +146,7 @@ def _guard(service: Service, start: ExecContext, surroundings: Surroundings, rep
     if service.spawn == "worker" or start.ids is None or start.ids[0] == 0:
         return None
     if surroundings.guard is None:
-        report.add("pool-unguarded", service.where("spawn"), service=service.id, user=service.user)
+        report.add("pool-unguarded", service.place_of("spawn"), service=service.id, user=service.user)
     return surroundings.guard
 
 
@@ -160,7 +160,7 @@ def _files(service: Service, start: ExecContext, surroundings: Surroundings, rep
     if service.handler is not None:
         module = module_file(service.handler, start.environ)
         if module is None:
-            report.add("no-handler", service.where("handler"), service=service.id,
+            report.add("no-handler", service.place_of("handler"), service=service.id,
                        value=service.handler.partition(":")[0], python=program)
         return tuple(os.fsencode(path) for path in (program, module) if path)
     if service.spawn == "worker":
@@ -184,7 +184,7 @@ def _sizes(service: Service, report: Report) -> tuple[int, int, int]:
     if ready and low > bound:
         if "min_spare" in service.places:
             place = "min_spare" if "min_spare" not in service.inherited else name
-            report.add("spare-order", service.where(place), service=service.id, low=low, name=name, most=bound)
+            report.add("spare-order", service.place_of(place), service=service.id, low=low, name=name, most=bound)
         low = bound
     high = max(high, low)
     most = max(most, low)

@@ -68,18 +68,17 @@ def ids_of(
     """((uid, gid) or None to stay, supplementary groups or None to leave them)."""
     if service.internal or service.user is None:
         return None, None
-    uid, own_gid = uid_of(service.user, service.where("user"), report)
+    uid, own_gid = uid_of(service.user, service.place_of("user"), report)
     gid = uid if own_gid is None else own_gid
     if service.group:
-        gid = gid_of(service.group, service.where("group"), report)
+        gid = gid_of(service.group, service.place_of("group"), report)
     if not surroundings.root:
         if uid != surroundings.uid:
-            report.add(
-                "not-own-user", service.where("user"), service=service.id, value=service.user, own=surroundings.own_name
-            )
+            place, own = service.place_of("user"), surroundings.own_name
+            report.add("not-own-user", place, service=service.id, value=service.user, own=own)
             raise Unplannable
         if service.group and gid != surroundings.gid:
-            report.add("not-own-group", service.where("group"), service=service.id, what=f"group {service.group}")
+            report.add("not-own-group", service.place_of("group"), service=service.id, what=f"group {service.group}")
             raise Unplannable
         return None, None
     groups: tuple[int, ...] | None = ()
@@ -93,7 +92,7 @@ def ids_of(
         try:
             entry = _user(service.user)
         except KeyError:
-            report.add("user-without-entry", service.where("groups"), service=service.id, value=service.user)
+            report.add("user-without-entry", service.place_of("groups"), service=service.id, value=service.user)
             raise Unplannable from None
         groups = _groups_of(entry.pw_name, entry.pw_gid if service.groups_of_root is None else gid)
     if (uid, gid) == surroundings.ids and (groups is None or frozenset(groups) == surroundings.groups):
@@ -106,13 +105,12 @@ def ids_of(
     if groups is not None and (bar := may.bar_to_groups(groups)):
         if uid != surroundings.uid or (service.groups and groups != (gid,)):
             _cannot_become(service, "groups" if service.groups else "user", "no groups but its own", bar, report)
-        report.add("groups-stay", service.where("user"), service=service.id, reason=bar.reason, remedy=bar.remedy)
+        report.add("groups-stay", service.place_of("user"), service=service.id, reason=bar.reason, remedy=bar.remedy)
         return (None, None) if (uid, gid) == surroundings.ids else ((uid, gid), None)
     return (uid, gid), groups
 
 
 def _cannot_become(service: Service, attribute: str, what: str, bar: Bar, report: Report) -> NoReturn:
-    report.add(
-        "cannot-become", service.where(attribute), service=service.id, what=what, reason=bar.reason, remedy=bar.remedy
-    )
+    place = service.place_of(attribute)
+    report.add("cannot-become", place, service=service.id, what=what, reason=bar.reason, remedy=bar.remedy)
     raise Unplannable

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 from fastinetd.plan import endpoints
 from fastinetd.plan.model import PlannedService
 from fastinetd.plan.plan import make_plan
@@ -83,7 +83,7 @@ def test_same_services(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.skip("mounting is not allowed here")
     monkeypatch.setattr(endpoints, "listed_port", lambda name, protocol: listed(services).get((name, protocol)))
     report = Report()
-    config = load(str(conf), kind="xinetd", report=report)
+    config = load_config(str(conf), kind="xinetd", report=report)
     environ = tuple(f"{name}={value}".encode() for name, value in ENV.items())
     found: dict[str, list[PlannedService]] = {}
     for planned in make_plan(config, replace(Surroundings(), environ=environ), report).services:

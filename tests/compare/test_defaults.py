@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 from fastinetd.config.settings import SETTINGS, Origin, Scope
 from fastinetd.plan.plan import make_plan
 from fastinetd.plan.surroundings import Surroundings
@@ -166,7 +166,7 @@ def test_defaults(tried: Case, tmp_path: Path) -> None:
     if not theirs.allowed:
         pytest.skip("mounting is not allowed here")
     report = Report()
-    config = load(str(conf), kind="xinetd", report=report)
+    config = load_config(str(conf), kind="xinetd", report=report)
     environ = tuple(f"{name}={value}".encode() for name, value in ENV.items())
     plan = make_plan(config, replace(Surroundings(), environ=environ), report)
     said = [str(diagnostic) for diagnostic in report]

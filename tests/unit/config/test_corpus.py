@@ -12,7 +12,7 @@ import pytest
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.dialects import DIALECTS
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 from fastinetd.config.model import Config
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ assert FILES or not FOLDER.is_dir(), f"{FOLDER} holds neither xinetd/ nor inetd/
 
 def read(name: str, dialect: str = "debian") -> tuple[Config, Report]:
     report = Report()
-    config = load(str(FOLDER / name), kind=name.split("/")[0], dialect=dialect, report=report)
+    config = load_config(str(FOLDER / name), kind=name.split("/")[0], dialect=dialect, report=report)
     return config, report
 
 

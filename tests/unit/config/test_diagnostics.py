@@ -8,7 +8,7 @@ import pytest
 import fastinetd.config
 from fastinetd.config import inetd, toml, xinetd
 from fastinetd.config.diagnostics import CATALOGUE, MOST_KEPT, Report, Severity
-from fastinetd.config.load import DEPTH, load
+from fastinetd.config.load import DEPTH, load_config
 
 SERVICE = (
     "service a\n{\ntype = UNLISTED\nsocket_type = stream\nport = 7000\nwait = no\nuser = nobody\nserver = /bin/true\n"
@@ -118,7 +118,7 @@ def said(folder: Path, kind: str, text: str) -> Report:
     path.write_text(text)
     report = Report()
     dialect = kind if kind in ("freebsd", "netbsd") else "debian"
-    load(str(path), kind="inetd" if kind == dialect else kind, dialect=dialect, report=report)
+    load_config(str(path), kind="inetd" if kind == dialect else kind, dialect=dialect, report=report)
     return report
 
 
@@ -146,7 +146,7 @@ def test_every_text_says_what_to_do() -> None:
 def test_unreadable_file(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.conf", tmp_path):
         report = Report()
-        config = load(str(path), report=report)
+        config = load_config(str(path), report=report)
         assert config.fatal
         assert [(d.code, d.place.file) for d in report] == [("cannot-read", str(path))]
 
@@ -239,7 +239,7 @@ def test_unknown_kind_and_dialect(tmp_path: Path) -> None:
     path = tmp_path / "x.conf"
     path.write_text("")
     report = Report()
-    assert load(str(path), kind="ini", report=report).fatal
-    assert load(str(path), kind="inetd", dialect="solaris", report=report).fatal
+    assert load_config(str(path), kind="ini", report=report).fatal
+    assert load_config(str(path), kind="inetd", dialect="solaris", report=report).fatal
     assert [d.code for d in report] == ["unknown-kind", "unknown-dialect"]
     assert "busybox, debian, freebsd" in [*report][1].text

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastinetd.config import inetd, toml, xinetd
-from fastinetd.config.build import build
+from fastinetd.config.build import build_config
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.dialects import DIALECTS
 from fastinetd.config.entries import Entries
@@ -189,8 +189,8 @@ def holds(text: str, config: Config, report: Report) -> None:
 
 def read_xinetd(text: str) -> None:
     report, entries = Report(), Entries()
-    xinetd.read(text, "file", entries, nothing, report)
-    holds(text, build(entries, "file", report), report)
+    xinetd.read_xinetd(text, "file", entries, nothing, report)
+    holds(text, build_config(entries, "file", report), report)
 
 
 @given(XINETD)
@@ -203,7 +203,7 @@ def test_xinetd(text: str) -> None:
 @settings(max_examples=400, deadline=None)
 def test_inetd(text: str, dialect: str) -> None:
     report = Report()
-    config = inetd.read(text, "file", dialect, report)
+    config = inetd.read_inetd(text, "file", dialect, report)
     holds(text, config, report)
     assert len({service.id for service in config.services}) == len(config.services)
 
@@ -212,7 +212,7 @@ def test_inetd(text: str, dialect: str) -> None:
 @settings(max_examples=400, deadline=None)
 def test_toml(text: str) -> None:
     report = Report()
-    holds(text, toml.read(text, "file", nothing, report), report)
+    holds(text, toml.read_toml(text, "file", nothing, report), report)
 
 
 @given(st.binary(max_size=200))
@@ -221,9 +221,9 @@ def test_any_bytes(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     read_xinetd(text)
     report = Report()
-    holds(text, inetd.read(text, "file", "debian", report), report)
+    holds(text, inetd.read_inetd(text, "file", "debian", report), report)
     report = Report()
-    holds(text, toml.read(text, "file", nothing, report), report)
+    holds(text, toml.read_toml(text, "file", nothing, report), report)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -252,5 +252,5 @@ def test_parsers_raise_only_bad_value(name: str, words: list[str]) -> None:
 def test_huge(text: str) -> None:
     read_xinetd(text)
     for dialect in ("debian", "busybox"):
-        inetd.read(text, "file", dialect, Report())
-    toml.read(text, "file", nothing, Report())
+        inetd.read_inetd(text, "file", dialect, Report())
+    toml.read_toml(text, "file", nothing, Report())

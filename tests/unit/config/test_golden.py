@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 from fastinetd.config.model import Config, Place, Service
 from fastinetd.config.settings import SETTINGS
 
@@ -57,7 +57,7 @@ def outcome(path: Path) -> dict[str, object]:
     kind, dialect = "toml" if path.suffix == ".toml" else "xinetd", "debian"
     if path.name.startswith("inetd-"):
         kind, dialect = "inetd", path.stem.split("-")[1]
-    config: Config = load(str(path), kind=kind, dialect=dialect, report=report)
+    config: Config = load_config(str(path), kind=kind, dialect=dialect, report=report)
     return {
         "fatal": config.fatal,
         "messages": [f"{spot(d.place)}: {d.severity.value}: {d.text} [{d.code}]" for d in report],

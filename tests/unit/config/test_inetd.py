@@ -4,13 +4,13 @@ import pytest
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.dialects import DIALECTS
-from fastinetd.config.inetd import read
+from fastinetd.config.inetd import read_inetd
 from fastinetd.config.model import Config, Family, Place, Rate, Service
 
 
 def reading(text: str, dialect: str = "debian") -> tuple[Config, list[str]]:
     report = Report()
-    config = read(text, "inetd.conf", dialect, report)
+    config = read_inetd(text, "inetd.conf", dialect, report)
     return config, [d.code for d in report]
 
 
@@ -35,8 +35,8 @@ def test_a_plain_line() -> None:
     assert (service.server, service.argv) == ("/usr/sbin/ftpd", ("other", "-l"))
     assert service.rate == Rate(256, 60.0, 600)
     assert service.place == Place("inetd.conf", 1, 1)
-    assert service.where("server").column == 34
-    assert service.where("server_args").column == 49
+    assert service.place_of("server").column == 34
+    assert service.place_of("server_args").column == 49
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_groups_that_are_not_set(dialect: str, user: str, group: str | None, cod
 def test_what_debian_keeps_from_servers() -> None:
     assert {"PATH=", "HOME=", "LD_"} < {*only(line()).scrubbed}
     text = line(rest="root:mail /x x")
-    (kept,) = read(text, "inetd.conf", "debian", Report(), keep_environment=True).services
+    (kept,) = read_inetd(text, "inetd.conf", "debian", Report(), keep_environment=True).services
     assert (kept.scrubbed, kept.group) == ((), "0")
-    (beside,) = read(text, "inetd.conf", "debian", Report(), as_xinetd=True).services
+    (beside,) = read_inetd(text, "inetd.conf", "debian", Report(), as_xinetd=True).services
     assert (beside.scrubbed, beside.group, beside.groups_of_root) == ((), "mail", None)
 
 
@@ -258,6 +258,6 @@ def test_no_address_to_listen_on(host: str, dialect: str) -> None:
 )
 def test_advice_for_a_foreign_limit(wait: str, dialect: str, advice: str) -> None:
     report = Report()
-    read(line(wait=wait), "inetd.conf", dialect, report)
+    read_inetd(line(wait=wait), "inetd.conf", dialect, report)
     (found,) = report
     assert found.text.endswith(advice)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.load import guess, load
+from fastinetd.config.load import guess_kind, load_config
 from fastinetd.config.model import Config, Rate
 
 XINETD = "service a\n{\n type = UNLISTED\n socket_type = stream\n wait = no\n port = 1\n user = root\n server = /x\n}\n"
@@ -16,7 +16,7 @@ INETD = "ftp stream tcp nowait root /x x\n"
 
 def read(path: Path, **options: Any) -> Config:
     report = Report()
-    config = load(str(path), report=report, **options)
+    config = load_config(str(path), report=report, **options)
     assert [str(d) for d in report] == []
     return config
 
@@ -36,7 +36,7 @@ def read(path: Path, **options: Any) -> Config:
     ],
 )
 def test_guess(name: str, text: str, kind: str) -> None:
-    assert guess(f"/etc/{name}", text) == kind
+    assert guess_kind(f"/etc/{name}", text) == kind
 
 
 def test_auto_reads_all_three(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "d" / "pipe")
     (tmp_path / "x.conf").write_text(f"include {tmp_path}/d/pipe\nincludedir d\n")
     report = Report()
-    load(str(tmp_path / "x.conf"), report=report)
+    load_config(str(tmp_path / "x.conf"), report=report)
     assert [d.code for d in report] == ["cannot-include", "not-a-file"]
 
 
@@ -71,7 +71,7 @@ def test_defaults_of_included_files(tmp_path: Path) -> None:
     text = "defaults\n{\nonly_from = 10.0.0.1\ninstances = 3\n}\ninclude more\n"
     (tmp_path / "x.conf").write_text(text + XINETD)
     report = Report()
-    (service,) = load(str(tmp_path / "x.conf"), report=report).services
+    (service,) = load_config(str(tmp_path / "x.conf"), report=report).services
     assert (service.only_from, service.instances, service.per_source) == (("10.0.0.1", "10.0.0.9"), 3, 4)
     assert [(d.code, d.place.file, d.place.line) for d in report] == [("already-set", str(tmp_path / "more"), 4)]
 
@@ -83,7 +83,7 @@ def test_inetd_compat(tmp_path: Path) -> None:
     assert [service.id for service in config.services] == ["a", "ftp"]
     assert config.services[1].no_access == ("192.0.2.1",)
     assert config.services[1].rate == Rate(9, 1.0, 9)
-    assert config.services[1].where("no_access").line == 3
+    assert config.services[1].place_of("no_access").line == 3
     assert config.files == (str(tmp_path / "x.conf"), str(tmp_path / "inetd.conf"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 from fastinetd.config.model import Config, Service
 from fastinetd.config.settings import ANY, POOL_SETTINGS, SETTINGS, SPAWN_OF, Inherit, Of, Scope
 
@@ -37,7 +37,7 @@ def services(folder: Path, defaults: str, inetd: str = LINE) -> tuple[Service, S
     """A service of xinetd.conf and one of inetd.conf, under the same defaults."""
     (folder / "x.conf").write_text(f"defaults\n{{\n{defaults}\n}}\n{SERVICE}")
     (folder / "inetd.conf").write_text(f"{inetd}\n")
-    config: Config = load(str(folder / "x.conf"), report=Report(), inetd_compat=str(folder / "inetd.conf"))
+    config: Config = load_config(str(folder / "x.conf"), report=Report(), inetd_compat=str(folder / "inetd.conf"))
     ours, theirs = config.services
     return ours, theirs
 

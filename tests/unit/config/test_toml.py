@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 from fastinetd.config.model import Config, Place, Rate, Service
 
 SERVICE = (
@@ -18,7 +18,7 @@ class Reading:
         path = folder / "x.toml"
         path.write_text(text)
         self.report = Report()
-        self.config: Config = load(str(path), report=self.report)
+        self.config: Config = load_config(str(path), report=self.report)
         self.codes = [diagnostic.code for diagnostic in self.report]
         self.at = [(diagnostic.place.line, diagnostic.place.column) for diagnostic in self.report]
 
@@ -38,7 +38,7 @@ def test_a_plain_service(tmp_path: Path) -> None:
         ("probe", "a b", "#c", ""),
     )
     assert service.place == Place(str(tmp_path / "x.toml"), 1, 1)
-    assert service.where("server") == Place(str(tmp_path / "x.toml"), 7, 10)
+    assert service.place_of("server") == Place(str(tmp_path / "x.toml"), 7, 10)
 
 
 def test_says_the_same_as_xinetd_conf(tmp_path: Path) -> None:

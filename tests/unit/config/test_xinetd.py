@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.config.diagnostics import Report, Severity
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 from fastinetd.config.model import Config, Family, OverRate, Place, Rate, Service
 
 BODY = {
@@ -34,7 +34,7 @@ class Reading:
         path = folder / "x.conf"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         self.report = Report()
-        self.config: Config = load(str(path), kind="xinetd", report=self.report)
+        self.config: Config = load_config(str(path), kind="xinetd", report=self.report)
 
     @property
     def ids(self) -> list[str]:
@@ -60,8 +60,8 @@ def test_a_plain_service(tmp_path: Path) -> None:
     assert (service.instances, service.per_source, service.passenv, service.umask) == (None, None, None, None)
     assert (service.rate, service.over_rate) == (Rate(50, 1.0, 10), OverRate.WAIT)
     assert service.only_from is None
-    assert service.where("server") == Place(path, 8, 12)
-    assert service.where("instances") == service.place
+    assert service.place_of("server") == Place(path, 8, 12)
+    assert service.place_of("instances") == service.place
     assert set(service.places) == {*BODY, "server_args"}
 
 
@@ -75,7 +75,7 @@ def test_defaults_reach_services_before_them_and_in_other_files(tmp_path: Path) 
 
 def test_value_of_defaults_keeps_its_place(tmp_path: Path) -> None:
     service = Reading(tmp_path, defaults("no_access = host.example") + entry("a")).only
-    assert service.where("no_access").line == 3
+    assert service.place_of("no_access").line == 3
 
 
 def test_own_value_wins_over_defaults(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_bad_service_harms_no_other(tmp_path: Path) -> None:
     assert read.codes == ["bad-value", "bad-value"]
     (broken,) = read.config.broken
     assert (broken.id, broken.user, broken.server) == ("bad", "nobody", "/bin/probe")
-    assert broken.where("user").line == 16
+    assert broken.place_of("user").line == 16
 
 
 def test_bad_defaults_are_fatal(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_flags_after_server_args(tmp_path: Path) -> None:
 def test_blanks_and_case(tmp_path: Path, line: str) -> None:
     service = Reading(tmp_path, entry("a", line)).only
     assert service.instances == 5
-    assert service.where("instances").column == len(line) + 2
+    assert service.place_of("instances").column == len(line) + 2
 
 
 def test_values_may_hold_equal_signs(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import fastinetd.plan.plan
 from fastinetd.config import diagnostics
 from fastinetd.config.diagnostics import CATALOGUE, Diagnostic, Report
-from fastinetd.config.load import load
+from fastinetd.config.load import load_config
 from fastinetd.plan import endpoints, plan
 from fastinetd.plan.model import Plan
 from fastinetd.plan.plan import forget_lookups, make_plan
@@ -114,7 +114,7 @@ def planned(folder: Path, text: str, machine: Surroundings = OWN, kind: str = "x
     path = folder / "x.conf"
     path.write_text(text)
     report = Report()
-    return make_plan(load(str(path), kind=kind, report=report), machine, report), report
+    return make_plan(load_config(str(path), kind=kind, report=report), machine, report), report
 
 
 def said(report: Report) -> list[str]:
@@ -247,7 +247,7 @@ def test_hosts_that_name_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.conf"
     path.write_text(text)
     report = Report()
-    endpoints.check_hosts(load(str(path), kind="xinetd", report=report).services, report)
+    endpoints.check_hosts(load_config(str(path), kind="xinetd", report=report).services, report)
     found = [(d.place.line, d.place.column) for d in report if d.code == "no-host"]
     assert found == [(LINE, 21), (LINE + 1, 23)]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.inetd import read
+from fastinetd.config.inetd import read_inetd
 from fastinetd.config.model import Config, Family, Place, Service
 from fastinetd.plan.model import Plan
 from fastinetd.plan.plan import make_plan
@@ -73,7 +73,7 @@ UDP = "127.0.0.1:ftp dgram udp wait root /bin/true true\n"
 
 def lines(*texts: str) -> Plan:
     report = Report()
-    config = read("".join(texts), "inetd.conf", "debian", report)
+    config = read_inetd("".join(texts), "inetd.conf", "debian", report)
     services = [replace(each, port=7021, types=frozenset({"UNLISTED"})) for each in config.services]
     return plan_of(*services)
 
