@@ -9,14 +9,13 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 pytest.register_assert_rewrite("support")
 
 from fastinetd._accept import default_signals  # noqa: E402
-from support.daemon import COMMAND, Daemon  # noqa: E402
+from support.daemon import COMMAND, Daemon, Launch  # noqa: E402
 from support.lacking import missing  # noqa: E402
 from support.proc import adopt_orphans  # noqa: E402
 from support.reach import closed_to_others  # noqa: E402
@@ -26,14 +25,6 @@ PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/s
 
 
 DESCRIPTORS = 20_000
-
-
-class Launch(Protocol):
-    def __call__(
-        self, conf: str, *options: str, kind: str = "xinetd", metrics: bool = False,
-        env: Mapping[str, str] | None = None, prefix: Sequence[str] = (), cwd: Path | None = None,
-        command: Sequence[str] = (COMMAND,),
-    ) -> Daemon: ...  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:

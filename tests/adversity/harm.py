@@ -9,25 +9,38 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from support.clients import ask
+from support.clients import ask, connect, datagrams
 from support.daemon import Daemon, records
 from support.proc import process, wait_for
 
 T = TypeVar("T")
-Launch = Callable[..., Daemon]
-Need = Callable[[str], str]
 Keep = Callable[[T], T]
 
 HELLO = b"hello\n"
 ECHO, CAT = "/bin/echo", "/bin/cat"
 PID = re.compile(r"pid=(\d+)")
+
+
+def starts_again_in_vain(daemon: Daemon, port: int, log: Path, dgram: bool, keep: Keep[socket.socket]) -> None:
+    """Be the client that the server `x` of a wait service never takes: it is started again, and not as fast as
+    possible."""
+    begun = time.monotonic()
+    if dgram:
+        with datagrams() as s:
+            s.sendto(b"x", ("127.0.0.1", port))
+    else:
+        keep(connect(port))
+    wait_for(lambda: len(records(log, "START", "x")) >= 5, daemon.said)
+    assert time.monotonic() - begun > 0.6
 
 
 class Load:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from adversity.harm import CAT, ECHO, HELLO, Launch, consistent
+from adversity.harm import CAT, ECHO, HELLO, consistent
 
 from support.clients import ask, crowd, free_port
-from support.daemon import Daemon
+from support.daemon import Daemon, Launch
 from support.proc import listens, wait_for
 from support.texts import defaults, entry
 

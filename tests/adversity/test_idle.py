@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from adversity.harm import ECHO, HELLO, Launch, at_rest, builtin, switches
+from adversity.harm import ECHO, HELLO, at_rest, builtin, switches
 
 from support.clients import ask, free_port
+from support.daemon import Launch
 from support.texts import defaults, entry
 
 

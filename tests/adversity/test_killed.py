@@ -16,9 +16,7 @@ from adversity.harm import (
     ECHO,
     HELLO,
     Keep,
-    Launch,
     Load,
-    Need,
     acceptors,
     at_rest,
     await_balance,
@@ -33,9 +31,10 @@ from adversity.harm import (
 )  # fmt: skip
 
 from support.clients import Held, ask, connect, free_port, read_all
-from support.daemon import records
+from support.daemon import Launch, records
 from support.lacking import need_localhost
 from support.proc import listens, process, wait_for
+from support.programs import Need
 from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from adversity.harm import CAT, Launch, builtin
+from adversity.harm import CAT, builtin
 
 from support.clients import ask, connect, free_port
-from support.daemon import Daemon
+from support.daemon import Daemon, Launch
 from support.lacking import need_localhost
 from support.proc import listeners, wait_for
 from support.texts import defaults, entry

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from adversity.harm import ECHO, HELLO, Launch
+from adversity.harm import ECHO, HELLO
 
 from support.clients import ask, free_port
+from support.daemon import Launch
 from support.lingering import LINGER, lingering
 from support.proc import listens, wait_for
 from support.texts import defaults, entry

@@ -23,13 +23,12 @@ import pytest
 from adversity.harm import as_user, become
 
 from support.clients import ask, connect, free_port, read_line
-from support.daemon import Daemon
+from support.daemon import Daemon, Launch
 from support.proc import program, wait_for
 from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")
 
-Launch = Callable[..., Daemon]
 
 USER = pwd.getpwnam("games")
 TRUE, FALSE = b"the true text", b"not that text"

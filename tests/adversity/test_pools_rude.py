@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from adversity.harm import Launch, acceptors, at_rest, consistent, gone, replaced, switches
+from adversity.harm import acceptors, at_rest, consistent, gone, replaced, switches
 
 from support.clients import ask, free_port
-from support.daemon import Daemon
+from support.daemon import Daemon, Launch
 from support.pools import TALLY, ask_name, built, descendants, gauges, recycled, served, tally, told
 from support.proc import process, wait_for
 from support.texts import defaults, entry

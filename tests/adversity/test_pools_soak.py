@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import Keep, Launch, acceptors, at_rest, consistent, replaced, switches, unbalanced
+from adversity.harm import Keep, acceptors, at_rest, consistent, replaced, switches, unbalanced
 
 from support.clients import ask, connect, free_port, read_line
+from support.daemon import Launch
 from support.pools import descendants, gauges, served, tally
 from support.proc import below, descriptors, process, title, wait_for
 from support.texts import defaults, entry

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import CAT, Keep, Launch, acceptors, as_user, builtin, role
+from adversity.harm import CAT, Keep, acceptors, as_user, builtin, role
 
 from fastinetd.core.board import Board
 from support.clients import Held, ask, free_port
-from support.daemon import Daemon
+from support.daemon import Daemon, Launch
 from support.proc import descriptors, listeners, wait_for
 from support.texts import defaults, entry
 

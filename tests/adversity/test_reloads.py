@@ -19,7 +19,6 @@ from adversity.harm import (
     ECHO,
     HELLO,
     Keep,
-    Launch,
     Load,
     acceptors,
     at_rest,
@@ -33,7 +32,7 @@ from adversity.harm import (
 
 from fastinetd.supervisor.succession import RETIRING_MOST
 from support.clients import Held, ask, connect, datagrams, free_port, read_all, read_line
-from support.daemon import records
+from support.daemon import Launch, records
 from support.lacking import need_localhost
 from support.proc import below, listeners, listens, wait_for
 from support.texts import defaults, entry

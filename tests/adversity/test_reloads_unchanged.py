@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import ECHO, Keep, Launch, Load, await_balance, builtin, consistent
+from adversity.harm import ECHO, Keep, Load, await_balance, builtin, consistent
 
 from support.clients import ask, connect, free_port, read_line
-from support.daemon import Daemon
+from support.daemon import Daemon, Launch
 from support.proc import wait_for
 from support.texts import defaults, entry
 

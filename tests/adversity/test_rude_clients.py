@@ -19,9 +19,7 @@ from adversity.harm import (
     ECHO,
     HELLO,
     Keep,
-    Launch,
     Load,
-    Need,
     acceptors,
     at_rest,
     builtin,
@@ -31,8 +29,9 @@ from adversity.harm import (
 )  # fmt: skip
 
 from support.clients import ask, connect, crowd, datagrams, free_port, http, read_all
-from support.daemon import records
+from support.daemon import Launch, records
 from support.proc import descriptors, wait_for
+from support.programs import Need
 from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,17 @@ from adversity.harm import (
     ECHO,
     HELLO,
     Keep,
-    Launch,
     Load,
     acceptors,
     at_rest,
     await_balance,
     builtin,
     consistent,
+    starts_again_in_vain,
 )  # fmt: skip
 
 from support.clients import Held, ask, ask_datagram, connect, datagrams, free_port, read_line
-from support.daemon import records
+from support.daemon import Launch, records
 from support.intruder import Intruder, tries
 from support.proc import process, wait_for
 from support.texts import Service, defaults, entry
@@ -142,14 +141,7 @@ def test_exits_at_once(launch: Launch, keep: Keep[Any], folder: Path, script: Sc
     """It never takes what is there: it is started again with growing pauses, not as fast as possible; others go on."""
     port, other, log = free_port(), free_port(), folder / "records"
     daemon = launch(defaults(log) + wait_entry(port, script(""), dgram) + entry("hello", other, ECHO, "hello"))
-    begun = time.monotonic()
-    if dgram:
-        with datagrams() as s:
-            s.sendto(b"x", ("127.0.0.1", port))
-    else:
-        keep(connect(port))
-    wait_for(lambda: len(records(log, "START", "x")) >= 5, daemon.said)
-    assert time.monotonic() - begun > 0.6
+    starts_again_in_vain(daemon, port, log, dgram, keep)
     assert ask(other) == HELLO
     at_rest([daemon.pid], 15, 0.5)
     consistent(daemon)

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import CAT, ECHO, HELLO, Keep, Launch, Load, Need, acceptors, at_rest, await_balance, consistent
+from adversity.harm import CAT, ECHO, HELLO, Keep, Load, acceptors, at_rest, await_balance, consistent
 from adversity.harm import builtin as builtin_entry
 
 from support.clients import Held, ask, connect, free_port, read_all
-from support.daemon import Daemon, records
+from support.daemon import Daemon, Launch, records
 from support.proc import descriptors, listeners, wait_for
+from support.programs import Need
 from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")

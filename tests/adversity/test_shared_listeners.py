@@ -10,17 +10,16 @@ import random
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import ECHO, HELLO, Keep, Launch, at_rest, consistent, unbalanced
+from adversity.harm import ECHO, HELLO, Keep, at_rest, consistent, starts_again_in_vain, unbalanced
 
 from support.clients import ask, connect, datagrams, free_port, read_line
-from support.daemon import records
+from support.daemon import Launch, records
 from support.gates import PASSES, Gate
 from support.proc import wait_for
 from support.texts import defaults, entry
@@ -87,14 +86,7 @@ def test_they_exit_at_once(launch: Launch, keep: Keep[Any], folder: Path, dgram:
     """As with one server: started again with growing pauses."""
     port, log = free_port(), folder / "records"
     daemon = launch(defaults(log) + shared(port, "/bin/true", 5, "", dgram))
-    begun = time.monotonic()
-    if dgram:
-        with datagrams() as s:
-            s.sendto(b"x", ("127.0.0.1", port))
-    else:
-        keep(connect(port))
-    wait_for(lambda: len(records(log, "START", "x")) >= 5, daemon.said)
-    assert time.monotonic() - begun > 0.6
+    starts_again_in_vain(daemon, port, log, dgram, keep)
     consistent(daemon)
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import CAT, Keep, Launch, Need, acceptors, consistent, gone, replaced, unbalanced
+from adversity.harm import CAT, Keep, acceptors, consistent, gone, replaced, unbalanced
 from adversity.test_pools_soak import Guest
 
 from support.clients import connect, free_port
+from support.daemon import Launch
 from support.pools import descendants, gauges, tally
 from support.proc import below, wait_for
+from support.programs import Need
 from support.texts import defaults, entry
 
 pytestmark = pytest.mark.usefixtures("root")

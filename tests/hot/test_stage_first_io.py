@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from support.stage import AT_IO, AT_OTHER, answer_of, compiled, executed, held
+from support.clients import everything
+from support.stage import AT_IO, AT_OTHER, compiled, executed, held
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="dispatch is for x86-64")
 
@@ -427,7 +428,7 @@ def test_handlers_do_not_run_in_the_zygote(folder: Path) -> None:
         with client:
             assert client.recv(1) == b"x"
             os.kill(pid, signal.SIGTERM)
-            assert answer_of(client) == b"handled\n"
+            assert everything(client) == b"handled\n"
         assert zygote.ended(pid) == 0
 
 
@@ -501,6 +502,6 @@ def test_open_files_are_each_childs_own(folder: Path, need: Callable[[str], str]
             client.sendall(b"x")
         for client, pid in open_ones:
             with client:
-                assert answer_of(client) == b"good"
+                assert everything(client) == b"good"
             assert os.waitstatus_to_exitcode(zygote.ended(pid)) == 0
     assert log.read_text() == "xxxx"

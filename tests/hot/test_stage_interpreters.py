@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from support.stage import AT_IO, answer_of, compiled, held
+from support.clients import everything
+from support.stage import AT_IO, compiled, held
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="dispatch is for x86-64")
 
@@ -107,7 +108,7 @@ def test_random_numbers_after_the_fork_are_each_servers_own(folder: Path) -> Non
         taken = [zygote.take() for _ in range(2)]
         for client, pid in taken:
             with client:
-                said.append(answer_of(client).split())
+                said.append(everything(client).split())
             assert zygote.ended(pid) == 0
     assert len({before for before, _ in said}) == 1
     assert len({number for pair in said for number in pair}) == 1 + len(said)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from support.clients import everything
 from support.stage import (
     CONTROL,
     FAILED,
@@ -29,7 +30,6 @@ from support.stage import (
     TOOK,
     VOICE,
     Held,
-    answer_of,
     compiled,
     connection,
     held,
@@ -58,7 +58,7 @@ def test_servers_outlive_the_zygote() -> None:
         with end:
             end.sendall(b"still here")
             end.shutdown(socket.SHUT_WR)
-            assert answer_of(end) == b"still here"
+            assert everything(end) == b"still here"
         assert zygote.ended(number) == 0
     zygote.hang_up()
 
@@ -76,7 +76,7 @@ def test_parked_children_outlive_the_zygote_and_serve() -> None:
             parked.remove(pid)
             client.sendall(b"x")
             client.shutdown(socket.SHUT_WR)
-            assert answer_of(client) == b"x"
+            assert everything(client) == b"x"
         assert zygote.ended(pid) == 0
     assert zygote.voice.recv(10) == b"", "nobody is left"
     zygote.hang_up()
@@ -98,7 +98,7 @@ def test_each_connection_is_taken_by_exactly_one() -> None:
             with client:
                 client.sendall(b"%d" % number)
                 client.shutdown(socket.SHUT_WR)
-                assert answer_of(client) == b"%d" % number
+                assert everything(client) == b"%d" % number
         for pid in parked:
             assert zygote.ended(pid) == 0
 
@@ -212,7 +212,7 @@ def test_more_descriptors_than_one_are_closed() -> None:
             assert client.recv(1) == b"x"
             assert sorted(os.listdir(f"/proc/{said.pid}/fd"), key=int) == ["0", "1", "2"]
             client.shutdown(socket.SHUT_WR)
-            assert answer_of(client) == b""
+            assert everything(client) == b""
         assert zygote.ended(said.pid) == 0
 
 
@@ -263,7 +263,7 @@ def test_few_system_calls(root: None, need: Callable[[str], str], folder: Path) 
         forked, parked = zygote.open(), (zygote.park(), zygote.take())[1]
         for client, pid in (forked, parked):
             with client:
-                assert answer_of(client) == b"hello"
+                assert everything(client) == b"hello"
             zygote.ended(pid)
     assert tracer.wait() == 0
     zygotes = calls_of(log, zygote.pid)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from support.clients import everything
 from support.lacking import need_modules
-from support.stage import AT_IO, Held, answer_of, held
+from support.stage import AT_IO, Held, held
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="dispatch is for x86-64")
 
@@ -93,7 +94,7 @@ def test_many_at_a_time(script: tuple[list[str], Path]) -> None:
             client.shutdown(socket.SHUT_WR)
         for client, pid in both:
             with client:
-                assert answer_of(client) == b"two 4 external\n"
+                assert everything(client) == b"two 4 external\n"
             assert zygote.ended(pid) == 0
     assert len(list(logs.iterdir())) == 1
 
@@ -121,7 +122,7 @@ def test_a_script_that_is_read_as_it_goes(shell: str, need: Callable[[str], str]
                     client.sendall(b"word\n")
         for client, pid in clients:
             with client:
-                assert answer_of(client) == expected
+                assert everything(client) == expected
             assert zygote.ended(pid) == 0
 
 
@@ -137,7 +138,7 @@ def test_perl_reads_its_data(need: Callable[[str], str], folder: Path) -> None:
             client.sendall(b"go\n")
         for client, pid in clients:
             with client:
-                assert answer_of(client) == text.encode()
+                assert everything(client) == text.encode()
             assert zygote.ended(pid) == 0
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from support.clients import Held, connect, free_port
-from support.daemon import Daemon
+from support.daemon import Launch
 from support.proc import below, listeners, process, wait_for
 from support.texts import ME, defaults, entry
 from support.visitors import Visitors
 
-Launch = Callable[..., Daemon]
 CAT = "/bin/cat"
 
 

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from support.clients import Held, ask, free_port
-from support.daemon import COMMAND, Daemon, environment
+from support.daemon import COMMAND, Launch, environment
 from support.proc import below, descriptors, listens, process, title, wait_for
 from support.texts import defaults, entry
 
-Launch = Callable[..., Daemon]
 MODULE = (sys.executable, "-E", "-P", "-m", "fastinetd")
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 LEAST = {"s": 256, "d": 32 * 1024, "v": 128 * 1024, "n": 16}

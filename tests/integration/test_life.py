@@ -6,18 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.clients import Held, ask, free_port, http
-from support.daemon import Daemon, records
+from support.daemon import Daemon, Launch, records
 from support.proc import listeners, process, title, wait_for
 from support.texts import defaults, entry
-
-Launch = Callable[..., Daemon]
 
 
 def test_quit_leaves_servers_alone(launch: Launch) -> None:

@@ -17,11 +17,9 @@ import pytest
 
 from support.c import STRICT
 from support.clients import ask, connect, crowd, free_port, read_line
-from support.daemon import Daemon
+from support.daemon import Daemon, Launch
 from support.proc import wait_for
 from support.texts import ME, defaults, entry
-
-Launch = Callable[..., Daemon]
 
 ACCEPTORS, WORKERS = 2, 4
 OPTIONS = ("--acceptors", str(ACCEPTORS))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.clients import Held, ask, connect, crowd, free_port, has_ipv6
-from support.daemon import Daemon, records
+from support.daemon import Launch, records
 from support.proc import listeners, listens, wait_for
 from support.texts import defaults, entry
-
-Launch = Callable[..., Daemon]
 
 
 def asked(port: int) -> bytes:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 from support.clients import Held, ask, crowd, free_port
-from support.daemon import Daemon
+from support.daemon import Launch
 from support.proc import listeners, wait_for
 from support.texts import defaults, entry
 from support.visitors import Visitors
-
-Launch = Callable[..., Daemon]
 
 
 def test_storm(launch: Launch) -> None:

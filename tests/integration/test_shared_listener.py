@@ -15,12 +15,10 @@ from typing import Any
 import pytest
 
 from support.clients import free_port
-from support.daemon import Daemon, records
+from support.daemon import Launch, records
 from support.gates import PASSES, Gate
 from support.proc import PATIENCE, process, wait_for
 from support.texts import Service, defaults
-
-Launch = Callable[..., Daemon]
 
 STREAM = """import os, socket
 s = socket.socket(fileno=0)

@@ -6,19 +6,17 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.clients import ask, connect, datagrams, free_port, has_ipv6, read_all
-from support.daemon import MODULE, Daemon
+from support.daemon import MODULE, Launch
 from support.proc import listens, wait_for
 from support.reach import import_path
 from support.texts import ME, Service, defaults, entry
 from support.views import PROBE, View, view
 
-Launch = Callable[..., Daemon]
 ANSWER = f"{PROBE} answer"
 
 

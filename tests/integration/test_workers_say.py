@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from support.clients import ask, free_port
-from support.daemon import Daemon
+from support.daemon import Daemon, Launch
 from support.proc import wait_for
 from support.texts import defaults, entry
-
-Launch = Callable[..., Daemon]
 
 HANDLERS = """
 import os, sys

@@ -98,6 +98,16 @@ def read_all(s: socket.socket, timeout: float = PATIENCE) -> bytes:
     return b"".join(parts)
 
 
+def everything(s: socket.socket) -> bytes:
+    """All bytes until the other side closes. Raises TimeoutError by the socket's own limit, and ConnectionResetError.
+    Takes the socket."""
+    parts = []
+    with s:
+        while part := s.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
 def read_line(s: socket.socket) -> bytes:
     """One line; what there is when the other side closes first."""
     line = b""

@@ -16,9 +16,7 @@ from fastinetd._accept import Keeper
 from fastinetd.core.board import Board, SlotTuple
 from fastinetd.core.program import Program
 from fastinetd.system.loop import Loop, Timer
-
-PATIENCE = 20.0
-"""Seconds within which whatever a test waits for must have happened."""
+from support.proc import PATIENCE
 
 HOUR = 3600 * 10**9
 

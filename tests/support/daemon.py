@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from support import clients
 from support.proc import PATIENCE, asleep, below, descriptors, process, reap, title, wait_for
@@ -260,3 +261,13 @@ def records(path: Path, kind: str = "", service: str = "") -> list[str]:
     text = path.read_text(errors="replace") if path.exists() else ""
     found = [line.partition(": ")[2] for line in text.splitlines()]
     return [line for line in found if line.startswith(f"{kind}: {service}" if kind else "")]
+
+
+class Launch(Protocol):
+    """The fixture `launch`: start the daemon on a configuration, and return when it is ready."""
+
+    def __call__(
+        self, conf: str, *options: str, kind: str = "xinetd", metrics: bool = False,
+        env: Mapping[str, str] | None = None, prefix: Sequence[str] = (), cwd: Path | None = None,
+        command: Sequence[str] = (COMMAND,),
+    ) -> Daemon: ...  # fmt: skip

@@ -16,6 +16,7 @@ from fastinetd.core.layout import Field, Method, RecordKind
 from fastinetd.core.program import Pool, Program
 from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
 from fastinetd.stage.library import library
+from support.clients import everything
 from support.core import fork, open_row, program
 from support.lacking import missing
 from support.proc import PATIENCE, Offspring, Process, below, descriptors, process, wait_for
@@ -193,15 +194,6 @@ def go_on(*pids: int) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-
-
-def everything(client: socket.socket) -> bytes:
-    """All that comes until the server closes; closes the client."""
-    with client:
-        found = b""
-        while part := client.recv(65536):
-            found += part
-    return found
 
 
 def echo(client: socket.socket, word: bytes = b"x") -> socket.socket:

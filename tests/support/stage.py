@@ -16,7 +16,8 @@ from pathlib import Path
 
 from fastinetd.system.processes import children
 from support.c import STRICT
-from support.proc import wait_for
+from support.clients import everything
+from support.proc import PATIENCE, wait_for
 from support.reach import reachable
 
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
@@ -29,7 +30,6 @@ PINS, VOICE, CONTROL, HAND = 60, 61, 62, 63
 FORK, PARK, TAKE, LEAVE, READY, TOOK, PARKED, FAILED, REFUSED = range(1, 10)
 AT_MAIN, AT_IO, AT_OTHER, NOT_FURTHER = range(4)
 THREADS, FILES = 1, 2
-PATIENCE = 20.0
 VARIABLES = ("REMOTE_HOST=192.0.2.7", "PROTO=TCP", "SERVER_NAME=probe")
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -94,14 +94,6 @@ class Said:
     pid: int  # the sender's, as the kernel says
 
 
-def answer_of(client: socket.socket) -> bytes:
-    """All that comes until the server closes."""
-    parts = []
-    while part := client.recv(65536):
-        parts.append(part)
-    return b"".join(parts)
-
-
 def executed(
     argv: Sequence[str], environment: Sequence[str] = (), *, before: Callable[[], object] | None = None,
     send: bytes = b"", variables: Sequence[str] = VARIABLES,
@@ -114,7 +106,7 @@ def executed(
         server.close()
         client.sendall(send)
         client.shutdown(socket.SHUT_WR)
-        said = answer_of(client)
+        said = everything(client)
     os.waitpid(pid, 0)
     return said
 
@@ -191,7 +183,7 @@ class Held:
         with client:
             client.sendall(send)
             client.shutdown(socket.SHUT_WR)
-            said = answer_of(client)
+            said = everything(client)
         return said, self.ended(pid)
 
     def open(self, variables: Sequence[str] = VARIABLES) -> tuple[socket.socket, int]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from support.clients import read_all
 from support.core import reap
 from support.proc import PATIENCE
 
@@ -89,7 +90,7 @@ class WorkerPeer:
             with suppress(OSError):  # a worker that does not read has closed it already
                 client.sendall(request)
                 client.shutdown(socket.SHUT_WR)
-            return everything(client)
+            return read_all(client)
 
     def descriptors(self) -> dict[str, str]:
         return {path.name: str(path.readlink()) for path in Path(f"/proc/{self.pid}/fd").iterdir()}
@@ -126,14 +127,5 @@ def serve_once(
         with suppress(OSError):
             client.sendall(request)
             client.shutdown(socket.SHUT_WR)
-        got = everything(client)
+        got = read_all(client)
     return got, reap(pid)
-
-
-def everything(client: socket.socket) -> bytes:
-    """What comes until the end, a reset or not."""
-    got = b""
-    with suppress(ConnectionResetError):
-        while piece := client.recv(65536):
-            got += piece
-    return got

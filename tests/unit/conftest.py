@@ -10,10 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from fastinetd.services import wait
-from support.core import PATIENCE
 from support.logs import Clock, Reports
 from support.pooled import Pooled
-from support.proc import descriptors
+from support.proc import PATIENCE, descriptors
 from support.waiting import Kit
 
 KEPT = ("/proc/loadavg", "_stage.")

@@ -24,10 +24,10 @@ from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.doorman.protocol import ANSWER, QUESTION
 from fastinetd.plan.endpoints import has_ipv6
+from support.clients import everything
 from support.core import HOUR, await_end, open_row, program, reap, running
-from support.proc import Offspring, descriptors, wait_for
+from support.proc import PATIENCE, Offspring, descriptors, wait_for
 
-PATIENCE = 20
 ALL = sum(Field)
 WAIT, REFUSE, CLOSE = range(3)
 
@@ -81,14 +81,6 @@ def accepting() -> Iterator[Accepting]:
     made = Accepting()
     yield made
     made.close()
-
-
-def everything(client: socket.socket) -> bytes:
-    found = b""
-    while part := client.recv(65536):
-        found += part
-    client.close()
-    return found
 
 
 def test_each_connection_has_a_server(accepting: Accepting) -> None:

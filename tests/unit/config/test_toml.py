@@ -4,33 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.config.diagnostics import Report
-from fastinetd.config.load import load_config
-from fastinetd.config.model import Config, Place, Rate, Service
+from fastinetd.config.model import Place, Rate
+from support.readings import TomlReading
 
 SERVICE = (
     'type = "UNLISTED"\nport = 7000\nsocket_type = "stream"\nwait = false\nuser = "nobody"\nserver = "/bin/probe"\n'
 )
 
 
-class Reading:
-    def __init__(self, folder: Path, text: str) -> None:
-        path = folder / "x.toml"
-        path.write_text(text)
-        self.report = Report()
-        self.config: Config = load_config(str(path), report=self.report)
-        self.codes = [diagnostic.code for diagnostic in self.report]
-        self.at = [(diagnostic.place.line, diagnostic.place.column) for diagnostic in self.report]
-
-    @property
-    def only(self) -> Service:
-        assert self.codes == []
-        (service,) = self.config.services
-        return service
-
-
 def test_a_plain_service(tmp_path: Path) -> None:
-    service = Reading(tmp_path, "[service.probe]\n" + SERVICE + 'server_args = ["a b", "#c", ""]\n').only
+    service = TomlReading(tmp_path, "[service.probe]\n" + SERVICE + 'server_args = ["a b", "#c", ""]\n').only
     assert (service.name, service.id, service.port, service.argv) == (
         "probe",
         "probe",
@@ -55,7 +38,7 @@ nice = -5
 max_load = 1.5
 env = {A = 1, B = "x y", C = true}
 """
-    service = Reading(tmp_path, text + SERVICE).only
+    service = TomlReading(tmp_path, text + SERVICE).only
     assert (service.only_from, service.rate) == (("127.0.0.1", "::1"), Rate(9, 1.0, 9))
     assert (service.flags, service.log_type.path) == (frozenset({"IPv4", "NODELAY"}), "/a b")
     assert (service.access_times, service.groups, service.umask) == (((480, 540),), True, 0o22)
@@ -64,12 +47,12 @@ env = {A = 1, B = "x y", C = true}
 
 
 def test_name_and_table(tmp_path: Path) -> None:
-    read = Reading(tmp_path, "[service.one]\nname='echo'\n" + SERVICE + "[service.two]\nid='2'\n" + SERVICE)
+    read = TomlReading(tmp_path, "[service.one]\nname='echo'\n" + SERVICE + "[service.two]\nid='2'\n" + SERVICE)
     assert [(service.name, service.id) for service in read.config.services] == [("echo", "one"), ("two", "2")]
 
 
 def test_disabled_services_are_not_checked(tmp_path: Path) -> None:
-    read = Reading(tmp_path, "[service.a]\ndisable = true\nserver = 1979-05-27\n")
+    read = TomlReading(tmp_path, "[service.a]\ndisable = true\nserver = 1979-05-27\n")
     assert (read.config.services, read.config.broken, read.codes) == ((), (), [])
 
 
@@ -77,7 +60,7 @@ def test_disabled_services_are_not_checked(tmp_path: Path) -> None:
     "text", ["[a\n", "a = \n", 'a = """\n', "a = 1\na = 2\n", "a = " + "9" * 5000, "a = " + "[" * 5000]
 )
 def test_bad_syntax_is_fatal(tmp_path: Path, text: str) -> None:
-    read = Reading(tmp_path, "[service.x]\n" + SERVICE + text)
+    read = TomlReading(tmp_path, "[service.x]\n" + SERVICE + text)
     assert read.config.fatal
     assert read.config.services == ()
     assert read.codes == ["toml-syntax"]
@@ -85,7 +68,7 @@ def test_bad_syntax_is_fatal(tmp_path: Path, text: str) -> None:
 
 def test_bad_defaults_are_fatal(tmp_path: Path) -> None:
     for text in ("umask = '9'", "umask = 1979-05-27", "cps = [1]"):
-        assert Reading(tmp_path, f"[defaults]\n{text}\n").config.fatal
+        assert TomlReading(tmp_path, f"[defaults]\n{text}\n").config.fatal
 
 
 def test_places(tmp_path: Path) -> None:
@@ -102,7 +85,7 @@ nice = 5
 umask = 8
 service.d.umask = 7
 """
-    read = Reading(tmp_path, text)
+    read = TomlReading(tmp_path, text)
     assert [(d.text.split()[0], d.place.line, d.place.column) for d in read.report if d.code == "bad-value"] == [
         ("umask", 2, 11),
         ("nice", 3, 14),
@@ -114,9 +97,10 @@ service.d.umask = 7
 def test_remedies_are_toml(tmp_path: Path) -> None:
     """A bare yes or no would be an error of its own."""
     text = "[service.a]\n" + SERVICE.replace("wait = false\n", "")
-    assert [d.text for d in Reading(tmp_path, text).report] == ["service a has no wait; write `wait = true or false`"]
+    (found,) = TomlReading(tmp_path, text).report
+    assert found.text == "service a has no wait; write `wait = true or false`"
     for value in ('"maybe"', "1979-05-27"):
-        (problem,) = Reading(tmp_path, text + f"wait = {value}\n").report
+        (problem,) = TomlReading(tmp_path, text + f"wait = {value}\n").report
         assert problem.text.endswith("; write true or false")
 
 
@@ -124,17 +108,17 @@ def test_include(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "one").write_text("[service.one]\n" + SERVICE)
     (tmp_path / "two.toml").write_text("include = 'x.toml'\n[service.two]\n" + SERVICE)
-    read = Reading(tmp_path, "include = ['two.toml']\nincludedir = 'd'\n[defaults]\ninstances = 7\n")
+    read = TomlReading(tmp_path, "include = ['two.toml']\nincludedir = 'd'\n[defaults]\ninstances = 7\n")
     assert [(service.id, service.instances) for service in read.config.services] == [("two", 7), ("one", 7)]
     assert read.codes == ["include-cycle"]
 
 
 def test_broken_include_is_fatal(tmp_path: Path) -> None:
     (tmp_path / "two.toml").write_text("[")
-    read = Reading(tmp_path, "include = ['two.toml']\n[service.a]\n" + SERVICE)
+    read = TomlReading(tmp_path, "include = ['two.toml']\n[service.a]\n" + SERVICE)
     assert (read.config.fatal, read.config.services) == (True, ())
 
 
 def test_wrong_number_of_values_is_an_error(tmp_path: Path) -> None:
-    read = Reading(tmp_path, "[service.a]\ncps = [5]\n" + SERVICE)
+    read = TomlReading(tmp_path, "[service.a]\ncps = [5]\n" + SERVICE)
     assert (read.codes, read.config.services) == (["bad-count"], ())

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.config.diagnostics import Report, Severity
-from fastinetd.config.load import load_config
-from fastinetd.config.model import Config, Family, OverRate, Place, Rate, Service
+from fastinetd.config.diagnostics import Severity
+from fastinetd.config.model import Family, OverRate, Place, Rate
+from support.readings import XinetdReading
 
 BODY = {
     "type": "UNLISTED",
@@ -27,32 +27,8 @@ def defaults(*lines: str) -> str:
     return "\n".join(["defaults", "{", *lines, "}", ""])
 
 
-class Reading:
-    """A configuration text and what came of it."""
-
-    def __init__(self, folder: Path, text: str | bytes) -> None:
-        path = folder / "x.conf"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        self.report = Report()
-        self.config: Config = load_config(str(path), kind="xinetd", report=self.report)
-
-    @property
-    def ids(self) -> list[str]:
-        return [service.id for service in self.config.services]
-
-    @property
-    def codes(self) -> list[str]:
-        return [diagnostic.code for diagnostic in self.report]
-
-    @property
-    def only(self) -> Service:
-        assert self.codes == []
-        (service,) = self.config.services
-        return service
-
-
 def test_a_plain_service(tmp_path: Path) -> None:
-    service = Reading(tmp_path, entry("probe", "server_args = -v 1")).only
+    service = XinetdReading(tmp_path, entry("probe", "server_args = -v 1")).only
     path = str(tmp_path / "x.conf")
     assert (service.name, service.id, service.place) == ("probe", "probe", Place(path, 1, 1))
     assert (service.socket_type, service.protocol, service.family) == ("stream", "tcp", Family.AUTO)
@@ -67,26 +43,26 @@ def test_a_plain_service(tmp_path: Path) -> None:
 
 def test_defaults_reach_services_before_them_and_in_other_files(tmp_path: Path) -> None:
     (tmp_path / "more").write_text(defaults("no_access = 192.0.2.1") + entry("more"))
-    read = Reading(tmp_path, entry("early") + "include more\n" + defaults("instances = 3") + entry("late"))
+    read = XinetdReading(tmp_path, entry("early") + "include more\n" + defaults("instances = 3") + entry("late"))
     assert read.ids == ["early", "more", "late"]
     for service in read.config.services:
         assert (service.instances, service.no_access) == (3, ("192.0.2.1",))
 
 
 def test_value_of_defaults_keeps_its_place(tmp_path: Path) -> None:
-    service = Reading(tmp_path, defaults("no_access = host.example") + entry("a")).only
+    service = XinetdReading(tmp_path, defaults("no_access = host.example") + entry("a")).only
     assert service.place_of("no_access").line == 3
 
 
 def test_own_value_wins_over_defaults(tmp_path: Path) -> None:
-    service = Reading(
+    service = XinetdReading(
         tmp_path, defaults("instances = 3", "cps = 5 5") + entry("a", "instances = UNLIMITED", "cps = 0 1")
     ).only
     assert (service.instances, service.rate) == (None, None)
 
 
 def test_bad_service_harms_no_other(tmp_path: Path) -> None:
-    read = Reading(tmp_path, entry("a") + entry("bad", "instances = many", "umask = 9") + entry("b"))
+    read = XinetdReading(tmp_path, entry("a") + entry("bad", "instances = many", "umask = 9") + entry("b"))
     assert read.ids == ["a", "b"]
     assert not read.config.fatal
     assert read.codes == ["bad-value", "bad-value"]
@@ -96,7 +72,7 @@ def test_bad_service_harms_no_other(tmp_path: Path) -> None:
 
 
 def test_bad_defaults_are_fatal(tmp_path: Path) -> None:
-    read = Reading(tmp_path, defaults("only_from = 10.0.0.1,10.0.0.2") + entry("a"))
+    read = XinetdReading(tmp_path, defaults("only_from = 10.0.0.1,10.0.0.2") + entry("a"))
     assert read.config.fatal
     assert read.codes == ["bad-default"]
 
@@ -112,73 +88,73 @@ def test_every_bad_line_has_a_message(tmp_path: Path) -> None:
         "nice = low",
         "server /bin/true",
     )
-    read = Reading(tmp_path, entry("a", *bad, port=None, server=None))
+    read = XinetdReading(tmp_path, entry("a", *bad, port=None, server=None))
     assert read.ids == []
     assert {d.place.line for d in read.report} >= set(range(7, 7 + len(bad)))
 
 
 def test_enabled_does_not_revive_a_broken_service(tmp_path: Path) -> None:
-    read = Reading(tmp_path, defaults("enabled = a") + entry("a", "instances = many"))
+    read = XinetdReading(tmp_path, defaults("enabled = a") + entry("a", "instances = many"))
     assert read.ids == []
 
 
 def test_disabled_wins_over_enabled_and_goes_by_id(tmp_path: Path) -> None:
     text = defaults("enabled = a x c", "disabled = c") + entry("a") + entry("b", "id = x") + entry("c") + entry("d")
-    assert Reading(tmp_path, text).ids == ["a", "x"]
+    assert XinetdReading(tmp_path, text).ids == ["a", "x"]
 
 
 def test_disabled_services_are_not_checked(tmp_path: Path) -> None:
-    read = Reading(
+    read = XinetdReading(
         tmp_path, defaults("disabled = b") + entry("a", "disable = yes", "umask = 9") + entry("b", "umask = 9")
     )
     assert (read.ids, read.config.broken, read.codes) == ([], (), [])
 
 
 def test_same_id_twice_is_legal(tmp_path: Path) -> None:
-    assert Reading(tmp_path, entry("a") + entry("a", port="7001")).ids == ["a", "a"]
+    assert XinetdReading(tmp_path, entry("a") + entry("a", port="7001")).ids == ["a", "a"]
 
 
 def test_flags_after_server_args(tmp_path: Path) -> None:
-    service = Reading(tmp_path, entry("a", "server_args = me x", "flags = NAMEINARGS")).only
+    service = XinetdReading(tmp_path, entry("a", "server_args = me x", "flags = NAMEINARGS")).only
     assert service.argv == ("me", "x")
 
 
 @pytest.mark.parametrize("line", ["instances=5", "instances =5", "instances= 5", "\tinstances\t=\t5", "INSTANCES = 5"])
 def test_blanks_and_case(tmp_path: Path, line: str) -> None:
-    service = Reading(tmp_path, entry("a", line)).only
+    service = XinetdReading(tmp_path, entry("a", line)).only
     assert service.instances == 5
     assert service.place_of("instances").column == len(line) + 2
 
 
 def test_values_may_hold_equal_signs(tmp_path: Path) -> None:
-    service = Reading(tmp_path, entry("a", "server_args=--x=1 y=2", "env = A== B=1=2")).only
+    service = XinetdReading(tmp_path, entry("a", "server_args=--x=1 y=2", "env = A== B=1=2")).only
     assert service.argv == ("probe", "--x=1", "y=2")
     assert service.env == (("A", "="), ("B", "1=2"))
 
 
 def test_crlf_and_no_final_newline(tmp_path: Path) -> None:
     text = (defaults("instances = 4") + entry("a", "server_args = x y")).replace("\n", "\r\n").removesuffix("\r\n")
-    service = Reading(tmp_path, text).only
+    service = XinetdReading(tmp_path, text).only
     assert (service.argv, service.instances) == (("probe", "x", "y"), 4)
 
 
 def test_only_blanks_and_tabs_part_words(tmp_path: Path) -> None:
-    read = Reading(tmp_path, entry("a", "server_args = a\u00a0b c\x0bd", "nice = 5\r").encode() + b"# \xff\n")
+    read = XinetdReading(tmp_path, entry("a", "server_args = a\u00a0b c\x0bd", "nice = 5\r").encode() + b"# \xff\n")
     assert read.only.argv == ("probe", "a\u00a0b", "c\x0bd")
     assert read.only.nice == 5
 
 
 def test_any_bytes_pass_through(tmp_path: Path) -> None:
-    service = Reading(tmp_path, entry("a", "server_args = X").encode().replace(b"X", b"\xff\xfe")).only
+    service = XinetdReading(tmp_path, entry("a", "server_args = X").encode().replace(b"X", b"\xff\xfe")).only
     assert service.argv[1].encode("utf-8", "surrogateescape") == b"\xff\xfe"
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:
-    assert Reading(tmp_path, b"\xef\xbb\xbf" + entry("a").encode()).only.id == "a"
+    assert XinetdReading(tmp_path, b"\xef\xbb\xbf" + entry("a").encode()).only.id == "a"
 
 
 def test_trailing_comment_is_read_as_meant(tmp_path: Path) -> None:
-    read = Reading(tmp_path, entry("a", "per_source = 10  # ten per host", wait="no # stream", disable="no # on"))
+    read = XinetdReading(tmp_path, entry("a", "per_source = 10  # ten per host", wait="no # stream", disable="no # on"))
     assert read.ids == ["a"]
     assert read.codes == ["trailing-comment"] * 3
     assert read.config.services[0].per_source == 10
@@ -186,33 +162,34 @@ def test_trailing_comment_is_read_as_meant(tmp_path: Path) -> None:
 
 
 def test_disable_with_a_comment(tmp_path: Path) -> None:
-    assert Reading(tmp_path, entry("a", "disable = yes # off")).ids == []
+    assert XinetdReading(tmp_path, entry("a", "disable = yes # off")).ids == []
 
 
 def test_missing_close_brace_costs_only_that_service(tmp_path: Path) -> None:
-    read = Reading(tmp_path, entry("a").replace("}\n", "") + entry("b"))
+    read = XinetdReading(tmp_path, entry("a").replace("}\n", "") + entry("b"))
     assert read.ids == ["b"]
     assert [service.id for service in read.config.broken] == ["a"]
 
 
 def test_stray_lines_cost_no_service(tmp_path: Path) -> None:
-    read = Reading(tmp_path, "}\nftp stream tcp nowait root /x x\n{\n a = b\n}\n" + entry("a"))
+    read = XinetdReading(tmp_path, "}\nftp stream tcp nowait root /x x\n{\n a = b\n}\n" + entry("a"))
     assert read.ids == ["a"]
     assert read.codes == ["stray-close", "no-keyword"]
 
 
 def test_services_named_like_keywords(tmp_path: Path) -> None:
-    assert Reading(tmp_path, entry("defaults") + entry("service") + entry("{")).ids == ["defaults", "service", "{"]
+    text = entry("defaults") + entry("service") + entry("{")
+    assert XinetdReading(tmp_path, text).ids == ["defaults", "service", "{"]
 
 
 def test_stray_line_in_defaults_is_left_out(tmp_path: Path) -> None:
-    read = Reading(tmp_path, defaults("instances 5", "umask = 022") + entry("a"))
+    read = XinetdReading(tmp_path, defaults("instances 5", "umask = 022") + entry("a"))
     assert (read.codes, read.config.fatal) == (["no-operator"], False)
     assert (read.config.services[0].instances, read.config.services[0].umask) == (None, 0o22)
 
 
 def test_redirect_and_rpc_are_not_started(tmp_path: Path) -> None:
-    read = Reading(
+    read = XinetdReading(
         tmp_path,
         entry("a", "redirect = h 1", server=None)
         + entry("b", type="RPC", port=None)
@@ -224,7 +201,7 @@ def test_redirect_and_rpc_are_not_started(tmp_path: Path) -> None:
 
 
 def test_harmless_gaps_are_warned_of_once(tmp_path: Path) -> None:
-    read = Reading(
+    read = XinetdReading(
         tmp_path, defaults("banner = /b", "log_on_success = USERID") + entry("a", "libwrap = x") + entry("b")
     )
     assert read.ids == ["a", "b"]
@@ -233,17 +210,17 @@ def test_harmless_gaps_are_warned_of_once(tmp_path: Path) -> None:
 
 
 def test_a_service_that_is_not_started_always_has_an_error(tmp_path: Path) -> None:
-    read = Reading(tmp_path, entry("a", server="/bin/true -x"))
+    read = XinetdReading(tmp_path, entry("a", server="/bin/true -x"))
     assert read.ids == []
     assert [d.severity for d in read.report] == [Severity.WARNING, Severity.ERROR]
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    service = Reading(tmp_path, entry("a", "bind = /run/a", protocol="unix", type=None, port=None)).only
+    service = XinetdReading(tmp_path, entry("a", "bind = /run/a", protocol="unix", type=None, port=None)).only
     assert (service.family, service.bind, service.protocol) == (Family.UNIX, ("/run/a",), "unix")
     for line in ("bind = relative", "bind = /run/a"):
         protocol = "unix" if "relative" in line else "tcp"
-        assert Reading(tmp_path, entry("a", line, protocol=protocol)).codes == ["bad-value"]
+        assert XinetdReading(tmp_path, entry("a", line, protocol=protocol)).codes == ["bad-value"]
 
 
 def test_includedir_order_and_names(tmp_path: Path) -> None:
@@ -253,29 +230,29 @@ def test_includedir_order_and_names(tmp_path: Path) -> None:
         (folder / name).write_text(entry(name))
     (folder / "link").symlink_to(tmp_path / "real.conf")
     (tmp_path / "real.conf").write_text(entry("linked"))
-    read = Reading(tmp_path, f"includedir {folder}\n")
+    read = XinetdReading(tmp_path, f"includedir {folder}\n")
     assert read.ids == ["10", "9", "B", "a", "b", "linked"]
     assert read.config.files[:3] == (str(tmp_path / "x.conf"), str(folder), str(folder / "10"))
 
 
 def test_places_in_included_files(tmp_path: Path) -> None:
     (tmp_path / "more").write_text(entry("a", "nice = low"))
-    read = Reading(tmp_path, "include more\n")
+    read = XinetdReading(tmp_path, "include more\n")
     assert str(next(iter(read.report)).place) == f"{tmp_path}/more:9:10"
 
 
 def test_the_same_file_may_be_included_twice(tmp_path: Path) -> None:
     (tmp_path / "more").write_text(entry("a"))
-    assert Reading(tmp_path, "include more\ninclude more\n").ids == ["a", "a"]
+    assert XinetdReading(tmp_path, "include more\ninclude more\n").ids == ["a", "a"]
 
 
 def test_a_line_with_a_nul_byte_is_not_just_left_out(tmp_path: Path) -> None:
-    read = Reading(tmp_path, entry("a", "only_from = 127.0.0.1\0") + entry("b") + "\0\n" + entry("c"))
+    read = XinetdReading(tmp_path, entry("a", "only_from = 127.0.0.1\0") + entry("b") + "\0\n" + entry("c"))
     assert (read.ids, read.codes) == (["b", "c"], ["nul-byte", "nul-byte"])
 
 
 def test_the_built_in_tcpmux_has_no_program_to_run(tmp_path: Path) -> None:
-    (problem,) = Reading(tmp_path, entry("tcpmux", type="INTERNAL", server=None)).report
+    (problem,) = XinetdReading(tmp_path, entry("tcpmux", type="INTERNAL", server=None)).report
     assert problem.text.endswith("so service tcpmux is not started; remove the service")
 
 
@@ -292,7 +269,7 @@ def test_a_header_that_says_too_little_or_too_much(
     tmp_path: Path, header: str, codes: list[str], ids: list[str]
 ) -> None:
     """It costs its own entry, and what is wrong is told at its line, and `{` is no name."""
-    read = Reading(tmp_path, entry("a") + entry("b").replace("service b\n{", header) + entry("c"))
+    read = XinetdReading(tmp_path, entry("a") + entry("b").replace("service b\n{", header) + entry("c"))
     line = entry("a").count("\n") + 1
     assert (read.ids, read.codes) == (ids, codes)
     assert {each.place.line for each in read.report} <= {line}

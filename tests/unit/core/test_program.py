@@ -20,7 +20,9 @@ from fastinetd.core.program import (
     Program,
     Ranges,
 )
+from support.clients import everything
 from support.core import end, has_children, open_row, program
+from support.proc import PATIENCE
 
 ENV = "/usr/bin/env"
 
@@ -41,11 +43,8 @@ def environment(board: Board, client: socket.socket, server: socket.socket, addr
     assert slot >= 0
     server.close()
     (used,) = board.slots_in_use()
-    said = b""
-    client.settimeout(20)
-    while part := client.recv(65536):
-        said += part
-    client.close()
+    client.settimeout(PATIENCE)
+    said = everything(client)
     end(keeper, used)
     lines = said.decode().splitlines()
     variables = dict(line.split("=", 1) for line in lines)

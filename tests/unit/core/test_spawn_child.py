@@ -14,7 +14,9 @@ import pytest
 from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.system.privileges import own_privileges
+from support.clients import everything
 from support.core import end, has_children, open_row, program
+from support.proc import PATIENCE
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change ids")
 Run = Callable[..., str]
@@ -45,11 +47,8 @@ def run() -> Iterator[Run]:
             if high:
                 os.close(number)
         (used,) = board.slots_in_use()
-        said = b""
-        here.settimeout(20)
-        while part := here.recv(65536):
-            said += part
-        here.close()
+        here.settimeout(PATIENCE)
+        said = everything(here)
         end(keeper, used)
         return said.decode()
 

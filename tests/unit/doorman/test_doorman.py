@@ -123,6 +123,26 @@ def test_garbage_is_ignored() -> None:
         assert [one.hear(), one.hear()] == [(1, 0), (2, 1)]
 
 
+class Lookups:
+    """A resolver whose lookups begin at once and end when the test lets them."""
+
+    def __init__(self) -> None:
+        self.addresses: list[Address] = []
+        self.begun = threading.Semaphore(0)
+        self.release = threading.Event()
+
+    def __call__(self, address: Address) -> Names:
+        self.addresses.append(address)
+        self.begun.release()
+        assert self.release.wait(WAIT)
+        return friendly(address)
+
+    def await_begun(self, count: int = 1) -> None:
+        """Wait until so many more have begun."""
+        for _ in range(count):
+            assert self.begun.acquire(timeout=WAIT)
+
+
 def test_a_slow_lookup_holds_up_nobody_else() -> None:
     release = threading.Event()
 
@@ -154,58 +174,41 @@ def test_a_failing_lookup_means_no_name() -> None:
 
 
 def test_one_lookup_for_all_channels_and_later_questions() -> None:
-    calls: list[Address] = []
-    begun, release = threading.Event(), threading.Event()
-
-    def resolver(address: Address) -> Names:
-        calls.append(address)
-        begun.set()
-        assert release.wait(WAIT)
-        return friendly(address)
-
-    with running(resolver, acceptors=2) as it:
+    lookups = Lookups()
+    with running(lookups, acceptors=2) as it:
         one, two = it.acceptors
         one.ask(1, "192.0.2.1")
-        assert begun.wait(WAIT)
+        lookups.await_begun()
         one.ask(1, "192.0.2.1")  # asked again: still one answer
         two.ask(1, "192.0.2.1")
         one.ask(2, "::ffff:192.0.2.1")
         for acceptor in (one, two):  # answered in order: what was sent before has been read
             acceptor.ask(9, "192.0.2.1", 77)
             assert acceptor.hear() == (9, 0)
-        release.set()
+        lookups.release.set()
         assert [one.hear(), one.hear(), two.hear()] == [(1, 1), (2, 1), (1, 1)]
         one.ask(3, "192.0.2.1")
         assert one.hear() == (3, 1)
-    assert calls == [IPv4Address("192.0.2.1")]
+    assert lookups.addresses == [IPv4Address("192.0.2.1")]
 
 
 def test_deadline() -> None:
     """Lookups that hang: their clients are refused in time, those queued behind are cancelled, and all recovers."""
-    release, clock, begun = threading.Event(), Clock(), threading.Semaphore(0)
-    calls: list[Address] = []
-
-    def resolver(address: Address) -> Names:
-        calls.append(address)
-        begun.release()
-        assert release.wait(WAIT)
-        return friendly(address)
-
-    with running(resolver, clock=clock) as it:
+    lookups, clock = Lookups(), Clock()
+    with running(lookups, clock=clock) as it:
         one = it.acceptors[0]
         for cookie in range(THREADS + 4):
             one.ask(cookie, f"192.0.2.{cookie}")
         one.ask(100, "192.0.2.200", 77)
         assert one.hear() == (100, 0)
-        for _ in range(THREADS):
-            assert begun.acquire(timeout=WAIT)
+        lookups.await_begun(THREADS)
         clock.now += DECIDE_WITHIN
         one.socket.send(b"awake")
         assert sorted(one.hear() for _ in range(THREADS + 4)) == [(n, 0) for n in range(THREADS + 4)]
-        release.set()
+        lookups.release.set()
         one.ask(101, "192.0.2.201")
         assert one.hear() == (101, 1)
-    assert len(calls) == THREADS + 1
+    assert len(lookups.addresses) == THREADS + 1
 
 
 def test_an_acceptor_that_does_not_listen_loses_no_answer() -> None:
@@ -229,20 +232,15 @@ def test_an_acceptor_that_does_not_listen_loses_no_answer() -> None:
 
 def test_a_channel_with_too_many_questions_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorman, "MOST_WAITING", 3)
-    release = threading.Event()
-
-    def resolver(address: Address) -> Names:
-        assert release.wait(WAIT)
-        return friendly(address)
-
-    with running(resolver, acceptors=2) as it:
+    lookups = Lookups()
+    with running(lookups, acceptors=2) as it:
         one, two = it.acceptors
         for cookie in range(10):
             one.ask(cookie, f"192.0.2.{cookie}")
         one.ask(10, "192.0.2.1", 77)
         two.ask(1, "192.0.2.1", 77)
         assert two.hear() == (1, 0)
-        release.set()
+        lookups.release.set()
         assert sorted(one.hear() for _ in range(11)) == [(n, 1) for n in range(10)] + [(10, 0)]
 
 
@@ -284,20 +282,14 @@ def test_ends_while_a_lookup_hangs() -> None:
 
 
 def test_ends_with_its_last_channel() -> None:
-    begun, release = threading.Event(), threading.Event()
-
-    def resolver(address: Address) -> Names:
-        begun.set()
-        assert release.wait(WAIT)
-        return friendly(address)
-
-    with running(resolver, acceptors=2) as it:
+    lookups = Lookups()
+    with running(lookups, acceptors=2) as it:
         one, two = it.acceptors
         one.ask(1, "192.0.2.1")
-        assert begun.wait(WAIT)
+        lookups.await_begun()
         one.socket.close()  # its answer is void
         two.ask(2, "192.0.2.1")
-        release.set()
+        lookups.release.set()
         assert two.hear() == (2, 1)
         two.socket.shutdown(socket.SHUT_WR)
         assert it.ended()

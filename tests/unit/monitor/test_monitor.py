@@ -26,6 +26,7 @@ from fastinetd.monitor import monitor
 from fastinetd.monitor.http import plain
 from fastinetd.monitor.metrics import ServiceInfo
 from fastinetd.monitor.monitor import Bounds
+from support.clients import read_all
 
 PATIENCE = 10
 NOBODY = 65534
@@ -106,15 +107,6 @@ def start() -> Iterator[Start]:
 
 def descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
-
-
-def closed(client: socket.socket) -> bytes:
-    """What is left to read until the other side closes."""
-    received = bytearray()
-    with contextlib.suppress(ConnectionResetError):
-        while data := client.recv(65536):
-            received += data
-    return bytes(received)
 
 
 def receive_answer(client: socket.socket) -> bytes:
@@ -199,7 +191,7 @@ def test_head_has_the_head_of_get(path: str, start: Start) -> None:
     served = start()
     with served.connect() as client:
         client.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        head = closed(client)
+        head = read_all(client)
     assert head.endswith(b"\r\n\r\n")
     assert b"Content-Length: 0" not in head
     assert head.startswith(f"HTTP/1.1 {served.get(path)[0]} ".encode())
@@ -238,7 +230,7 @@ def test_requests_sent_ahead_are_answered_in_order(start: Start) -> None:
 def test_old_clients_are_served_and_closed(start: Start) -> None:
     with start().connect() as client:
         client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
-        answer = closed(client)
+        answer = read_all(client)
     assert answer.endswith(b"\r\n\r\nhealthy\n")
     assert b"Connection: close" in answer
 
@@ -247,7 +239,7 @@ def test_a_client_that_sends_its_end_early_is_answered(start: Start) -> None:
     with start().connect() as client:
         client.sendall(REQUEST)
         client.shutdown(socket.SHUT_WR)
-        assert closed(client).endswith(b"healthy\n")
+        assert read_all(client).endswith(b"healthy\n")
 
 
 def test_a_request_byte_by_byte(start: Start) -> None:
@@ -273,7 +265,7 @@ def test_a_request_byte_by_byte(start: Start) -> None:
 def test_bad_requests_are_told_so_and_closed(request_bytes: bytes, status: int, start: Start) -> None:
     with start().connect() as client:
         client.sendall(request_bytes)
-        assert closed(client).startswith(f"HTTP/1.1 {status} ".encode())
+        assert read_all(client).startswith(f"HTTP/1.1 {status} ".encode())
 
 
 def test_garbage_ends_nothing(start: Start) -> None:
@@ -324,20 +316,20 @@ def test_beyond_the_bound_the_oldest_idle_client_goes(start: Start) -> None:
         clients[0].sendall(REQUEST)  # now the second is the oldest
         receive_answer(clients[0])
         assert served.get("/-/healthy")[0] == 200
-        assert closed(clients[1]) == b""
+        assert read_all(clients[1]) == b""
         clients[0].sendall(REQUEST)
         assert receive_answer(clients[0]).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_silent_client_is_closed_in_time(start: Start) -> None:
     with start(head=0.05).connect() as client:
-        assert closed(client) == b""
+        assert read_all(client) == b""
 
 
 def test_half_a_request_is_told_that_time_is_up(start: Start) -> None:
     with start(head=0.1).connect() as client:
         client.sendall(REQUEST[:20])
-        assert closed(client).startswith(b"HTTP/1.1 408 ")
+        assert read_all(client).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_trickle_does_not_buy_time(start: Start) -> None:
@@ -354,7 +346,7 @@ def test_an_idle_connection_is_closed_after_its_own_time(start: Start) -> None:
     with start(idle=0.1).connect() as client:
         client.sendall(REQUEST)
         receive_answer(client)
-        assert closed(client) == b""
+        assert read_all(client) == b""
 
 
 def test_a_client_that_does_not_read_is_closed_and_delays_nobody(start: Start) -> None:
@@ -383,7 +375,7 @@ def test_what_is_not_yet_sent_is_bounded(start: Start) -> None:
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
             client.recv(10)  # it is being answered
             clients.append(client)
-        assert b"process_" not in closed(clients[0])[-2000:]
+        assert b"process_" not in read_all(clients[0])[-2000:]
         assert served.get("/-/healthy")[0] == 200
 
 
@@ -451,7 +443,7 @@ def test_it_ends_at_once_when_the_supervisor_is_gone(start: Start) -> None:
         kept.sendall(REQUEST)
         receive_answer(kept)
         served.end()
-        assert closed(silent) == closed(kept) == b""
+        assert read_all(silent) == read_all(kept) == b""
     with pytest.raises(ConnectionRefusedError):
         served.connect()
 
@@ -464,11 +456,11 @@ def test_a_retired_monitor_answers_who_is_there(start: Start) -> None:
         fresh.sendall(REQUEST[:10])
         assert served.get("/-/healthy")[0] == 200
         os.write(served.far_control, b"r")
-        assert closed(idle) == b""
+        assert read_all(idle) == b""
         with pytest.raises(ConnectionRefusedError):
             served.connect()
         fresh.sendall(REQUEST[10:])
-        answer = closed(fresh)
+        answer = read_all(fresh)
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b"Connection: close" in answer
     served.thread.join(PATIENCE)
@@ -480,7 +472,7 @@ def test_a_retired_monitor_does_not_wait_for_silent_clients(start: Start) -> Non
     with served.connect() as silent:
         assert served.get("/-/healthy")[0] == 200
         os.write(served.far_control, b"r")
-        assert closed(silent) == b""
+        assert read_all(silent) == b""
         served.thread.join(PATIENCE)
         assert not served.thread.is_alive()
 
@@ -491,7 +483,7 @@ def test_the_end_of_the_supervisor_cuts_retirement_short(start: Start) -> None:
         assert served.get("/-/healthy")[0] == 200
         os.write(served.far_control, b"r")
         served.end()
-        assert closed(silent) == b""
+        assert read_all(silent) == b""
 
 
 def test_without_privileges_and_with_default_signals() -> None:

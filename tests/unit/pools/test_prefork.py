@@ -15,8 +15,9 @@ from fastinetd.core.layout import Method
 from fastinetd.core.program import Pool
 from fastinetd.pools.pool import PoolEvent, PoolState, Recycling, parts_of
 from fastinetd.pools.prefork import tend_every
+from support.clients import everything
 from support.core import program, reap
-from support.pooled import CONTROL, Pooled, echo, everything, finish, go_on, stop
+from support.pooled import CONTROL, Pooled, echo, finish, go_on, stop
 from support.proc import descriptors, process, wait_for
 
 CAT = "/bin/cat"

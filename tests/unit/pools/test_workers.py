@@ -18,8 +18,9 @@ import pytest
 from fastinetd.core.layout import Method, RecordKind, Status
 from fastinetd.pools.pool import PoolEvent, PoolState, Recycling, be_patient_for, rest_for
 from fastinetd.pools.workers import needs_another
+from support.clients import everything
 from support.core import await_end, reap
-from support.pooled import Pooled, everything, stop
+from support.pooled import Pooled, stop
 from support.proc import descriptors, process, wait_for
 
 TOLD = Path(__file__).parents[2] / "support" / "told_worker.py"

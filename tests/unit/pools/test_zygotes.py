@@ -16,8 +16,9 @@ import pytest
 from fastinetd.core.layout import Method, RecordKind, Status
 from fastinetd.pools.pool import HeldAt, PoolEvent, PoolState, Recycling, be_patient_for, pauses
 from fastinetd.pools.system_calls import name_of_call
+from support.clients import everything
 from support.core import await_end, reap
-from support.pooled import Pooled, echo, everything, finish, go_on, stop
+from support.pooled import Pooled, echo, finish, go_on, stop
 from support.proc import PATIENCE, descriptors, process, wait_for
 from support.stage import compiled
 

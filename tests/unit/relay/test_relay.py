@@ -16,11 +16,11 @@ from fastinetd.core.layout import Field, RecordKind, SlotState, Status, Verdict
 from fastinetd.core.program import Ranges
 from fastinetd.relay.relay import Relay
 from fastinetd.services.installed import BUILTINS
+from support.clients import everything
 from support.core import HOUR, open_row, program, reap, running
-from support.proc import wait_for
+from support.proc import PATIENCE, wait_for
 
 HOST = "127.0.0.1"
-PATIENCE = 20
 EPOCH_1900 = 2208988800
 SHOWN = int(Field.SHOW_HOST | Field.SHOW_DURATION)
 
@@ -118,15 +118,6 @@ def one(relayed: Relayed) -> Iterator[Callable[..., Service]]:
     assert reap(relayed.pid) == 0
     for child in started:
         child.__exit__(None, None, None)
-
-
-def everything(client: socket.socket) -> bytes:
-    """What comes until the other side ends."""
-    found = b""
-    while part := client.recv(1 << 20):
-        found += part
-    client.close()
-    return found
 
 
 def exactly(client: socket.socket, size: int) -> bytes:

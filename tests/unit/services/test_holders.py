@@ -23,8 +23,9 @@ from fastinetd.services.holders import holders_of
 from fastinetd.system.copies import when_closed
 from fastinetd.system.loop import Loop
 from fastinetd.system.processes import children
+from support.clients import everything
 from support.core import await_end, close_loop, fork, reap, running, until
-from support.pooled import Pooled, echo, everything, finish, go_on, stop
+from support.pooled import Pooled, echo, finish, go_on, stop
 from support.proc import wait_for
 
 CAT = "/bin/cat"

@@ -19,7 +19,8 @@ from fastinetd.services.installed import InstalledService
 from fastinetd.services.queue_head import accept_now
 from fastinetd.services.wait import WaitSocket
 from fastinetd.services.wait_states import TRANSITIONS, State
-from support.core import HOUR, PATIENCE, program
+from support.core import HOUR, program
+from support.proc import PATIENCE
 from support.waiting import Kit
 
 ANSWER = "import socket; s = socket.socket(fileno=0); d, a = s.recvfrom(999); s.sendto(b'got ' + d, a)"

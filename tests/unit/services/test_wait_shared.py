@@ -23,7 +23,8 @@ from fastinetd.services.queue_demand import LOOKS_PER_PAUSE, QueueDemand
 from fastinetd.services.queue_head import Head
 from fastinetd.services.wait import WaitSocket
 from fastinetd.services.wait_states import WATCHING, State
-from support.core import HOUR, PATIENCE, program
+from support.core import HOUR, program
+from support.proc import PATIENCE
 from support.waiting import Kit, planned
 
 Send = Callable[..., None]

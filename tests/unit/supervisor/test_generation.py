@@ -24,9 +24,7 @@ from fastinetd.supervisor.role_specs import ROLES, RoleSpec, Work
 from fastinetd.supervisor.roles import Role
 from fastinetd.system.loop import Loop
 from support.core import HOUR, close_loop, has_children, open_row, program, until
-from support.proc import title, wait_for
-
-PATIENCE = 20.0
+from support.proc import PATIENCE, title, wait_for
 
 
 class Said:

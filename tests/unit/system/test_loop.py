@@ -12,9 +12,7 @@ import pytest
 
 from fastinetd.system.loop import Loop
 from support.core import close_loop
-
-PATIENCE = 20.0
-
+from support.proc import PATIENCE
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import pytest
 from fastinetd.core.layout import Method
 from fastinetd.pools.pool import PoolEvent, Recycling
 from fastinetd.system.strangers import as_before_linux_6_16, close_shared_sockets, close_words, guard, receive
+from support.clients import everything
 from support.lingering import LINGER, LINGERING, abort, lingering
-from support.pooled import Pooled, everything
+from support.pooled import Pooled
 from support.pools import TALLY, built
 from support.proc import wait_for
 

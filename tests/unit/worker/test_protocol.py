@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from support.clients import read_all
 from support.core import reap
 from support.proc import wait_for
-from support.worker_peer import HANDLER, ROOT, VARIABLES, WorkerPeer, everything, serve_once
+from support.worker_peer import HANDLER, ROOT, VARIABLES, WorkerPeer, serve_once
 
 SUPPORT = ROOT / "tests" / "support"
 LOGGING = """
@@ -188,12 +189,12 @@ def test_the_socket_is_closed_whoever_keeps_it(worker: WorkerPeer) -> None:
     for _ in range(3):
         with worker.connect() as client:
             client.sendall(b"kept.extend([sock, sock.makefile('rwb')]); sock.sendall(b'done')\0")
-            assert everything(client) == b"done"
+            assert read_all(client) == b"done"
             assert worker.status() == 0
     assert worker.descriptors() == before
     with worker.connect() as client:
         client.sendall(b"kept.append(os.dup(sock.fileno()))\0")
-        assert everything(client) == b""
+        assert read_all(client) == b""
 
 
 def test_what_is_buffered_is_sent_even_if_the_handler_fails(worker: WorkerPeer) -> None:
@@ -243,7 +244,7 @@ def test_end_of_file_during_a_connection(worker: WorkerPeer) -> None:
         assert client.recv(5) == b"begun"
         worker.socket.shutdown(socket.SHUT_WR)
         client.sendall(b"more")
-        assert everything(client) == b"more"
+        assert read_all(client) == b"more"
     assert worker.status() == 9
     assert reap(worker.pid) == 0
 
@@ -255,7 +256,7 @@ def test_a_daemon_that_is_gone(worker: WorkerPeer) -> None:
         assert client.recv(1) == b"x"
         worker.socket.close()
         client.sendall(b"y")
-        assert everything(client) == b""
+        assert read_all(client) == b""
     assert reap(worker.pid) == 0
 
 
@@ -266,7 +267,7 @@ def test_signals_are_default(worker: WorkerPeer, number: int) -> None:
         assert client.recv(1) == b"x"
         os.kill(worker.pid, number)
         assert reap(worker.pid) == -number
-        assert everything(client) == b""
+        assert read_all(client) == b""
 
 
 def test_a_connection_without_its_descriptor(worker: WorkerPeer, kit: Kit) -> None:
@@ -338,7 +339,7 @@ class TestLoop:
             client.sendall(b"sock.sendall(b'x'); await asyncio.sleep(0); sock.sendall(sock.recv(9))\0")
             assert client.recv(1) == b"x"
             client.sendall(b"mine")
-            assert everything(client) == b"mine"
+            assert read_all(client) == b"mine"
 
 
 @pytest.mark.parametrize(

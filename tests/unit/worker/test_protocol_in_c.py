@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from support.clients import read_all
 from support.core import reap
-from support.worker_peer import ROOT, WorkerPeer, everything, serve_once, tcp_pair
+from support.worker_peer import ROOT, WorkerPeer, serve_once, tcp_pair
 
 CONTRIB = ROOT / "contrib"
 STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-O2", f"-I{CONTRIB}"]
@@ -120,7 +121,7 @@ def test_end_of_file_during_a_connection(worker: WorkerPeer) -> None:
         assert client.recv(100) == b"192.0.2.7 -"
         worker.socket.shutdown(socket.SHUT_WR)
         client.sendall(b"7")
-        assert everything(client) == b""
+        assert read_all(client) == b""
     assert worker.status() == 7
     assert reap(worker.pid) == 0
 
@@ -130,7 +131,7 @@ def test_a_daemon_that_is_gone(worker: WorkerPeer) -> None:
         assert client.recv(100) == b"192.0.2.7 -"
         worker.socket.close()
         client.sendall(b"7")
-        assert everything(client) == b""
+        assert read_all(client) == b""
     assert reap(worker.pid) == 0
 
 
