@@ -21,7 +21,7 @@ def test_compile(benchmark: BenchmarkFixture, networks: int) -> None:
     allowed = tuple(f"10.{n // 128}.{n % 128 * 2}.0/24" for n in range(networks))
 
     def compile_again() -> access.AccessTable:
-        access._build.cache_clear()  # equal lists are remembered, and only the first round would count
+        access._build_table.cache_clear()  # equal lists are remembered, and only the first round would count
         return access.compile_access(allowed, ("10.0.0.7",), lambda name: None)
 
     assert benchmark(compile_again).v4

@@ -8,8 +8,8 @@ from pathlib import Path
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import clip_value
 from fastinetd.config.model import Service
-from fastinetd.policy.access import AccessTable, compile_access, overruled
-from fastinetd.policy.addresses import Reason, counts_as
+from fastinetd.policy.access import AccessTable, compile_access, overruled_entries
+from fastinetd.policy.addresses import Reason, odd_reading
 
 _WHY = {
     Reason.COMMA: ("has a comma outside braces", "separate addresses by blanks"),
@@ -38,10 +38,10 @@ def access_of(service: Service, report: Report) -> AccessTable:
         report.add("only-from-nobody", service.place_of("only_from"), service=service.id, remedy="mend its entries")
     for name, entries in lists.items():
         for index, entry in enumerate(entries):
-            if (counts := counts_as(entry)) is not None:
+            if (counts := odd_reading(entry)) is not None:
                 place = service.place_of_entry(name, index)
                 report.add("counts-as", place, service=service.id, name=name, value=clip_value(entry), counts=counts)
-    for refusal, allowance in overruled(lists["only_from"], lists["no_access"], _network):
+    for refusal, allowance in overruled_entries(lists["only_from"], lists["no_access"], _network):
         report.add("refusal-overruled", service.place_of_entry("no_access", refusal), service=service.id,
                    refused=clip_value(lists["no_access"][refusal]), value=clip_value(lists["only_from"][allowance]),
                    where=service.place_of_entry("only_from", allowance))

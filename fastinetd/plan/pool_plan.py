@@ -122,7 +122,7 @@ def _takes_outsiders(endpoint: Endpoint, access: AccessTable) -> bool:
         address = address.ipv4_mapped or address
     if address is not None and address.is_loopback:
         return False
-    if access.everybody:
+    if access.admits_everybody:
         return True
     four = endpoint.family == socket.AF_INET or isinstance(address, IPv4Address)
     six = endpoint.v6only

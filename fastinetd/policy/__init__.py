@@ -1,1 +1,1 @@
-"""Decisions that become numbers: addresses, times, rates, pauses. Pure functions of their arguments."""
+"""Decisions as numbers: addresses, times, rates, pauses. Pure functions of their arguments."""

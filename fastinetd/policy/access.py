@@ -7,13 +7,13 @@ How specific an entry is:
   * an address entry by its fixed bits, a single address most of all;
   * for IPv4 clients an IPv6 prefix that takes in ::ffff:0:0/96 (such as ::/0) less than 0.0.0.0;
   * a name by its labels: of two domains the one with more, a host name more than any domain.
-Whether a name or a network is the more specific cannot be told, so what refuses wins:
+Between a name and a network neither is the more specific, so the entry that refuses wins:
   * a host name or .domain in no_access refuses whatever addresses only_from has;
   * a .domain in only_from allows against no address entry with a fixed bit, only against `any IPv4` (0.0.0.0) and
     `any IPv6` (::/0); a host name in only_from, being one machine, allows against all but its single address.
 
-Each interval says ALLOW, DENY or ASK. ASK stands only where some name a client could have would turn the
-verdict; who knows the client's names then calls `decide_named`, which given no names says what holds without.
+Each interval has the verdict ALLOW, DENY or ASK. ASK stands only where some name that a client could have would turn
+the verdict; `decide_named` then decides with the client's names, or without any.
 
 Everything here is a pure function of its arguments; the look-up of network names is one of them.
 """
@@ -32,8 +32,7 @@ from fastinetd.policy.addresses import MAPPED, Prefix, Rejection, read_list, rul
 
 
 class AddressVerdict(Enum):
-    """What the two lists say of a client's address. The core's Verdict has the word for it that admission works with
-    (services/installed translates)."""
+    """What the two lists decide for a client's address; services/installed translates to the core's Verdict."""
 
     DENY = "refused"
     ALLOW = "allowed"
@@ -45,44 +44,45 @@ Interval = tuple[int, int, AddressVerdict]
 """First and last address, both included, as numbers of 32 or 128 bits."""
 
 Ranks = tuple[int, int, int]
-"""From an address on: the ranks of the best match in only_from and in no_access (NOTHING: there is none)."""
+"""An address, and from it on the ranks of the best match in only_from and in no_access (NOTHING: there is none)."""
 
 NOTHING = -(1 << 20)
 """The rank of no match; below every match."""
 
 _NO_NAME = NOTHING - 1  # below even that: no name entry there to match
-_STEP = 256  # ranks per fixed bit; a domain's rank is its number of labels, which stays below one bit
-_ALLOWS, _DENIES = 1, 2
+_STEP = 256  # ranks per fixed bit; a domain's rank is its number of labels, 127 at most: below that of one bit
+_ALLOWS, _DENIES = 1, 2  # bits: the lists in which a prefix stands
 _ANY = ((0, 0), (MAPPED, 96))  # any IPv6, which takes IPv4 in, and any IPv4
 
 
 @dataclass(frozen=True, slots=True)
 class AccessTable:
-    """The compiled address lists of a service; equal lists give the same object while it is remembered."""
+    """The compiled address lists of a service."""
 
     v4: tuple[Interval, ...] = ()
-    """The whole of IPv4 in order, without gaps; () in both families: everybody is allowed."""
+    """The whole of IPv4 in order, without gaps; () in both families if every client is allowed."""
     v6: tuple[Interval, ...] = ()
-    """The whole of IPv6 likewise; it says nothing of ::ffff:0:0/96, those clients are IPv4."""
+    """The whole of IPv6 in order, without gaps; clients of ::ffff:0:0/96 are looked up in `v4`."""
     rejected: tuple[Rejection, ...] = ()
     default: AddressVerdict = AddressVerdict.ALLOW
-    """For a client nothing matches: ALLOW or DENY."""
+    """The verdict for a client that no entry matches: ALLOW or DENY."""
     hosts: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
     """Host names of only_from and of no_access, in lower case."""
     domains: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
-    """Domains likewise, without their leading dot."""
+    """Domains of only_from and of no_access, in lower case and without their leading dot."""
     ranks4: tuple[Ranks, ...] = ()
-    """What numbers alone say of IPv4, for `decide_named`; empty without names."""
+    """The ranks of the address entries in IPv4, for `decide_named`; () when no entry is a name."""
     ranks6: tuple[Ranks, ...] = ()
+    """The ranks of the address entries in IPv6, for `decide_named`; () when no entry is a name."""
 
     @property
-    def everybody(self) -> bool:
-        """No client can be refused, and none need be looked up."""
+    def admits_everybody(self) -> bool:
+        """Whether every client is allowed, by address and by name."""
         return not self.v4
 
     @property
-    def asks(self) -> bool:
-        """For some clients the verdict hangs on their names."""
+    def asks_names(self) -> bool:
+        """Whether the names of some clients must be looked up."""
         return any(verdict is AddressVerdict.ASK for _, _, verdict in self.v4 + self.v6)
 
 
@@ -93,21 +93,25 @@ def compile_access(
 ) -> AccessTable:
     """Compile the two lists of a service; None is `not set`, () is `set to nothing`.
 
-    `networks` gives the dotted number of a name of /etc/networks, or None. Entries that cannot be read go to
-    `rejected` and do not count; an only_from of which nothing is left refuses everybody. Raises nothing.
+    `networks` returns the dotted number of a name of /etc/networks, or None. Entries that cannot be read go to
+    `rejected` and do not count; an only_from of which nothing is left refuses every client. Raises nothing. Equal
+    lists return the same object as long as it is in the cache.
     """
     rejected: list[Rejection] = []
     allow = read_list("only_from", only_from or (), networks, rejected)
     deny = read_list("no_access", no_access or (), networks, rejected)
     default = AddressVerdict.ALLOW if only_from is None else AddressVerdict.DENY
-    return _build(allow, deny, default, tuple(rejected))
+    return _build_table(allow, deny, default, tuple(rejected))
 
 
-def overruled(
+def overruled_entries(
     only_from: tuple[str, ...], no_access: tuple[str, ...], networks: Callable[[str], str | None]
 ) -> list[tuple[int, int]]:
-    """Entries of no_access that a more specific one of only_from overrules: (position in no_access, position in
-    only_from), for each of the former the first there is. What only some clients' names can tell is not among them."""
+    """Entries of no_access that a more specific entry of only_from overrules, by their positions from 0.
+
+    (position in no_access, position in only_from), of several of the latter the first. Left out are entries between
+    which the names of a client decide.
+    """
     allow = [(rule, index) for index, rule in rules_of(only_from, networks)]
     inside = sorted(((rule, index) for rule, index in allow if not isinstance(rule, str)), key=itemgetter(0))
     named = [(rule, index) for rule, index in allow if isinstance(rule, str)]
@@ -118,7 +122,7 @@ def overruled(
         else:
             first, bits = rule
             against = []
-            at = bisect_right(inside, (first, bits), key=itemgetter(0))
+            at = bisect_right(inside, (first, bits), key=itemgetter(0))  # prefixes within it follow it in this order
             if at < len(inside) and inside[at][0][0] <= first | (1 << 128 - bits) - 1:
                 against.append(inside[at][1])
             if rule in _ANY:
@@ -129,8 +133,8 @@ def overruled(
 
 
 def verdict_at(table: AccessTable, address: Address) -> AddressVerdict:
-    """What the core finds for a client's address."""
-    bits, key = _key(address)
+    """The verdict of the interval that holds `address`, as the core looks it up."""
+    bits, key = _key_of(address)
     intervals = table.v4 if bits == 32 else table.v6
     if not intervals:
         return AddressVerdict.ALLOW
@@ -138,8 +142,8 @@ def verdict_at(table: AccessTable, address: Address) -> AddressVerdict:
 
 
 def decide_named(table: AccessTable, address: Address, names: frozenset[str]) -> bool:
-    """Whether a client is allowed, given its confirmed names (lower case, no dot at the end)."""
-    bits, key = _key(address)
+    """Whether a client is allowed that has these confirmed names, in lower case and without a dot at the end."""
+    bits, key = _key_of(address)
     ranks = table.ranks4 if bits == 32 else table.ranks6
     if not ranks:
         return verdict_at(table, address) is AddressVerdict.ALLOW
@@ -147,19 +151,20 @@ def decide_named(table: AccessTable, address: Address, names: frozenset[str]) ->
     named_allow, named_deny = (max(_name_ranks(names, *both, bits)) for both in zip(table.hosts, table.domains))
     if named_allow > max(deny, named_deny):
         return True
-    return named_deny == NOTHING and _allowed(allow, deny, table.default)
+    return named_deny == NOTHING and _is_allowed(allow, deny, table.default)
 
 
 # Building tables
 
 
 @lru_cache(maxsize=64)
-def _build(
+def _build_table(
     allow: tuple[Prefix | str, ...],
     deny: tuple[Prefix | str, ...],
     default: AddressVerdict,
     rejected: tuple[Rejection, ...],
 ) -> AccessTable:
+    """The table of two lists of prefixes and names; lists that allow every client have an empty one."""
     marks: dict[Prefix, int] = {}
     names: tuple[set[str], set[str]] = (set(), set())
     for rules, mark, texts in ((allow, _ALLOWS, names[0]), (deny, _DENIES, names[1])):
@@ -168,24 +173,24 @@ def _build(
                 texts.add(rule)
             else:
                 marks[rule] = marks.get(rule, 0) | mark
-    ranks4, ranks6 = _four(marks), _sixes(marks)
-    v4, v6 = (_verdicts(ranks, names, bits, default) for ranks, bits in ((ranks4, 32), (ranks6, 128)))
+    ranks4, ranks6 = _ranks_of_ipv4(marks), _ranks_of_ipv6(marks)
+    v4, v6 = (_make_intervals(ranks, names, bits, default) for ranks, bits in ((ranks4, 32), (ranks6, 128)))
     if len(v4) == len(v6) == 1 and v4[0][2] is v6[0][2] is AddressVerdict.ALLOW:
         return AccessTable(rejected=rejected, default=default)
-    hosts, domains = zip(*(_sorted_out(texts) for texts in names))
+    hosts, domains = zip(*(_split_names(texts) for texts in names))
     if not any(names):
         return AccessTable(v4, v6, rejected, default)
     return AccessTable(v4, v6, rejected, default, hosts, domains, tuple(ranks4), tuple(ranks6))
 
 
-def _sorted_out(texts: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Host names, and domains without their dot."""
+def _split_names(texts: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """The host names among `texts`, and the domains without their leading dot."""
     domains = frozenset(text[1:] for text in texts if text.startswith("."))
     return frozenset(text for text in texts if not text.startswith(".")), domains
 
 
-def _four(marks: dict[Prefix, int]) -> list[Ranks]:
-    """IPv4: what lies in ::ffff:0:0/96; a prefix that takes all of it in and more ranks below 0.0.0.0."""
+def _ranks_of_ipv4(marks: dict[Prefix, int]) -> list[Ranks]:
+    """The ranks of prefixes within ::ffff:0:0/96; a wider prefix around it ranks below 0.0.0.0."""
     inside: dict[Prefix, int] = {}
     allow = deny = NOTHING
     for (first, bits), mark in marks.items():
@@ -194,20 +199,20 @@ def _four(marks: dict[Prefix, int]) -> list[Ranks]:
         elif bits <= 96 and MAPPED >> (128 - bits) == first >> (128 - bits):
             allow = max(allow, (bits - 96) * _STEP) if mark & _ALLOWS else allow
             deny = max(deny, (bits - 96) * _STEP) if mark & _DENIES else deny
-    return _sweep(inside, 32, allow, deny)
+    return _flatten_prefixes(inside, 32, allow, deny)
 
 
-def _sixes(marks: dict[Prefix, int]) -> list[Ranks]:
-    """IPv6: what does not lie in ::ffff:0:0/96."""
+def _ranks_of_ipv6(marks: dict[Prefix, int]) -> list[Ranks]:
+    """The ranks of prefixes that do not lie within ::ffff:0:0/96."""
     outside = {rule: mark for rule, mark in marks.items() if rule[1] < 96 or rule[0] >> 32 != 0xFFFF}
-    return _sweep(outside, 128, NOTHING, NOTHING)
+    return _flatten_prefixes(outside, 128, NOTHING, NOTHING)
 
 
-def _sweep(marks: dict[Prefix, int], width: int, allow: int, deny: int) -> list[Ranks]:
-    """Flatten prefixes, of which any two are nested or apart, into the ranks that hold from each border on.
+def _flatten_prefixes(marks: dict[Prefix, int], width: int, allow: int, deny: int) -> list[Ranks]:
+    """The ranks from each border on, of prefixes of which any two are nested or apart.
 
-    `marks`: prefix -> which lists it stands in; `allow`, `deny`: the ranks where no prefix matches.
-    A stack holds the open prefixes from the outermost to the innermost, each with its last address.
+    `marks`: prefix -> the lists in which it stands; `width`: bits of an address; `allow`, `deny`: the ranks where no
+    prefix matches. A stack holds the open prefixes from the outermost to the innermost, each with its last address.
     """
     top = (1 << width) - 1
     out: list[Ranks] = [(0, allow, deny)]
@@ -234,15 +239,15 @@ def _sweep(marks: dict[Prefix, int], width: int, allow: int, deny: int) -> list[
     return out
 
 
-def _verdicts(
+def _make_intervals(
     ranks: list[Ranks], names: tuple[set[str], set[str]], width: int, default: AddressVerdict
 ) -> tuple[Interval, ...]:
-    """The intervals of a family, neighbours with the same verdict made one."""
+    """The intervals of a family of `width` bits, neighbours with the same verdict joined."""
     # The same name in both lists refuses, so the entry in only_from can turn nothing.
     may_allow = max((_name_rank(name, width) for name in names[0] - names[1]), default=_NO_NAME)
     starts: list[tuple[int, AddressVerdict]] = []
     for first, allow, deny in ranks:
-        if _allowed(allow, deny, default):
+        if _is_allowed(allow, deny, default):
             verdict = AddressVerdict.ASK if names[1] else AddressVerdict.ALLOW
         else:
             verdict = AddressVerdict.ASK if may_allow > deny else AddressVerdict.DENY
@@ -252,7 +257,8 @@ def _verdicts(
     return tuple((first, last, verdict) for (first, verdict), last in zip(starts, ends))
 
 
-def _allowed(allow: int, deny: int, default: AddressVerdict) -> bool:
+def _is_allowed(allow: int, deny: int, default: AddressVerdict) -> bool:
+    """Whether the entries with these ranks allow a client; equal ranks refuse, `default` decides if none matches."""
     return default is AddressVerdict.ALLOW if allow == deny == NOTHING else allow > deny
 
 
@@ -260,12 +266,12 @@ def _allowed(allow: int, deny: int, default: AddressVerdict) -> bool:
 
 
 def _name_rank(name: str, width: int) -> int:
-    """A name entry's rank: a host's that of a single address, a domain's its labels."""
+    """The rank of an entry that is a name: of a host that of a single address, of a domain its number of labels."""
     return name.count(".") if name.startswith(".") else width * _STEP
 
 
 def _name_ranks(names: frozenset[str], hosts: frozenset[str], domains: frozenset[str], width: int) -> list[int]:
-    """The ranks of the entries that match a client's names; with NOTHING at the head, so never empty."""
+    """The ranks of the entries that match a client's names, with NOTHING as the first: never empty."""
     found = [NOTHING]
     for name in names:
         if name in hosts:
@@ -278,8 +284,8 @@ def _name_ranks(names: frozenset[str], hosts: frozenset[str], domains: frozenset
     return found
 
 
-def _key(address: Address) -> tuple[int, int]:
-    """The width of a client's family and its number there; IPv4-mapped is IPv4."""
+def _key_of(address: Address) -> tuple[int, int]:
+    """The bits of an address's family, 32 or 128, and the address as a number; an IPv4-mapped address is IPv4."""
     if isinstance(address, IPv6Address):
         mapped = address.ipv4_mapped
         if mapped is None:

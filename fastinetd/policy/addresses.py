@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 
 class Reason(Enum):
-    """Why an entry does not count."""
+    """The reason for which an entry does not count."""
 
     COMMA = "comma"  # a comma outside braces: xinetd disables the service for it
     BRACES = "braces"  # a.b.{1,2}: braces not closed, not last, empty, or a number above 255
@@ -36,7 +36,7 @@ class Reason(Enum):
 
 
 class Rejection(NamedTuple):
-    """An entry that does not count: its position in its list from 0, the list's name, and why."""
+    """An entry that does not count, by its position from 0 and its list, and the reason."""
 
     position: int
     list: str  # "only_from" or "no_access"
@@ -47,7 +47,7 @@ Prefix = tuple[int, int]
 """A network: its first address and its fixed bits, in the space of 128 bits, where IPv4 is ::ffff:0:0/96."""
 
 MAPPED = 0xFFFF << 32
-"""::ffff:0:0, where IPv4 begins."""
+"""::ffff:0:0, the first IPv4 address among the 128 bits."""
 
 _NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 
@@ -55,9 +55,12 @@ _NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[
 def read_list(
     title: str, tokens: tuple[str, ...], networks: Callable[[str], str | None], rejected: list[Rejection]
 ) -> tuple[Prefix | str, ...]:
-    """The prefixes and names (a domain with its dot) of a list; what cannot be read goes to `rejected`."""
+    """The prefixes and names (a domain with its dot) of a list; entries that cannot be read go to `rejected`.
+
+    `title` is the name of the list for Rejection, `networks` returns the number of a network of /etc/networks.
+    """
     for index, token in enumerate(tokens):
-        entry = _read(token)
+        entry = _read_entry(token)
         if isinstance(entry, Reason):
             rejected.append(Rejection(index, title, entry))
     return tuple(rule for _, rule in rules_of(tokens, networks))
@@ -66,12 +69,12 @@ def read_list(
 def rules_of(
     tokens: tuple[str, ...], networks: Callable[[str], str | None]
 ) -> Iterator[tuple[int, Prefix | str]]:
-    """The prefixes and names that the entries of a list mean, each with its entry's position."""
+    """(position from 0, prefix or name) of each entry of a list that can be read; one with braces has several."""
     for index, token in enumerate(tokens):
-        entry = _read(token)
+        entry = _read_entry(token)
         if isinstance(entry, str):
             number = None if entry.startswith(".") else networks(token)
-            network = None if number is None else _network(number)
+            network = None if number is None else _network_prefix(number)
             yield index, entry if network is None else network
         elif not isinstance(entry, Reason):
             for prefix in entry:
@@ -79,10 +82,13 @@ def rules_of(
 
 
 @lru_cache(maxsize=4096)
-def counts_as(token: str) -> str | None:
-    """What a single address or prefix counts as, where that is not what it seems to be: 10.1 (10.0.0.1), 010.0.0.1
-    (8.0.0.1), 10.0.0.0/33 (one address), ::ffff:10.0.0.0/8 (which takes in every IPv4 address). None where it is."""
-    entry = _read(token)
+def odd_reading(token: str) -> str | None:
+    """The prefix that an address or prefix counts as, when it is not the one it seems to be; None when it is.
+
+    10.1 counts as 10.0.0.1, 010.0.0.1 as 8.0.0.1, 10.0.0.0/33 as 10.0.0.0/32, ::ffff:10.0.0.0/8 as ::/8, which
+    holds every IPv4 address.
+    """
+    entry = _read_entry(token)
     if not isinstance(entry, tuple) or "{" in token:
         return None
     (first, bits), (text, slash, length) = entry[0], token.partition("/")
@@ -90,25 +96,25 @@ def counts_as(token: str) -> str | None:
         odd = "." in text and bits < 96
         return f"{IPv6Address(first)}/{bits}" if odd else None
     parts = text.split(".")
-    plain = all(part == str(_number(part)) for part in parts) and (bool(slash) or len(parts) == 4)
-    if plain and ("." in length or (_count(length or "0") or 0) <= 32):
+    plain = all(part == str(_read_number(part)) for part in parts) and (bool(slash) or len(parts) == 4)
+    if plain and ("." in length or (_read_length(length or "0") or 0) <= 32):
         return None
     return f"{IPv4Address(first & 0xFFFFFFFF)}/{bits - 96}"
 
 
 @lru_cache(maxsize=4096)
-def _read(token: str) -> tuple[Prefix, ...] | str | Reason:
-    """What an entry means: prefixes, a name in lower case, or why it means nothing."""
+def _read_entry(token: str) -> tuple[Prefix, ...] | str | Reason:
+    """The prefixes of an entry, its name in lower case, or the reason for which it does not count."""
     if "," in re.sub(r"\{[^{}]*\}?", "", token):
         return Reason.COMMA
     if "{" in token or "}" in token:
-        return _factorised(token)
+        return _read_braces(token)
     text, slash, length = token.partition("/")
     if slash:
-        return _prefix(text, length)
+        return _read_prefix(text, length)
     if ":" in text:
-        return _six(text, "128")
-    address = _aton(text)
+        return _read_ipv6(text, "128")
+    address = _read_ipv4(text)
     if address is not None:
         return ((MAPPED | address, 128 - 8 * _zero_octets(address)),)
     if re.fullmatch(r"[0-9.]+-[0-9.-]*", text):
@@ -122,8 +128,8 @@ def _read(token: str) -> tuple[Prefix, ...] | str | Reason:
     return Reason.ADDRESS if re.fullmatch(r"[0-9.]+", text) else Reason.UNKNOWN
 
 
-def _factorised(token: str) -> tuple[Prefix, ...] | Reason:
-    """a.b.{c,d}: one prefix for each number in the braces."""
+def _read_braces(token: str) -> tuple[Prefix, ...] | Reason:
+    """The prefixes of a.b.{c,d}: one for each number in the braces."""
     match = re.fullmatch(r"((?:\d{1,3}\.){0,3})\{(\d{1,3}(?:,\d{1,3})*)\}", token, re.ASCII)
     if match is None:
         return Reason.BRACES
@@ -136,38 +142,40 @@ def _factorised(token: str) -> tuple[Prefix, ...] | Reason:
     return tuple((MAPPED | (base | number) << (32 - bits), 96 + bits) for number in last)
 
 
-def _prefix(text: str, length: str) -> tuple[Prefix, ...] | Reason:
-    """address/length: IPv4 with a number or a dotted mask, IPv6 with a number."""
+def _read_prefix(text: str, length: str) -> tuple[Prefix, ...] | Reason:
+    """The prefix of address/length; the length may be a dotted mask in IPv4."""
     if ":" in text:
-        return _six(text, length)
+        return _read_ipv6(text, length)
     parts = text.split(".")
-    address = _aton(".".join(parts + ["0"] * (4 - len(parts))))
+    address = _read_ipv4(".".join(parts + ["0"] * (4 - len(parts))))
     if address is None:
         return Reason.ADDRESS if re.fullmatch(r"[0-9.]+", text) else Reason.UNKNOWN
     if "." in length:
-        mask = _aton(length) if re.fullmatch(r"\d+\.\d+\.\d+\.\d+", length, re.ASCII) else None
+        mask = _read_ipv4(length) if re.fullmatch(r"\d+\.\d+\.\d+\.\d+", length, re.ASCII) else None
+        # The ones of a mask stand together when its complement and one more have no bit in common.
         if mask is None or (~mask & 0xFFFFFFFF) & ((~mask & 0xFFFFFFFF) + 1):
             return Reason.MASK
-        return (_cut(MAPPED | address, 96 + mask.bit_count()),)
-    bits = _count(length)
-    return Reason.LENGTH if bits is None else (_cut(MAPPED | address, 96 + min(bits, 32)),)
+        return (_cut_prefix(MAPPED | address, 96 + mask.bit_count()),)
+    bits = _read_length(length)
+    return Reason.LENGTH if bits is None else (_cut_prefix(MAPPED | address, 96 + min(bits, 32)),)
 
 
-def _six(text: str, length: str) -> tuple[Prefix, ...] | Reason:
+def _read_ipv6(text: str, length: str) -> tuple[Prefix, ...] | Reason:
+    """The prefix of an IPv6 address and a length in digits."""
     if "%" in text:
         return Reason.SCOPE
     try:
         address = int(IPv6Address(text))
     except AddressValueError:
         return Reason.ADDRESS
-    bits = _count(length)
-    return Reason.LENGTH if bits is None or bits > 128 else (_cut(address, bits),)
+    bits = _read_length(length)
+    return Reason.LENGTH if bits is None or bits > 128 else (_cut_prefix(address, bits),)
 
 
-def _network(number: str) -> Prefix | None:
-    """The prefix of a network number of /etc/networks: by its class, longer when octets beyond it are set."""
+def _network_prefix(number: str) -> Prefix | None:
+    """The prefix of a number of /etc/networks: as long as its class, or to its last octet that is not zero."""
     parts = number.rstrip(".").split(".")
-    address = _aton(".".join(parts + ["0"] * (4 - len(parts))))
+    address = _read_ipv4(".".join(parts + ["0"] * (4 - len(parts))))
     if address is None:
         return None
     top = address >> 24
@@ -175,14 +183,15 @@ def _network(number: str) -> Prefix | None:
     return MAPPED | address, 96 + max(bits if bits < 32 else 0, 32 - 8 * _zero_octets(address))
 
 
-def _aton(text: str) -> int | None:
-    """inet_aton(3): one to four numbers (decimal, 0 octal, 0x hex), the last filling the octets left."""
+def _read_ipv4(text: str) -> int | None:
+    """An IPv4 address as inet_aton(3) reads it: one to four numbers (decimal, 0 octal, 0x hex), the last of which fills
+    the octets that are left; None when it is none."""
     parts = text.split(".")
     if len(parts) > 4:
         return None
     value = 0
     for index, part in enumerate(parts):
-        number = _number(part)
+        number = _read_number(part)
         room = 8 * (5 - len(parts)) if index == len(parts) - 1 else 8
         if number is None or number >> room:
             return None
@@ -190,8 +199,8 @@ def _aton(text: str) -> int | None:
     return value
 
 
-def _number(text: str) -> int | None:
-    """A C integer constant without sign or suffix, of at most 12 characters."""
+def _read_number(text: str) -> int | None:
+    """The value of a C integer constant of at most 12 characters, without sign and suffix; None of anything else."""
     if text.isdecimal() and text.isascii() and len(text) <= 12 and (text[0] != "0" or text == "0"):
         return int(text)
     if re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", text):
@@ -199,19 +208,21 @@ def _number(text: str) -> int | None:
     return int(text, 8) if re.fullmatch(r"0[0-7]{1,11}", text) else None
 
 
-def _count(text: str) -> int | None:
+def _read_length(text: str) -> int | None:
+    """A number of at most nine decimal digits; None of anything else."""
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= 9 else None
 
 
 def _zero_octets(address: int) -> int:
-    """How many of the four octets at the end are zero: 4 for 0.0.0.0."""
+    """The number of octets at the end of an IPv4 address that are zero: 4 for 0.0.0.0."""
     return 4 if not address else ((address & -address).bit_length() - 1) // 8
 
 
-def _cut(address: int, bits: int) -> Prefix:
+def _cut_prefix(address: int, bits: int) -> Prefix:
+    """The prefix of so many bits that holds an address of 128 bits."""
     return address >> (128 - bits) << (128 - bits), bits
 
 
 def plausible_name(text: str) -> bool:
-    """Whether a text in lower case can name a host: labels of RFC 1123 or with `_`, the last no number."""
+    """Whether a text in lower case may be a host name: labels as in RFC 1123, with `_` too, the last one no number."""
     return len(text) <= 253 and _NAME.fullmatch(text) is not None and not text.rpartition(".")[2].isdigit()

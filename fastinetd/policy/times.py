@@ -1,15 +1,14 @@
 """access_times becomes two numbers: from when until when a service is open, in Unix seconds.
 
-The core compares the clock with an interval and knows nothing of days and zones; whoever owns the Plan asks
-for the next interval when one has passed, or when the clock was set. Nothing here reads a clock or a zone:
-both come in as arguments.
+The core compares the clock with an interval; days and zones are none of its business. The supervisor asks for the
+next interval when one has passed, or when the clock was set. Nothing here reads a clock or a zone: both come in as
+arguments.
 
-Local time is what the converter says it is, so a day may have 23, 24 or 25 hours, and an hour may come
-twice or never. A window opens and closes when local clocks show its ends, each time they do: 2:00-2:59 is
-two hours long on the night clocks go back, and does not open on the night they go forward. The way from a
-moment to the next border is first guessed as if clocks ran on; where local and real time turn out to
-differ, the change between is found by halving, and the search goes on from there. (Two changes that cancel
-out within a day go unseen; no zone has them.)
+Local time is what the converter returns, so a day may have 23, 24 or 25 hours, and an hour may come twice or never. A
+window opens and closes when local clocks show its ends, each time they do: 2:00-2:59 is two hours long on the night
+clocks go back, and does not open on the night they go forward. The way from a moment to the next border is first
+guessed as if clocks ran on; where local and real time turn out to differ, the change between is found by halving, and
+the search goes on from there. (Two changes that cancel out within a day go unseen; no zone has them.)
 """
 
 from __future__ import annotations
@@ -20,26 +19,36 @@ from math import floor
 from typing import Protocol
 
 Window = tuple[int, int]
-"""Minutes of the day, both included; a first after the last spans midnight."""
+"""First and last minute of the day, both included; a first after the last spans midnight."""
 
 EVER = 9e9
-"""Farther than any clock, in seconds, and still a number of 64 bits in nanoseconds."""
+"""Seconds that no clock reaches, the year 2255; in nanoseconds a number of 64 bits still."""
 
 ALWAYS = (-EVER, EVER)
+"""The interval of a service that never closes."""
 
 _DAY = 86400
-_SEARCH = 100  # borders and changes looked at, some weeks of them, before a service counts as never changing
+_MOST_STEPS = 100
+"""Borders and clock changes that a search looks at, some weeks of them, before a service counts as never changing."""
 
 
 class LocalTime(Protocol):
-    """What is needed of `time.localtime` and its like."""
+    """The fields of `time.localtime` that are needed here."""
 
     @property
-    def tm_hour(self) -> int: ...
+    def tm_hour(self) -> int:
+        """The hour, from 0."""
+        ...
+
     @property
-    def tm_min(self) -> int: ...
+    def tm_min(self) -> int:
+        """The minute, from 0."""
+        ...
+
     @property
-    def tm_sec(self) -> int: ...
+    def tm_sec(self) -> int:
+        """The second, from 0 to 60."""
+        ...
 
 
 Clock = Callable[[float], LocalTime]
@@ -47,21 +56,21 @@ Clock = Callable[[float], LocalTime]
 
 
 def window_at(windows: tuple[Window, ...], now: float, localtime: Clock) -> tuple[float, float]:
-    """The [open_from, open_until) that holds `now`, or the next one; Unix seconds.
+    """The interval [open from, open until), in Unix seconds, that holds `now`, or the next one.
 
-    Windows that touch or overlap are one. No windows, or windows that leave out no minute: ALWAYS.
+    Windows that touch or overlap are one. Without windows, or with windows that leave out no minute, it is ALWAYS.
     """
-    borders = _borders(windows)
+    borders = _find_borders(windows)
     if not borders:
         return ALWAYS
     moment = floor(now)
-    if not _open(borders, moment, localtime):
+    if not _is_open(borders, moment, localtime):
         moment = _next_change(borders, moment, localtime)
-    return float(_first_of(borders, moment, localtime)), float(_next_change(borders, moment, localtime))
+    return float(_last_change(borders, moment, localtime)), float(_next_change(borders, moment, localtime))
 
 
-def _borders(windows: tuple[Window, ...]) -> list[int]:
-    """Seconds of the day at which open turns to closed or back, the first an opening; [] is always open.
+def _find_borders(windows: tuple[Window, ...]) -> list[int]:
+    """Seconds of the day at which a service opens and closes, in turn, beginning with an opening; [] is always open.
 
     The last closing lies at or beyond the end of the day when a window spans midnight.
     """
@@ -78,57 +87,59 @@ def _borders(windows: tuple[Window, ...]) -> list[int]:
     return [60 * m for pair in zip(opened, closed) for m in pair]
 
 
-def _second(moment: int, localtime: Clock) -> int:
-    """The second of the local day."""
+def _second_of_day(moment: int, localtime: Clock) -> int:
+    """The second of the local day at a moment in Unix seconds."""
     local = localtime(float(moment))
     return local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec
 
 
-def _place(borders: list[int], second: int) -> int:
-    """How many borders have passed since the opening that is first on the list; odd is open."""
+def _count_passed(borders: list[int], second: int) -> int:
+    """The number of borders that a second of the day is past, counted from the first opening; odd is open."""
     if second < borders[0]:
         second += _DAY
     return bisect_right(borders, second)
 
 
-def _open(borders: list[int], moment: int, localtime: Clock) -> bool:
-    return _place(borders, _second(moment, localtime)) % 2 == 1
+def _is_open(borders: list[int], moment: int, localtime: Clock) -> bool:
+    """Whether a service with these borders is open at a moment in Unix seconds."""
+    return _count_passed(borders, _second_of_day(moment, localtime)) % 2 == 1
 
 
 def _next_change(borders: list[int], moment: int, localtime: Clock) -> int:
-    """The first second after `moment` whose state is another."""
-    state = _open(borders, moment, localtime)
-    for _ in range(_SEARCH):
-        second = _second(moment, localtime)
+    """The first second after `moment` at which the service opens or closes; EVER if it does not."""
+    state = _is_open(borders, moment, localtime)
+    for _ in range(_MOST_STEPS):
+        second = _second_of_day(moment, localtime)
         ahead = min((border - second) % _DAY or _DAY for border in borders)
-        there = _same_offset(moment, moment + ahead, localtime, forward=True)
-        if _open(borders, there, localtime) is not state:
+        there = _stop_at_setting(moment, moment + ahead, localtime, forward=True)
+        if _is_open(borders, there, localtime) is not state:
             return there
         moment = there
     return int(EVER)
 
 
-def _first_of(borders: list[int], moment: int, localtime: Clock) -> int:
-    """The first second of the run of the same state that holds `moment`."""
-    state = _open(borders, moment, localtime)
-    for _ in range(_SEARCH):
-        second = _second(moment, localtime)
+def _last_change(borders: list[int], moment: int, localtime: Clock) -> int:
+    """The second at which the service last opened or closed before `moment`, or at it; -EVER if it did not."""
+    state = _is_open(borders, moment, localtime)
+    for _ in range(_MOST_STEPS):
+        second = _second_of_day(moment, localtime)
         back = min((second - border) % _DAY for border in borders)
-        there = _same_offset(moment, moment - back, localtime, forward=False)
-        if _open(borders, there - 1, localtime) is not state:
+        there = _stop_at_setting(moment, moment - back, localtime, forward=False)
+        if _is_open(borders, there - 1, localtime) is not state:
             return there
         moment = there - 1
     return -int(EVER)
 
 
-def _same_offset(moment: int, target: int, localtime: Clock, *, forward: bool) -> int:
-    """`target`, if clocks run evenly from `moment` to there; else where they change on the way.
+def _stop_at_setting(moment: int, target: int, localtime: Clock, *, forward: bool) -> int:
+    """`target`, if local clocks run evenly between `moment` and it; else the first second after they are set.
 
-    Forward that is the first second with other clocks, backward the last (going back) with the same.
+    `forward` tells whether `target` is after `moment`. There must be one setting between them at most.
     """
 
     def offset(at: int) -> int:
-        return (_second(at, localtime) - at) % _DAY
+        """Local time minus Unix time, modulo a day."""
+        return (_second_of_day(at, localtime) - at) % _DAY
 
     here = offset(moment)
     if offset(target) == here:

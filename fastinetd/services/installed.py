@@ -202,7 +202,7 @@ class InstalledServices:
 @lru_cache(maxsize=256)
 def _ranges(table: AccessTable) -> Ranges | None:
     """The core's copy of an address table; equal tables share one."""
-    if table.everybody:
+    if table.admits_everybody:
         return None
     return Ranges(*([(first, last, _VERDICTS[verdict]) for first, last, verdict in family]
                     for family in (table.v4, table.v6)))

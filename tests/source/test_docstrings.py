@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
-FOLDERS = ("config",)
+FOLDERS = ("config", "policy")
 """The folders that hold to it."""
 
 LEANS = re.compile(

@@ -17,7 +17,7 @@ from fastinetd.policy.access import (
     AddressVerdict,
     compile_access,
     decide_named,
-    overruled,
+    overruled_entries,
     verdict_at,
 )
 from fastinetd.policy.addresses import Reason, Rejection
@@ -114,7 +114,7 @@ anything = st.lists(v4_entry | v6_entry | mapped_entry | name_entry, max_size=6)
 def check_shape(table: AccessTable) -> None:
     """Sorted, disjoint, without gaps, from the first to the last address, neighbours different."""
     for intervals, top in ((table.v4, 2**32 - 1), (table.v6, 2**128 - 1)):
-        if table.everybody:
+        if table.admits_everybody:
             assert intervals == ()
             continue
         assert intervals[0][0] == 0
@@ -132,7 +132,7 @@ def test_numbers_as_the_oracle(
     table = compile_access(only_from, no_access, no_networks)
     check_shape(table)
     assert table.rejected == ()
-    assert not table.asks
+    assert not table.asks_names
     for address in probes(table) + [ip_address(a) for a in more]:
         if isinstance(address, IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
@@ -255,10 +255,10 @@ def test_decide_named(only_from: str | None, no_access: str | None, name: str, e
 def test_everybody_is_the_empty_table() -> None:
     for lists in ((None, None), (None, ""), ("::/0", None), ("::/0", ".")):
         table = table_of(*lists)
-        assert table.everybody
+        assert table.admits_everybody
         assert (table.v4, table.v6) == ((), ())
-    assert not table_of("0.0.0.0").everybody
-    assert not table_of(None, ".example").everybody
+    assert not table_of("0.0.0.0").admits_everybody
+    assert not table_of(None, ".example").admits_everybody
 
 
 def test_rejected_entries_name_their_list_and_position() -> None:
@@ -288,14 +288,14 @@ def test_rejected_entries_name_their_list_and_position() -> None:
     ],
 )
 def test_overruled(only_from: str, no_access: str, expected: list[tuple[int, int]]) -> None:
-    found = overruled(tuple(only_from.split()), tuple(no_access.split()), {"lab": "10.0.0.0"}.get)
+    found = overruled_entries(tuple(only_from.split()), tuple(no_access.split()), {"lab": "10.0.0.0"}.get)
     assert found == expected
 
 
 @given(numbers, numbers)
 def test_overruled_as_the_verdicts(only_from: tuple[str, ...], no_access: tuple[str, ...]) -> None:
     """Exactly where a list of nothing but the one refusal admits somebody whom it names."""
-    found = {deny for deny, _ in overruled(only_from, no_access, no_networks)}
+    found = {deny for deny, _ in overruled_entries(only_from, no_access, no_networks)}
     for index, token in enumerate(no_access):
         alone = compile_access(None, (token,), no_networks)
         both = compile_access(only_from, (token,), no_networks)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastinetd.policy.addresses import MAPPED, Prefix, Reason, Rejection, counts_as, plausible_name, read_list
+from fastinetd.policy.addresses import MAPPED, Prefix, Reason, Rejection, odd_reading, plausible_name, read_list
 
 NETWORKS = {
     "loopback": "127.0.0.0",
@@ -178,4 +178,4 @@ def test_any_text_is_read_or_rejected_once(token: str) -> None:
     ],
 )  # fmt: skip
 def test_what_counts_as_something_else(token: str, expected: str | None) -> None:
-    assert counts_as(token) == expected
+    assert odd_reading(token) == expected
