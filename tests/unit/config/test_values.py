@@ -63,6 +63,9 @@ def test_index_of_the_bad_word() -> None:
 
 def test_commas_are_at_home_in_braces() -> None:
     assert values.addresses(["10.0.0.{1,2}", "{1,2}"]) == ("10.0.0.{1,2}", "{1,2}")
+    for text in ("10.0.0.1,10.0.0.{2,3}", "10.0.0.{1,2},10.0.0.3"):
+        with pytest.raises(BadValue, match="blanks go between addresses"):
+            values.addresses([text])
 
 
 def test_limits() -> None:
@@ -73,10 +76,22 @@ def test_limits() -> None:
         values.memory_limit(["9" * 18 + "M"])
 
 
-@pytest.mark.parametrize("text", ["127.0.0.300", "1.2.3.4.5", "127.0.0.", "256.1", "1.2.65536", "....", ":::", "::1::"])
+@pytest.mark.parametrize("text", [
+    "127.0.0.300", "1.2.3.4.5", "1.2.3.4.0", "127.0.0.", "256.1", "1.2.65536", "....", ":::", "::1::",
+])  # fmt: skip
 def test_no_address_to_bind(text: str) -> None:
     with pytest.raises(BadValue):
         values.binds(["127.0.0.1", text])
+
+
+@pytest.mark.parametrize(("texts", "index"), [
+    (["/a", "/b"], 0), (["/a", "eth0"], 0), (["eth0", "/a"], 1), (["a/b"], 0),
+])  # fmt: skip
+def test_one_path_and_nothing_else_to_bind(texts: list[str], index: int) -> None:
+    assert values.binds(["/a"]) == ("/a",)
+    with pytest.raises(BadValue) as raised:
+        values.binds(texts)
+    assert raised.value.index == index
 
 
 @pytest.mark.parametrize("text", ["127.1", "255.255.255.255", "1.2.65535", "::1", "fe80::1%eth0", "eth0", "a.b", "4x4"])
@@ -88,6 +103,9 @@ def test_address_or_name_to_bind(text: str) -> None:
     ("instances", ["0", "2147483647"], ["2147483648", "-1"]),
     ("cps", ["2147483647 2147483647"], ["2147483648 1", "1 2147483648"]),
     ("max_load", ["0.01", "1", "2."], ["0", "0.0", "1.2.3", "-1"]),
+    ("max_load", ["9" * 18, "9." + "9" * 17], ["9" * 19, "9." + "9" * 18]),
+    ("max_rss", ["8796093022207M"], ["8796093022208M"]),  # one MiB below 2 to the 63rd, and that
+    ("rlimit_as", ["0", "8796093022207M"], ["8796093022208M"]),
     ("umask", ["0", "777"], ["1000", "8"]),
     ("nice", ["-20", "19", "+5"], ["--5", "x"]),
     ("deny_time", ["0", "2147483647", "forever", "Never"], ["2147483648"]),

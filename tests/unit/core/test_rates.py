@@ -130,6 +130,19 @@ def test_more_of_them_after_a_reload(board: Board) -> None:
     assert [accounts.take_start(row, START + 10**9 + 3) is not None for _ in range(4)] == [True] * 3 + [False]
 
 
+def test_starts_given_back_before_fewer_are_allowed(board: Board) -> None:
+    """The cells they leave free are beyond the new number: after the reload nobody is let in for them."""
+    row, accounts = open_row(board, rate_count=8, rate_period=10**9), Accounts(board, 0)
+    taken = [accounts.take_start(row, START) for _ in range(8)]
+    for payment in taken[2:6]:
+        assert payment is not None
+        accounts.give_start(row, *payment)
+    limits = {"instances": None, "per_source": None, "over_rate": 0, "rate_pause": 0, "max_load": 0.0}
+    board.row_limits(row, rate_count=2, rate_period=10**9, **limits)  # type: ignore[arg-type]
+    assert accounts.take_start(row, START + 1) is None
+    assert [accounts.take_start(row, START + 10**9) is not None for _ in range(3)] == [True] * 2 + [False]
+
+
 def test_another_service_on_the_row(board: Board) -> None:
     row, accounts = open_row(board, rate_count=2, rate_period=10**9), Accounts(board, 0)
     for _ in range(2):

@@ -254,6 +254,25 @@ def test_tried_again_until_it_opens(kit: Kit, in_the_way: socket.socket) -> None
     assert kit.loop.pending() == []
 
 
+def test_what_a_reload_closes_is_not_told_to_be_in_the_way(kit: Kit, in_the_way: socket.socket) -> None:
+    """The first attempt beside it is quiet. What fails after that is told as if it were the first."""
+    port = in_the_way.getsockname()[1]
+    old, new = tcp(port, "127.0.0.2"), tcp(port)
+    kit.listeners.want([request(old)])
+    assert kit.listeners.want([request(new)]) == {old}
+    assert kit.said.take() == []
+    assert kit.loop.pending() == [1.0]
+    kit.listeners.drop([old])
+    pauses = []
+    for _ in range(3):
+        kit.loop.ring()
+        pauses += kit.loop.pending()
+    assert pauses == [1.0, 2.0, 4.0]
+    ((level, text),) = kit.said.take()
+    assert level == "error"
+    assert "EADDRINUSE" in text
+
+
 def test_a_reload_is_another_attempt(kit: Kit, in_the_way: socket.socket) -> None:
     endpoint = tcp(in_the_way.getsockname()[1])
     kit.listeners.want([request(endpoint)])
@@ -368,6 +387,30 @@ class TestKept:
         assert kit.listeners.want([ListenRequest(new, NONE, True, "web")]) == {old}
         assert len([*kit.listeners.sockets_of(old), *kit.listeners.sockets_of(new)]) == 2
         assert kit.said.take() == []
+
+    @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+    def test_another_address_of_a_port_that_only_a_guard_keeps(
+        self, kit: Kit, kind: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A server has spoilt the socket when there was no descriptor for another; then a reload changes the address.
+        The new socket listens at once, beside the guard."""
+        sock, old = self.opened(kit, socket.AF_INET, kind)
+        with monkeypatch.context() as patch:
+            patch.setattr("fastinetd.services.listeners.open_endpoint", self.refuse)
+            kit.listeners.renew(sock)
+        assert kit.listeners.sockets_of(old) == []
+        kit.said.take()
+        new = Endpoint(socket.AF_INET, kind, "127.0.0.1", old.port)
+        assert kit.listeners.want([ListenRequest(new, NONE, True, "web")]) == {old}
+        assert len(kit.listeners.sockets_of(new)) == 1
+        assert tries(old.port, kind) == ""
+        kit.listeners.drop([old])
+        assert tries(old.port, kind) == ""
+        assert kit.said.take() == []
+
+    @staticmethod
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def test_guards_follow_the_configuration(self, kit: Kit) -> None:
         """A service whose servers are given the socket has a guard, and keeps it as long as the socket is open,

@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from fastinetd.services.socket_settings import OPTIONS, restore, settings_of
+from support.core import fork, reap
 from support.intruder import tries
 
 SOL, IP, IPV6, TCP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP
 SO_ATTACH_FILTER, SO_LOCK_FILTER, SO_PEEK_OFF, SO_BINDTOIFINDEX, SO_BUF_LOCK = 26, 44, 42, 62, 72
 SO_ATTACH_REUSEPORT_CBPF = 51
+SO_RCVBUFFORCE = 33
 IPV6_DONTFRAG = 62
 STICKS_TO_USERS = set() if os.geteuid() == 0 else {(SOL, socket.SO_BINDTODEVICE), (SOL, SO_BINDTOIFINDEX)}
 """Every user may bind a socket to a device, by name or number; only CAP_NET_RAW lets it go."""
@@ -218,6 +220,25 @@ def test_a_large_buffer_is_no_lock() -> None:
         assert restore(sock, own)
         assert settings_of(sock) == own
         assert not sock.getsockopt(SOL, SO_BUF_LOCK)
+
+
+def test_a_buffer_without_the_right_to_force_its_size() -> None:
+    """A daemon without CAP_NET_ADMIN (in a container, say) sets it back as any user can."""
+
+    def main() -> None:
+        if os.geteuid() == 0:
+            os.setresuid(65534, 65534, 65534)
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            own = settings_of(sock)
+            with pytest.raises(PermissionError):
+                sock.setsockopt(SOL, SO_RCVBUFFORCE, 1000)
+            for size in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(SOL, size, 1)
+            assert settings_of(sock) != own
+            assert restore(sock, own)
+            assert settings_of(sock) == own
+
+    assert reap(fork(main)) == 0
 
 
 def elsewhere() -> bytes:

@@ -294,6 +294,57 @@ class TestReload:
         assert [*kit.services] == []
 
 
+class TestWithoutWait:
+    """A reload has made the service one without wait, and acceptors have the socket, while its last server runs."""
+
+    @pytest.fixture
+    def machine(self, kit: Kit) -> WaitSocket:
+        made = kit.machine("/bin/sleep", "1000", kind=socket.SOCK_STREAM)
+        with socket.create_connection(made.sock.getsockname(), PATIENCE):
+            kit.until(lambda: made.state is State.FULL)
+        made.sock.setblocking(False)
+        kit.services.serve([])
+        assert made.state is State.GONE
+        return made
+
+    @staticmethod
+    def end(kit: Kit) -> None:
+        for slot in kit.board.slots_in_use():
+            os.kill(slot.pid, signal.SIGKILL)
+        kit.until(lambda: kit.board.live == 0)
+
+    def test_what_that_server_leaves_is_set_back(self, kit: Kit, machine: WaitSocket) -> None:
+        """And acceptors do not come to wait in accept."""
+        machine.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 60000)
+        self.end(kit)
+        assert machine.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+        assert not os.get_blocking(machine.sock.fileno())
+        assert kit.spoilt == []
+
+    def test_a_socket_that_it_has_shut_down_is_replaced(self, kit: Kit, machine: WaitSocket) -> None:
+        machine.sock.shutdown(socket.SHUT_RD)
+        self.end(kit)
+        assert kit.spoilt == [machine.sock]
+
+    def test_a_wait_service_again_before_that_server_ends(self, kit: Kit, machine: WaitSocket) -> None:
+        """By yet another reload: the next server has the socket, and what that one has set on it is left alone."""
+        kit.services.serve([(machine.installed, machine.sock)])
+        (again,) = kit.services
+        kit.until(lambda: again.state is State.FULL)
+        machine.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 60000)
+        (first,) = machine.servers
+        os.kill(first, signal.SIGKILL)
+        kit.until(lambda: not machine.servers)
+        assert machine.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 60000
+
+    def test_removed_before_that_server_ends(self, kit: Kit, machine: WaitSocket) -> None:
+        """Another reload has closed the socket: its end is no news."""
+        machine.sock.close()
+        self.end(kit)
+        assert kit.spoilt == []
+        assert kit.troubles == []
+
+
 class TestAccept:
     """A client is refused by accepting and closing it, on a socket that others have too."""
 
