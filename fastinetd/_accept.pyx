@@ -7,15 +7,14 @@ The supervisor's hand in starting and ending servers is here too: the Keeper.
 """
 
 from fastinetd.core.admit cimport (
-    Accounts, decide, held_back, held_no_longer, make_peer, record_refusal, record_start, take_slot,
+    Accounts, Client, decide, held_back, held_no_longer, make_client, make_peer, record_refusal, record_start, take_slot,
 )
 from fastinetd.core.board cimport Board
 from fastinetd.core.layout cimport (
-    ADMIT, ASK, EXEC, FREE, PREFORK, RATE, WORKER, Slot, Verdict, View, counters_of, section_of, slots_high,
-    state_of,
+    ADMIT, ASK, EXEC, FREE, PREFORK, RATE, WORKER, Counters, Slot, Verdict, View, section_of, slots_high, state_of,
 )
+from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.program cimport Peer, Program, Target, environment
-from fastinetd.core.rates cimport Payment
 from fastinetd.core.reception cimport ON_OTHER, ON_WORKER, ON_WORKER_END, Listener, Reception
 from fastinetd.core.servers cimport (
     Servers, default_signals_between, disregard_signal, end_server, spawn_call, spawn_server, start_server,
@@ -93,16 +92,16 @@ cdef class Acceptor(Reception):
         self.zygotes.abandon()
         self.workers.abandon()
 
-    cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
+    cdef void admitted(self, Listener *listener, Client *client, u32 slot) noexcept nogil:
         if listener.pool != NOBODY:
             if listener.target.pool.kind == WORKER:
-                if self.workers.hand(listener.pool, listener, fd, peer, slot):
+                if self.workers.hand(listener.pool, listener, client, slot):
                     return
-            elif self.zygotes.hand(listener.pool, fd, peer, slot):
+            elif self.zygotes.hand(listener.pool, client, slot):
                 return
         if listener.pool != NOBODY or listener.target.poolless:
-            counters_of(self.b, self.section, listener.target.row).pool_misses += 1
-        self.servers.start(listener.target, fd, peer, slot, self.waited)
+            own_counters(&self.ledger, listener.target.row).pool_misses += 1
+        self.servers.start(listener.target, client, slot)
 
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
         if self.strangers_at == NEVER:
@@ -149,9 +148,9 @@ cdef class Acceptor(Reception):
         """Whether a child's end is waited for elsewhere."""
         cdef Slot *s
         cdef u32 i
-        for i in range(slots_high(self.b)):
-            s = &self.b.slots[i]
-            if s.pid == pid and section_of(s) == self.section and state_of(s) != FREE:
+        for i in range(slots_high(self.ledger.view)):
+            s = &self.ledger.view.slots[i]
+            if s.pid == pid and section_of(s) == self.ledger.section and state_of(s) != FREE:
                 return True
         return self.zygotes.knows(pid) or self.workers.knows(pid)
 
@@ -176,52 +175,51 @@ cdef class Keeper(Accounts):
         """Start a wait service's server on its socket `fd` (borrowed), for a peer whose address (4 or 16 bytes) may be
         known; `vouched`: the doorman has admitted its name. Returns (verdict, slot, pid); the slot is -1 and the pid a
         negative errno when the start failed."""
-        cdef Peer peer
-        cdef Payment payment
+        cdef Client client
         cdef u32 slot = 0
-        cdef View *b = &self.board.view
+        cdef View *view = &self.board.view
+        cdef Counters *counters = own_counters(&self.ledger, program.target.row)
         cdef int number
-        payment.at = 0
-        make_peer(&peer, address, port)
-        cdef Verdict verdict = decide(b, &program.target, &peer)
+        make_client(&client, fd, address, port)
+        cdef Verdict verdict = decide(view, &program.target, &client.peer)
         if verdict == ASK and vouched:
             verdict = ADMIT
         if verdict == ADMIT:
-            verdict = take_slot(b, self.section, &self.free_slots, &program.target, &peer, &payment, &slot)
-        if verdict == ADMIT and b.rows[program.target.row].held_to:
-            counters_of(b, self.section, program.target.row).rate_waits += 1
+            verdict = take_slot(&self.ledger, &program.target, &client, &slot)
+        if verdict == ADMIT and view.rows[program.target.row].held_to:
+            counters.rate_waits += 1
         if verdict != RATE:
-            held_no_longer(b, self.section, program.target.row)
+            held_no_longer(&self.ledger, program.target.row)
         if verdict != ADMIT:
             return verdict, -1, 0
-        counters_of(b, self.section, program.target.row).accepted += 1
-        number = start_server(b, self.section, &self.free_slots, &program.target, &peer, fd, slot, 0, True)
+        counters.accepted += 1
+        number = start_server(&self.ledger, &program.target, &client, slot, True)
         if number:
             return verdict, -1, -number
-        return verdict, slot, b.slots[slot].pid
+        return verdict, slot, view.slots[slot].pid
 
     def hold(self, u32 row) -> None:
         """What came for a wait service waits for its rate."""
-        held_back(&self.board.view, self.section, row)
+        held_back(&self.ledger, row)
 
     def let_go(self, u32 row) -> None:
         """Nothing that came for a wait service waits for its rate any more."""
-        held_no_longer(&self.board.view, self.section, row)
+        held_no_longer(&self.ledger, row)
 
     def refuse(self, Program program, verdict: Verdict, bytes address=b"", int port=0) -> None:
         """Count and record a refusal that `start` returned."""
         cdef Peer peer
         make_peer(&peer, address, port)
-        counters_of(&self.board.view, self.section, program.target.row).accepted += 1
-        record_refusal(&self.board.view, self.section, &program.target, &peer, verdict)
+        own_counters(&self.ledger, program.target.row).accepted += 1
+        record_refusal(&self.ledger, &program.target, &peer, verdict)
 
     def recognise(self, Program program, u32 slot) -> None:
         """An adopted server whose start its dead acceptor had not recorded."""
-        record_start(&self.board.view, self.section, &program.target, slot, -1)
+        record_start(&self.ledger, &program.target, slot, -1)
 
     def end(self, u32 slot) -> bool:
         """Account for and reap the slot's server if it has ended (or is gone without a trace); False while it runs."""
-        return end_server(&self.board.view, self.section, &self.free_slots, slot)
+        return end_server(&self.ledger, slot)
 
 
 def default_signals(int first=1, int last=64) -> None:

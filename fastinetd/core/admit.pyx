@@ -21,9 +21,10 @@ from fastinetd.core.journal cimport journal_commit, journal_commit_with, journal
 from fastinetd.core.layout cimport (
     ADDRESS, ADMIT, DISABLED, ENDED, EXEC, EXIT, FAIL, FAILURE, FREE, HELD_BACK, INSTANCES, LOAD, NO_LIMIT, POOL,
     PROCESS_LIMIT, RATE, RUNNING, SHOW_DURATION, SHOW_EXIT, SIGNAL, SLOTS_FULL, SOURCES_FULL, SPAWN_FAILED, START,
-    SUCCESS, TAKEN, TIME, UNKNOWN, Counters, Method, Record, Row, Slot, Status, Verdict, View, counters_of, set_state,
-    slot_is_sound, told_before,
+    SUCCESS, TAKEN, TIME, UNKNOWN, Counters, Method, Record, Row, Slot, Status, Verdict, View, set_state, slot_is_sound,
+    told_before,
 )
+from fastinetd.core.ledger cimport FreeSlots, Ledger, own_counters
 from fastinetd.core.limits cimport give_one, give_start, rate_cells, take_one, take_start
 from fastinetd.core.program cimport Peer, Program, Range4, Range6, Target
 from fastinetd.core.rates cimport RATE_CELLS, Payment, rate_take
@@ -116,9 +117,9 @@ cdef Verdict address_verdict(Target *target, const Peer *peer) noexcept nogil:
     return ADMIT
 
 
-cdef Verdict decide(View *b, Target *target, const Peer *peer) noexcept nogil:
-    """What can be said without counting."""
-    cdef Row *row = &b.rows[target.row]
+cdef Verdict decide(View *view, Target *target, const Peer *peer) noexcept nogil:
+    """What can be said of a client without counting."""
+    cdef Row *row = &view.rows[target.row]
     cdef timespec now
     if not load32(&row.enabled):
         return DISABLED
@@ -132,64 +133,76 @@ cdef Verdict decide(View *b, Target *target, const Peer *peer) noexcept nogil:
 
 # ---- slots ----
 
-cdef int open_free_slots(FreeSlots *free_slots, View *b) noexcept nogil:
-    """Room for this process's free slots. Returns 0, or ENOMEM."""
-    free_slots.stack = <u32 *> malloc(b.slot_count * sizeof(u32))
-    free_slots.depth = free_slots.cursor = 0
-    return 0 if free_slots.stack != NULL else ENOMEM
+cdef int open_ledger(Ledger *ledger, View *view, u32 section) noexcept nogil:
+    """Begin the ledger of the process whose section this is; close_ledger ends it. Returns 0, or ENOMEM."""
+    ledger.view, ledger.section = view, section
+    ledger.free_slots.stack = <u32 *> malloc(view.slot_count * sizeof(u32))
+    ledger.free_slots.depth = ledger.free_slots.cursor = 0
+    return 0 if ledger.free_slots.stack != NULL else ENOMEM
 
 
-cdef i64 slot_find(View *b, FreeSlots *free_slots, u32 section) noexcept nogil:
+cdef void close_ledger(Ledger *ledger) noexcept:
+    """Free the memory of a ledger, open or zeroed."""
+    free(ledger.free_slots.stack)
+    ledger.free_slots.stack = NULL
+
+
+cdef i64 slot_find(Ledger *ledger) noexcept nogil:
     """Take a free slot; -1 when there is none."""
+    cdef View *view = ledger.view
+    cdef FreeSlots *free_slots = &ledger.free_slots
+    cdef u32 taken = TAKEN | ledger.section << 8
     cdef u32 slot, i, high
-    if load32(&b.header.live) >= b.slot_count:
+    if load32(&view.header.live) >= view.slot_count:
         return -1
     while free_slots.depth:
         free_slots.depth -= 1
         slot = free_slots.stack[free_slots.depth]
-        if cas32(&b.slots[slot].word, FREE, TAKEN | section << 8):
+        if cas32(&view.slots[slot].word, FREE, taken):
             return slot
-    for i in range(b.slot_count):
+    for i in range(view.slot_count):
         slot = free_slots.cursor
-        free_slots.cursor = 0 if slot + 1 == b.slot_count else slot + 1
-        if load32(&b.slots[slot].word) == FREE and cas32(&b.slots[slot].word, FREE, TAKEN | section << 8):
+        free_slots.cursor = 0 if slot + 1 == view.slot_count else slot + 1
+        if load32(&view.slots[slot].word) == FREE and cas32(&view.slots[slot].word, FREE, taken):
             while True:
-                high = load32(&b.header.slots_high)
-                if slot < high or cas32(&b.header.slots_high, high, slot + 1):
+                high = load32(&view.header.slots_high)
+                if slot < high or cas32(&view.header.slots_high, high, slot + 1):
                     return slot
     return -1
 
 
-cdef void slot_free(View *b, FreeSlots *free_slots, u32 slot) noexcept nogil:
+cdef void slot_free(Ledger *ledger, u32 slot) noexcept nogil:
     """The slot's server is reaped, or never came to be."""
-    b.slots[slot].pid = 0
-    set_state(&b.slots[slot], FREE, 0)
-    if free_slots.depth < b.slot_count:
+    cdef FreeSlots *free_slots = &ledger.free_slots
+    ledger.view.slots[slot].pid = 0
+    set_state(&ledger.view.slots[slot], FREE, 0)
+    if free_slots.depth < ledger.view.slot_count:
         free_slots.stack[free_slots.depth] = slot
         free_slots.depth += 1
 
 
-cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, Payment *payment,
-                       u32 *slot) noexcept nogil:
-    """Count the connection in: ADMIT and its slot, or the limit that refuses it.
+cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot) noexcept nogil:
+    """Count the client in: ADMIT and its slot, or the limit that refuses it.
 
-    `payment` is what was taken from the rate before, or else is taken now; a refusal gives it back.
+    It has paid for its start under the service's rate, or else pays now; a refusal gives that back.
 
     The slot is written before anything is counted, and in the state TAKEN counts as counted: whoever counts again
     finds every slot that this process may have counted.
     """
-    cdef Row *row = &b.rows[target.row]
+    cdef View *view = ledger.view
+    cdef Row *row = &view.rows[target.row]
+    cdef const Peer *peer = &client.peer
     cdef Slot *s
     cdef Verdict verdict = ADMIT
     cdef i64 found
-    if payment.at == 0 and not take_start(b, target.row, payment):
+    if client.payment.at == 0 and not take_start(view, target.row, &client.payment):
         return RATE
-    enter_gate(b, section)
-    found = slot_find(b, free_slots, section)
+    enter_gate(ledger)
+    found = slot_find(ledger)
     if found < 0:
         verdict = SLOTS_FULL
     else:
-        s = &b.slots[found]
+        s = &view.slots[found]
         s.row, s.pid, s.told, s.source, s.method = target.row, 0, 0, 0, EXEC
         s.started = now_monotonic()
         s.family, s.port = peer.family, peer.port
@@ -197,162 +210,181 @@ cdef Verdict take_slot(View *b, u32 section, FreeSlots *free_slots, Target *targ
         memcpy(s.address, peer.address, 16)
         if not take_one(&row.live, load32(&row.instances)):
             verdict = INSTANCES
-        elif not take_one(&b.header.live, load32(&b.header.process_limit)):
+        elif not take_one(&view.header.live, load32(&view.header.process_limit)):
             verdict = PROCESS_LIMIT
             give_one(&row.live)
         elif peer.family == AF_INET or peer.family == AF_INET6:
-            s.source = source_hash(b, target.row, peer.address, peer.family)
-            verdict = source_take(b, s.source, load32(&row.per_source))
+            s.source = source_hash(view, target.row, peer.address, peer.family)
+            verdict = source_take(view, s.source, load32(&row.per_source))
             if verdict != ADMIT:
                 s.source = 0
                 if verdict == SOURCES_FULL and load32(&row.per_source) == NO_LIMIT:
                     verdict = ADMIT
                 else:
-                    give_one(&b.header.live)
+                    give_one(&view.header.live)
                     give_one(&row.live)
         if verdict != ADMIT:
-            slot_free(b, free_slots, <u32> found)
-    leave_gate(b, section)
+            slot_free(ledger, <u32> found)
+    leave_gate(ledger)
     if verdict != ADMIT:
-        give_start(b, target.row, payment)
+        give_start(view, target.row, &client.payment)
     else:
         slot[0] = <u32> found
     return verdict
 
 
-cdef void count_out(View *b, u32 slot) noexcept nogil:
+cdef void count_out(Ledger *ledger, u32 slot) noexcept nogil:
     """Take back what take_slot counted. Between enter and leave."""
-    cdef Slot *s = &b.slots[slot]
-    if not slot_is_sound(b, s):
+    cdef Slot *s = &ledger.view.slots[slot]
+    if not slot_is_sound(ledger.view, s):
         return
-    give_one(&b.rows[s.row].live)
-    give_one(&b.header.live)
+    give_one(&ledger.view.rows[s.row].live)
+    give_one(&ledger.view.header.live)
     if s.source:
-        source_give(b, s.source)
+        source_give(ledger.view, s.source)
         s.source = 0
 
 
-cdef void drop_slot(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil:
+cdef void drop_slot(Ledger *ledger, u32 slot) noexcept nogil:
     """Give back a slot without a server."""
-    enter_gate(b, section)
-    count_out(b, slot)
-    slot_free(b, free_slots, slot)
-    leave_gate(b, section)
+    enter_gate(ledger)
+    count_out(ledger, slot)
+    slot_free(ledger, slot)
+    leave_gate(ledger)
+
+
+cdef void client_of_slot(Ledger *ledger, u32 slot, int fd, i64 waited, Client *client) noexcept nogil:
+    """The client that a slot was taken for, whose connection is `fd` (borrowed); `waited`: as in Client."""
+    cdef Slot *s = &ledger.view.slots[slot]
+    client.fd, client.waited, client.vouched = fd, waited, True
+    client.payment.at = 0
+    memcpy(client.peer.address, s.address, 16)
+    client.peer.family, client.peer.port = s.family, s.port
 
 
 # ---- clients that wait for the rate ----
 
-cdef void held_back(View *b, u32 section, u32 row) noexcept nogil:
+cdef void held_back(Ledger *ledger, u32 row) noexcept nogil:
     """A client waits because the rate is used up: count the time since the last look, or write that it begins."""
-    cdef u64 *held_to = &b.rows[row].held_to
+    cdef u64 *held_to = &ledger.view.rows[row].held_to
     cdef u64 now = now_monotonic(), seen = load64(held_to)
     cdef Record *record
     if seen < now and cas64(held_to, seen, now):
         if seen:
-            counters_of(b, section, row).rate_wait_ns += now - seen
+            own_counters(ledger, row).rate_wait_ns += now - seen
         else:
-            record = journal_next(b, section)
+            record = journal_next(ledger)
             record.row, record.kind = row, HELD_BACK
-            journal_commit(b, section)
+            journal_commit(ledger)
 
 
-cdef void held_no_longer(View *b, u32 section, u32 row) noexcept nogil:
+cdef void held_no_longer(Ledger *ledger, u32 row) noexcept nogil:
     """Nobody waits for the rate any more."""
-    cdef u64 *held_to = &b.rows[row].held_to
+    cdef u64 *held_to = &ledger.view.rows[row].held_to
     cdef u64 now = now_monotonic(), seen = load64(held_to)
     if seen and cas64(held_to, seen, 0) and now > seen:
-        counters_of(b, section, row).rate_wait_ns += now - seen
+        own_counters(ledger, row).rate_wait_ns += now - seen
 
 
 # ---- records ----
 
-cdef void tell_peer(Record *record, const u8 *address, u16 family, u16 port) noexcept nogil:
+cdef void set_peer(Record *record, const u8 *address, u16 family, u16 port) noexcept nogil:
     memcpy(record.address, address, 16)
     record.family, record.port = family, port
 
 
-cdef void record_refusal(View *b, u32 section, Target *target, const Peer *peer, Verdict verdict) noexcept nogil:
+cdef void record_refusal(Ledger *ledger, Target *target, const Peer *peer, Verdict verdict) noexcept nogil:
     """Count a refusal and write its FAIL record."""
     cdef Record *record
-    counters_of(b, section, target.row).rejected[<int> verdict] += 1
+    own_counters(ledger, target.row).rejected[<int> verdict] += 1
     if target.log_failure:
-        record = journal_next(b, section)
+        record = journal_next(ledger)
         record.row, record.kind, record.reason, record.fields = target.row, FAIL, verdict, target.log_failure
-        tell_peer(record, peer.address, peer.family, peer.port)
-        journal_commit(b, section)
+        set_peer(record, peer.address, peer.family, peer.port)
+        journal_commit(ledger)
 
 
-cdef void record_start(View *b, u32 section, Target *target, u32 slot, i64 waited) noexcept nogil:
+cdef void record_start(Ledger *ledger, Target *target, u32 slot, i64 waited) noexcept nogil:
     """The server runs: count its start latency, write its START record, and say so in the slot.
 
     `waited`: nanoseconds from accept until the slot was taken; -1: there is no latency to count.
     """
-    cdef Slot *s = &b.slots[slot]
+    cdef Slot *s = &ledger.view.slots[slot]
     cdef Record *record
     if waited >= 0:
-        count_latency(counters_of(b, section, target.row), <Method> s.method, now_monotonic() - s.started + <u64> waited)
+        count_latency(own_counters(ledger, target.row), <Method> s.method, now_monotonic() - s.started + <u64> waited)
     if target.log_success:
-        record = journal_next(b, section)
+        record = journal_next(ledger)
         record.row, record.kind, record.pid, record.fields = target.row, START, s.pid, target.log_success
-        tell_peer(record, s.address, s.family, s.port)
-        journal_commit_with(b, section, s, RUNNING)
+        set_peer(record, s.address, s.family, s.port)
+        journal_commit_with(ledger, s, RUNNING)
     else:
         s.told = 0
-        set_state(s, RUNNING, section)
-        wake_supervisor(b)
+        set_state(s, RUNNING, ledger.section)
+        wake_supervisor(ledger.view)
 
 
-cdef void start_failed(View *b, u32 section, FreeSlots *free_slots, Target *target, u32 slot, int number,
-                       int step) noexcept nogil:
+cdef void record_datagram(Ledger *ledger, Target *target, const Peer *peer) noexcept nogil:
+    """A datagram is served at once, without a slot: count it and write its START record."""
+    cdef Record *record
+    own_counters(ledger, target.row).activations += 1
+    if target.log_success:
+        record = journal_next(ledger)
+        record.row, record.kind, record.fields = target.row, START, target.log_success
+        set_peer(record, peer.address, peer.family, peer.port)
+        journal_commit(ledger)
+
+
+cdef void start_failed(Ledger *ledger, Target *target, u32 slot, int number, int step) noexcept nogil:
     """The server could not be started: count and record the errno `number` and the SpawnStep it comes from, free the
     slot."""
-    cdef Slot *s = &b.slots[slot]
-    cdef Record *record = journal_next(b, section)
-    count_spawn_failure(counters_of(b, section, target.row), number)
+    cdef Slot *s = &ledger.view.slots[slot]
+    cdef Record *record = journal_next(ledger)
+    count_spawn_failure(own_counters(ledger, target.row), number)
     record.row, record.kind, record.value, record.fields = target.row, SPAWN_FAILED, number, target.log_failure
     record.reason = step
-    tell_peer(record, s.address, s.family, s.port)
-    journal_commit(b, section)
-    drop_slot(b, section, free_slots, slot)
+    set_peer(record, s.address, s.family, s.port)
+    journal_commit(ledger)
+    drop_slot(ledger, slot)
 
 
-cdef void record_pool_event(View *b, u32 section, u32 row, u32 news, i32 value) noexcept nogil:
+cdef void record_pool_event(Ledger *ledger, u32 row, u32 news, i32 value) noexcept nogil:
     """Write a POOL record; `news` is a PoolEvent."""
-    cdef Record *record = journal_next(b, section)
+    cdef Record *record = journal_next(ledger)
     record.row, record.kind, record.reason, record.value = row, POOL, news, value
-    journal_commit(b, section)
+    journal_commit(ledger)
 
 
-cdef void record_end(View *b, u32 section, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:
+cdef void record_end(Ledger *ledger, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:
     """The server ended: count it out and write its EXIT record. `code` is siginfo's si_code, 0 when nobody saw it end."""
-    cdef Slot *s = &b.slots[slot]
+    cdef Slot *s = &ledger.view.slots[slot]
     cdef u64 lasted = now_monotonic() - s.started
     cdef Counters *counters
-    if s.row >= b.row_count:
+    if s.row >= ledger.view.row_count:
         return
-    counters = counters_of(b, section, s.row)
-    enter_gate(b, section)
-    count_out(b, slot)
-    write_exit_record(b, section, slot, code, status, lasted, ENDED)
-    leave_gate(b, section)
+    counters = own_counters(ledger, s.row)
+    enter_gate(ledger)
+    count_out(ledger, slot)
+    write_exit_record(ledger, slot, code, status, lasted, ENDED)
+    leave_gate(ledger)
     counters.user_us += user_us
     counters.system_us += system_us
     count_session(counters, lasted)
 
 
-cdef void record_end_unserved(View *b, u32 section, u32 slot, int code, int status) noexcept nogil:
+cdef void record_end_unserved(Ledger *ledger, u32 slot, int code, int status) noexcept nogil:
     """The server ended before it had its connection, which keeps its slot and gets another server."""
-    cdef Slot *s = &b.slots[slot]
-    write_exit_record(b, section, slot, code, status, now_monotonic() - s.started, TAKEN)
+    cdef Slot *s = &ledger.view.slots[slot]
+    write_exit_record(ledger, slot, code, status, now_monotonic() - s.started, TAKEN)
     # As long as the slot says where that was told, its pid is nobody's (see Board.adopt).
     s.method = EXEC
     store32(<u32 *> &s.pid, 0)
     store32(&s.told, 0)
 
 
-cdef void write_exit_record(View *b, u32 section, u32 slot, int code, int status, u64 lasted, u32 then) noexcept nogil:
+cdef void write_exit_record(Ledger *ledger, u32 slot, int code, int status, u64 lasted, u32 then) noexcept nogil:
     """Count the server's exit and write its EXIT record; its slot has the state `then` at the same time."""
-    cdef Slot *s = &b.slots[slot]
+    cdef Slot *s = &ledger.view.slots[slot]
     cdef Record *record
     cdef Status kind = UNKNOWN
     if code == CLD_EXITED:
@@ -360,17 +392,17 @@ cdef void write_exit_record(View *b, u32 section, u32 slot, int code, int status
     elif code == CLD_KILLED or code == CLD_DUMPED:
         kind = SIGNAL
     if s.log_success & (SHOW_EXIT | SHOW_DURATION):
-        record = journal_next(b, section)
+        record = journal_next(ledger)
         record.row, record.kind, record.pid, record.fields = s.row, EXIT, s.pid, s.log_success
         record.value, record.signalled = status, kind == SIGNAL
         record.seconds = <u32> (lasted // 1000000000)
-        tell_peer(record, s.address, s.family, s.port)
-        journal_commit_with(b, section, s, then)
+        set_peer(record, s.address, s.family, s.port)
+        journal_commit_with(ledger, s, then)
     else:
-        s.told = told_before(b, section, then)
-        set_state(s, then, section)
-        wake_supervisor(b)
-    counters_of(b, section, s.row).exits[<int> kind] += 1
+        s.told = told_before(ledger.view, ledger.section, then)
+        set_state(s, then, ledger.section)
+        wake_supervisor(ledger.view)
+    own_counters(ledger, s.row).exits[<int> kind] += 1
 
 
 # ---- for tests, benchmarks and the supervisor ----
@@ -392,33 +424,38 @@ cdef void make_peer(Peer *peer, bytes address, int port) noexcept:
     peer.port = port
 
 
+cdef void make_client(Client *client, int fd, bytes address, int port) noexcept:
+    """A client that has neither paid nor waited; for its address see make_peer."""
+    client.fd, client.waited, client.vouched = fd, 0, False
+    client.payment.at = 0
+    make_peer(&client.peer, address, port)
+
+
 cdef class Accounts:
-    """One process's hand in the accounting, for Python: take slots for programs and give them back."""
+    """A process's ledger, for Python: take slots for programs and give them back."""
 
     def __init__(self, Board board, int section):
-        self.board, self.section = board, section
-        if open_free_slots(&self.free_slots, &board.view):
+        self.board = board
+        if open_ledger(&self.ledger, &board.view, section):
             raise MemoryError
 
     def __dealloc__(self):
-        free(self.free_slots.stack)
+        close_ledger(&self.ledger)
 
     def admit(self, Program program, bytes address, int port=0) -> tuple:
         """(verdict, slot): decide and take_slot for a peer; slot is -1 when refused."""
-        cdef Peer peer
+        cdef Client client
         cdef u32 slot = 0
-        cdef Payment payment
         cdef Verdict verdict
-        payment.at = 0
-        make_peer(&peer, address, port)
-        verdict = decide(&self.board.view, &program.target, &peer)
+        make_client(&client, -1, address, port)
+        verdict = decide(&self.board.view, &program.target, &client.peer)
         if verdict == ADMIT:
-            verdict = take_slot(&self.board.view, self.section, &self.free_slots, &program.target, &peer, &payment, &slot)
+            verdict = take_slot(&self.ledger, &program.target, &client, &slot)
         return verdict, (slot if verdict == ADMIT else -1)
 
     def drop(self, int slot) -> None:
         """Give back a slot without a server."""
-        drop_slot(&self.board.view, self.section, &self.free_slots, slot)
+        drop_slot(&self.ledger, slot)
 
     def take_start(self, u32 row, u64 now) -> tuple | None:
         """Use up a start of the row's rate at a time of the caller's; None if the rate allows none. For tests."""
@@ -435,9 +472,9 @@ cdef class Accounts:
 
     def end_as(self, u32 slot, int code, int status, u64 user_us, u64 system_us) -> None:
         """The slot's server has ended, as waitid(2) tells it; give the slot back. For tests."""
-        record_end(&self.board.view, self.section, slot, code, status, user_us, system_us)
-        slot_free(&self.board.view, &self.free_slots, slot)
+        record_end(&self.ledger, slot, code, status, user_us, system_us)
+        slot_free(&self.ledger, slot)
 
     def lose_server(self, int slot, int number) -> None:
         """The slot's server, reaped already, was ended by signal `number` before it had its connection. For tests."""
-        record_end_unserved(&self.board.view, self.section, slot, CLD_KILLED, number)
+        record_end_unserved(&self.ledger, slot, CLD_KILLED, number)

@@ -6,6 +6,7 @@ can block.
 """
 
 from fastinetd.core.layout cimport Section, View
+from fastinetd.core.ledger cimport Ledger
 from fastinetd.system.linux cimport getppid, load32, nanosleep, store32, timespec, u32
 
 
@@ -16,18 +17,19 @@ cdef inline void pause_a_little() noexcept nogil:
     nanosleep(&t, NULL)
 
 
-cdef inline void enter_gate(View *b, u32 section) noexcept nogil:
+cdef inline void enter_gate(Ledger *ledger) noexcept nogil:
     """Begin to change what is counted. Waits while the supervisor counts again, for as long as there is one."""
-    cdef Section *own = &b.sections[section]
+    cdef View *view = ledger.view
+    cdef Section *own = &view.sections[ledger.section]
     while True:
         store32(&own.inside, 1)
-        if not load32(&b.header.gate):
+        if not load32(&view.header.gate):
             return
         store32(&own.inside, 0)
-        if <u32> getppid() != load32(&b.header.supervisor_pid):
+        if <u32> getppid() != load32(&view.header.supervisor_pid):
             return
         pause_a_little()
 
 
-cdef inline void leave_gate(View *b, u32 section) noexcept nogil:
-    store32(&b.sections[section].inside, 0)
+cdef inline void leave_gate(Ledger *ledger) noexcept nogil:
+    store32(&ledger.view.sections[ledger.section].inside, 0)

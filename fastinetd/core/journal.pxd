@@ -1,23 +1,24 @@
 """The writer's side of a section's journal on the Board. The supervisor reads it: `Board.drain`, logs/service_log.py."""
 
 from fastinetd.core.layout cimport RECORDS, Record, Section, Slot, View, set_state, told_at
+from fastinetd.core.ledger cimport Ledger
 from fastinetd.system.linux cimport load32, load64, now_real, store64, swap32, u32, u64, write
 
 
-cdef inline bint journal_room(View *b, u32 section, u32 records) noexcept nogil:
-    cdef Section *own = &b.sections[section]
+cdef inline bint journal_room(Ledger *ledger, u32 records) noexcept nogil:
+    cdef Section *own = &ledger.view.sections[ledger.section]
     return own.head - load64(&own.tail) + records <= RECORDS
 
 
-cdef inline void wake_supervisor(View *b) noexcept nogil:
+cdef inline void wake_supervisor(View *view) noexcept nogil:
     cdef u64 one = 1
-    if load32(&b.header.asleep) and swap32(&b.header.asleep, 0):
-        write(b.wake, &one, sizeof(one))
+    if load32(&view.header.asleep) and swap32(&view.header.asleep, 0):
+        write(view.wake, &one, sizeof(one))
 
 
-cdef inline Record *journal_next(View *b, u32 section) noexcept nogil:
+cdef inline Record *journal_next(Ledger *ledger) noexcept nogil:
     """The record to fill in, its time set; the caller has asked for room and ends with journal_commit."""
-    cdef Section *own = &b.sections[section]
+    cdef Section *own = &ledger.view.sections[ledger.section]
     cdef Record *record = &own.journal[own.head & (RECORDS - 1)]
     record.when = now_real()
     record.reason = record.kind = 0
@@ -26,13 +27,14 @@ cdef inline Record *journal_next(View *b, u32 section) noexcept nogil:
     return record
 
 
-cdef inline void journal_commit(View *b, u32 section) noexcept nogil:
-    store64(&b.sections[section].head, b.sections[section].head + 1)
-    wake_supervisor(b)
+cdef inline void journal_commit(Ledger *ledger) noexcept nogil:
+    cdef Section *own = &ledger.view.sections[ledger.section]
+    store64(&own.head, own.head + 1)
+    wake_supervisor(ledger.view)
 
 
-cdef inline void journal_commit_with(View *b, u32 section, Slot *slot, u32 state) noexcept nogil:
-    """Likewise, for the record of what the slot's state becomes."""
-    slot.told = told_at(b, section, state)
-    set_state(slot, state, section)
-    journal_commit(b, section)
+cdef inline void journal_commit_with(Ledger *ledger, Slot *slot, u32 state) noexcept nogil:
+    """Commit the record of what the slot's state becomes, and change the state with it."""
+    slot.told = told_at(ledger.view, ledger.section, state)
+    set_state(slot, state, ledger.section)
+    journal_commit(ledger)

@@ -1,10 +1,10 @@
 """What acceptor and relay have in common: listeners, admission, questions to the doorman."""
 
-from fastinetd.core.admit cimport FreeSlots
+from fastinetd.core.admit cimport Client
 from fastinetd.core.board cimport Board
-from fastinetd.core.layout cimport Verdict, View
-from fastinetd.core.program cimport Peer, Target
-from fastinetd.core.rates cimport Payment
+from fastinetd.core.layout cimport Verdict
+from fastinetd.core.ledger cimport Ledger
+from fastinetd.core.program cimport Target
 from fastinetd.system.linux cimport epoll_event, i64, u32, u64
 
 cdef enum:
@@ -33,18 +33,14 @@ cdef struct Listener:
     Target *target
 
 cdef struct Question:
-    int fd  # -1: unused
+    Client client  # who waits for its answer; its fd is -1: this one is unused
     u32 listener
-    Payment payment
     u64 cookie
     u64 deadline
-    Peer peer
 
 cdef class Reception:
     cdef Board board
-    cdef View *b
-    cdef u32 section
-    cdef FreeSlots free_slots
+    cdef Ledger ledger
     cdef int epoll
     cdef int control
     cdef int doorman
@@ -57,8 +53,6 @@ cdef class Reception:
     cdef Question questions[256]
     cdef u32 asking
     cdef u64 cookies
-    cdef Payment payment  # of the client now greeted
-    cdef i64 waited  # nanoseconds that the client now greeted has waited for the doorman
     cdef epoll_event events[256]
 
     cdef int watch(self, int fd, EventKind kind, u32 index, u32 events) noexcept nogil
@@ -69,10 +63,10 @@ cdef class Reception:
     cdef void let_go(self, u32 index) noexcept nogil
     cdef void await_room(self) noexcept nogil
     cdef void serve(self, u32 index) noexcept nogil
-    cdef void greet(self, u32 index, int fd, Peer *peer, bint vouched) noexcept nogil
+    cdef void greet(self, u32 index, Client *client) noexcept nogil
     cdef void shut(self, Target *target) noexcept nogil
-    cdef void refuse(self, Listener *listener, int fd, Peer *peer, Verdict verdict) noexcept nogil
-    cdef void ask(self, u32 index, int fd, Peer *peer) noexcept nogil
+    cdef void refuse(self, Listener *listener, Client *client, Verdict verdict) noexcept nogil
+    cdef void ask(self, u32 index, Client *client) noexcept nogil
     cdef void send_question(self, Question *question) noexcept nogil
     cdef void answers(self) noexcept nogil
     cdef void overdue(self, u64 now) noexcept nogil
@@ -83,7 +77,7 @@ cdef class Reception:
     cdef void receive(self) noexcept nogil
     # the subclass's
     cdef void renew_pools(self) noexcept nogil
-    cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil
+    cdef void admitted(self, Listener *listener, Client *client, u32 slot) noexcept nogil
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil
     cdef void its_time(self) noexcept nogil
     cdef i64 due(self) noexcept nogil

@@ -15,21 +15,24 @@ processes of pools are replaced.
 
 Rules of this file
  - Nothing blocks but epoll_wait, and await_room while the journal is full.
- - A connection's descriptor is owned by `greet` until `admitted` or `refuse` has taken it.
+ - A client's connection and payment are owned by `greet` until `admitted` or `refuse` has taken it.
  - No listener outlives `retire`: their ports must be free as soon as the supervisor gives them up.
 """
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastinetd.core.admit cimport decide, held_back, held_no_longer, open_free_slots, record_refusal, take_slot
+from fastinetd.core.admit cimport (
+    Client, close_ledger, decide, held_back, held_no_longer, open_ledger, record_refusal, take_slot,
+)
 from fastinetd.core.board cimport Board
 from fastinetd.core.journal cimport journal_commit, journal_next, journal_room, wake_supervisor
 from fastinetd.core.layout cimport (
-    ACCEPT_FAILED, ADMIT, ASK, DEACTIVATED, DOORMAN, NAME, RATE, Record, Row, Verdict, counters_of,
+    ACCEPT_FAILED, ADMIT, ASK, DEACTIVATED, DOORMAN, NAME, RATE, Counters, Record, Row, Verdict,
 )
+from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.limits cimport give_start, start_wait, take_start
-from fastinetd.core.program cimport Peer, Program, Target, peer_of
+from fastinetd.core.program cimport Program, Target, peer_of
 from fastinetd.system.linux cimport (
     AF_INET, AF_UNIX, EAGAIN, EBADMSG, ECONNABORTED, EINTR, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD,
     EPOLL_CTL_DEL, EPROTO, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, POLLIN, SHUT_RDWR, SOCK_CLOEXEC, SOL_SOCKET,
@@ -97,19 +100,18 @@ cdef class Reception:
         cdef Program program
         cdef u32 i
         cdef int low
-        self.board, self.section, self.control, self.doorman = board, section, control, doorman
-        self.b = &board.view
+        self.board, self.control, self.doorman = board, control, doorman
         # Unlike those of the process that was here before: its answers may still be on the way.
         self.cookies = now_monotonic() & ~<u64> (QUESTIONS - 1)
         self.programs = [program for _, program in listeners]
         self.count = len(listeners)
         self.listeners = <Listener *> calloc(self.count + 1, sizeof(Listener))
-        if self.listeners == NULL or open_free_slots(&self.free_slots, self.b):
+        if self.listeners == NULL or open_ledger(&self.ledger, &board.view, section):
             raise MemoryError
         for i, (fd, program) in enumerate(listeners):
             self.listeners[i].fd, self.listeners[i].target = fd, &program.target
         for i in range(QUESTIONS):
-            self.questions[i].fd = -1
+            self.questions[i].client.fd = -1
         low = epoll_create1(EPOLL_CLOEXEC)
         self.epoll = fcntl(low, F_DUPFD_CLOEXEC, 64)
         if self.epoll < 0:
@@ -123,6 +125,7 @@ cdef class Reception:
             self.watch(doorman, ON_DOORMAN, 0, EPOLLIN)
 
     def __dealloc__(self):
+        close_ledger(&self.ledger)
         free(self.listeners)
 
     def run(self) -> None:
@@ -169,8 +172,8 @@ cdef class Reception:
         """The rate is used up: let those wait that are in the queue. An empty one is watched on, and tells of the first."""
         cdef Listener *listener = &self.listeners[index]
         if readable(listener.fd):
-            held_back(self.b, self.section, listener.target.row)
-            self.pause(listener, start_wait(self.b, listener.target.row))
+            held_back(&self.ledger, listener.target.row)
+            self.pause(listener, start_wait(self.ledger.view, listener.target.row))
         else:
             self.let_go(index)
 
@@ -178,12 +181,12 @@ cdef class Reception:
         """The queue may be empty: if clients had to wait for the rate, look at all queues of the service."""
         cdef Target *target = self.listeners[index].target
         cdef u32 i
-        if load64(&self.b.rows[target.row].held_to) == 0 or self.retired:
+        if load64(&self.ledger.view.rows[target.row].held_to) == 0 or self.retired:
             return
         for i in range(self.count):
             if self.listeners[i].target == target and readable(self.listeners[i].fd):
                 return
-        held_no_longer(self.b, self.section, target.row)
+        held_no_longer(&self.ledger, target.row)
 
     cdef void await_room(self) noexcept nogil:
         """Wait until the journal has room for what one connection or one ended server writes.
@@ -192,8 +195,8 @@ cdef class Reception:
         """
         cdef pollfd control
         control.fd, control.events = self.control, 0
-        while not self.alone and not journal_room(self.b, self.section, 4):
-            wake_supervisor(self.b)
+        while not self.alone and not journal_room(&self.ledger, 4):
+            wake_supervisor(self.ledger.view)
             if poll(&control, 1, 1) > 0:
                 self.leave_now()
 
@@ -201,31 +204,33 @@ cdef class Reception:
         """Accept and greet up to BATCH clients."""
         cdef Listener *listener = &self.listeners[index]
         cdef Target *target = listener.target
-        cdef Row *row = &self.b.rows[target.row]
+        cdef Row *row = &self.ledger.view.rows[target.row]
+        cdef Counters *counters = own_counters(&self.ledger, target.row)
         cdef sockaddr_storage address
         cdef socklen_t length
-        cdef Peer peer
+        cdef Client client
         cdef Record *record
-        cdef int fd, i
+        cdef int i
+        client.waited, client.vouched = 0, False
         for i in range(BATCH):
             if self.retired or listener.paused:
                 return
             self.await_room()
             if self.retired:
                 return
-            self.payment.at = 0
-            if row.over_rate == WAIT and not take_start(self.b, target.row, &self.payment):
+            client.payment.at = 0
+            if row.over_rate == WAIT and not take_start(self.ledger.view, target.row, &client.payment):
                 self.hold_back(index)
                 return
             if self.asking == QUESTIONS and target.asks:
                 self.pause(listener, STARVED)
-                fd = -1
+                client.fd = -1
                 errno_is_again()
             else:
                 length = sizeof(address)
-                fd = accept4(listener.fd, <sockaddr *> &address, &length, SOCK_CLOEXEC)
-            if fd < 0:
-                give_start(self.b, target.row, &self.payment)
+                client.fd = accept4(listener.fd, <sockaddr *> &address, &length, SOCK_CLOEXEC)
+            if client.fd < 0:
+                give_start(self.ledger.view, target.row, &client.payment)
                 if errno == ECONNABORTED or errno == EINTR or errno == EPROTO:
                     continue
                 if errno == EAGAIN:
@@ -234,53 +239,51 @@ cdef class Reception:
                     if row.closed or listener_is_shut(errno):
                         self.pause(listener, SECOND // 4)
                     else:
-                        record = journal_next(self.b, self.section)
+                        record = journal_next(&self.ledger)
                         record.row, record.kind, record.value = target.row, ACCEPT_FAILED, errno
-                        journal_commit(self.b, self.section)
+                        journal_commit(&self.ledger)
                         self.pause(listener, STARVED)
                 return
-            counters_of(self.b, self.section, target.row).accepted += 1
+            counters.accepted += 1
             if row.held_to:
-                counters_of(self.b, self.section, target.row).rate_waits += 1
-            peer_of(&address, length, &peer)
+                counters.rate_waits += 1
+            peer_of(&address, length, &client.peer)
             if target.unix_socket:
-                peer.family = AF_UNIX
-            self.greet(index, fd, &peer, False)
+                client.peer.family = AF_UNIX
+            self.greet(index, &client)
         self.let_go(index)
 
-    cdef void greet(self, u32 index, int fd, Peer *peer, bint vouched) noexcept nogil:
-        """Decide about a client; takes `fd` and `payment`. `vouched`: the doorman has admitted its name."""
+    cdef void greet(self, u32 index, Client *client) noexcept nogil:
+        """Decide about a client; takes its connection and its payment."""
         cdef Listener *listener = &self.listeners[index]
-        cdef Row *row = &self.b.rows[listener.target.row]
+        cdef Row *row = &self.ledger.view.rows[listener.target.row]
         cdef Record *record
         cdef u32 slot = 0
-        cdef Verdict verdict = decide(self.b, listener.target, peer)
+        cdef Verdict verdict = decide(self.ledger.view, listener.target, &client.peer)
         if verdict == ASK:
-            if not vouched:
-                self.ask(index, fd, peer)
+            if not client.vouched:
+                self.ask(index, client)
                 return
             verdict = ADMIT
         if verdict == ADMIT:
-            verdict = take_slot(self.b, self.section, &self.free_slots, listener.target, peer, &self.payment,
-                                &slot)
+            verdict = take_slot(&self.ledger, listener.target, client, &slot)
         if verdict == ADMIT:
-            self.admitted(listener, fd, peer, slot)
+            self.admitted(listener, client, slot)
             return
-        give_start(self.b, listener.target.row, &self.payment)
         # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. So they are
         # by who is retired and has no listener any more: its descriptor's number may be a client's by now.
         if (verdict == RATE and row.over_rate == CLOSE and not listener.target.unix_socket and not self.retired
                 and cas32(&row.closed, 0, 1)):
             self.shut(listener.target)
-            record = journal_next(self.b, self.section)
+            record = journal_next(&self.ledger)
             record.row, record.kind, record.value = listener.target.row, DEACTIVATED, row.rate_pause
-            journal_commit(self.b, self.section)
-        self.refuse(listener, fd, peer, verdict)
+            journal_commit(&self.ledger)
+        self.refuse(listener, client, verdict)
 
     cdef void shut(self, Target *target) noexcept nogil:
         """Close the service's port for the pause that its rate asks for, on all its addresses. It stays bound, and
         without SO_REUSEADDR nobody else can bind it meanwhile."""
-        cdef u64 pause = self.b.rows[target.row].rate_pause * SECOND
+        cdef u64 pause = self.ledger.view.rows[target.row].rate_pause * SECOND
         cdef int off = 0
         cdef u32 i
         for i in range(self.count):
@@ -289,36 +292,35 @@ cdef class Reception:
                 shutdown(self.listeners[i].fd, SHUT_RDWR)
                 self.pause(&self.listeners[i], pause)
 
-    cdef void refuse(self, Listener *listener, int fd, Peer *peer, Verdict verdict) noexcept nogil:
-        """Close a client's connection, counted and recorded; takes `fd`."""
-        record_refusal(self.b, self.section, listener.target, peer, verdict)
+    cdef void refuse(self, Listener *listener, Client *client, Verdict verdict) noexcept nogil:
+        """Close a client's connection, counted and recorded, and give back its payment; takes both."""
+        give_start(self.ledger.view, listener.target.row, &client.payment)
+        record_refusal(&self.ledger, listener.target, &client.peer, verdict)
         if listener.target.unix_socket:
-            close_shared(fd)
+            close_shared(client.fd)
         else:
-            close(fd)
+            close(client.fd)
 
     # ---- the doorman ----
 
-    cdef void ask(self, u32 index, int fd, Peer *peer) noexcept nogil:
-        """Let the client wait for the doorman's answer; takes `fd` and `payment`."""
+    cdef void ask(self, u32 index, Client *client) noexcept nogil:
+        """Let a client wait for the doorman's answer; takes its connection and its payment."""
         cdef Question *question = NULL
         cdef int kept
         cdef u32 i
         for i in range(QUESTIONS):
-            if self.questions[i].fd < 0:
+            if self.questions[i].client.fd < 0:
                 question = &self.questions[i]
                 break
-        kept = fcntl(fd, F_DUPFD_CLOEXEC, 64) if question != NULL and self.doorman >= 0 else -1
+        kept = fcntl(client.fd, F_DUPFD_CLOEXEC, 64) if question != NULL and self.doorman >= 0 else -1
         if kept < 0:
-            give_start(self.b, self.listeners[index].target.row, &self.payment)
-            self.refuse(&self.listeners[index], fd, peer, DOORMAN)
+            self.refuse(&self.listeners[index], client, DOORMAN)
             return
-        close(fd)
+        close(client.fd)
         self.cookies += QUESTIONS
-        question.fd, question.listener, question.payment = kept, index, self.payment
-        question.cookie = self.cookies + i
+        question.client, question.listener, question.cookie = client[0], index, self.cookies + i
+        question.client.fd = kept
         question.deadline = now_monotonic() + ANSWER_WITHIN
-        memcpy(&question.peer, peer, sizeof(Peer))
         self.asking += 1
         self.send_question(question)
 
@@ -326,8 +328,8 @@ cdef class Reception:
         cdef QuestionMessage message
         memset(&message, 0, sizeof(message))
         message.cookie, message.row = question.cookie, self.listeners[question.listener].target.row
-        message.family = IPV4 if question.peer.family == AF_INET else IPV6
-        memcpy(message.address, question.peer.address, 16)
+        message.family = IPV4 if question.client.peer.family == AF_INET else IPV6
+        memcpy(message.address, question.client.peer.address, 16)
         send(self.doorman, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT)
 
     cdef void answers(self) noexcept nogil:
@@ -335,7 +337,7 @@ cdef class Reception:
         cdef AnswerMessage message
         cdef Question *question
         cdef ssize_t length
-        cdef int fd
+        cdef Client client
         while True:
             length = receive_words(self.doorman, &message, sizeof(message), NULL)
             if length == -EBADMSG:  # no doorman says this: who waits for him is refused when time is up
@@ -343,37 +345,36 @@ cdef class Reception:
             if length != sizeof(message):
                 return
             question = &self.questions[message.cookie % QUESTIONS]
-            if question.fd < 0 or question.cookie != message.cookie:
+            if question.client.fd < 0 or question.cookie != message.cookie:
                 continue
-            fd, question.fd = question.fd, -1
+            client = question.client
+            question.client.fd = -1
             self.asking -= 1
             self.await_room()
             if message.reply == ALLOW:
-                self.waited = <i64> (now_monotonic() - (question.deadline - ANSWER_WITHIN))
-                self.payment = question.payment
-                self.greet(question.listener, fd, &question.peer, True)
-                self.waited = 0
+                client.vouched = True
+                client.waited = <i64> (now_monotonic() - (question.deadline - ANSWER_WITHIN))
+                self.greet(question.listener, &client)
             else:
-                give_start(self.b, self.listeners[question.listener].target.row, &question.payment)
-                self.refuse(&self.listeners[question.listener], fd, &question.peer, NAME)
+                self.refuse(&self.listeners[question.listener], &client, NAME)
 
     cdef void overdue(self, u64 now) noexcept nogil:
         """Ask again what a dead doorman may have taken with it; refuse those who have waited too long."""
         cdef Question *question
         cdef u32 i
-        cdef int fd
+        cdef Client client
         for i in range(QUESTIONS):
             question = &self.questions[i]
-            if question.fd < 0:
+            if question.client.fd < 0:
                 continue
             if now < question.deadline:
                 self.send_question(question)
                 continue
-            fd, question.fd = question.fd, -1
+            client = question.client
+            question.client.fd = -1
             self.asking -= 1
             self.await_room()
-            give_start(self.b, self.listeners[question.listener].target.row, &question.payment)
-            self.refuse(&self.listeners[question.listener], fd, &question.peer, DOORMAN)
+            self.refuse(&self.listeners[question.listener], &client, DOORMAN)
 
     # ---- life ----
 
@@ -395,18 +396,19 @@ cdef class Reception:
         (too many generations were retired), so what clients have paid is given back, and their refusal counts."""
         cdef Question *question
         cdef u32 i
-        cdef int fd
+        cdef Client client
         self.retire()
         for i in range(QUESTIONS):
             question = &self.questions[i]
-            if question.fd < 0:
+            if question.client.fd < 0:
                 continue
-            fd, question.fd = question.fd, -1
-            give_start(self.b, self.listeners[question.listener].target.row, &question.payment)
-            if journal_room(self.b, self.section, 1):  # otherwise it is not waited for: perhaps nobody reads any more
-                self.refuse(&self.listeners[question.listener], fd, &question.peer, DOORMAN)
+            client = question.client
+            question.client.fd = -1
+            if journal_room(&self.ledger, 1):  # otherwise it is not waited for: perhaps nobody reads any more
+                self.refuse(&self.listeners[question.listener], &client, DOORMAN)
             else:
-                close(fd)
+                give_start(self.ledger.view, self.listeners[question.listener].target.row, &client.payment)
+                close(client.fd)
         self.asking = 0
         self.alone = True
 
@@ -471,8 +473,8 @@ cdef class Reception:
 
     # ---- for the subclass ----
 
-    cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
-        """Serve a client; takes `fd` and `slot`."""
+    cdef void admitted(self, Listener *listener, Client *client, u32 slot) noexcept nogil:
+        """Serve a client; takes its connection and `slot`."""
 
     cdef void renew_pools(self) noexcept nogil:
         """Replace the processes that wait for clients; those that serve go on."""

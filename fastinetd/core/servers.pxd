@@ -1,8 +1,8 @@
 """The servers of one acceptor: started by exec, watched, and accounted for when they end."""
 
-from fastinetd.core.admit cimport FreeSlots
-from fastinetd.core.layout cimport View
-from fastinetd.core.program cimport Peer, Target
+from fastinetd.core.admit cimport Client
+from fastinetd.core.ledger cimport Ledger
+from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.system.linux cimport i32, i64, rusage, siginfo_t, timeval, u32, u64
 
@@ -51,9 +51,8 @@ cdef extern from "system/processes.h" nogil:
     int wait_for_child(int which, i32 id, siginfo_t *info, rusage *usage, int options) noexcept
 
 
-cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
-                      i64 waited, bint reset_signals) noexcept nogil
-cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil
+cdef int start_server(Ledger *ledger, Target *target, const Client *client, u32 slot, bint reset_signals) noexcept nogil
+cdef bint end_server(Ledger *ledger, u32 slot) noexcept nogil
 cdef int watched_pidfd(i32 pid) noexcept nogil
 cdef int set_aside(int fd, u32 others) noexcept nogil
 cdef u64 microseconds(const timeval *t) noexcept nogil
@@ -61,13 +60,12 @@ cdef u64 microseconds(const timeval *t) noexcept nogil
 
 cdef class Servers:
     cdef Reception at
-    cdef View *b
-    cdef u32 section
+    cdef Ledger *ledger  # the reception's
     cdef i32 *pidfds
     cdef u32 unwatched
     cdef u64 look_at
 
-    cdef void start(self, Target *target, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil
+    cdef void start(self, Target *target, const Client *client, u32 slot) noexcept nogil
     cdef void watch(self, u32 slot) noexcept nogil
     cdef void take_over(self, u32 slot, int pidfd) noexcept nogil
     cdef void happened(self, u32 slot) noexcept nogil

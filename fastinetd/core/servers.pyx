@@ -14,9 +14,10 @@ Rules of this file
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastinetd.core.admit cimport FreeSlots, record_end, record_start, slot_free, start_failed
-from fastinetd.core.layout cimport ENDED, RUNNING, WORKER, Slot, View, section_of, slots_high, state_of
-from fastinetd.core.program cimport Peer, Target, environment
+from fastinetd.core.admit cimport Client, record_end, record_start, slot_free, start_failed
+from fastinetd.core.layout cimport ENDED, RUNNING, WORKER, Slot, section_of, slots_high, state_of
+from fastinetd.core.ledger cimport Ledger
+from fastinetd.core.program cimport Target, environment
 from fastinetd.core.reception cimport ON_OTHER, Reception
 from fastinetd.system.linux cimport (
     EINTR, EPOLLIN, EPOLL_CTL_MOD, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close, epoll_ctl, epoll_event,
@@ -29,14 +30,14 @@ cdef enum:
     ASIDE = 20  # connections kept below 64
 
 
-cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *target, const Peer *peer, int fd, u32 slot,
-                      i64 waited, bint reset_signals) noexcept nogil:
-    """Start the service's program on `fd` (borrowed) and do the accounting. Returns 0, or the errno of the failure.
-    `waited`: see `started`. A worker's program has the standard error that workers have: its client is not told."""
+cdef int start_server(Ledger *ledger, Target *target, const Client *client, u32 slot, bint reset_signals) noexcept nogil:
+    """Start the service's program for a client, whose connection is borrowed, and do the accounting. Returns 0, or the
+    errno of the failure. A worker's program has the standard error that workers have: its client does not see it."""
     cdef spawn_call call
+    cdef int fd = client.fd
     cdef int number
     call.plan = &target.spawn
-    call.envp = environment(target, peer, fd)
+    call.envp = environment(target, &client.peer, fd)
     call.fd = fd if fd < 64 else fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
     call.errors = fcntl(target.pool.errors, F_DUPFD_CLOEXEC, 3) if target.pool.errors >= 0 else -1
     call.further_count = 0
@@ -44,21 +45,21 @@ cdef int start_server(View *b, u32 section, FreeSlots *free_slots, Target *targe
     if call.fd < 0:
         number, call.step = errno, STEP_FCNTL
     else:
-        number = spawn_server(&call, &b.slots[slot].pid)
+        number = spawn_server(&call, &ledger.view.slots[slot].pid)
     if call.fd != fd and call.fd >= 0:
         close(call.fd)
     if call.errors >= 0:
         close(call.errors)
     if number:
-        start_failed(b, section, free_slots, target, slot, number, call.step)
+        start_failed(ledger, target, slot, number, call.step)
     else:
-        record_start(b, section, target, slot, waited)
+        record_start(ledger, target, slot, client.waited)
     return number
 
 
-cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noexcept nogil:
+cdef bint end_server(Ledger *ledger, u32 slot) noexcept nogil:
     """If the slot's server has ended: account for it, reap it, free the slot. False while it runs."""
-    cdef Slot *s = &b.slots[slot]
+    cdef Slot *s = &ledger.view.slots[slot]
     cdef siginfo_t info
     cdef rusage usage
     memset(&usage, 0, sizeof(usage))
@@ -68,11 +69,11 @@ cdef bint end_server(View *b, u32 section, FreeSlots *free_slots, u32 slot) noex
     if error == EINTR:
         return False
     if state_of(s) != ENDED:
-        record_end(b, section, slot, info.si_code if error == 0 else 0, info.si_status if error == 0 else 0,
+        record_end(ledger, slot, info.si_code if error == 0 else 0, info.si_status if error == 0 else 0,
                    microseconds(&usage.ru_utime), microseconds(&usage.ru_stime))
     if error == 0:
         wait_for_child(P_PID, s.pid, &info, NULL, WEXITED | WNOHANG)
-    slot_free(b, free_slots, slot)
+    slot_free(ledger, slot)
     return True
 
 
@@ -107,24 +108,24 @@ cdef class Servers:
     # pidfds: by slot; -1: not watched, looked at from time to time
 
     def __init__(self, Reception at):
-        self.at, self.b, self.section = at, at.b, at.section
+        self.at, self.ledger = at, &at.ledger
         disregard_signal(SIGALRM)  # it ends a close that sleeps (close_shared)
-        self.pidfds = <i32 *> malloc(self.b.slot_count * sizeof(i32))
+        self.pidfds = <i32 *> malloc(self.ledger.view.slot_count * sizeof(i32))
         if self.pidfds == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         free(self.pidfds)
 
-    cdef void start(self, Target *target, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil:
-        """Start a server for an admitted client; takes `fd` and `slot`."""
-        if start_server(self.b, self.section, &self.at.free_slots, target, peer, fd, slot, waited, False) == 0:
+    cdef void start(self, Target *target, const Client *client, u32 slot) noexcept nogil:
+        """Start a server for an admitted client; takes its connection and `slot`."""
+        if start_server(self.ledger, target, client, slot, False) == 0:
             self.watch(slot)
-        close_shared(fd)
+        close_shared(client.fd)
 
     cdef void watch(self, u32 slot) noexcept nogil:
         """Wait for the end of the slot's server, which runs."""
-        cdef int pidfd = watched_pidfd(self.b.slots[slot].pid)
+        cdef int pidfd = watched_pidfd(self.ledger.view.slots[slot].pid)
         self.pidfds[slot] = pidfd
         if pidfd >= 0 and self.at.watch(pidfd, ON_OTHER, slot, EPOLLIN) < 0:
             close(pidfd)
@@ -144,7 +145,7 @@ cdef class Servers:
         """A server's pidfd says that it has ended."""
         cdef int pidfd = self.pidfds[slot]
         self.at.await_room()
-        if not end_server(self.b, self.section, &self.at.free_slots, slot):
+        if not end_server(self.ledger, slot):
             # It ended, but cannot be waited for yet (somebody traces it): look at it from time to time instead.
             self.pidfds[slot] = -1
             self.unwatched += 1
@@ -158,11 +159,11 @@ cdef class Servers:
         if not self.unwatched or now < self.look_at:
             return
         self.look_at = now + 100000000
-        for i in range(slots_high(self.b)):
-            s = &self.b.slots[i]
-            if section_of(s) == self.section and state_of(s) == RUNNING and s.method != WORKER and self.pidfds[i] < 0:
+        for i in range(slots_high(self.ledger.view)):
+            s = &self.ledger.view.slots[i]
+            if section_of(s) == self.ledger.section and state_of(s) == RUNNING and s.method != WORKER and self.pidfds[i] < 0:
                 self.at.await_room()
-                if end_server(self.b, self.section, &self.at.free_slots, i):
+                if end_server(self.ledger, i):
                     self.unwatched -= 1
 
     cdef i64 due(self) noexcept nogil:

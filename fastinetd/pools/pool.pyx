@@ -68,7 +68,7 @@ cdef void pool_failed(PoolLife *life, u64 now) noexcept nogil:
 cdef void record_failure(Reception at, PoolLife *life, PoolEvent news, i32 value, u64 now) noexcept nogil:
     """Likewise, and it is told."""
     at.await_room()
-    record_pool_event(at.b, at.section, life.target.row, news, value)
+    record_pool_event(&at.ledger, life.target.row, news, value)
     pool_failed(life, now)
 
 

@@ -14,8 +14,9 @@ Rules of this file are those of zygotes.pyx.
 
 from libc.stdlib cimport calloc, free
 
-from fastinetd.core.layout cimport PREFORK, counters_of
-from fastinetd.core.program cimport Peer
+from fastinetd.core.admit cimport Client
+from fastinetd.core.layout cimport PREFORK
+from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.reception cimport ON_PARKED
 from fastinetd.core.servers cimport Servers, wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport DIED, IDLE, SECOND, SIGCONT, SIGKILL, SPARE, kill, own_child, send_message
@@ -58,24 +59,24 @@ cdef class Prefork(Zygotes):
         elif self.parked[place].state == PARKED_WAITS and (self.parked[place].turn & TURNS) == index >> 16:
             self.parked_ended(place)
 
-    cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil:
+    cdef bint pass_on(self, u32 number, const Client *client, u32 slot) noexcept nogil:
         cdef Zygote *z = &self.zygotes[number]
         cdef ZygotePool *pool = &self.pools[z.pool]
-        cdef u64 now = self.b.slots[slot].started
+        cdef u64 now = self.ledger.view.slots[slot].started
         cdef bint done
         if pool.life.target.pool.kind != PREFORK:
-            return Zygotes.pass_on(self, number, fd, peer, slot)
+            return Zygotes.pass_on(self, number, client, slot)
         pool.arrivals += 1
         if now - pool.window > SECOND // 10:
             pool.rate = (3 * pool.rate + pool.arrivals * 1e9 / (now - pool.window)) / 4
             pool.arrivals, pool.window = 0, now
-        done = z.free > 0 and self.send(pool, number, True, fd, peer, slot)
+        done = z.free > 0 and self.send(pool, number, True, client, slot)
         if done:
             pool.refill = True
             self.wake_at(now + REFILL_AFTER)
         else:
             pool.boost = min(2 * pool.boost + 1, <u32> BATCH_MOST)
-            done = self.send(pool, number, False, fd, peer, slot)
+            done = self.send(pool, number, False, client, slot)
             self.fill_up(number)
         return done
 
@@ -103,7 +104,7 @@ cdef class Prefork(Zygotes):
         p.state = PARKED_NONE
         z.parked -= 1
         z.unwatched -= p.pidfd < 0
-        counters_of(self.b, self.section, self.pools[z.pool].life.target.row).pool[<int> IDLE] -= 1
+        own_counters(self.ledger, self.pools[z.pool].life.target.row).pool[<int> IDLE] -= 1
 
     cdef void let_go(self, u32 number) noexcept nogil:
         cdef siginfo_t info
@@ -141,7 +142,7 @@ cdef class Prefork(Zygotes):
         pool.ready = (3 * pool.ready + (z.heard - p.asked_at) / 1e9) / 4
         z.parked += 1
         z.free += 1
-        counters_of(self.b, self.section, pool.life.target.row).pool[<int> IDLE] += 1
+        own_counters(self.ledger, pool.life.target.row).pool[<int> IDLE] += 1
         z.unwatched += p.pidfd < 0
         if z.state == ZYGOTE_LEAVING:
             kill(pid, SIGKILL)
@@ -180,7 +181,7 @@ cdef class Prefork(Zygotes):
             self.close_down(number, DIED)  # one of the connections on the way may have been lost with it
         else:
             z.free -= 1
-            counters_of(self.b, self.section, self.pools[z.pool].life.target.row).recycled[<int> DIED] += 1
+            own_counters(self.ledger, self.pools[z.pool].life.target.row).recycled[<int> DIED] += 1
             self.fill_up(number)
 
     cdef void abandon(self) noexcept nogil:
@@ -265,7 +266,7 @@ cdef class Prefork(Zygotes):
                     excess -= 1
                     z.free -= 1
                     z.leaving += 1
-                    counters_of(self.b, self.section, pool.life.target.row).recycled[<int> SPARE] += 1
+                    own_counters(self.ledger, pool.life.target.row).recycled[<int> SPARE] += 1
         else:
             pool.surplus = 0
         self.fill_up(number)

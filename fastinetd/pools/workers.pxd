@@ -1,7 +1,8 @@
 """Workers: processes that live on and take one connection after another."""
 
-from fastinetd.core.layout cimport View, told_at
-from fastinetd.core.program cimport Peer, Target
+from fastinetd.core.admit cimport Client
+from fastinetd.core.ledger cimport Ledger
+from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Listener, Reception
 from fastinetd.core.servers cimport Servers
 from fastinetd.pools.pool cimport HUNG_AFTER, REST, PoolLife, Recycling, elapsed
@@ -102,8 +103,7 @@ cdef inline bint superfluous(WorkerPool *pool, Worker *w, u64 now) noexcept nogi
 cdef class Workers:
     cdef Servers servers
     cdef Reception at
-    cdef View *b
-    cdef u32 section
+    cdef Ledger *ledger  # the reception's
     cdef WorkerPool *pools
     cdef u32 pool_count
     cdef Worker *workers
@@ -115,10 +115,10 @@ cdef class Workers:
     cdef u64 due_at
 
     cdef void add_pool(self, u32 index, Target *target, u32 acceptors, u32 listener) noexcept nogil
-    cdef bint hand(self, u32 index, Listener *listener, int fd, const Peer *peer, u32 slot) noexcept nogil
-    cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil
+    cdef bint hand(self, u32 index, Listener *listener, const Client *client, u32 slot) noexcept nogil
+    cdef void queue(self, WorkerPool *pool, Listener *listener, const Client *client, u32 slot) noexcept nogil
     cdef void next_client(self, u32 index) noexcept nogil
-    cdef bint give(self, u32 number, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil
+    cdef bint give(self, u32 number, const Client *client, u32 slot) noexcept nogil
     cdef void happened(self, u32 kind, u32 index) noexcept nogil
     cdef void heard(self, u32 number) noexcept nogil
     cdef void is_free(self, u32 number) noexcept nogil

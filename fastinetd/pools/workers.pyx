@@ -24,11 +24,14 @@ Rules of this file
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from fastinetd.core.admit cimport record_end, record_end_unserved, record_pool_event, record_start, slot_free
-from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot, counters_of
-from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, Peer, PoolSpec, Target, variables
+from fastinetd.core.admit cimport (
+    Client, client_of_slot, record_end, record_end_unserved, record_pool_event, record_start, slot_free,
+)
+from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot
+from fastinetd.core.ledger cimport own_counters
+from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, variables
 from fastinetd.core.reception cimport ON_WORKER, ON_WORKER_END, Listener
 from fastinetd.core.servers cimport Servers, microseconds, set_aside, wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
@@ -65,12 +68,11 @@ cdef class Workers:
 
     def __init__(self, Servers servers, u32 pool_count, u32 worker_count, u32 processors):
         """For so many services and, over all of them, so many workers; `processors`: what the machine has."""
-        self.servers, self.at = servers, servers.at
-        self.b, self.section = servers.b, servers.section
+        self.servers, self.at, self.ledger = servers, servers.at, servers.ledger
         self.worker_count, self.processors = min(worker_count, NUMBERS), processors
         self.pools = <WorkerPool *> calloc(pool_count + 1, sizeof(WorkerPool))
         self.workers = <Worker *> calloc(self.worker_count + 1, sizeof(Worker))
-        self.waits = <Waiting *> calloc(self.b.slot_count if pool_count else 1, sizeof(Waiting))
+        self.waits = <Waiting *> calloc(self.ledger.view.slot_count if pool_count else 1, sizeof(Waiting))
         if self.pools == NULL or self.workers == NULL or self.waits == NULL:
             raise MemoryError
         self.nothing = open("/dev/null", O_RDWR | O_CLOEXEC) if pool_count else -1
@@ -102,31 +104,31 @@ cdef class Workers:
 
     # ---- connections ----
 
-    cdef bint hand(self, u32 index, Listener *listener, int fd, const Peer *peer, u32 slot) noexcept nogil:
-        """Give an admitted client to the pool, which then takes `fd` and `slot`; False: it cannot serve it."""
+    cdef bint hand(self, u32 index, Listener *listener, const Client *client, u32 slot) noexcept nogil:
+        """Give an admitted client to the pool, which then takes its connection and `slot`; False: it cannot serve it."""
         cdef WorkerPool *pool = &self.pools[index]
-        cdef u64 now = self.b.slots[slot].started
+        cdef u64 now = self.ledger.view.slots[slot].started
         cdef u32 number
         if files_changed(&pool.life, now):
             self.dismiss_all(index, CHANGED)
         while pool.idle != NOBODY:
             number = pool.idle
             self.take_from_idle(number)
-            if self.give(number, fd, peer, slot, self.at.waited):
-                counters_of(self.b, self.section, pool.life.target.row).pool_hits += 1
+            if self.give(number, client, slot):
+                own_counters(self.ledger, pool.life.target.row).pool_hits += 1
                 self.tend(index, now)
                 return True
         if now >= pool.life.start_at and not self.at.retired and (pool.count == 0 or self.wants_more(pool, now)):
             self.start(index, now)
         if hopeless(pool):
             return False
-        self.queue(pool, listener, fd, slot)
+        self.queue(pool, listener, client, slot)
         return True
 
-    cdef void queue(self, WorkerPool *pool, Listener *listener, int fd, u32 slot) noexcept nogil:
-        """Let an admitted client wait for a worker; takes both."""
+    cdef void queue(self, WorkerPool *pool, Listener *listener, const Client *client, u32 slot) noexcept nogil:
+        """Let an admitted client wait for a worker; takes its connection and `slot`."""
         cdef Waiting *entry = &self.waits[slot]
-        entry.kept, entry.next, entry.waited = set_aside(fd, self.outstanding) + 1, NOBODY, self.at.waited
+        entry.kept, entry.next, entry.waited = set_aside(client.fd, self.outstanding) + 1, NOBODY, client.waited
         if pool.count == pool.starting:
             self.wake_at(pool.begun_at + HUNG_AFTER)
         if pool.waiting:
@@ -143,23 +145,18 @@ cdef class Workers:
     cdef void next_client(self, u32 index) noexcept nogil:
         """Clients wait and workers are idle, or there will be none: bring them together, or start servers by exec."""
         cdef WorkerPool *pool = &self.pools[index]
-        cdef Slot *s
-        cdef Peer peer
+        cdef Client client
         cdef u32 slot, number, i
-        cdef int fd
         cdef bint given
         while pool.waiting and (pool.idle != NOBODY or hopeless(pool)):
             slot = pool.head
-            s = &self.b.slots[slot]
-            fd = self.waits[slot].kept - 1
-            memcpy(peer.address, s.address, 16)
-            peer.family, peer.port = s.family, s.port
+            client_of_slot(self.ledger, slot, self.waits[slot].kept - 1, self.waits[slot].waited, &client)
             self.at.await_room()
             given = False
             while pool.idle != NOBODY and not given:
                 number = pool.idle
                 self.take_from_idle(number)
-                given = self.give(number, fd, &peer, slot, self.waits[slot].waited)
+                given = self.give(number, &client, slot)
             if not given and not hopeless(pool):
                 break
             pool.head = self.waits[slot].next
@@ -167,34 +164,34 @@ cdef class Workers:
             pool.waiting -= 1
             self.outstanding -= 1
             if given:
-                counters_of(self.b, self.section, pool.life.target.row).pool_hits += 1
+                own_counters(self.ledger, pool.life.target.row).pool_hits += 1
             else:
-                counters_of(self.b, self.section, pool.life.target.row).pool_misses += 1
-                self.servers.start(pool.life.target, fd, &peer, slot, self.waits[slot].waited)
+                own_counters(self.ledger, pool.life.target.row).pool_misses += 1
+                self.servers.start(pool.life.target, &client, slot)
         if 2 * pool.waiting <= pool.count:
             for i in range(pool.first_listener, pool.first_listener + pool.listeners):
                 if self.at.listeners[i].full:
                     self.at.listeners[i].full = False
                     self.at.listeners[i].until = 0
 
-    cdef bint give(self, u32 number, int fd, const Peer *peer, u32 slot, i64 waited) noexcept nogil:
-        """Send a connection to an idle worker; takes `fd` and `slot` if that succeeds."""
+    cdef bint give(self, u32 number, const Client *client, u32 slot) noexcept nogil:
+        """Send a client to an idle worker; takes its connection and `slot` if that succeeds."""
         cdef Worker *w = &self.workers[number]
-        cdef Slot *s = &self.b.slots[slot]
+        cdef Slot *s = &self.ledger.view.slots[slot]
         cdef Target *target = self.pools[w.pool].life.target
-        cdef Counters *counters = counters_of(self.b, self.section, target.row)
+        cdef Counters *counters = own_counters(self.ledger, target.row)
         cdef char message[STAGE_VARIABLES_SIZE]
-        cdef size_t length = variables(target, peer, fd, message)
+        cdef size_t length = variables(target, &client.peer, client.fd, message)
         # Before it is sent: should this process die in between, whoever adopts the slot knows its server. At worst a worker
         # that had not been sent it yet is taken for that, and its end is told as the connection's.
         s.pid, s.method, s.inode = w.pid, WORKER, 0
-        if send_message(w.socket, message, length, fd) != 0:
+        if send_message(w.socket, message, length, client.fd) != 0:
             s.pid, s.method = 0, EXEC
             pool_failed(&self.pools[w.pool].life, s.started)
             self.dismiss(number, MISTRUSTED, True)
             return False
-        close_shared(fd)
-        record_start(self.b, self.section, target, slot, waited)
+        close_shared(client.fd)
+        record_start(self.ledger, target, slot, client.waited)
         counters.pool[<int> IDLE] -= 1
         counters.pool[<int> BUSY] += 1
         w.state, w.slot, w.received = WORKER_BUSY, slot, False
@@ -219,7 +216,7 @@ cdef class Workers:
 
     cdef bint wants_more(self, WorkerPool *pool, u64 now) noexcept nogil:
         """Whether another worker is to be started."""
-        cdef u64 oldest = self.b.slots[pool.head].started if pool.waiting else now
+        cdef u64 oldest = self.ledger.view.slots[pool.head].started if pool.waiting else now
         return not self.at.retired and too_few(pool, oldest, now)
 
     # ---- workers ----
@@ -238,7 +235,7 @@ cdef class Workers:
         """A worker is ready: for its first connection, or for the next."""
         cdef Worker *w = &self.workers[number]
         cdef WorkerPool *pool = &self.pools[w.pool]
-        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
         cdef i32 status = 0
         cdef ssize_t length = receive_words(w.socket, &status, sizeof(status), NULL)
         if length == -EAGAIN or length == -EINTR:
@@ -255,8 +252,8 @@ cdef class Workers:
             pool.starting -= 1
             counters.pool[<int> STARTING] -= 1
         elif w.state == WORKER_BUSY:
-            record_end(self.b, self.section, w.slot, CLD_EXITED, status, 0, 0)
-            slot_free(self.b, &self.at.free_slots, w.slot)
+            record_end(self.ledger, w.slot, CLD_EXITED, status, 0, 0)
+            slot_free(self.ledger, w.slot)
             counters.pool[<int> BUSY] -= 1
             w.served += 1
             pool.freed += 1
@@ -274,7 +271,7 @@ cdef class Workers:
             self.wake_at(now + GRACE)
             return
         pool.proven = True
-        counters_of(self.b, self.section, pool.life.target.row).pool[<int> IDLE] += 1
+        own_counters(self.ledger, pool.life.target.row).pool[<int> IDLE] += 1
         w.state, w.idle_since = WORKER_IDLE, now
         if <int> why != KEEP:
             self.dismiss(number, why, False)
@@ -308,7 +305,7 @@ cdef class Workers:
         """Let a worker go: by end of file or, `at_once`, by SIGKILL. One that is busy finishes, unless it is at once."""
         cdef Worker *w = &self.workers[number]
         cdef WorkerPool *pool = &self.pools[w.pool]
-        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
         if w.state == WORKER_STARTING:
             pool.starting -= 1
             counters.pool[<int> STARTING] -= 1
@@ -345,7 +342,7 @@ cdef class Workers:
         """A worker's pidfd says that it has ended."""
         cdef Worker *w = &self.workers[number]
         cdef WorkerPool *pool = &self.pools[w.pool]
-        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
         cdef siginfo_t info
         cdef rusage usage
         cdef u64 now = now_monotonic()
@@ -364,7 +361,7 @@ cdef class Workers:
         if w.told_at == 0:
             self.at.await_room()
             if before == WORKER_STARTING:
-                record_pool_event(self.b, self.section, pool.life.target.row, DIED_EARLY,
+                record_pool_event(self.ledger, pool.life.target.row, DIED_EARLY,
                                   info.si_status if info.si_code == CLD_EXITED else -info.si_status)
             if now - w.since > LASTING:
                 pool_is_stable(&pool.life)
@@ -387,24 +384,22 @@ cdef class Workers:
 
     cdef void give_back(self, Worker *w, int fd, int code, int status) noexcept nogil:
         """A worker's end was the end of its connection, unless it had not even received it: then that is `fd`, else -1."""
-        cdef Slot *s = &self.b.slots[w.slot]
         cdef Target *target = self.pools[w.pool].life.target
-        cdef Peer peer
+        cdef Client client
         if fd < 0:
-            record_end(self.b, self.section, w.slot, code, status, 0, 0)
-            slot_free(self.b, &self.at.free_slots, w.slot)
+            record_end(self.ledger, w.slot, code, status, 0, 0)
+            slot_free(self.ledger, w.slot)
             return
-        memcpy(peer.address, s.address, 16)
-        peer.family, peer.port = s.family, s.port
-        record_end_unserved(self.b, self.section, w.slot, code, status)
+        record_end_unserved(self.ledger, w.slot, code, status)
         self.at.await_room()
-        counters_of(self.b, self.section, target.row).pool_misses += 1
-        self.servers.start(target, fd, &peer, w.slot, 0)
+        own_counters(self.ledger, target.row).pool_misses += 1
+        client_of_slot(self.ledger, w.slot, fd, 0, &client)
+        self.servers.start(target, &client, w.slot)
 
     cdef void start(self, u32 index, u64 now) noexcept nogil:
         """Start a worker."""
         cdef WorkerPool *pool = &self.pools[index]
-        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
         cdef PoolSpec *spec = &pool.life.target.pool
         cdef Worker *w = NULL
         cdef u32 number
@@ -532,7 +527,7 @@ cdef class Workers:
             return
         if elapsed(w.busy_since, now) >= target.pool.runtime:
             self.at.await_room()
-            record_pool_event(self.b, self.section, target.row, OVERTIME, w.pid)
+            record_pool_event(self.ledger, target.row, OVERTIME, w.pid)
             self.dismiss(number, RUNTIME, True)
             w.busy_since = now  # should that take long, it is not told at once again
         self.wake_at(w.busy_since + target.pool.runtime)

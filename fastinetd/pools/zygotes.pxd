@@ -1,8 +1,8 @@
 """Zygotes: programs held before main, or at their first use of the socket, and forked for each connection."""
 
-from fastinetd.core.admit cimport record_end
-from fastinetd.core.layout cimport View
-from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, Peer, Target
+from fastinetd.core.admit cimport Client
+from fastinetd.core.ledger cimport Ledger
+from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport Servers
 from fastinetd.pools.pool cimport PoolLife, Recycling
@@ -83,8 +83,7 @@ cdef struct ZygotePool:
 cdef class Zygotes:
     cdef Servers servers
     cdef Reception at
-    cdef View *b
-    cdef u32 section
+    cdef Ledger *ledger  # the reception's
     cdef ZygotePool *pools
     cdef u32 pool_count
     cdef Zygote *zygotes
@@ -94,9 +93,9 @@ cdef class Zygotes:
     cdef u64 due_at
 
     cdef void add_pool(self, u32 index, Target *target, u32 acceptors) noexcept nogil
-    cdef bint hand(self, u32 index, int fd, const Peer *peer, u32 slot) noexcept nogil
-    cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil
-    cdef bint send(self, ZygotePool *pool, u32 number, bint parked, int fd, const Peer *peer, u32 slot) noexcept nogil
+    cdef bint hand(self, u32 index, const Client *client, u32 slot) noexcept nogil
+    cdef bint pass_on(self, u32 number, const Client *client, u32 slot) noexcept nogil
+    cdef bint send(self, ZygotePool *pool, u32 number, bint parked, const Client *client, u32 slot) noexcept nogil
     cdef void happened(self, u32 kind, u32 index) noexcept nogil
     cdef void replies(self, u32 number, bint parked, u32 most) noexcept nogil
     cdef void fell_silent(self, u32 number) noexcept nogil

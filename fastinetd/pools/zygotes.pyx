@@ -26,11 +26,11 @@ Rules of this file
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
 
-from fastinetd.core.admit cimport record_pool_event, record_start
-from fastinetd.core.layout cimport EXEC, PREFORK, ZYGOTE, Counters, Slot, counters_of, slots_high
-from fastinetd.core.program cimport Peer, Target, variables
+from fastinetd.core.admit cimport Client, client_of_slot, record_pool_event, record_start
+from fastinetd.core.layout cimport EXEC, PREFORK, ZYGOTE, Counters, Slot, slots_high
+from fastinetd.core.ledger cimport own_counters
+from fastinetd.core.program cimport Target, variables
 from fastinetd.core.reception cimport ON_CONTROL_REPLY, ON_VOICE, ON_ZYGOTE
 from fastinetd.core.servers cimport Servers, set_aside, wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
@@ -68,12 +68,11 @@ cdef class Zygotes:
 
     def __init__(self, Servers servers, u32 pool_count):
         """For so many services."""
-        self.servers, self.at = servers, servers.at
-        self.b, self.section = servers.b, servers.section
+        self.servers, self.at, self.ledger = servers, servers.at, servers.ledger
         self.zygote_count = 4 * pool_count
         self.pools = <ZygotePool *> calloc(pool_count + 1, sizeof(ZygotePool))
         self.zygotes = <Zygote *> calloc(self.zygote_count + 1, sizeof(Zygote))
-        self.handed = <Handed *> calloc(self.b.slot_count if pool_count else 1, sizeof(Handed))
+        self.handed = <Handed *> calloc(self.ledger.view.slot_count if pool_count else 1, sizeof(Handed))
         if self.pools == NULL or self.zygotes == NULL or self.handed == NULL:
             raise MemoryError
         self.due_at = NEVER
@@ -97,35 +96,35 @@ cdef class Zygotes:
 
     # ---- connections ----
 
-    cdef bint hand(self, u32 index, int fd, const Peer *peer, u32 slot) noexcept nogil:
-        """Give an admitted client to the pool, which then takes `fd` and `slot`; False: it cannot serve it."""
+    cdef bint hand(self, u32 index, const Client *client, u32 slot) noexcept nogil:
+        """Give an admitted client to the pool, which then takes its connection and `slot`; False: it cannot serve it."""
         cdef ZygotePool *pool = &self.pools[index]
         cdef u32 number = pool.zygote
-        cdef u64 now = self.b.slots[slot].started
+        cdef u64 now = self.ledger.view.slots[slot].started
         if number == NOBODY or self.zygotes[number].state != ZYGOTE_READY:
             return False
         if files_changed(&pool.life, now):
             self.close_down(number, CHANGED)
             return False
-        return self.pass_on(number, fd, peer, slot)
+        return self.pass_on(number, client, slot)
 
-    cdef bint pass_on(self, u32 number, int fd, const Peer *peer, u32 slot) noexcept nogil:
+    cdef bint pass_on(self, u32 number, const Client *client, u32 slot) noexcept nogil:
         """Send a connection where it is served soonest."""
-        return self.send(&self.pools[self.zygotes[number].pool], number, False, fd, peer, slot)
+        return self.send(&self.pools[self.zygotes[number].pool], number, False, client, slot)
 
-    cdef bint send(self, ZygotePool *pool, u32 number, bint parked, int fd, const Peer *peer, u32 slot) noexcept nogil:
+    cdef bint send(self, ZygotePool *pool, u32 number, bint parked, const Client *client, u32 slot) noexcept nogil:
         """Send a connection to the zygote, or to whichever parked child the kernel wakes."""
         cdef Zygote *z = &self.zygotes[number]
         cdef Handed *h = &self.handed[slot]
-        cdef Slot *s = &self.b.slots[slot]
+        cdef Slot *s = &self.ledger.view.slots[slot]
         cdef stage_message message
         cdef size_t length = sizeof(message.request)
         h.turn = (h.turn + 1) & TURNS
         message.request.kind, message.request.seq = STAGE_TAKE if parked else STAGE_FORK, slot | h.turn << 16
-        length += variables(pool.life.target, peer, fd, message.variables)
-        s.inode = inode_of(fd)
+        length += variables(pool.life.target, &client.peer, client.fd, message.variables)
+        s.inode = inode_of(client.fd)
         store16(&s.method, <u16> (PREFORK if parked else ZYGOTE))
-        if send_message(z.hand if parked else z.control, &message, length, fd) != 0:
+        if send_message(z.hand if parked else z.control, &message, length, client.fd) != 0:
             s.method = EXEC
             return False
         if z.asked == 0 and z.handed == 0:
@@ -136,26 +135,24 @@ cdef class Zygotes:
             z.free -= 1
         else:
             z.asked += 1
-        h.kept = set_aside(fd, self.outstanding) + 1
-        h.zygote, h.parked, h.waited = number, parked, self.at.waited
+        h.kept = set_aside(client.fd, self.outstanding) + 1
+        h.zygote, h.parked, h.waited = number, parked, client.waited
         self.outstanding += 1
         return True
 
     cdef void by_exec(self, u32 slot) noexcept nogil:
         """Nobody has taken the slot's connection, and nobody will: start a server for it."""
         cdef Handed *h = &self.handed[slot]
-        cdef Slot *s = &self.b.slots[slot]
+        cdef Slot *s = &self.ledger.view.slots[slot]
         cdef Target *target = self.pools[self.zygotes[h.zygote].pool].life.target
-        cdef int fd = h.kept - 1
-        cdef Peer peer
+        cdef Client client
+        client_of_slot(self.ledger, slot, h.kept - 1, h.waited, &client)
         h.kept = 0
         self.outstanding -= 1
-        counters_of(self.b, self.section, target.row).pool_misses += 1
+        own_counters(self.ledger, target.row).pool_misses += 1
         s.method = EXEC
-        memcpy(peer.address, s.address, 16)
-        peer.family, peer.port = s.family, s.port
         self.at.await_room()
-        self.servers.start(target, fd, &peer, slot, h.waited)
+        self.servers.start(target, &client, slot)
 
     # ---- what they say ----
 
@@ -258,7 +255,7 @@ cdef class Zygotes:
     cdef bint is_ready(self, u32 number, u32 where, i32 call) noexcept nogil:
         """It is held; False if it makes no sense."""
         cdef Zygote *z = &self.zygotes[number]
-        cdef Counters *counters = counters_of(self.b, self.section, self.pools[z.pool].life.target.row)
+        cdef Counters *counters = own_counters(self.ledger, self.pools[z.pool].life.target.row)
         cdef u32 point = where & ((1 << STAGE_POINT_BITS) - 1)
         cdef HeldAt place = MAIN
         if z.state != ZYGOTE_STARTING:
@@ -276,10 +273,10 @@ cdef class Zygotes:
         counters.pool[<int> HOLDING] += 1
         store64(&counters.held, <u64> (<u32> call) << 8 | <u64> (<int> place + 1))
         if place == EARLY or place == AT_START:
-            record_pool_event(self.b, self.section, self.pools[z.pool].life.target.row,
+            record_pool_event(self.ledger, self.pools[z.pool].life.target.row,
                               HELD_EARLY if place == EARLY else HELD_AT_ONCE, call)
         elif place == UNSUPPORTED:
-            record_pool_event(self.b, self.section, self.pools[z.pool].life.target.row, HELD_AT_MAIN, 0)
+            record_pool_event(self.ledger, self.pools[z.pool].life.target.row, HELD_AT_MAIN, 0)
         self.fill_up(number)
         return True
 
@@ -289,9 +286,9 @@ cdef class Zygotes:
         cdef u32 slot = seq & PLACES
         cdef Handed *h = &self.handed[slot]
         cdef Target *target = self.pools[z.pool].life.target
-        cdef Counters *counters = counters_of(self.b, self.section, target.row)
+        cdef Counters *counters = own_counters(self.ledger, target.row)
         cdef int pidfd = -1
-        if slot >= self.b.slot_count or not h.kept or h.zygote != number or h.turn != seq >> 16 or h.parked != parked:
+        if slot >= self.ledger.view.slot_count or not h.kept or h.zygote != number or h.turn != seq >> 16 or h.parked != parked:
             return False
         if parked:
             if not self.unpark(number, <u32> value, pid, &pidfd):
@@ -305,8 +302,8 @@ cdef class Zygotes:
             counters.pool_hits += 1
         else:
             counters.pool_misses += 1
-        self.b.slots[slot].pid = pid
-        record_start(self.b, self.section, target, slot, h.waited)
+        self.ledger.view.slots[slot].pid = pid
+        record_start(self.ledger, target, slot, h.waited)
         if pidfd >= 0:
             self.servers.take_over(slot, pidfd)
         else:
@@ -322,7 +319,7 @@ cdef class Zygotes:
         cdef u32 place = seq & PLACES
         if seq >> 16 & FOR_PARKING:
             return self.not_parked(number, place)
-        if place >= self.b.slot_count or not self.handed[place].kept or self.handed[place].zygote != number:
+        if place >= self.ledger.view.slot_count or not self.handed[place].kept or self.handed[place].zygote != number:
             return False
         if self.handed[place].turn != seq >> 16 or self.handed[place].parked:
             return False
@@ -354,7 +351,7 @@ cdef class Zygotes:
         """Make the sockets to a zygote, and the zygote."""
         cdef Zygote *z = &self.zygotes[number]
         cdef PoolLife *life = &self.pools[z.pool].life
-        cdef Counters *counters = counters_of(self.b, self.section, life.target.row)
+        cdef Counters *counters = own_counters(self.ledger, life.target.row)
         cdef int control[2]
         cdef int hand[2]
         cdef int voice[2]
@@ -410,7 +407,7 @@ cdef class Zygotes:
         """Give a zygote and its parked children up. What nobody has taken is served by exec."""
         cdef Zygote *z = &self.zygotes[number]
         cdef ZygotePool *pool = &self.pools[z.pool]
-        cdef Counters *counters = counters_of(self.b, self.section, pool.life.target.row)
+        cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
         cdef u64 now = now_monotonic()
         cdef u32 i
         counters.pool[<int> STARTING if z.state == ZYGOTE_STARTING else <int> HOLDING] -= 1
@@ -433,7 +430,7 @@ cdef class Zygotes:
             kill(z.pid, SIGKILL)
         self.let_go(number)
         if z.asked or z.handed:
-            for i in range(slots_high(self.b)):
+            for i in range(slots_high(self.ledger.view)):
                 if self.handed[i].kept and self.handed[i].zygote == number:
                     self.by_exec(i)
         self.wake_at(now)
@@ -573,9 +570,9 @@ cdef class Zygotes:
         cdef u64 first = now
         cdef u32 i
         if now >= z.overdue:
-            for i in range(slots_high(self.b)):
-                if self.handed[i].kept and self.handed[i].zygote == number and self.b.slots[i].started < first:
-                    first = self.b.slots[i].started
+            for i in range(slots_high(self.ledger.view)):
+                if self.handed[i].kept and self.handed[i].zygote == number and self.ledger.view.slots[i].started < first:
+                    first = self.ledger.view.slots[i].started
             z.overdue = first + HUNG_AFTER
         if now < z.overdue:
             self.wake_at(z.overdue)

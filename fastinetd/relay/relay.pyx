@@ -13,12 +13,12 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from fastinetd.core.admit cimport decide, drop_slot, record_end, record_refusal, record_start, slot_free
-from fastinetd.core.board cimport Board
-from fastinetd.core.journal cimport journal_commit, journal_next
-from fastinetd.core.layout cimport (
-    ADMIT, ASK, LOOP, NAME, SLOTS_FULL, START, Counters, Record, Row, Verdict, counters_of,
+from fastinetd.core.admit cimport (
+    Client, decide, drop_slot, record_datagram, record_end, record_refusal, record_start, slot_free,
 )
+from fastinetd.core.board cimport Board
+from fastinetd.core.layout cimport ADMIT, ASK, LOOP, NAME, SLOTS_FULL, Counters, Row, Verdict, View
+from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.limits cimport give_start, take_start
 from fastinetd.core.program cimport Peer, Target, peer_of
 from fastinetd.core.rates cimport Payment
@@ -135,25 +135,24 @@ cdef class Relay(Reception):
 
     # ---- streams ----
 
-    cdef void admitted(self, Listener *listener, int fd, Peer *peer, u32 slot) noexcept nogil:
+    cdef void admitted(self, Listener *listener, Client *client, u32 slot) noexcept nogil:
         cdef Session *session
         cdef u32 i
-        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)
+        fcntl(client.fd, F_SETFL, fcntl(client.fd, F_GETFL) | O_NONBLOCK)
         cdef bint brief = listener.target.builtin == DAYTIME or listener.target.builtin == TIME_SERVICE
         if self.vacancies <= (0 if brief else RESERVED):
-            give_start(self.b, listener.target.row, &self.payment)
-            drop_slot(self.b, self.section, &self.free_slots, slot)
-            self.refuse(listener, fd, peer, SLOTS_FULL)
+            drop_slot(&self.ledger, slot)
+            self.refuse(listener, client, SLOTS_FULL)
             return
         self.vacancies -= 1
         i = self.vacant[self.vacancies]
         session = &self.sessions[i]
-        session.fd, session.slot, session.target = fd, slot, listener.target
+        session.fd, session.slot, session.target = client.fd, slot, listener.target
         session.kind = listener.target.builtin
         session.position = session.begin = session.end = 0
         session.finished = False
         session.watching = 0
-        record_start(self.b, self.section, listener.target, slot, -1)
+        record_start(&self.ledger, listener.target, slot, -1)
         if brief:
             session.end = moment(session.kind, session.buffer)
             session.finished = True
@@ -228,8 +227,8 @@ cdef class Relay(Reception):
         session.fd = -1
         self.vacant[self.vacancies] = index
         self.vacancies += 1
-        record_end(self.b, self.section, session.slot, CLD_EXITED, 0, 0, 0)
-        slot_free(self.b, &self.free_slots, session.slot)
+        record_end(&self.ledger, session.slot, CLD_EXITED, 0, 0, 0)
+        slot_free(&self.ledger, session.slot)
 
     # ---- datagrams ----
 
@@ -247,12 +246,12 @@ cdef class Relay(Reception):
     cdef void datagrams(self, u32 index) noexcept nogil:
         cdef Listener *listener = &self.listeners[index]
         cdef Target *target = listener.target
-        cdef Row *row = &self.b.rows[target.row]
-        cdef Counters *counters = counters_of(self.b, self.section, target.row)
+        cdef View *view = self.ledger.view
+        cdef Row *row = &view.rows[target.row]
+        cdef Counters *counters = own_counters(&self.ledger, target.row)
         cdef char buffer[65536]
         cdef sockaddr_storage address
         cdef socklen_t length
-        cdef Record *record
         cdef Peer peer
         cdef Payment payment
         cdef Verdict verdict
@@ -263,33 +262,27 @@ cdef class Relay(Reception):
             if self.retired:
                 return
             self.await_room()
-            if not take_start(self.b, target.row, &payment):
+            if not take_start(view, target.row, &payment):
                 self.hold_back(index)
                 return
             length = sizeof(address)
             n = self.take(target, listener.fd, buffer, sizeof(buffer), <sockaddr *> &address, &length)
             if n < 0:
-                give_start(self.b, target.row, &payment)
+                give_start(view, target.row, &payment)
                 self.let_go(index)
                 return
             counters.accepted += 1
             if row.held_to:
                 counters.rate_waits += 1
             peer_of(&address, length, &peer)
-            verdict = decide(self.b, target, &peer)
+            verdict = decide(view, target, &peer)
             if verdict == ADMIT and target.builtin != DISCARD and not target.unix_socket and self.from_builtin(&peer):
                 verdict = LOOP
             if verdict != ADMIT:
-                give_start(self.b, target.row, &payment)
-                record_refusal(self.b, self.section, target, &peer, NAME if verdict == ASK else verdict)
+                give_start(view, target.row, &payment)
+                record_refusal(&self.ledger, target, &peer, NAME if verdict == ASK else verdict)
                 continue
-            counters.activations += 1
-            if target.log_success:
-                record = journal_next(self.b, self.section)
-                record.row, record.kind, record.fields = target.row, START, target.log_success
-                memcpy(record.address, peer.address, 16)
-                record.family, record.port = peer.family, peer.port
-                journal_commit(self.b, self.section)
+            record_datagram(&self.ledger, target, &peer)
             if target.builtin == DISCARD:
                 continue
             if target.builtin == CHARGEN:

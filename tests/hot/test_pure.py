@@ -37,7 +37,7 @@ WITHIN_OWN = {
 }  # fmt: skip
 """What only these call."""
 
-MALLOC_AT_START = "open_free_slots"
+MALLOC_AT_START = "open_ledger"
 
 
 def emitted(built: Built, hot: Hot) -> list[tuple[str, str]]:
