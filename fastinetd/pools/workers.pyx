@@ -42,7 +42,7 @@ from fastinetd.pools.pool cimport (
 )
 from fastinetd.system.linux cimport (
     CLD_EXITED, EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, F_DUPFD_CLOEXEC, O_CLOEXEC, O_RDWR, P_PID, SHUT_WR,
-    WEXITED, WNOHANG, close, epoll_ctl, errno, fcntl, i32, i64, ioctl, now_monotonic, open, rusage, shutdown,
+    WEXITED, WNOHANG, close, epoll_ctl, errno, fcntl, i32, ioctl, now_monotonic, open, rusage, shutdown,
     siginfo_t, u32, u64,
 )
 from fastinetd.system.strangers cimport close_channel, close_shared, receive_last_descriptor, receive_words
