@@ -53,6 +53,7 @@ bench: build
 docs: build
 	$(RUN) -m fastinetd.manual.attributes > docs/attributes.md
 	$(RUN) -m fastinetd.manual.metrics > docs/metrics.md
+	$(RUN) -m fastinetd.manual.layout_stub > fastinetd/core/layout.pyi
 
 clean:
 	rm -rf build bench/build *.egg-info fastinetd/*.so fastinetd/*/*.so $(patsubst %.pyx,%.c,$(filter %.pyx,$(CORE))) $(VENV)/.built-*

@@ -36,7 +36,8 @@ cdef enum:
     RECORDS = 4096  # of a section's journal; a power of two
 
 cpdef enum Verdict:
-    """What admission says about a connection; the refusals are also the reasons in metrics and FAIL records."""
+    """What admission says about a connection. All but ADMIT and ASK are refusals: metrics call them by these names, in
+    small letters, and FAIL records as refusal_word has it."""
     ADMIT = 0
     ADDRESS = 1  # refused by only_from or no_access
     NAME = 2  # refused after the peer's name was looked up
@@ -52,6 +53,27 @@ cpdef enum Verdict:
     DOORMAN = 12  # no answer about the peer's name
     LOOP = 13  # a datagram from another built-in service, which would answer the answer
     ASK = 15  # not decided: the doorman must be asked
+
+cdef inline const char *refusal_word(Verdict verdict) noexcept nogil:
+    """The word for a refusal in a FAIL record, xinetd's where it has one; NULL: it is no refusal."""
+    if verdict in (ADDRESS, NAME, DOORMAN):
+        return "address"
+    if verdict == TIME:
+        return "time"
+    if verdict == LOAD:
+        return "load"
+    if verdict == RATE:
+        return "connections per second"
+    if verdict in (INSTANCES, DISABLED):
+        return "service_limit"
+    if verdict in (PER_SOURCE, SOURCES_FULL):
+        return "per_source_limit"
+    if verdict in (PROCESS_LIMIT, SLOTS_FULL):
+        return "process_limit"
+    if verdict == LOOP:
+        return "loop"
+    return NULL
+
 
 cpdef enum SlotState:
     FREE = 0

@@ -1,1 +1,17 @@
 """The words of the Board's layout for Python: enums of verdicts, states, records, methods and ends (layout.pxd)."""
+
+
+def _words_of_refusals():
+    """Verdict -> word; raises ImportError where a refusal has none."""
+    cdef const char *word
+    words = {}
+    for verdict in Verdict:
+        word = refusal_word(verdict)
+        if word != NULL:
+            words[verdict] = word.decode()
+        elif verdict not in (ADMIT, ASK):
+            raise ImportError(f"{verdict.name} has no word: refusal_word in fastinetd/core/layout.pxd must have one")
+    return words
+
+
+REFUSALS = _words_of_refusals()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from fastinetd.config.model import LogKind, LogType
 from fastinetd.core.board import RecordTuple
-from fastinetd.core.layout import Field, RecordKind, Verdict
+from fastinetd.core.layout import REFUSALS, Field, RecordKind
 from fastinetd.logs.daemon_log import IDENT, DaemonLog
 from fastinetd.logs.file_sink import FileSink
 from fastinetd.logs.lines import Level, error_text, file_stamp, printable, priority, syslog_stamp
@@ -42,22 +42,7 @@ _EXIT, _DURATION = int(Field.SHOW_EXIT), int(Field.SHOW_DURATION)
 _START, _EXITED, _FAIL = int(RecordKind.START), int(RecordKind.EXIT), int(RecordKind.FAIL)
 _SPAWN_FAILED, _ACCEPT_FAILED = int(RecordKind.SPAWN_FAILED), int(RecordKind.ACCEPT_FAILED)
 _DEACTIVATED, _POOL = int(RecordKind.DEACTIVATED), int(RecordKind.POOL)
-
-_REASONS = {
-    int(Verdict.ADDRESS): "address",
-    int(Verdict.NAME): "address",
-    int(Verdict.DOORMAN): "address",
-    int(Verdict.TIME): "time",
-    int(Verdict.LOAD): "load",
-    int(Verdict.RATE): "connections per second",
-    int(Verdict.INSTANCES): "service_limit",
-    int(Verdict.DISABLED): "service_limit",
-    int(Verdict.PER_SOURCE): "per_source_limit",
-    int(Verdict.SOURCES_FULL): "per_source_limit",
-    int(Verdict.PROCESS_LIMIT): "process_limit",
-    int(Verdict.SLOTS_FULL): "process_limit",
-    int(Verdict.LOOP): "loop",
-}
+_REFUSALS = {int(refusal): word for refusal, word in REFUSALS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +76,7 @@ def format_record(record: RecordTuple, service_id: str) -> str | None:
     if kind == _START:
         return f"START: {service_id} pid={pid}{source}" if fields & _PID else f"START: {service_id}{source}"
     if kind == _FAIL:
-        return f"FAIL: {service_id} {_REASONS.get(reason, 'refused')}{source}"
+        return f"FAIL: {service_id} {_REFUSALS.get(reason, 'refused')}{source}"
     if kind == _SPAWN_FAILED:
         return f"FAIL: {service_id} {'fork' if value in FORK_REMEDIES else 'exec'}{source}"
     return None

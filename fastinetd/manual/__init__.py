@@ -1,1 +1,1 @@
-"""Pages of documentation, written from the tables."""
+"""What is written from the tables: pages of documentation, the stub of the Board's layout."""

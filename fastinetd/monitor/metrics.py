@@ -38,13 +38,13 @@ from prometheus_client.utils import floatToGoString
 
 from fastinetd.core.board import Board
 from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS, CountersTuple
-from fastinetd.core.layout import Method, Status, Verdict
+from fastinetd.core.layout import REFUSALS, Method, Status
 from fastinetd.monitor.http import Answer, accepts_gzip
 from fastinetd.pools.pool import HeldAt, PoolState, Recycling
 from fastinetd.pools.system_calls import held_call
 from fastinetd.system.processes import descriptor_limit
 
-REASONS = tuple((v.name.lower(), v.value) for v in Verdict if v not in (Verdict.ADMIT, Verdict.ASK))
+REASONS = tuple((refusal.name.lower(), refusal.value) for refusal in REFUSALS)
 """The label values of refusals, each with its place in CountersTuple.rejected."""
 
 STATUSES = tuple((s.name.lower(), s.value) for s in Status)

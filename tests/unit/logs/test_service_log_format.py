@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from fastinetd.config.model import LogType
 from fastinetd.core.board import RecordTuple
-from fastinetd.core.layout import Field, RecordKind, Verdict
+from fastinetd.core.layout import REFUSALS, Field, RecordKind, Verdict
 from fastinetd.logs.service_log import JournalEntry, format_record, message_of
+
+MANUAL = Path(__file__).parents[3] / "docs" / "logs.md"
 
 PID, HOST = Field.SHOW_PID, Field.SHOW_HOST
 EXIT, DURATION, ATTEMPT = Field.SHOW_EXIT, Field.SHOW_DURATION, Field.SHOW_ATTEMPT
@@ -171,6 +174,8 @@ def test_the_filters_of_log_readers() -> None:
     assert re.search(r"FAIL: \S+ address from=[\d.]+$", line + refused)  # fail2ban, xinetd-fail
 
 
-def test_every_refusal_has_a_reason() -> None:
-    for verdict in set(Verdict) - {Verdict.ADMIT, Verdict.ASK}:
-        assert format_record(record(RecordKind.FAIL, ATTEMPT, reason=verdict), "web") != "FAIL: web refused", verdict
+def test_every_refusal_has_a_word_that_the_manual_explains() -> None:
+    assert set(REFUSALS) == set(Verdict) - {Verdict.ADMIT, Verdict.ASK}
+    _, table = MANUAL.read_text().split("| reason | meaning |\n|---|---|\n")
+    words = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\|([^|]+)\|", table.partition("\n\n")[0], re.MULTILINE)))
+    assert sorted(words) == sorted({*REFUSALS.values(), "exec", "fork"})
