@@ -1,4 +1,4 @@
-"""The access lists of a service: compiled, and what is to be said of their entries."""
+"""The access lists of a service, compiled, with diagnostics about their entries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastinetd.config.model import Service
 from fastinetd.policy.access import AccessTable, compile_access, overruled_entries
 from fastinetd.policy.addresses import Reason, odd_reading
 
-_WHY = {
+_FAULTS = {
     Reason.COMMA: ("has a comma outside braces", "separate addresses by blanks"),
     Reason.BRACES: ("has braces that cannot be read", "write a.b.c.{1,2,3} with numbers up to 255 as its last part"),
     Reason.ADDRESS: ("is not a whole address", "write a.b.c.0 or a.b.c.0/24"),
@@ -21,17 +21,18 @@ _WHY = {
     Reason.SCOPE: ("names an interface", "write the address alone"),
     Reason.UNKNOWN: ("is neither an address nor a name", "write an address, a network or a host name"),
 }
+"""Why an entry does not count -> fault and remedy, as in messages."""
 
 
 def access_of(service: Service, report: Report) -> AccessTable:
-    """The table of a service; entries that do not say what they seem to are reported, each at its place."""
+    """The compiled access lists of a service; entries that cannot be read, or mislead, are reported."""
     lists = {"only_from": service.only_from or (), "no_access": service.no_access or ()}
-    table = compile_access(service.only_from, service.no_access, _network)
+    table = compile_access(service.only_from, service.no_access, _network_number)
     lost = 0
     for rejection in table.rejected:
         name, value = rejection.list, clip_value(lists[rejection.list][rejection.position])
         place = service.place_of_entry(name, rejection.position)
-        reason, remedy = _WHY[rejection.reason]
+        reason, remedy = _FAULTS[rejection.reason]
         lost += name == "only_from"
         report.add("bad-address-entry", place, service=service.id, name=name, value=value, reason=reason, remedy=remedy)
     if lost and lost == len(lists["only_from"]):
@@ -41,20 +42,21 @@ def access_of(service: Service, report: Report) -> AccessTable:
             if (counts := odd_reading(entry)) is not None:
                 place = service.place_of_entry(name, index)
                 report.add("counts-as", place, service=service.id, name=name, value=clip_value(entry), counts=counts)
-    for refusal, allowance in overruled_entries(lists["only_from"], lists["no_access"], _network):
+    for refusal, allowance in overruled_entries(lists["only_from"], lists["no_access"], _network_number):
         report.add("refusal-overruled", service.place_of_entry("no_access", refusal), service=service.id,
                    refused=clip_value(lists["no_access"][refusal]), value=clip_value(lists["only_from"][allowance]),
                    where=service.place_of_entry("only_from", allowance))
     return table
 
 
-def _network(name: str) -> str | None:
-    """The dotted number of a name in /etc/networks (networks(5))."""
-    return _networks().get(name.lower())
+def _network_number(name: str) -> str | None:
+    """The dotted number of a network's name in /etc/networks; None when it has no such name."""
+    return _read_networks().get(name.lower())
 
 
 @lru_cache(maxsize=1)
-def _networks() -> dict[str, str]:
+def _read_networks() -> dict[str, str]:
+    """Names and aliases in lower case -> dotted numbers, of /etc/networks (networks(5)); the first of a name counts."""
     found: dict[str, str] = {}
     try:
         lines = Path("/etc/networks").read_text(errors="replace").splitlines()
@@ -68,5 +70,5 @@ def _networks() -> dict[str, str]:
 
 
 def forget_networks() -> None:
-    """Read /etc/networks anew when it is needed next."""
-    _networks.cache_clear()
+    """Have /etc/networks read anew when it is needed next."""
+    _read_networks.cache_clear()

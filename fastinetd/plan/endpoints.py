@@ -1,4 +1,4 @@
-"""What a service listens on: its port, from the configuration or /etc/services, and its endpoints."""
+"""The endpoints on which a service listens, and its port: from the configuration or /etc/services."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from fastinetd.plan.model import Endpoint, Unplannable
 
 _SERVICES = "/etc/services"
 
+UNIX_PATH_MOST = 107
+"""Bytes of a unix socket's path: of the 108 of sun_path, unix(7), one is a NUL."""
+
 _APART = (Family.AUTO, Family.BOTH)
-"""Whose servers meet each client in its own family, where the daemon accepts for them. xinetd makes the socket of an
-accepted IPv4 client an IPv4 one; what it hands over as a whole, for datagrams and to servers that accept themselves,
-takes both families."""
+"""Families with which IPv4 clients get an IPv4 socket and IPv6 clients an IPv6 socket, if the daemon accepts them.
+
+xinetd turns the IPv6 socket of an accepted IPv4 client into an IPv4 one. A socket that a server gets as a whole, for
+datagrams or to accept itself, takes both families.
+"""
 
 
 def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
-    """All endpoints of a service. Raises Unplannable, reported, when they cannot be told."""
+    """All endpoints of a service. Raises Unplannable, reported, when it has no port, no path or a raw socket."""
     kinds = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM}
     kind = kinds.get(service.socket_type)
     if kind is None:
@@ -31,17 +36,18 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
         raise Unplannable
     if service.family is Family.UNIX or service.protocol == "unix":
         return tuple(_unix_endpoint(service, path, kind, report) for path in service.bind or ("",))
-    port = _port(service, report)
+    port = _port_of(service, report)
     hosts = service.bind or ("",)
     found = []
     for index, host in enumerate(hosts):
         found += _internet_endpoints(_family_of(service, index, host, report), host, kind, port)
     if kind == socket.SOCK_STREAM and (service.internal or not service.wait) and service.family in _APART:
         found = [replace(endpoint, apart=endpoint.family != socket.AF_INET) for endpoint in found]
-    return tuple(dict.fromkeys(_plain(endpoint) for endpoint in found))
+    return tuple(dict.fromkeys(_normalise(endpoint) for endpoint in found))
 
 
 def _unix_endpoint(service: Service, path: str, kind: int, report: Report) -> Endpoint:
+    """The endpoint of a unix socket's path. Raises Unplannable, reported, for one that is not absolute or too long."""
     if not path.startswith("/") or len(os.fsencode(path)) > UNIX_PATH_MOST:
         report.add("unix-without-path", service.place_of("bind"), service=service.id, most=UNIX_PATH_MOST)
         raise Unplannable
@@ -49,10 +55,13 @@ def _unix_endpoint(service: Service, path: str, kind: int, report: Report) -> En
 
 
 def _family_of(service: Service, index: int, host: str, report: Report) -> Family:
-    """The family to listen with on one host. An address has its own, whatever the flags are: xinetd listens on every
-    address of the flags' family then, which is what whoever wrote an address did not want."""
+    """The address family in which to listen on one host of `bind`.
+
+    An address has its own family; flags that contradict it are reported. xinetd would listen on every address of the
+    flags' family, and so on more than the address that is written.
+    """
     family = service.family
-    version = _version(host)
+    version = _ip_version(host)
     if version == 4 and family in (Family.IPV6, Family.DUAL, Family.BOTH):
         actual, wanted = Family.IPV4, "IPv4"
     elif version == 6 and family is Family.IPV4:
@@ -67,26 +76,27 @@ def _family_of(service: Service, index: int, host: str, report: Report) -> Famil
 
 
 def check_hosts(services: Iterable[Service], report: Report) -> None:
-    """Say which hosts of `bind` name nothing on this machine now. May wait for the resolver."""
+    """Report the hosts of `bind` that are no address, no interface and no host name now. May wait for the resolver."""
     interfaces = {name for _, name in socket.if_nameindex()}
     for service in services:
         if service.protocol == "unix":
             continue
         for index, host in enumerate(service.bind):
-            if _version(host) is None and host not in interfaces and not _resolves(host):
+            if _ip_version(host) is None and host not in interfaces and not _has_address(host):
                 report.add("no-host", service.place_of_entry("bind", index), service=service.id, value=clip_value(host))
 
 
 @lru_cache(maxsize=4096)
-def _resolves(host: str) -> bool:
+def _has_address(host: str) -> bool:
+    """Whether the resolver finds an address of a host."""
     try:
         return bool(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
     except (OSError, ValueError, UnicodeError):
         return False
 
 
-def _version(host: str) -> int | None:
-    """4 or 6 for an address, None for a name."""
+def _ip_version(host: str) -> int | None:
+    """4 or 6 for an address, which may have a scope (%eth0); None for a name."""
     try:
         return ip_address(host.partition("%")[0]).version
     except ValueError:
@@ -94,6 +104,7 @@ def _version(host: str) -> int | None:
 
 
 def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list[Endpoint]:
+    """The endpoints of one host of `bind`, "" for all addresses, in an address family."""
     six = Endpoint(socket.AF_INET6, kind, host, port)
     match family:
         case Family.IPV4:
@@ -115,8 +126,8 @@ def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list
             return [Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
 
 
-def _plain(endpoint: Endpoint) -> Endpoint:
-    """The one way to write what is one socket: a numeric address is of one family, and alone with it."""
+def _normalise(endpoint: Endpoint) -> Endpoint:
+    """The endpoint in the one form that all ways to write it have: family and spelling of a numeric address."""
     host, percent, scope = endpoint.host.partition("%")
     try:
         address = ip_address(host)
@@ -131,8 +142,11 @@ def _plain(endpoint: Endpoint) -> Endpoint:
     return Endpoint(socket.AF_INET6, endpoint.kind, address.compressed + percent + scope, endpoint.port)
 
 
-def _port(service: Service, report: Report) -> int:
-    """The port, from the configuration or /etc/services."""
+def _port_of(service: Service, report: Report) -> int:
+    """The port of the configuration or of /etc/services; contradictions are reported.
+
+    Raises Unplannable, reported, when there is none.
+    """
     if service.port is not None and service.unlisted:
         return service.port
     listed = listed_port(service.name, service.protocol)
@@ -153,17 +167,15 @@ def _port(service: Service, report: Report) -> int:
 
 @lru_cache(maxsize=4096)
 def listed_port(name: str, protocol: str) -> int | None:
+    """The port of a service in /etc/services (services(5)); None when it is not listed."""
     try:
         return socket.getservbyname(name, protocol)
     except (OSError, ValueError, UnicodeError):
         return None
 
 
-UNIX_PATH_MOST = 107  # bytes of sun_path before its NUL
-
-
 def has_ipv6() -> bool:
-    """Whether the kernel opens IPv6 sockets."""
+    """Whether socket(2) opens IPv6 sockets."""
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""How a service's server is started: program, arguments, environment, ids and limits, looked up and ready for exec."""
+"""How a server is started: program, arguments, environment, ids and limits, looked up and ready for exec."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from fastinetd.system.privileges import CAP_SYS_NICE, CAP_SYS_RESOURCE
 
 
 def start_of(service: Service, surroundings: Surroundings, report: Report) -> ExecContext:
+    """How the servers of a service are started here. Raises Unplannable, reported, when they cannot be."""
     ids, groups = ids_of(service, surroundings, report)
     environ = environment_of(service, surroundings.environ)
     path = program_of(service, report)
-    if path and not surroundings.may.gains and _gains(path):
+    if path and not surroundings.may.gains and _gains_rights(path):
         report.add("no-gain", service.place_of("server"), service=service.id, value=service.server)
     if path and service.handler is None:
         runs_as = ids or (surroundings.uid, surroundings.gid)
@@ -39,7 +40,7 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> Ex
         ids=ids,
         groups=groups,
         drop_capabilities=ids is not None and ids[0] != 0 and surroundings.may.inherited != 0,
-        limits=_limits(service, surroundings, report),
+        limits=_limits_of(service, surroundings, report),
         umask=service.umask,
         nice=_nice_of(service, surroundings, report),
     )
@@ -68,17 +69,17 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> Ex
 
 
 def _search_path(environ: Environment) -> str | None:
-    """Where a server looks for programs."""
+    """The PATH of a server's environment; None when it has none."""
     return next((os.fsdecode(entry[5:]) for entry in environ if entry.startswith(b"PATH=")), None)
 
 
-def _gains(path: bytes) -> bool:
+def _gains_rights(path: bytes) -> bool:
     """Whether a program is set-user-ID or set-group-ID."""
     return bool(Path(os.fsdecode(path)).stat().st_mode & (stat.S_ISUID | stat.S_ISGID))
 
 
 def program_of(service: Service, report: Report) -> bytes:
-    """The server's path; it must be a file that may be executed."""
+    """The path of the server, b"" without one. Raises Unplannable, reported, unless it is an executable file."""
     if service.internal or service.server is None:
         return b""
     server = encode_text(service.server)
@@ -98,7 +99,7 @@ def program_of(service: Service, report: Report) -> bytes:
 
 
 def _nice_of(service: Service, surroundings: Surroundings, report: Report) -> int | None:
-    """The server's priority; None to leave it."""
+    """The nice value of the server, -20 to 19; None to inherit the daemon's. Raises Unplannable, reported."""
     if service.nice is None:
         return None
     nice = max(-20, min(19, surroundings.nice + service.nice))
@@ -116,16 +117,20 @@ _RESOURCES = {
     "stack": resource.RLIMIT_STACK,
     "files": resource.RLIMIT_NOFILE,
 }
+"""What follows `rlimit_` in an attribute -> the kernel's number."""
 
 
-def _limits(service: Service, surroundings: Surroundings, report: Report) -> tuple[Limit, ...]:
-    """What is set in the child; its limit of open files is always the daemon's original one, or its own. Never more
-    than the kernel would let it have: that would be the end of each start."""
+def _limits_of(service: Service, surroundings: Surroundings, report: Report) -> tuple[Limit, ...]:
+    """The rlimits that are set in the child, none higher than the daemon may set: setrlimit(2) would fail each start.
+
+    The limit of open files is always set, if not to `rlimit_files` to the one with which the daemon was started: the
+    daemon raises its own.
+    """
     if service.internal:
         return ()
     limits = {resource.RLIMIT_NOFILE: surroundings.files}
     for name, value in service.rlimits.items():
-        number = most = _most(name, surroundings)
+        number = most = _highest_limit(name, surroundings)
         if value != UNLIMITED:
             number = value if most == resource.RLIM_INFINITY else min(value, most)
             if number < value:
@@ -135,8 +140,8 @@ def _limits(service: Service, surroundings: Surroundings, report: Report) -> tup
     return tuple((which, soft, hard) for which, (soft, hard) in limits.items())
 
 
-def _most(name: str, surroundings: Surroundings) -> int:
-    """The highest limit that can be set; RLIM_INFINITY where there is none."""
+def _highest_limit(name: str, surroundings: Surroundings) -> int:
+    """The highest value that the daemon may set for an rlimit; RLIM_INFINITY for any."""
     if not surroundings.may.has(CAP_SYS_RESOURCE):
         return surroundings.files[1] if name == "files" else resource.getrlimit(_RESOURCES[name])[1]
     return int(Path("/proc/sys/fs/nr_open").read_text()) if name == "files" else resource.RLIM_INFINITY

@@ -1,7 +1,7 @@
-"""What keeps the kernel from executing a program, told from its files: the program, its interpreters, its linker; and
-env(1) from finding the interpreter that a script names.
+"""Why execve(2) would fail for a program, found in its files: the program, its interpreters, its dynamic linker.
 
-Nothing here starts anything. What cannot be read is taken to be well: exec needs no right to read.
+Also why env(1) would not find the interpreter of a script. Nothing here starts a process. A file that cannot be read
+counts as sound: execve(2) needs no right to read.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ import struct
 from collections.abc import Collection
 from pathlib import Path
 
-from fastinetd.plan.holdable import Unholdable, barred, read_elf
+from fastinetd.plan.holdable import Unholdable, find_bar, read_elf
 
 SCRIPTS_MOST = 5
-"""Scripts that may be each other's interpreters; with one more exec says ELOOP."""
+"""Scripts that may be each other's interpreters: with one more execve(2) fails with ELOOP."""
 
 PATH_OF_NONE = "/bin:/usr/bin"
-"""Where execvp(3) looks without PATH."""
+"""Folders in which execvp(3) looks for a program without PATH."""
 
-_HEAD = 256  # bytes the kernel looks at (BINPRM_BUF_SIZE)
+_HEAD = 256  # bytes of a program in which the kernel looks for `#!` (BINPRM_BUF_SIZE)
 
 
 def exec_fault(path: str, ids: tuple[int, int], groups: Collection[int], search: str | None = None) -> str | None:
-    """What exec would say of a program that runs as that user, and why; None when it is well. `search`: its PATH, for
-    scripts that have env(1) look for their interpreter."""
+    """Why execve(2) by a user fails for a program, as text with the errno's name; None when it does not.
+
+    `ids` are the user's uid and gid, `groups` the supplementary groups, `search` the PATH of the program, in which
+    env(1) looks for the interpreter of a script.
+    """
     for _ in range(SCRIPTS_MOST + 1):
         if fault := _file_fault(path, ids, groups):
             return fault
@@ -53,11 +56,11 @@ def exec_fault(path: str, ids: tuple[int, int], groups: Collection[int], search:
 def _env_fault(
     path: str, head: bytes, ids: tuple[int, int], groups: Collection[int], search: str | None
 ) -> str | None:
-    """Of a script that env(1) is to find an interpreter for: all that follows is one argument, but after -S."""
+    """Why env(1) does not find a script's interpreter; None when it does. But for -S all behind `env` is one word."""
     argument = os.fsdecode(head[2:].partition(b"\n")[0].strip().partition(b" ")[2].strip())
     words = argument[2:].split() if argument.startswith("-S") else [argument] if argument else []
     name = next((word for word in words if "=" not in word), "")
-    if not name or name.startswith("-"):  # an option: what it does is env's to say
+    if not name or name.startswith("-"):  # nothing, or another option of env, which is not checked
         return None
     folders = [""] if "/" in name else (PATH_OF_NONE if search is None else search).split(":")
     for folder in folders:
@@ -70,11 +73,12 @@ def _env_fault(
 
 
 def _file_fault(path: str, ids: tuple[int, int], groups: Collection[int]) -> str | None:
-    where = barred(path, ids, groups, execute=True)
+    """Why execve(2) by a user fails for a file, whatever is in it; None when it does not."""
+    where = find_bar(path, ids, groups, execute=True)
     if where is not None:
         return f"uid {ids[0]} may not {'execute it' if where == path else f'pass {where}'} (EACCES): {path}"
     try:
-        if not os.stat(path).st_mode & 0o111:  # noqa: PTH116 - of root it asks for one of them
+        if not os.stat(path).st_mode & 0o111:  # noqa: PTH116 - root needs one of the three bits
             return f"nobody may execute it (EACCES): {path}"
         if os.statvfs(path).f_flag & os.ST_NOEXEC:
             return f"it is on a file system that is mounted noexec (EACCES): {path}"
@@ -84,8 +88,10 @@ def _file_fault(path: str, ids: tuple[int, int], groups: Collection[int]) -> str
 
 
 def _is_written(path: str) -> bool:
-    """Whether a file is open for writing, which the kernel says to who wants a lease on it (fcntl(2)): its owner, or
-    root. It is given up at once; should somebody open the file in that moment, the signal does nothing."""
+    """Whether a file is open for writing: then F_SETLEASE (fcntl(2)) by its owner or root fails with EAGAIN.
+
+    The lease is given up at once. Whoever opens the file before that causes a signal here: SIGURG, which is ignored.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -103,7 +109,7 @@ def _is_written(path: str) -> bool:
 
 
 def _has_headers(path: str, head: bytes) -> bool:
-    """Whether an ELF file of this machine's class is as long as the program headers that it tells of."""
+    """Whether a 64-bit little-endian ELF file reaches to the end of its program headers; True for other ELF files."""
     if head[4] != 2 or head[5] != 1:
         return True
     (first,), (size, count) = struct.unpack_from("<Q", head, 32), struct.unpack_from("<HH", head, 54)
@@ -111,7 +117,7 @@ def _has_headers(path: str, head: bytes) -> bool:
 
 
 def _image_fault(path: str, head: bytes, ids: tuple[int, int], groups: Collection[int]) -> str | None:
-    """Of a file that is no script."""
+    """Why execve(2) by a user fails for the content of a file that is no script; None when it does not."""
     if not head:
         return f"{path} is empty (ENOEXEC)"
     try:

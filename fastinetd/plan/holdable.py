@@ -1,10 +1,10 @@
-"""Whether a program can be held before it begins, and who may read it: told from its files alone.
+"""Whether a program can be held before it begins, and who may read it, found in its files.
 
-What holds a program is a library that the dynamic linker loads ahead of it (LD_PRELOAD). So it has to be an ELF program
-of this machine and C library, or a script whose `#!` leads to one, that the dynamic linker loads and that the kernel
-does not run with more rights than its user has: there the linker ignores the library.
+A library that the dynamic linker loads ahead of the program (LD_PRELOAD) holds it. So the program must be an ELF
+program for this machine and its C library, or a script whose `#!` leads to one; the dynamic linker must load it; and
+the kernel must not run it with more rights than its user has, for then the linker ignores the library.
 
-Nothing here starts anything, and nothing is looked up but files.
+Nothing here starts a process, and nothing is looked up but files.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 DEPTH = 4
-"""Scripts may be the interpreters of scripts, so deep."""
+"""Scripts that may be each other's interpreters."""
 
-_HEAD = 256  # bytes the kernel looks at (BINPRM_BUF_SIZE)
-_HEADERS_MOST = 65536  # bytes of program headers the kernel takes
+_HEAD = 256  # bytes of a program in which the kernel looks for `#!` (BINPRM_BUF_SIZE)
+_HEADERS_MOST = 65536  # bytes of program headers that the kernel accepts
 _PT_INTERP = 3
 _LAYOUTS = {1: ("IIIHHH", 28, "IIIIIIII", 1, 4), 2: ("QQIHHH", 32, "IIQQQQQQ", 2, 5)}
-"""By ELF class: the fields from e_phoff to e_phnum and where they begin; those of a program header, and which of them
-are p_offset and p_filesz."""
-
+"""ELF class -> the fields from e_phoff to e_phnum and their offset; the fields of a program header and the indices of
+p_offset and p_filesz among them."""
 
 CAUSES = ("interpreter", "machine", "c_library", "static", "privileged", "unreadable")
-"""Why a program cannot be held, in a word each."""
+"""The reasons for which a program cannot be held, a word for each."""
 
 
 class Unholdable(Exception):
-    """The program cannot be held: why, in a word of CAUSES and in a sentence, and what to do about it."""
+    """Raised for a program that cannot be held: `word` of CAUSES, `reason` and `remedy` as in messages."""
 
     def __init__(self, word: str, reason: str, remedy: str) -> None:
         super().__init__(word, reason, remedy)
@@ -42,7 +41,7 @@ class Unholdable(Exception):
 
 
 class Elf(NamedTuple):
-    """What an ELF file says of itself."""
+    """The fields of an ELF file that decide whether it can be held."""
 
     kind: tuple[int, int, int]  # class, byte order, machine
     linker: str | None  # the dynamic linker; None: it is linked statically
@@ -51,15 +50,14 @@ class Elf(NamedTuple):
 def program_files(
     path: str, search: str, ids: tuple[int, int] = (0, 0), groups: Collection[int] = ()
 ) -> tuple[str, ...]:
-    """The program and the interpreters of its `#!` lines; the last is what is held. `search` is the PATH it gets, `ids`
-    and `groups` whom it runs as.
+    """The paths of the program and of the interpreters of its `#!` lines, of which the last one is held.
 
-    Raises Unholdable.
+    `search` is the PATH of the program, `ids` its uid and gid, `groups` its supplementary groups. Raises Unholdable.
     """
-    *scripts, last = chain = _chain(path)
+    *scripts, last = chain = _interpreter_chain(path)
     program = last.path
     if os.path.basename(program) == "env":
-        remedy = _without_env(scripts, _found_by_env(last.argument, search, ids, groups))
+        remedy = _remedy_for_env(scripts, _find_by_env(last.argument, search, ids, groups))
         raise Unholdable("interpreter", f"{program} only starts another program", remedy)
     elf = read_elf(program)
     if elf is None:
@@ -79,14 +77,17 @@ def program_files(
 
 
 def interpreted_files(path: str) -> tuple[str, ...]:
-    """Likewise of a program that need not be held. Raises Unholdable where a start gives it more rights."""
-    files = tuple(file.path for file in _chain(path))
+    """The paths of a program that is not held, as a worker, and of the interpreters of its `#!` lines.
+
+    Raises Unholdable when the kernel runs it with more rights than its user's, and when it cannot be read.
+    """
+    files = tuple(file.path for file in _interpreter_chain(path))
     refuse_privileged(files[-1])
     return files
 
 
 def refuse_privileged(path: str) -> None:
-    """Raise Unholdable for a program that the kernel runs with other ids or more capabilities than its user's."""
+    """Raise Unholdable for a program that the kernel runs with other ids or capabilities than those of its user."""
     try:
         mode = Path(path).stat().st_mode
         capable = bool(os.getxattr(path, "security.capability"))
@@ -104,22 +105,24 @@ def refuse_privileged(path: str) -> None:
 
 
 class _File(NamedTuple):
+    """A program or interpreter of a chain."""
+
     path: str
-    argument: str  # what the `#!` line that names it gives it
+    argument: str  # of the `#!` line that names the file
 
 
-def _chain(path: str) -> list[_File]:
-    """The program and the interpreters of its `#!` lines, in turn."""
+def _interpreter_chain(path: str) -> list[_File]:
+    """The program, its interpreter, the interpreter of that, and so on. Raises Unholdable."""
     files = [_File(path, "")]
     while True:
         here = files[-1].path
-        head = _read(here)[:_HEAD]
+        head = _read_bytes(here)[:_HEAD]
         if not head.startswith(b"#!"):
             return files
         if len(files) > DEPTH + 1:
             reason = f"the #! lines of {path} lead through more than {DEPTH} scripts"
             raise Unholdable("interpreter", reason, "name the last program")
-        # As the kernel reads it: blanks around two parts, the second with the blanks in it.
+        # As the kernel reads it: a path and one argument, with the blanks within the argument.
         line, newline, _ = head[2:].partition(b"\n")
         name, _, argument = line.replace(b"\t", b" ").strip(b" ").partition(b" ")
         if not name or (not newline and len(head) == _HEAD and not argument):
@@ -130,26 +133,29 @@ def _chain(path: str) -> list[_File]:
         files.append(_File(os.fsdecode(name), os.fsdecode(argument.strip())))
 
 
-def _found_by_env(argument: str, search: str, ids: tuple[int, int], groups: Collection[int]) -> str | None:
-    """The program that env would start as that user: it passes over what he may not execute, as execvp(3) does."""
+def _find_by_env(argument: str, search: str, ids: tuple[int, int], groups: Collection[int]) -> str | None:
+    """The program that env(1) with this argument would start; None for none.
+
+    As execvp(3) does, it passes over files that the user may not execute.
+    """
     words = [word for word in argument.split() if not word.startswith("-") and "=" not in word]
     for folder in search.split(os.pathsep) if words else ():
         found = shutil.which(words[0], path=folder)
-        if found is not None and barred(found, ids, groups, execute=True) is None:
+        if found is not None and find_bar(found, ids, groups, execute=True) is None:
             return found
     return None
 
 
-def _without_env(scripts: list[_File], found: str | None) -> str:
-    """What to write in place of env: what it would find."""
+def _remedy_for_env(scripts: list[_File], found: str | None) -> str:
+    """What to write in place of env(1), which would start `found`."""
     if not scripts:
         return "write that program as `server`"
     return f"begin {scripts[-1].path} with #!{found or '/PATH/OF/ITS/INTERPRETER'}"
 
 
 def read_elf(path: str) -> Elf | None:
-    """What an ELF file says of itself; None when it is not one. Raises Unholdable when it cannot be read."""
-    head = _read(path)
+    """The fields of an ELF file; None when it is not one. Raises Unholdable when it cannot be read."""
+    head = _read_bytes(path)
     if head[:4] != b"\x7fELF" or len(head) < 64 or head[4] not in _LAYOUTS or head[5] not in (1, 2):
         return None
     order = "<" if head[5] == 1 else ">"
@@ -160,17 +166,18 @@ def read_elf(path: str) -> Elf | None:
     header_size = struct.calcsize(order + header)
     if size != header_size or size * count > _HEADERS_MOST:
         return None
-    headers = _read(path, first, size * count)
+    headers = _read_bytes(path, first, size * count)
     for entry in struct.iter_unpack(order + header, headers[: len(headers) // size * size]):
         if entry[0] == _PT_INTERP:
-            linker = _read(path, entry[offset], min(entry[length], os.pathconf("/", "PC_PATH_MAX")))
+            linker = _read_bytes(path, entry[offset], min(entry[length], os.pathconf("/", "PC_PATH_MAX")))
             return Elf(kind, os.fsdecode(linker.partition(b"\0")[0]))
     return Elf(kind, None)
 
 
-def _read(path: str, start: int = 0, size: int = _HEAD) -> bytes:
-    """Bytes of a regular file. Raises Unholdable."""
+def _read_bytes(path: str, start: int = 0, size: int = _HEAD) -> bytes:
+    """At most `size` bytes of a regular file from the offset `start` on. Raises Unholdable."""
     try:
+        # O_NONBLOCK and O_NOCTTY: the path may lead to a FIFO or a terminal.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -183,11 +190,11 @@ def _read(path: str, start: int = 0, size: int = _HEAD) -> bytes:
         raise Unholdable("unreadable", f"{path} cannot be read: {reason}", "make it readable") from None
 
 
-def barred(path: str, ids: tuple[int, int], groups: Collection[int], *, execute: bool = False) -> str | None:
-    """What keeps a user from reading (or executing) a file: the file or a folder above it; None when nothing does.
+def find_bar(path: str, ids: tuple[int, int], groups: Collection[int], *, execute: bool = False) -> str | None:
+    """What keeps a user from reading (or executing) a file: the path of it or of a folder above; None for nothing.
 
-    Both the path as it is written and what its links lead to are looked at. An access list (acl(5)) is not read: where
-    there is one, its file is taken to be open.
+    Looks along the path as it is written and along the one that its links lead to. A file or folder with an access
+    list (acl(5)) counts as open: the list is not read.
     """
     if ids[0] == 0:
         return None
@@ -206,6 +213,7 @@ def barred(path: str, ids: tuple[int, int], groups: Collection[int], *, execute:
 
 
 def _has_acl(path: Path) -> bool:
+    """Whether a file or folder has an access list (acl(5))."""
     try:
         return bool(os.getxattr(path, "system.posix_acl_access"))
     except OSError:

@@ -1,4 +1,4 @@
-"""The Plan: what each service needs of this machine, looked up and immutable."""
+"""The records of the Plan: services with all that they need of this machine, looked up and immutable."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fastinetd.policy.access import AccessTable
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One thing a service listens on. Equal endpoints are the same socket, across reloads too."""
+    """An address or path on which a service listens. Equal endpoints have the same socket, across reloads too."""
 
     family: int  # AF_INET, AF_INET6 or AF_UNIX; AF_UNSPEC: that of the host
     kind: int  # SOCK_STREAM or SOCK_DGRAM
     host: str = ""  # address, host or interface name, path; "" is the wildcard
     port: int = 0
-    v6only: bool = False  # IPv4 has sockets of its own
-    fallback: bool = False  # IPv4 where there is no IPv6
+    v6only: bool = False  # the socket takes no IPv4 clients
+    fallback: bool = False  # an IPv4 socket where the kernel has no IPv6
     apart: bool = False  # IPv4 clients have a socket of their own beside one that takes clients of both families
 
     @property
     def place(self) -> Endpoint:
-        """The endpoint without what merely says how many sockets it has: of two with one place one can be open."""
+        """The endpoint without `apart`, which is no part of the address: of two with one place only one can be open."""
         return replace(self, apart=False)
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """What may be changed on an open listener."""
+    """The options of a listener that a reload may change while it is open."""
 
     nodelay: bool = False
     keepalive: bool = False
@@ -49,23 +49,23 @@ class SocketOptions:
 
 
 class Unplannable(Exception):
-    """The service cannot be started; the reason has been reported."""
+    """Raised for a service that cannot be started, after the reason has been reported."""
 
 
 Limit = tuple[int, int, int]
-"""An rlimit: resource, soft, hard."""
+"""An rlimit: number of the resource, soft limit, hard limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecContext:
-    """How a server is started: everything the child is given."""
+    """How a server is started: all that the child gets or sets before exec; None is inherited."""
 
     path: bytes
     argv: tuple[bytes, ...]
     environ: Environment
     ids: tuple[int, int] | None = None
     groups: tuple[int, ...] | None = None
-    drop_capabilities: bool = False  # what is inherited stays with root's programs
+    drop_capabilities: bool = False  # inheritable and ambient ones, which root's programs alone keep
     limits: tuple[Limit, ...] = ()
     umask: int | None = None
     nice: int | None = None
@@ -74,7 +74,7 @@ class ExecContext:
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """The pool of a service, over all acceptors."""
+    """The pool of a service; its numbers are for all acceptors together."""
 
     kind: str  # zygote, prefork or worker
     snapshot: str  # main or first_io, where zygote and prefork hold the program
@@ -87,7 +87,7 @@ class PoolPlan:
     max_runtime: int | None  # seconds
     handler: str | None
     files: tuple[bytes, ...]  # a change of one of these replaces the pool
-    guard: int | None = None  # the capability that keeps others of the user out while zygotes start (system/guard.py)
+    guard: int | None = None  # the capability that bars others of the user from zygotes that start (system/guard)
 
 
 METHODS = {
@@ -96,20 +96,21 @@ METHODS = {
     "zygote": ("exec", "zygote"),
     "prefork": ("exec", "zygote", "prefork"),
 }
-"""How connections may come to their servers, by the kind of pool: exec is always there to fall back on."""
+"""Kind of pool -> the methods by which connections reach their servers; exec serves what the pool cannot."""
 
 
 def methods_of(plan: PoolPlan | None) -> tuple[str, ...]:
+    """The methods by which connections reach the servers of a service with this pool, or with none."""
     return METHODS["exec" if plan is None else plan.kind]
 
 
-def holds(plan: PoolPlan | None) -> bool:
-    """Whether the pool has zygotes."""
+def has_zygotes(plan: PoolPlan | None) -> bool:
+    """Whether a service has a pool with zygotes."""
     return plan is not None and plan.kind != "worker"
 
 
 class Mode(Enum):
-    """Who takes the service's connections."""
+    """Which process accepts the connections of a service."""
 
     NOWAIT = "nowait"  # the acceptors
     WAIT = "wait"  # the server, started by the supervisor
@@ -118,7 +119,7 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PlannedService:
-    """A service that can be started on this machine."""
+    """A service that can be started, with all that it needs of this machine."""
 
     service: Service
     mode: Mode
@@ -127,25 +128,31 @@ class PlannedService:
     start: ExecContext
     access: AccessTable
     rate: tuple[int, int]  # so many starts in so many nanoseconds; (0, 0): any number
-    log_success: int
-    log_failure: int
+    log_success: int  # the bits of core/layout.Field of log_on_success
+    log_failure: int  # the bits of core/layout.Field of log_on_failure
     pool: PoolPlan | None = None  # None: every connection is served by exec
     refused: str | None = None  # why it has no pool although it asks for one: a word of pools.REFUSALS
 
     @property
     def id(self) -> str:
+        """The id of the service, as in logs and metrics."""
         return self.service.id
 
     @property
     def share(self) -> int:
-        """Servers of a wait service that share one socket, at the most. One in xinetd, whatever `instances` is; so it
-        stays here for a number that the service merely has from `defaults`, which are written for all services."""
+        """The most servers of a wait service that share one socket.
+
+        In xinetd one, whatever `instances` is; here as many as the service itself says. `defaults` do not count: they
+        are written for all services.
+        """
         number = self.service.instances
         return 1 if number is None or "instances" in self.service.inherited else max(1, number)
 
 
 @dataclass(frozen=True)
 class Plan:
+    """The services of a generation."""
+
     services: tuple[PlannedService, ...] = ()
-    left_out: tuple[Service, ...] = ()  # wanted, but with an error
-    unserved: tuple[tuple[str, str], ...] = ()  # their ids, and why
+    left_out: tuple[Service, ...] = ()  # services that the configuration has but for an error
+    unserved: tuple[tuple[str, str], ...] = ()  # the id of each service of `left_out`, and the error

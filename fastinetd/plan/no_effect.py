@@ -1,4 +1,4 @@
-"""What is written in a service though it can do nothing there, or does less than it says."""
+"""Warnings of attributes that have no effect in the service where they are written."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from fastinetd.plan.model import Unplannable
 
 
 def check_effects(service: Service, report: Report) -> None:
-    """Warn of what has no effect. Raises Unplannable, reported, where that would leave the service unprotected."""
+    """Report attributes without effect. Raises Unplannable, reported, for access lists of a unix socket's service."""
     unix = service.family is Family.UNIX or service.protocol == "unix"
     for name in service.places:
         if name not in service.inherited:
-            for what, reason in _idle(name, service, unix):
+            for what, reason in _find_idle(name, service, unix):
                 report.add("no-effect-here", service.place_of(name), service=service.id, name=what, reason=reason)
     _check_sources(service, unix, report)
     if unix:
         _check_access(service, report)
 
 
-def _idle(name: str, service: Service, unix: bool) -> Iterator[tuple[str, str]]:
-    """(what, why) of whatever has no effect in what the service says by the attribute `name`."""
-    if reason := _lack(SETTINGS[name].of, service, unix):
+def _find_idle(name: str, service: Service, unix: bool) -> Iterator[tuple[str, str]]:
+    """(what, why) for each part of the attribute `name` that has no effect on the service."""
+    if reason := _reason_lacking(SETTINGS[name].of, service, unix):
         if name != "server" or service.server is not None:  # inetd.conf has the word `internal` there
             yield name, reason
     elif name == "env":
@@ -37,8 +37,8 @@ def _idle(name: str, service: Service, unix: bool) -> Iterator[tuple[str, str]]:
         yield name, "flags = IPv4 leaves no IPv6"
 
 
-def _lack(of: Of, service: Service, unix: bool) -> str:
-    """Why the service has nothing of what an attribute is of; empty when it has."""
+def _reason_lacking(of: Of, service: Service, unix: bool) -> str:
+    """Why the service lacks the part that an attribute is of; "" when it has the part."""
     if of is Of.SERVICE:
         return ""
     if of is Of.INTERNET:
@@ -52,7 +52,7 @@ def _lack(of: Of, service: Service, unix: bool) -> str:
 
 
 def _check_sources(service: Service, unix: bool, report: Report) -> None:
-    """per_source, where the client's address is not known."""
+    """Report `per_source` of a service whose clients' addresses are unknown."""
     if service.per_source is None:
         return
     if unix:
@@ -65,7 +65,10 @@ def _check_sources(service: Service, unix: bool, report: Report) -> None:
 
 
 def _check_access(service: Service, report: Report) -> None:
-    """The access lists of a service on a unix socket."""
+    """Report access lists of a service on a unix socket, whose clients have no address.
+
+    Raises Unplannable unless they are from `defaults`: the service would be open to clients it means to refuse.
+    """
     refused = False
     for name, entries in (("only_from", service.only_from), ("no_access", service.no_access)):
         if entries is None or (name == "no_access" and not entries):

@@ -1,7 +1,7 @@
-"""From a Config to a Plan: what each service needs of this machine is looked up, once, before anything is started.
+"""From a Config to a Plan: all that services need of this machine is looked up once, before one is started.
 
-A Plan is immutable: users are numbers, argument vectors and environments are bytes, address lists are intervals. What
-cannot be found is reported at the place where it is written, and takes down that service only.
+A Plan is immutable: users are numbers, argument vectors and environments are bytes, address lists are intervals. A
+name that cannot be found is reported at the place where it is written, and costs that service only.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from fastinetd.policy.limits import rate_numbers
 from fastinetd.system.privileges import bar_to_kill, nobody
 
 MOST_SERVICES = 8192
-"""Rows of the Board."""
+"""Services that a daemon serves at most: the rows of the Board."""
 
 WRAPPER_FILES = ("/etc/hosts.allow", "/etc/hosts.deny")
+"""The files of tcp wrappers (hosts_access(5))."""
 
 
 def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Plan:
-    """Look up what the services need. Services that miss something are reported and left out."""
+    """The Plan of a Config here; a service that cannot be started is reported and goes to `Plan.left_out`."""
     planned: list[PlannedService] = []
     left_out: list[Service] = []
     taken: dict[Endpoint, Service] = {}
@@ -41,7 +42,7 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
             left_out += config.services[number:]
             break
         try:
-            made = _plan(service, surroundings, report)
+            made = _plan_service(service, surroundings, report)
             for endpoint in made.endpoints:
                 if (other := taken.get(endpoint.place)) is not None:
                     report.add("same-socket", service.place_of("port"), service=service.id, socket=endpoint,
@@ -55,7 +56,7 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
     if planned:
         _warn_of_wrappers(config, report)
         _warn_of_privileges(config, planned, surroundings, report)
-    for service in config.broken:
+    for service in config.broken:  # never started; looked up so that one --check reports all their errors
         access_of(service, report)
         try:
             ids_of(service, surroundings, report)
@@ -63,22 +64,23 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
         except Unplannable:
             continue
     lost = (*left_out, *config.broken)
-    return Plan(tuple(planned), lost, tuple(_reasons(lost, report)))
+    return Plan(tuple(planned), lost, tuple(_find_reasons(lost, report)))
 
 
-def _reasons(services: Iterable[Service], report: Report) -> Iterator[tuple[str, str]]:
-    """The ids of services that cannot be started, and the first error that was told of each."""
-    told: dict[object, str] = {}
+def _find_reasons(services: Iterable[Service], report: Report) -> Iterator[tuple[str, str]]:
+    """(id, text of the first error in `report`) of each service that cannot be started."""
+    errors: dict[object, str] = {}
     for found in report:
         if found.severity is Severity.ERROR:
-            told.setdefault(found.place, found.text)
-            told.setdefault(found.service, found.text)
+            errors.setdefault(found.place, found.text)
+            errors.setdefault(found.service, found.text)
     for service in services:
         keys = (service.id, *service.places.values(), service.place, service.name)
-        yield service.id, next((told[key] for key in keys if key in told), "it is left out, see the log")
+        yield service.id, next((errors[key] for key in keys if key in errors), "it is left out, see the log")
 
 
-def _plan(service: Service, surroundings: Surroundings, report: Report) -> PlannedService:
+def _plan_service(service: Service, surroundings: Surroundings, report: Report) -> PlannedService:
+    """A service with all that it needs of this machine. Raises Unplannable, reported."""
     mode = Mode.BUILTIN if service.internal else Mode.WAIT if service.wait else Mode.NOWAIT
     endpoints = endpoints_of(service, report)
     check_effects(service, report)
@@ -107,7 +109,7 @@ def _plan(service: Service, surroundings: Surroundings, report: Report) -> Plann
     access = access_of(service, report)
     return PlannedService(
         service, mode, endpoints, options, start, access, rate_numbers(service.rate),
-        _fields(service.log_on_success), _fields(service.log_on_failure),
+        _field_bits(service.log_on_success), _field_bits(service.log_on_failure),
         *pool_of(service, start, endpoints, access, surroundings, report),
     )
 
@@ -115,7 +117,7 @@ def _plan(service: Service, surroundings: Surroundings, report: Report) -> Plann
 def _warn_of_privileges(
     config: Config, planned: list[PlannedService], surroundings: Surroundings, report: Report
 ) -> None:
-    """What the daemon itself cannot do here, whoever is served."""
+    """Report what the daemon, though root, may not do here for any service."""
     if not surroundings.root:
         return
     place = Place(config.source, 1)
@@ -129,7 +131,7 @@ def _warn_of_privileges(
 
 
 def _warn_of_wrappers(config: Config, report: Report) -> None:
-    """xinetd as distributions build it consults hosts.allow and hosts.deny (hosts_access(5)); this daemon does not."""
+    """Report rules in hosts.allow and hosts.deny: xinetd as distributions build it obeys them, this daemon does not."""
     for path in WRAPPER_FILES:
         try:
             lines = Path(path).read_text(errors="replace").splitlines()
@@ -141,7 +143,7 @@ def _warn_of_wrappers(config: Config, report: Report) -> None:
 
 
 def forget_lookups() -> None:
-    """Ask the user database, /etc/services and /etc/networks anew (before each reading of the configuration)."""
+    """Have the user database, /etc/services and /etc/networks read anew; to be called before each reload."""
     forget_users()
     listed_port.cache_clear()
     forget_networks()
@@ -158,11 +160,13 @@ _FIELDS = {
     "TRAFFIC": Field.SHOW_TRAFFIC,
     "ATTEMPT": Field.SHOW_ATTEMPT,
 }
+"""Words of log_on_success and log_on_failure -> bits."""
 
 
-def _fields(words: frozenset[str]) -> int:
+def _field_bits(words: frozenset[str]) -> int:
+    """The bits of words of log_on_success or log_on_failure."""
     return sum(int(_FIELDS[word]) for word in words)
 
 
 OVER_RATE = {OverRate.WAIT: 0, OverRate.REFUSE: 1, OverRate.CLOSE: 2}
-"""The numbers of the core."""
+"""over_rate -> the number that the core has for it (core/layout)."""

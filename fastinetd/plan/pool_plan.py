@@ -1,6 +1,6 @@
-"""Which services get a pool of processes, of what kind and size, and which ask for one and are served by exec.
+"""Which services get a pool of processes, of what kind and size, and which ask for one but are served by exec.
 
-A service that cannot have what it asks for is told of and works all the same.
+A service that cannot have the pool it asks for is reported, and served by exec.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from fastinetd.policy.access import AccessTable, AddressVerdict, Interval
 from fastinetd.stage.library import library
 
 LOOPBACK4 = (int(IPv4Address("127.0.0.0")), int(IPv4Address("127.255.255.255")))
+"""First and last IPv4 address of this machine itself, as numbers."""
 LOOPBACK6 = (1, 1)
-
+"""First and last IPv6 address of this machine itself, as numbers: ::1."""
 
 REFUSALS = ("datagrams", "wait", "primitive", "library", "shared_layout", *CAUSES)
-"""Why a service that asks for a pool gets none, in a word each."""
+"""The reasons for which a service that asks for a pool gets none, a word for each."""
 
 
 class _Refusal(NamedTuple):
+    """Why a service gets no pool, and what to do about it."""
+
     word: str  # of REFUSALS
     reason: str
     remedy: str
@@ -43,33 +46,37 @@ def pool_of(
     surroundings: Surroundings,
     report: Report,
 ) -> tuple[PoolPlan | None, str | None]:
-    """The pool of a service, or why it gets none although it asks for one (a word of REFUSALS); neither where it does
-    not ask. Without a pool every connection is served by exec."""
+    """The pool of a service and None; or None and a word of REFUSALS, which is reported; or twice None without `spawn`.
+
+    Without a pool every connection is served by exec.
+    """
     if service.spawn == "exec" or service.internal:
         return None, None
     if "spawn" in service.inherited and service.wait:
-        return None, None  # what all services get by `defaults` is not meant for this one
-    refusal = _unsuited(service, start, surroundings) or _exposed(service, start, endpoints, access, surroundings)
+        return None, None  # `defaults` are for all services, and this one could have no pool
+    refusal = _refuse_unsuited(service, start, surroundings)
+    if refusal is None:
+        refusal = _refuse_exposed(service, start, endpoints, access, surroundings)
     files: tuple[bytes, ...] = ()
     if refusal is None:
         try:
-            files = _files(service, start, surroundings, report)
+            files = _files_of(service, start, surroundings, report)
         except Unholdable as fault:
             refusal = _Refusal(fault.word, fault.reason, fault.remedy)
     if refusal is not None:
         report.add("pool-refused", service.place_of("spawn"), service=service.id, kind=service.spawn,
                    reason=refusal.reason, remedy=refusal.remedy)
         return None, refusal.word
-    low, high, most = _sizes(service, report)
+    low, high, most = _sizes_of(service, report)
     plan = PoolPlan(
         service.spawn, service.snapshot, low, high, most, service.max_requests, service.max_age, service.max_rss,
-        service.max_runtime, service.handler, files, _guard(service, start, surroundings, report),
+        service.max_runtime, service.handler, files, _guard_of(service, start, surroundings, report),
     )  # fmt: skip
     return plan, None
 
 
-def _unsuited(service: Service, start: ExecContext, surroundings: Surroundings) -> _Refusal | None:
-    """Why the service is not of the kind that can have a pool."""
+def _refuse_unsuited(service: Service, start: ExecContext, surroundings: Surroundings) -> _Refusal | None:
+    """The refusal of a pool to a service whose socket, start or machine does not allow one; None for any other."""
     if service.socket_type != "stream":
         remedy = "write `wait = yes` and `instances = 2` or more for servers that share its socket"
         return _Refusal("datagrams", "it reads datagrams", remedy)
@@ -90,14 +97,18 @@ def _unsuited(service: Service, start: ExecContext, surroundings: Surroundings) 
     return None
 
 
-# ---- who could learn of a shared layout ----
+# ---- clients that could learn a shared layout ----
 
 
-def _exposed(
+def _refuse_exposed(
     service: Service, start: ExecContext, endpoints: tuple[Endpoint, ...], access: AccessTable,
     surroundings: Surroundings,
 ) -> _Refusal | None:
-    """Forks of one zygote share their address layout and stack protector: nothing for root and clients from outside."""
+    """The refusal of a pool to root's servers with clients from outside; None for any other.
+
+    Forks of one zygote share their address layout and stack protector: a client that learns them from one connection
+    could use them on the next.
+    """
     uid = surroundings.uid if start.ids is None else start.ids[0]
     if uid != 0 or service.spawn == "worker" or service.allow_shared_layout:
         return None
@@ -110,14 +121,14 @@ def _exposed(
 
 
 def _takes_outsiders(endpoint: Endpoint, access: AccessTable) -> bool:
-    """Whether anybody but this machine itself can be served at an endpoint."""
+    """Whether clients of other machines can be served at an endpoint."""
     host = endpoint.host.partition("%")[0].lower()
     if endpoint.family == socket.AF_UNIX or host in ("localhost", "lo"):
         return False
     try:
         address: IPv4Address | IPv6Address | None = ip_address(host)
     except ValueError:
-        address = None  # everywhere, a name or another interface
+        address = None  # all addresses, a name or another interface
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address
     if address is not None and address.is_loopback:
@@ -126,23 +137,25 @@ def _takes_outsiders(endpoint: Endpoint, access: AccessTable) -> bool:
         return True
     four = endpoint.family == socket.AF_INET or isinstance(address, IPv4Address)
     six = endpoint.v6only
-    return (not six and _admits(access.v4, LOOPBACK4)) or (not four and _admits(access.v6, LOOPBACK6))
+    return (not six and _admits_others(access.v4, LOOPBACK4)) or (not four and _admits_others(access.v6, LOOPBACK6))
 
 
-def _admits(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -> bool:
-    """Whether a client whose address is not in `loopback` may be let in."""
+def _admits_others(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -> bool:
+    """Whether access lists admit, or may admit by name, a client whose address is outside of `loopback`."""
     low, high = loopback
     return any(
         verdict is not AddressVerdict.DENY and not low <= first <= last <= high for first, last, verdict in intervals
     )
 
 
-# ---- who could change what it holds ----
+# ---- processes that could change what a zygote holds ----
 
 
-def _guard(service: Service, start: ExecContext, surroundings: Surroundings, report: Report) -> int | None:
-    """What keeps others of the service's user out of its zygotes while they start. Nothing would keep root out, nor a
-    daemon's own user."""
+def _guard_of(service: Service, start: ExecContext, surroundings: Surroundings, report: Report) -> int | None:
+    """The capability that bars other processes of the service's user from its zygotes while they start; None for none.
+
+    Root cannot be barred, nor a daemon's own user. That a service should have one and cannot is reported.
+    """
     if service.spawn == "worker" or start.ids is None or start.ids[0] == 0:
         return None
     if surroundings.guard is None:
@@ -150,12 +163,15 @@ def _guard(service: Service, start: ExecContext, surroundings: Surroundings, rep
     return surroundings.guard
 
 
-# ---- what it is made of ----
+# ---- files of which a pool is made ----
 
 
-def _files(service: Service, start: ExecContext, surroundings: Surroundings, report: Report) -> tuple[bytes, ...]:
-    """The program, what interprets it, and what it is given first: the script of an interpreter, or a configuration.
-    Files named later may be what it writes. Raises Unholdable."""
+def _files_of(service: Service, start: ExecContext, surroundings: Surroundings, report: Report) -> tuple[bytes, ...]:
+    """The files whose change replaces the pool: the program, its interpreters, and its first argument if it is a file.
+
+    The first argument is the script of an interpreter or a configuration; later ones may be files that the server
+    writes. Of a handler, its Python and its module. Raises Unholdable.
+    """
     program = os.fsdecode(start.path)
     if service.handler is not None:
         module = module_file(service.handler, start.environ)
@@ -174,8 +190,8 @@ def _files(service: Service, start: ExecContext, surroundings: Surroundings, rep
     return tuple(dict.fromkeys((*map(os.fsencode, files), *first)))
 
 
-def _sizes(service: Service, report: Report) -> tuple[int, int, int]:
-    """min_spare, max_spare and max_workers; where they contradict each other, what nobody wrote gives way."""
+def _sizes_of(service: Service, report: Report) -> tuple[int, int, int]:
+    """min_spare, max_spare and max_workers; of two that contradict each other, the one that is a default gives way."""
     low, high, most = service.min_spare, service.max_spare, service.max_workers
     bounds = {"max_spare": high, "max_workers": most} if service.spawn == "worker" else {"max_spare": high}
     ready = service.spawn in ("prefork", "worker")

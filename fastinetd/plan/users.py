@@ -1,4 +1,4 @@
-"""Users and groups: names to numbers, and whose ids a server gets."""
+"""Users and groups: their numbers, and the ids that a server gets."""
 
 from __future__ import annotations
 
@@ -15,57 +15,66 @@ from fastinetd.plan.surroundings import Surroundings
 from fastinetd.system.privileges import Bar
 
 LONGEST_ID = 10
-"""Digits of the largest user or group id."""
+"""Digits of the largest uid or gid, 4294967294."""
 
 
 def uid_of(name: str, place: Place, report: Report) -> tuple[int, int | None]:
-    """(uid, primary gid) of a user; a number without an entry has no gid of its own."""
+    """(uid, primary gid) of a user's name or number; the gid is None for a number without an entry.
+
+    Raises Unplannable, reported at `place`, when there is no such user.
+    """
     try:
-        entry = _user(name)
+        entry = _find_user(name)
         return entry.pw_uid, entry.pw_gid
     except KeyError:
-        if (number := _number(name)) is not None and number < 2**32 - 1:
+        if (number := _read_id(name)) is not None and number < 2**32 - 1:
             return number, None
         report.add("no-user", place, value=name)
         raise Unplannable from None
 
 
 def gid_of(name: str, place: Place, report: Report) -> int:
+    """The gid of a group's name or number. Raises Unplannable, reported at `place`, when there is no such group."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        if (number := _number(name)) is not None and number < 2**32 - 1:
+        if (number := _read_id(name)) is not None and number < 2**32 - 1:
             return number
         report.add("no-group", place, value=name)
         raise Unplannable from None
 
 
 @lru_cache(maxsize=1024)
-def _user(name: str) -> pwd.struct_passwd:
-    number = _number(name)
+def _find_user(name: str) -> pwd.struct_passwd:
+    """The entry of a user's name or number in the user database; KeyError when there is none."""
+    number = _read_id(name)
     return pwd.getpwnam(name) if number is None else pwd.getpwuid(number)
 
 
-def _number(name: str) -> int | None:
-    """An id written in digits; more of them than any id has make a name (and int() would refuse thousands)."""
+def _read_id(name: str) -> int | None:
+    """The id that a text of digits is; None for a name, and for more digits than an id has: int() refuses thousands."""
     return int(name) if name.isascii() and name.isdigit() and len(name) <= LONGEST_ID else None
 
 
 @lru_cache(maxsize=1024)
 def _groups_of(name: str, gid: int) -> tuple[int, ...]:
+    """`gid` and the supplementary groups of a user, each once."""
     return tuple(dict.fromkeys(os.getgrouplist(name, gid)))
 
 
 def forget_users() -> None:
-    """Ask the user database anew (before each reading of the configuration)."""
-    _user.cache_clear()
+    """Have the user database read anew when it is needed next."""
+    _find_user.cache_clear()
     _groups_of.cache_clear()
 
 
 def ids_of(
     service: Service, surroundings: Surroundings, report: Report
 ) -> tuple[tuple[int, int] | None, tuple[int, ...] | None]:
-    """((uid, gid) or None to stay, supplementary groups or None to leave them)."""
+    """(uid, gid) and supplementary groups of a service's servers; None for those that they inherit.
+
+    Raises Unplannable, reported, when the daemon may not set them.
+    """
     if service.internal or service.user is None:
         return None, None
     uid, own_gid = uid_of(service.user, service.place_of("user"), report)
@@ -81,7 +90,7 @@ def ids_of(
             report.add("not-own-group", service.place_of("group"), service=service.id, what=f"group {service.group}")
             raise Unplannable
         return None, None
-    groups: tuple[int, ...] | None = ()
+    groups: tuple[int, ...] | None = ()  # none, as from xinetd without `groups = yes`
     if uid == 0 and not service.group and service.groups_of_root not in (None, GroupsOfRoot.OWN):
         gid = surroundings.gid
     if uid == 0 and service.groups_of_root is GroupsOfRoot.KEPT:
@@ -90,27 +99,28 @@ def ids_of(
         groups = (gid,)
     elif service.groups:
         try:
-            entry = _user(service.user)
+            entry = _find_user(service.user)
         except KeyError:
             report.add("user-without-entry", service.place_of("groups"), service=service.id, value=service.user)
             raise Unplannable from None
         groups = _groups_of(entry.pw_name, entry.pw_gid if service.groups_of_root is None else gid)
     if (uid, gid) == surroundings.ids and (groups is None or frozenset(groups) == surroundings.groups):
-        return None, None  # it is what the daemon is: any way to start it will do
+        return None, None  # nothing to set, so posix_spawn and systems without clone can start it too
     may = surroundings.may
     if bar := may.bar_to_id("uid", uid, surroundings.uid):
-        _cannot_become(service, "user", f"user {service.user}", bar, report)
+        _refuse_ids(service, "user", f"user {service.user}", bar, report)
     if bar := may.bar_to_id("gid", gid, surroundings.gid):
-        _cannot_become(service, "group" if service.group else "user", f"gid {gid}", bar, report)
+        _refuse_ids(service, "group" if service.group else "user", f"gid {gid}", bar, report)
     if groups is not None and (bar := may.bar_to_groups(groups)):
         if uid != surroundings.uid or (service.groups and groups != (gid,)):
-            _cannot_become(service, "groups" if service.groups else "user", "no groups but its own", bar, report)
+            _refuse_ids(service, "groups" if service.groups else "user", "no groups but its own", bar, report)
         report.add("groups-stay", service.place_of("user"), service=service.id, reason=bar.reason, remedy=bar.remedy)
         return (None, None) if (uid, gid) == surroundings.ids else ((uid, gid), None)
     return (uid, gid), groups
 
 
-def _cannot_become(service: Service, attribute: str, what: str, bar: Bar, report: Report) -> NoReturn:
+def _refuse_ids(service: Service, attribute: str, what: str, bar: Bar, report: Report) -> NoReturn:
+    """Report that the daemon may not give the servers `what`, and raise Unplannable."""
     place = service.place_of(attribute)
     report.add("cannot-become", place, service=service.id, what=what, reason=bar.reason, remedy=bar.remedy)
     raise Unplannable

@@ -29,7 +29,7 @@ from fastinetd.doorman.client import DoormanClient
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.service_log import JournalEntry, ServiceLog
 from fastinetd.logs.standard_error import StandardErrors
-from fastinetd.plan.model import Endpoint, Mode, Plan, holds
+from fastinetd.plan.model import Endpoint, Mode, Plan, has_zygotes
 from fastinetd.plan.plan import MOST_SERVICES, forget_lookups, make_plan
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.services.children import Children, check_counts
@@ -332,7 +332,7 @@ class Supervisor:
             asks_itself=any(installed.planned.access.asks_names for installed in self.rows.of_mode(Mode.WAIT)),
             services=[info_of(installed, self._sockets(installed)) for installed in self.rows],
             unserved=self.rows.unserved,
-            library=library() if any(holds(installed.planned.pool) for installed in self.rows) else -1,
+            library=library() if any(has_zygotes(installed.planned.pool) for installed in self.rows) else -1,
             metrics=self.options.metrics.fileno() if self.options.metrics is not None else None,
             reader=self.reader,
             version=__version__,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
-FOLDERS = ("config", "policy")
+FOLDERS = ("config", "plan", "policy")
 """The folders that hold to it."""
 
 LEANS = re.compile(

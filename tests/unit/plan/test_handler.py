@@ -18,7 +18,7 @@ from fastinetd.config.model import Place, Service
 from fastinetd.plan import handler as handlers
 from fastinetd.plan.exec_context import start_of
 from fastinetd.plan.handler import PACKAGE, handler_start, module_file
-from fastinetd.plan.holdable import barred
+from fastinetd.plan.holdable import find_bar
 from fastinetd.plan.model import Unplannable
 from fastinetd.plan.surroundings import Surroundings
 
@@ -106,7 +106,7 @@ class TestUnreadable:
         monkeypatch.setattr(sys, "executable", os.path.realpath("/bin/sh"))
         monkeypatch.setattr(sysconfig, "get_path", lambda name: os.path.realpath("/usr/lib"))
         (closed.parent).chmod(0o700)
-        monkeypatch.setattr(handlers, "barred", self.without_library(barred))
+        monkeypatch.setattr(handlers, "find_bar", self.without_library(find_bar))
         assert f"user nobody may not read {closed.parent}; install fastinetd" in self.said(monkeypatch)
         assert handler_start(SERVICE, None, (), (), Report())
         assert handler_start(SERVICE, (0, 0), (), (), Report())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.plan.holdable import CAUSES, DEPTH, Elf, Unholdable, barred, interpreted_files, program_files, read_elf
+from fastinetd.plan.holdable import CAUSES, DEPTH, Elf, Unholdable, find_bar, interpreted_files, program_files, read_elf
 
 OWN = read_elf("/proc/self/exe")
 assert OWN is not None
@@ -255,16 +255,16 @@ def test_barred_is_what_the_kernel_says(
             words = (repr(str(path)), str(os.X_OK if execute else os.R_OK))
             asked = subprocess.run([python, "-I", "-S", "-c", ALLOWED, *words], user=ids[0], group=ids[1],
                                    extra_groups=groups, cwd="/", check=False)  # fmt: skip
-            found = barred(str(path), ids, groups, execute=execute)
+            found = find_bar(str(path), ids, groups, execute=execute)
             assert (found is None) == (asked.returncode == 0), (path, execute, found)
             assert found in (None, str(inner), str(file), str(link))
 
 
 def test_barred_by_what_is_not_there(tmp_path: Path) -> None:
-    assert barred(str(tmp_path / "none"), (os.geteuid() or 1, 1), ()) is not None
+    assert find_bar(str(tmp_path / "none"), (os.geteuid() or 1, 1), ()) is not None
     loop = tmp_path / "loop"
     loop.symlink_to("loop")
-    assert barred(str(loop), (os.geteuid() or 1, 1), ()) is not None
+    assert find_bar(str(loop), (os.geteuid() or 1, 1), ()) is not None
 
 
 @pytest.mark.usefixtures("root")
@@ -272,7 +272,7 @@ def test_an_access_list_is_taken_to_be_open(folder: Path) -> None:
     file = folder / "file"
     file.write_text("")
     file.chmod(0o600)
-    assert barred(str(file), NOBODY, ()) == str(file)
+    assert find_bar(str(file), NOBODY, ()) == str(file)
     # acl_ea_entry: version; user::rw-, user:65534:r--, group::---, mask::r--, other::---
     entries = ((1, 6, -1), (2, 4, 65534), (4, 0, -1), (16, 4, -1), (32, 0, -1))
     value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
@@ -280,7 +280,7 @@ def test_an_access_list_is_taken_to_be_open(folder: Path) -> None:
         os.setxattr(file, "system.posix_acl_access", value)
     except OSError as error:
         pytest.skip(f"no access lists here: {error.strerror}")
-    assert barred(str(file), NOBODY, ()) is None
+    assert find_bar(str(file), NOBODY, ()) is None
 
 
 def test_this_python_can_be_held() -> None:
