@@ -368,7 +368,7 @@ def test_socket_options() -> None:
 
 
 def test_networks_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_lists, "_networks", lambda: {"lab": "10.1.0.0"})
+    monkeypatch.setattr(access_lists, "_read_networks", lambda: {"lab": "10.1.0.0"})
     table = planned(only_from=("LAB",)).access
     assert [verdict.name for _, _, verdict in table.v4] == ["DENY", "ALLOW", "DENY"]
 
