@@ -28,8 +28,9 @@ from fastinetd.logs.paths import locate_logs, trouble_with
 from fastinetd.plan.endpoints import check_hosts
 from fastinetd.plan.plan import make_plan
 from fastinetd.plan.surroundings import Surroundings
+from fastinetd.supervisor.options import Options
 from fastinetd.supervisor.signals import postpone_signals
-from fastinetd.supervisor.supervisor import Options, Supervisor
+from fastinetd.supervisor.supervisor import Supervisor
 from fastinetd.system import allowances
 from fastinetd.system import own_process as launcher
 from fastinetd.system.descriptors import lifted

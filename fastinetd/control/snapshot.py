@@ -24,10 +24,10 @@ class Sources:
     """Whom the daemon's state is asked of."""
 
     board: Board
-    rows: InstalledServices
+    services: InstalledServices
     listeners: Listeners
-    waiting: WaitServices
-    journal: ServiceLog
+    wait_services: WaitServices
+    log: ServiceLog
     roles: Sequence[tuple[str, int]]  # title and pid of each role's process
     config_file: str
     process_limit: int | None
@@ -43,11 +43,11 @@ def gather(sources: Sources) -> DumpState:
     board = sources.board
     wall = time.time() - time.monotonic()
     services = []
-    for installed in sources.rows:
+    for installed in sources.services:
         service = installed.planned.service
         sockets = sources.listeners.sockets_of_service(installed.planned)
         state = ServiceState.ACTIVE if sockets else ServiceState.NOT_STARTED
-        taken = installed.row in sources.waiting.rows_left_to_servers()
+        taken = installed.row in sources.wait_services.rows_left_to_servers()
         if taken or board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
             state = ServiceState.SUSPENDED
         port = installed.planned.endpoints[0].port or None
@@ -65,7 +65,7 @@ def gather(sources: Sources) -> DumpState:
                 counters.rate_waits, counters.rate_wait_seconds, board.row_holds(installed.row), places,
             )
         )  # fmt: skip
-    names = {row: installed.planned.id for row, installed in sources.rows.by_row.items()}
+    names = {row: installed.planned.id for row, installed in sources.services.by_row.items()}
     servers = tuple(
         ServerLine(names.get(slot.row, "?"), slot.pid, wall + slot.started, slot.address, slot.port)
         for slot in board.slots_in_use()
@@ -81,5 +81,5 @@ def gather(sources: Sources) -> DumpState:
         process_limit=sources.process_limit,
         max_descriptors=most,
         descriptors_free=most - len(os.listdir("/proc/self/fd")),
-        lost_records=sources.journal.lost,
+        lost_records=sources.log.lost,
     )

@@ -7,11 +7,11 @@ waited for QUIET seconds. One message says that it has begun, one what it came t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastinetd.config.model import Service
 from fastinetd.core.board import Board
+from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.lines import Level, printable
 from fastinetd.services.installed import InstalledServices
 from fastinetd.system.loop import Loop
@@ -34,16 +34,16 @@ class _Told:
 class Episodes:
     """Tells when clients of a service begin to wait for its rate, and when that is over."""
 
-    def __init__(self, board: Board, rows: InstalledServices, loop: Loop, say: Callable[[Level, str], None]) -> None:
+    def __init__(self, board: Board, loop: Loop, services: InstalledServices, messages: DaemonLog) -> None:
         self._board = board
-        self._rows = rows
         self._loop = loop
-        self._say = say
+        self._services = services
+        self._messages = messages
         self._told: dict[int, _Told] = {}
 
-    def began(self, row: int) -> None:
-        """A HELD_BACK record of a row."""
-        installed = self._rows.by_row.get(row)
+    def client_waits(self, row: int) -> None:
+        """A client of a row's service begins to wait for its rate (a HELD_BACK record)."""
+        installed = self._services.by_row.get(row)
         if installed is None:
             return
         told = self._told.get(row)
@@ -52,12 +52,12 @@ class Episodes:
         told.stirred = True
         if not told.open:
             told.open = True
-            self._say(Level.WARNING, began_text(installed.planned.service))
+            self._messages.say(Level.WARNING, began_text(installed.planned.service))
             self._loop.later(QUIET, lambda: self._look(row, told))
 
     def _look(self, row: int, told: _Told) -> None:
         """Whether the episode goes on."""
-        installed = self._rows.by_row.get(row)
+        installed = self._services.by_row.get(row)
         if installed is None or installed.planned.id != told.id:
             self._told.pop(row, None)
             return
@@ -71,7 +71,7 @@ class Episodes:
             told.waits, told.seconds = 0, 0.0
         text = ended_text(installed.planned.service, waits - told.waits, seconds - told.seconds)
         told.waits, told.seconds, told.open = waits, seconds, False
-        self._say(Level.NOTICE, text)
+        self._messages.say(Level.NOTICE, text)
 
 
 def began_text(service: Service) -> str:

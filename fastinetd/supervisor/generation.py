@@ -51,7 +51,7 @@ class Unready(Exception):
 
 
 @dataclass
-class Post:
+class RolePlace:
     """A role's place in the generation, whichever process holds it at present."""
 
     spec: RoleSpec
@@ -69,40 +69,42 @@ class Post:
 class Generation:
     """The running roles of one Plan."""
 
-    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, duties: Duties,
+    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, duties: Duties, role_pids: set[int],
                  ended: Callable[[Role, int], None]) -> None:
-        """`ended(role, status)` is called when a role's process has ended and before it is replaced. Nothing is forked
-        yet. Raises OSError."""
+        """Nothing is forked yet. `role_pids` is kept up to date with this generation's processes. `ended(role, status)`
+        is called when a role's process has ended and before it is replaced, for whoever makes generations and keeps
+        them (succession.py). Raises OSError."""
         self._board = board
         self._loop = loop
         self._messages = messages
         self._duties = duties
+        self._role_pids = role_pids
         self._ended = ended
         self._channels = Channels()
         self.questions = self._channels.open() if duties.asks_itself else None  # the supervisor's own to the doorman
-        self.roles: dict[int, tuple[Role, Post]] = {}
+        self.roles: dict[int, tuple[Role, RolePlace]] = {}
         self.retired = False
-        self._posts = [post for spec in ROLES for post in self._posts_of(spec)]
+        self._places = [place for spec in ROLES for place in self._places_for(spec)]
 
     def start(self) -> None:
         """Fork all roles; what cannot be forked, or does not come up, is tried again."""
-        for post in self._posts:
-            self._fill(post)
+        for place in self._places:
+            self._fill(place)
 
     def start_whole(self) -> None:
         """Fork all roles, and wait until those that accept clients are ready; the others may come later. Raises
         Unready."""
-        for post in self._posts:
-            if not post.spec.must_be_ready:
-                self._fill(post)
+        for place in self._places:
+            if not place.spec.must_be_ready:
+                self._fill(place)
                 continue
             try:
-                self._fork(post)
+                self._fork(place)
             except LACKS as error:
-                raise Unready(f"cannot start {post.title}: {_why(error)}") from None
+                raise Unready(f"cannot start {place.title}: {_why(error)}") from None
         until = time.monotonic() + READY_WITHIN
-        for role, post in [*self.roles.values()]:
-            if post.spec.must_be_ready:
+        for role, place in [*self.roles.values()]:
+            if place.spec.must_be_ready:
                 self._await(role, until - time.monotonic())
                 if not role.ready:
                     why = "it is not ready in time" if role.word >= 0 else role.trouble or "it has ended"
@@ -135,29 +137,29 @@ class Generation:
         """The listeners that its acceptors have or had."""
         return frozenset(fd for fd, _ in self._duties.programs)
 
-    def _posts_of(self, spec: RoleSpec) -> Iterator[Post]:
-        """The posts of a kind of role, as far as there is work for it. Raises OSError."""
+    def _places_for(self, spec: RoleSpec) -> Iterator[RolePlace]:
+        """The places of a kind of role, as far as there is work for it. Raises OSError."""
         for number in spec.numbers(self._duties.acceptors):
             work = spec.work(self._duties, number, self._channels)
             if work is not None:
                 keep = (*work.keep, self._board.wake) if spec.has_section else work.keep
-                yield Post(spec, number, work.main, keep, BackOff(ceiling=RESTART_LONGEST))
+                yield RolePlace(spec, number, work.main, keep, BackOff(ceiling=RESTART_LONGEST))
 
-    def _fill(self, post: Post) -> None:
-        """Fork a process for a post, now or later."""
+    def _fill(self, place: RolePlace) -> None:
+        """Fork a process for a place, now or later."""
         try:
-            self._fork(post)
+            self._fork(place)
         except LACKS as error:
-            self._messages.error(f"cannot start {post.title}: {_why(error)}; it is tried again")
-            self._loop.later(post.back_off.failed(), lambda: None if self.retired else self._fill(post))
+            self._messages.error(f"cannot start {place.title}: {_why(error)}; it is tried again")
+            self._loop.later(place.back_off.failed(), lambda: None if self.retired else self._fill(place))
 
-    def _fork(self, post: Post) -> None:
-        """Fork a process for a post. Raises LACKS."""
-        section = self._board.section_claim(0) if post.spec.has_section else None
+    def _fork(self, place: RolePlace) -> None:
+        """Fork a process for a place. Raises LACKS."""
+        section = self._board.section_claim(0) if place.spec.has_section else None
         try:
             role = fork_role(
-                post.spec, post.number, lambda control: post.main(self._board, section, control),
-                keep=post.keep, section=section,
+                place.spec, place.number, lambda control: place.main(self._board, section, control),
+                keep=place.keep, section=section,
             )
         except OSError:
             if section is not None:
@@ -166,16 +168,17 @@ class Generation:
         if section is not None:
             self._board.section_own(section, role.pid)
         self._messages.debug(f"{role.title} runs as pid {role.pid}")
-        post.since = time.monotonic()
-        self.roles[role.pid] = (role, post)
-        self._loop.watch(role.pidfd, lambda _: self._died(role, post))
+        place.since = time.monotonic()
+        self.roles[role.pid] = (role, place)
+        self._role_pids.add(role.pid)
+        self._loop.watch(role.pidfd, lambda _: self._died(role, place))
         self._loop.watch(role.word, lambda _: self._hear(role))
 
     def _hear(self, role: Role) -> None:
         self._loop.unwatch(role.word)
         role.hear()
 
-    def _died(self, role: Role, post: Post) -> None:
+    def _died(self, role: Role, place: RolePlace) -> None:
         try:
             pid, status = os.waitpid(role.pid, os.WNOHANG)
         except ChildProcessError:  # somebody reaped it in the name of a server: its slots are adopted all the same
@@ -185,6 +188,7 @@ class Generation:
         self._loop.unwatch(role.pidfd)
         self._hear(role)
         del self.roles[role.pid]
+        self._role_pids.discard(role.pid)
         try:
             self._ended(role, status)
         finally:
@@ -194,12 +198,12 @@ class Generation:
             return
         how = _how(status, role.trouble)
         self._messages.error(f"{role.title} (pid {role.pid}) ended {how}; another takes its place")
-        if time.monotonic() - post.since > STARTED_AFTER:
-            post.back_off.succeeded()
-            self._fill(post)
+        if time.monotonic() - place.since > STARTED_AFTER:
+            place.back_off.succeeded()
+            self._fill(place)
         else:
-            pause = post.back_off.failed()
-            self._loop.later(0.0 if pause <= 0.1 else pause, lambda: None if self.retired else self._fill(post))
+            pause = place.back_off.failed()
+            self._loop.later(0.0 if pause <= 0.1 else pause, lambda: None if self.retired else self._fill(place))
 
     def renew_pools(self) -> None:
         """Replace the processes that wait for clients; whoever serves goes on."""
@@ -230,8 +234,8 @@ class Generation:
 
     def give_up(self) -> None:
         """It does not take over: whoever is ready may have clients by now, and finishes those; the others have none."""
-        for role, post in self.roles.values():
-            if post.spec.must_be_ready:
+        for role, place in self.roles.values():
+            if place.spec.must_be_ready:
                 self._await(role, 0.0)
                 if not role.ready:
                     role.abandon()

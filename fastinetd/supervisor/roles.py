@@ -116,7 +116,7 @@ class Role:
         """Have an acceptor replace the processes that wait for clients."""
         self._tell(b"p")
 
-    def closed(self, loop: Loop, then: Callable[[], object]) -> None:
+    def when_closed(self, loop: Loop, then: Callable[[], object]) -> None:
         """The role has ended: call `then` once nobody has any more what it had open."""
         control, self.control = self.control, -1
         when_closed(loop, control, then)

@@ -1,41 +1,51 @@
 """The generations: which one serves, and which ones are leaving.
 
 Theory. A generation takes over only when every role that accepts clients has said that it is ready. Until then the one
-before serves as it did; if one does not come up, all of them are given up, and nothing has changed but for the clients
-that those who did have got meanwhile: these are served to their end.
+before serves as it did; if one role does not come up, the whole generation is given up, and nothing has changed but for
+the clients that its ready roles have got meanwhile: these are served to their end.
 
-Rules of this file: it owns the generations. What there is to serve, and what follows from a change, others say.
+Rules of this file: it owns the generations. What there is to serve is the roster's to say, what passes from one
+generation to another is in takeover.py, and what becomes of an ended role's servers in role_ends.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from fastinetd.core.board import Board
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.policy.back_off import BackOff
-from fastinetd.supervisor.duties import Duties
+from fastinetd.services.listeners import Listeners
+from fastinetd.supervisor.duty_roster import DutyRoster
 from fastinetd.supervisor.generation import Generation, Unready
+from fastinetd.supervisor.role_ends import RoleEnds
 from fastinetd.supervisor.roles import Role
+from fastinetd.supervisor.takeover import Takeover
 from fastinetd.system.allowances import explained
 from fastinetd.system.loop import Loop, Timer
 
 RETIRING_MOST = 8  # generations that may go on with what they had in hand; with more the oldest must leave
 
+RENEW_FIRST = 1.0
+"""Seconds until listeners that were opened late are offered to new roles again, after the first time that failed."""
+
 
 class Succession:
     """All generations that have processes."""
 
-    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, duties: Callable[[], Duties],
-                 ended: Callable[[Role, int], None], took_over: Callable[[Generation], None]) -> None:
-        """`duties()` of roles that are forked now; `ended(role, status)` as Generation's; `took_over(generation)` is
-        called before the one that served is told to retire; it may raise what `replace` does."""
+    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, roster: DutyRoster, role_pids: set[int],
+                 role_ends: RoleEnds, takeover: Takeover, listeners: Listeners) -> None:
+        """`role_pids` is kept up to date with the processes of all generations."""
+        self._board = board
         self._loop = loop
         self._messages = messages
-        self._make: Callable[[], Generation] = lambda: Generation(board, loop, messages, duties(), ended)
-        self._took_over = took_over
+        self._roster = roster
+        self._role_pids = role_pids
+        self._role_ends = role_ends
+        self._takeover = takeover
+        listeners.opened_late = self.renew
         self._again: Timer | None = None
-        self._back_off = BackOff(first=1.0)
+        self._back_off = BackOff(first=RENEW_FIRST)
         self.serving: Generation | None = None
         self.retiring: list[Generation] = []
 
@@ -45,9 +55,11 @@ class Succession:
             yield self.serving
 
     def replace(self) -> None:
-        """Fork the roles anew for what there is to serve now. Raises OSError, MemoryError and Unready: then who served
-        goes on. The first ones, before whom nobody did, are started as far as that can be had."""
-        old, new = self.serving, self._make()
+        """Fork the roles anew for what there is to serve now. Raises OSError, MemoryError and Unready: then the
+        generation that served goes on. The first one, before which none did, is started as far as that can be had."""
+        duties = self._roster.duties()
+        old = self.serving
+        new = Generation(self._board, self._loop, self._messages, duties, self._role_pids, self._role_ended)
         try:
             if old is None:
                 new.start()
@@ -55,18 +67,18 @@ class Succession:
                 new.start_whole()
                 self.retiring.append(old)
             self.serving = new
-            self._took_over(new)
+            self._takeover.generation_serves(new, self.retiring)
         except BaseException:
             self._keep(old, new)
             raise
-        self._rest()
+        self._forget_renewal()
         self._back_off.succeeded()
         if old is not None:
             old.retire()
         self._abandon_oldest()
 
     def _keep(self, old: Generation | None, new: Generation) -> None:
-        """Have the one go on that served, and the other leave."""
+        """Have the generation go on that served, and the new one leave."""
         new.give_up()
         self.retiring = [generation for generation in self.retiring if generation is not old]
         if new.roles:
@@ -79,8 +91,9 @@ class Succession:
             oldest.abandon()
 
     def renew(self) -> None:
-        """The same, for listeners that have been opened late: what cannot be had is tried again, later and later."""
-        self._rest()
+        """Have listeners that were opened late served, by new roles: what cannot be had is tried again, later and
+        later."""
+        self._forget_renewal()
         if self.serving is None:
             return
         try:
@@ -90,22 +103,25 @@ class Succession:
             self._messages.error(f"no other roles can be started: {why}; those there are go on, and it is tried again")
             self._again = self._loop.later(self._back_off.failed(), self.renew)
 
-    def _rest(self) -> None:
+    def _forget_renewal(self) -> None:
+        """What was to be tried again has been done, or is done now."""
         if self._again is not None:
             self._again.cancel()
             self._again = None
 
-    def is_role(self, pid: int) -> bool:
-        return any(pid in generation.roles for generation in self)
-
-    def role_ended(self) -> None:
-        """Forget the generations that have left."""
+    def _role_ended(self, role: Role, status: int) -> None:
+        """A role's process of one of the generations has ended."""
+        self._role_ends.settle(role, status)
         self.retiring = [generation for generation in self.retiring if generation.roles]
+        if role.retired and self.serving is not None:
+            self._takeover.retired_role_left(role, self.retiring)
 
     def abandon(self) -> None:
-        """End every role of the one that serves at once; the daemon leaves."""
-        self._rest()
+        """End every role of the generation that serves at once, and close the listeners; the daemon leaves."""
+        self._forget_renewal()
+        self._takeover.stop_asking()
         if self.serving is not None:
             self.serving.abandon()
             self.retiring.append(self.serving)
             self.serving = None
+        self._takeover.stop_listening()

@@ -47,8 +47,9 @@ class Kit:
         self.troubles: list[str] = []
         self.loop = Loop(self.troubles.append)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
-        self.children = Children(self.board, self.keeper, lambda row: None, lambda pid: False, self.board.drain,
-                                 self.loop.later)
+        services = SimpleNamespace(program_of=lambda row: None)
+        journal = SimpleNamespace(read=self.board.drain)
+        self.children = Children(self.board, self.loop, self.keeper, services, journal, ())  # type: ignore[arg-type]
         self.questions = DoormanClient()
         self.spoilt: list[socket.socket] = []
         self.said: list[str] = []

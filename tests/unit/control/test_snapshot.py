@@ -44,10 +44,10 @@ def sources() -> Iterator[Any]:
 
     open_sockets = [socket.socket()]
     yield SimpleNamespace(
-        board=board, rows=InstalledServices(),
+        board=board, services=InstalledServices(),
         listeners=SimpleNamespace(sockets_of_service=lambda planned: open_sockets),
-        roles=[("acceptor 1", 77)], config_file="x.conf", process_limit=9, journal=SimpleNamespace(lost=3),
-        open_sockets=open_sockets, installed=installed, waiting=SimpleNamespace(rows_left_to_servers=set),
+        roles=[("acceptor 1", 77)], config_file="x.conf", process_limit=9, log=SimpleNamespace(lost=3),
+        open_sockets=open_sockets, installed=installed, wait_services=SimpleNamespace(rows_left_to_servers=set),
     )  # fmt: skip
     for one in open_sockets:
         one.close()
@@ -83,9 +83,9 @@ def test_states(sources: Any) -> None:
     sources.board.row_limits(sources.installed.row, instances=None, per_source=None, over_rate=0,
                                 rate_count=0, rate_period=0, rate_pause=0, max_load=0.0)
     assert gather(sources).services[0].state is ServiceState.ACTIVE
-    sources.waiting.rows_left_to_servers = lambda: {sources.installed.row}
+    sources.wait_services.rows_left_to_servers = lambda: {sources.installed.row}
     assert gather(sources).services[0].state is ServiceState.SUSPENDED
-    sources.waiting.rows_left_to_servers = set
+    sources.wait_services.rows_left_to_servers = set
     sources.open_sockets.pop().close()
     assert gather(sources).services[0].state is ServiceState.NOT_STARTED
 

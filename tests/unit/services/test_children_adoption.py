@@ -11,6 +11,8 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -81,9 +83,10 @@ def adopted(board: Board, served: Program) -> Counter[RecordKind]:
     def drain() -> None:
         told.update(RecordKind(record.kind) for record in board.drain())
 
-    children = Children(
-        board, Keeper(board, HEIR), lambda row: served, lambda pid: False, drain, lambda seconds, callback: None
-    )
+    loop: Any = SimpleNamespace(later=lambda seconds, callback: None)
+    services: Any = SimpleNamespace(program_of=lambda row: served)
+    journal: Any = SimpleNamespace(read=drain)
+    children = Children(board, loop, Keeper(board, HEIR), services, journal, ())
     drain()
     children.adopt(DEAD, crashed=True)
     drain()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,8 +76,10 @@ class Supervised:
         self.pooled = pooled
         assert pooled.board.section_claim(os.getpid()) == HEIR
         self.acceptors: set[int] = set()
-        self.children = Children(pooled.board, Keeper(pooled.board, HEIR), lambda row: pooled.program,
-                                 self.acceptors.__contains__, lambda: None, loop.later)
+        services: Any = SimpleNamespace(program_of=lambda row: pooled.program)
+        journal: Any = SimpleNamespace(wake=lambda: None)
+        keeper = Keeper(pooled.board, HEIR)
+        self.children = Children(pooled.board, loop, keeper, services, journal, self.acceptors)
 
     def serve(self, kind: Method, *argv: str, first: Callable[[], object] = lambda: None, **values: Any) -> int:
         """The pid of an acceptor of this service; `first` and `values` are Pooled's."""
@@ -101,10 +104,9 @@ class Supervised:
         return self.inherit(pid, crashed=False)
 
     def inherit(self, pid: int, *, crashed: bool) -> int:
-        self.children.adopt(
-            self.pooled.sections[pid], crashed=crashed,
-            when_closed=lambda then: when_closed(self.loop, self.pooled.controls.pop(pid, -1), then),
-        )  # fmt: skip
+        handed = self.children.adopt(self.pooled.sections[pid], crashed=crashed)
+        if handed:
+            when_closed(self.loop, self.pooled.controls.pop(pid, -1), lambda: self.children.find_holders(handed))
         self.pooled.board.section_release(self.pooled.sections[pid])
         return self.known()
 

@@ -31,9 +31,10 @@ class Episode:
         self.due: list[Any] = []
         planned: Any = SimpleNamespace(service=Service("web", "web", Place("x", 1), rate=Rate(1)), id="web")
         self.by_row: Any = {self.row: SimpleNamespace(planned=planned)}
-        rows: Any = SimpleNamespace(by_row=self.by_row)
+        services: Any = SimpleNamespace(by_row=self.by_row)
+        messages: Any = SimpleNamespace(say=lambda level, text: self.said.append((level, text)))
         loop: Any = SimpleNamespace(later=self.later)
-        self.episodes = Episodes(self.board, rows, loop, lambda level, text: self.said.append((level, text)))
+        self.episodes = Episodes(self.board, loop, services, messages)
 
     def later(self, seconds: float, callback: Any) -> None:
         assert seconds == episodes.QUIET
@@ -47,7 +48,7 @@ class Episode:
     def wait(self) -> None:
         """A client waits."""
         self.keeper.hold(self.row)
-        self.episodes.began(self.row)
+        self.episodes.client_waits(self.row)
 
     def serve(self) -> None:
         """It is served: the rate allows it."""
@@ -98,7 +99,7 @@ def test_the_service_is_removed(episode: Episode) -> None:
     episode.wait()
     episode.by_row.clear()
     episode.look()
-    episode.episodes.began(episode.row)
+    episode.episodes.client_waits(episode.row)
     assert len(episode.said) == 1
     assert episode.due == []
 

@@ -55,6 +55,7 @@ class Kit:
         rows = [open_row(self.board) for _ in range(2)]
         programs = [program(rows[0], "/bin/echo", "hello", ranges=asking), program(rows[1], builtin=1)]
         self.ended: list[tuple[str, int]] = []
+        self.role_pids: set[int] = set()
         self.reader = self.board.reader()
         self.generation = Generation(
             self.board, self.loop, self.said,  # type: ignore[arg-type]
@@ -71,6 +72,7 @@ class Kit:
                 reader=self.reader,
                 version="0",
             ),
+            self.role_pids,
             self.role_ended,
         )  # fmt: skip
         if started:

@@ -128,7 +128,7 @@ def test_closed_with_the_last_who_has_what_it_had(kit: Kit) -> None:
     role = kit.role(lambda control: kit.say(fork(signal.pause)))
     child = int(kit.heard())
     await_end(role.pid)
-    role.closed(loop, lambda: closed.append(True))
+    role.when_closed(loop, lambda: closed.append(True))
     assert not closed
     os.kill(child, signal.SIGKILL)
     until(loop, lambda: closed, "all is closed")
@@ -143,7 +143,7 @@ def test_closed_once_abandoned(kit: Kit) -> None:
     role = kit.role(wait_for_a_byte)
     role.abandon()
     assert kit.bury(role) == 0
-    role.closed(loop, lambda: closed.append(True))
+    role.when_closed(loop, lambda: closed.append(True))
     assert closed
     close_loop(loop)
 

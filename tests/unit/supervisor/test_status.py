@@ -13,6 +13,7 @@ from fastinetd.plan.model import Endpoint
 from fastinetd.services.installed import InstalledService
 from fastinetd.supervisor.status import Status
 from fastinetd.system.loop import Loop
+from fastinetd.system.notify import Notifier
 from support.core import close_loop, open_row, program, until
 from support.waiting import planned
 
@@ -46,19 +47,19 @@ class Listeners:
 def test_many_that_do_not_listen_are_looked_at_together() -> None:
     """An address with hundreds of services is gone: each of its endpoints says so, and all are gone through once."""
     board, loop, listeners = Board.create(MANY, 4, 1), Loop(lambda text: None), Listeners()
-    services = []
+    installed = []
     for number in range(MANY):
         row = open_row(board)
         endpoint = Endpoint(socket.AF_INET, socket.SOCK_STREAM, "192.0.2.1", 7000 + number)
-        services.append(InstalledService(row, replace(planned(1), endpoints=(endpoint,)), program(row)))
-    rows = InstalledServices(services)
-    Status(board, rows, loop, listeners)  # type: ignore[arg-type]
+        installed.append(InstalledService(row, replace(planned(1), endpoints=(endpoint,)), program(row)))
+    services = InstalledServices(installed)
+    Status(board, loop, services, listeners, Notifier({}))  # type: ignore[arg-type]
     for _ in range(2):
-        rows.times = 0
-        for _ in services:
+        services.times = 0
+        for _ in installed:
             listeners.changed()
-        until(loop, lambda: rows.times, "they are looked at")
-        assert rows.times == 1
-    assert {board.row_deaf(installed.row) for installed in services} == {(0, errno.EADDRNOTAVAIL)}
+        until(loop, lambda: services.times, "they are looked at")
+        assert services.times == 1
+    assert {board.row_deaf(each.row) for each in installed} == {(0, errno.EADDRNOTAVAIL)}
     close_loop(loop)
     os.close(board.fd)

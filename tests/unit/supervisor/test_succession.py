@@ -6,6 +6,8 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -34,9 +36,12 @@ class Kit:
         self.board = Board.create(1, 8, 16)
         self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.loop = Loop(self.errors.append)
-        self.succession = Succession(
-            self.board, self.loop, self, self.duties, self.role_ended, self.took_over  # type: ignore[arg-type]
-        )
+        self.listeners = SimpleNamespace()
+        listeners: Any = self.listeners
+        parts: Any = self
+        self.role_pids: set[int] = set()
+        self.left: list[Role] = []
+        self.succession = Succession(self.board, self.loop, parts, parts, self.role_pids, parts, parts, listeners)
 
     def error(self, text: str) -> None:
         self.errors.append(text)
@@ -49,16 +54,26 @@ class Kit:
             raise self.lacks
         return NOTHING
 
-    def took_over(self, generation: Generation) -> None:
+    # ---- the parts that it works with ----
+
+    def generation_serves(self, generation: Generation, retiring: list[Generation]) -> None:
         for pid in generation.roles if self.stops_them else ():
             os.kill(pid, signal.SIGSTOP)
         if self.unwatched is not None:
             raise self.unwatched
 
-    def role_ended(self, role: Role, status: int) -> None:
+    def settle(self, role: Role, status: int) -> None:
         assert role.section is not None
         self.board.section_release(role.section)
-        self.succession.role_ended()
+
+    def retired_role_left(self, role: Role, retiring: list[Generation]) -> None:
+        self.left.append(role)
+
+    def stop_asking(self) -> None:
+        """There is no doorman."""
+
+    def stop_listening(self) -> None:
+        """There is no listener."""
 
     def close(self) -> None:
         self.succession.abandon()
@@ -83,13 +98,16 @@ def test_the_one_before_leaves_when_another_serves(kit: Kit) -> None:
     assert kit.succession.retiring == [before]
     until(kit.loop, lambda: not kit.succession.retiring, kit.errors)
     assert kit.errors == []
+    assert [role.title for role in kit.left] == ["acceptor 1"]
+    assert kit.succession.serving is not None
+    assert kit.role_pids == {*kit.succession.serving.roles}
 
 
 @pytest.mark.parametrize("lack", [MemoryError(), OSError(errno.EMFILE, os.strerror(errno.EMFILE))])
 def test_listeners_that_came_late_are_served_when_there_is_room(kit: Kit, lack: Exception) -> None:
     before = kit.succession.serving
     kit.lacks = lack
-    kit.succession.renew()
+    kit.listeners.opened_late()
     assert kit.succession.serving is before
     assert len(kit.errors) == 1
     assert kit.errors[0].startswith("no other roles can be started: ")
