@@ -62,6 +62,9 @@ cdef struct PoolSpec:
     u64 age  # of a worker, in nanoseconds; 0: any
     u64 rss  # of a worker, in bytes; 0: any
     u64 runtime  # of a worker's connection, in nanoseconds; 0: any
+    u64 ready_within  # a process that is not ready by then is ended, in nanoseconds as the next two
+    u64 spare_after  # an idle worker is let go when others have served alone for so long
+    u64 count_every  # how often the parked children that are wanted are counted again
     int library  # of a zygote: the descriptor it is preloaded from
     int errors  # of a worker: its standard error; -1: the same as its standard output
     int guard  # of a zygote: the capability that keeps others of its user out while it starts; -1: nothing does

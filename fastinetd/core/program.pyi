@@ -11,6 +11,7 @@ UNIX_VARIABLES: tuple[str, ...]
 CONNECTION_VARIABLES: frozenset[str]
 
 WORKER_VARIABLE: bytes
+SECOND: int
 
 class Pool(NamedTuple):
     kind: int
@@ -21,6 +22,9 @@ class Pool(NamedTuple):
     age: int = 0
     rss: int = 0
     runtime: int = 0
+    ready_within: int = ...
+    spare_after: int = ...
+    count_every: int = ...
     files: tuple[bytes, ...] = ()
     library: int = -1
     point: bytes = b"main"

@@ -26,6 +26,8 @@ cdef extern from "stage/stage.h" nogil:
 
 cdef char scratch[STAGE_PLACES][STAGE_ROOM]
 
+SECOND = 10**9  # in nanoseconds
+
 WORKER_VARIABLE = b"FASTINETD_WORKER=3"
 """Tells a worker its descriptor (docs/workers.md)."""
 
@@ -41,6 +43,9 @@ class Pool(NamedTuple):
     age: int = 0
     rss: int = 0
     runtime: int = 0
+    ready_within: int = 60 * SECOND  # a process that is not ready by then is ended
+    spare_after: int = 60 * SECOND  # an idle worker is let go when others have served alone for so long
+    count_every: int = SECOND  # how often the parked children that are wanted are counted again
     files: tuple = ()
     library: int = -1  # zygotes: descriptor of the library that holds the program (stage/library.py)
     point: bytes = b"main"  # or first_io
@@ -283,6 +288,7 @@ cdef class Program:
         p.kind, p.least, p.most, p.workers = pool.kind, pool.least, pool.most, pool.workers
         p.library, p.errors, p.guard = pool.library, pool.errors, pool.guard
         p.requests, p.age, p.rss, p.runtime = pool.requests, pool.age, pool.rss, pool.runtime
+        p.ready_within, p.spare_after, p.count_every = pool.ready_within, pool.spare_after, pool.count_every
         for i, text in enumerate(pool.files[:POOL_FILES]):
             self.kept.append(text)
             p.files[i] = text

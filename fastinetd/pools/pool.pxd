@@ -62,9 +62,7 @@ cdef enum:
 
 cdef u64 NEVER
 cdef u64 SECOND
-cdef u64 PATIENCE  # with a process that is not ready yet
-cdef u64 REST  # a worker that has been idle for so long is not needed
-cdef u64 HUNG_AFTER  # a connection is given to somebody else if nobody has taken it by then
+cdef u64 TAKEN_WITHIN  # a connection that no process has taken by then is given to another one
 
 
 cdef struct PoolLife:
@@ -80,9 +78,9 @@ cdef struct PoolLife:
 
 cdef u32 acceptors_serving(u32 kind, u32 count) noexcept nogil
 cdef void open_pool(PoolLife *life, Target *target, u32 acceptors) noexcept nogil
-cdef void pool_failed(PoolLife *life, u64 now) noexcept nogil
+cdef void pause_starts(PoolLife *life, u64 now) noexcept nogil
 cdef void record_failure(Reception at, PoolLife *life, PoolEvent news, i32 value, u64 now) noexcept nogil
-cdef void pool_is_stable(PoolLife *life) noexcept nogil
+cdef void reset_pause(PoolLife *life) noexcept nogil
 cdef void forget_failures(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil

@@ -2,8 +2,6 @@
 
 from enum import IntEnum
 
-from fastinetd.core.program import Program
-
 class PoolState(IntEnum):
     HOLDING = 0
     STARTING = 1
@@ -40,7 +38,3 @@ class PoolEvent(IntEnum):
     HELD_AT_ONCE = 10
 
 def acceptors_of(kind: int, count: int) -> int: ...
-def be_patient_for(seconds: float) -> float: ...
-def rest_for(seconds: float) -> float: ...
-def pauses(count: int) -> list[float]: ...
-def parts_of(program: Program, acceptors: int) -> tuple[int, int, int]: ...

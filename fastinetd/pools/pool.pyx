@@ -10,7 +10,7 @@ from libc.string cimport memcmp
 
 from fastinetd.core.admit cimport record_pool_event
 from fastinetd.core.layout cimport WORKER
-from fastinetd.core.program cimport Program, Target
+from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport spawn_call, spawn_server, wait_for_child
 from fastinetd.system.linux cimport (
@@ -21,12 +21,10 @@ from fastinetd.system.strangers cimport refuse_descriptors
 
 NEVER = 0xFFFFFFFFFFFFFFFF
 SECOND = 1000000000
-PATIENCE = 60 * SECOND
-REST = 60 * SECOND
-HUNG_AFTER = 5 * SECOND
+TAKEN_WITHIN = 5 * SECOND
 
-cdef u64 SHORTEST = SECOND // 10
-cdef u64 LONGEST = 30 * SECOND
+cdef u64 SHORTEST_PAUSE = SECOND // 10  # before the next start, after one that failed
+cdef u64 LONGEST_PAUSE = 30 * SECOND
 cdef u64 random_state = 0
 cdef u64 MULTIPLIER = 6364136223846793005ULL  # Knuth's, of MMIX
 cdef u64 HALF = 1 << 31
@@ -59,27 +57,27 @@ cdef void open_pool(PoolLife *life, Target *target, u32 acceptors) noexcept nogi
     forget_failures(life)
 
 
-cdef void pool_failed(PoolLife *life, u64 now) noexcept nogil:
-    """A process of the pool came to nothing: the next start waits."""
+cdef void pause_starts(PoolLife *life, u64 now) noexcept nogil:
+    """Let the next start wait, after a process of the pool that came to nothing; the one after that twice as long."""
     life.start_at = now + life.pause
-    life.pause = life.pause * 2 if life.pause * 2 < LONGEST else LONGEST
+    life.pause = min(2 * life.pause, LONGEST_PAUSE)
 
 
 cdef void record_failure(Reception at, PoolLife *life, PoolEvent news, i32 value, u64 now) noexcept nogil:
-    """Likewise, and it is told."""
+    """Record why a process of the pool came to nothing, and let the next start wait."""
     at.await_room()
     record_pool_event(&at.ledger, life.target.row, news, value)
-    pool_failed(life, now)
+    pause_starts(life, now)
 
 
-cdef void pool_is_stable(PoolLife *life) noexcept nogil:
-    """A process of the pool has lived for a while."""
-    life.pause = SHORTEST
+cdef void reset_pause(PoolLife *life) noexcept nogil:
+    """A process of the pool was stable: after the next failure the pause is the shortest again."""
+    life.pause = SHORTEST_PAUSE
 
 
 cdef void forget_failures(PoolLife *life) noexcept nogil:
-    """All is forgotten that went wrong: another process may be started now."""
-    life.pause = SHORTEST
+    """Let a process be started now, whatever has gone wrong before."""
+    life.pause = SHORTEST_PAUSE
     life.start_at = 0
 
 
@@ -178,39 +176,3 @@ cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil:
 def acceptors_of(int kind, int count) -> int:
     """How many of `count` acceptors serve a service whose pool is of this kind, a Method."""
     return acceptors_serving(kind, count)
-
-
-# ---- for tests ----
-
-def be_patient_for(double seconds) -> float:
-    """How long processes that are not ready are waited for from now on, in this process; returns the time before."""
-    global PATIENCE
-    cdef u64 before = PATIENCE
-    PATIENCE = <u64> (seconds * 1e9)
-    return before / 1e9
-
-
-def rest_for(double seconds) -> float:
-    """How long workers that are not needed may be idle from now on, in this process; returns the time before."""
-    global REST
-    cdef u64 before = REST
-    REST = <u64> (seconds * 1e9)
-    return before / 1e9
-
-
-def pauses(int count) -> list:
-    """The pauses in seconds after so many failures in a row."""
-    cdef PoolLife life
-    cdef list found = []
-    pool_is_stable(&life)
-    for _ in range(count):
-        pool_failed(&life, 0)
-        found.append(life.start_at / 1e9)
-    return found
-
-
-def parts_of(Program program, u32 acceptors) -> tuple:
-    """(least, most, workers) of one of so many acceptors."""
-    cdef PoolLife life
-    open_pool(&life, &program.target, acceptors)
-    return life.least, life.most, life.workers

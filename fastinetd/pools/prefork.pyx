@@ -34,7 +34,6 @@ cdef enum:
     CALM = 5  # seconds with more children than wanted until some are let go
 
 
-cdef u64 TENDED_EVERY = SECOND
 cdef u64 REFILL_AFTER = SECOND // 1000  # a fork in the same moment would take the processor from who has the connection
 
 
@@ -236,12 +235,13 @@ cdef class Prefork(Zygotes):
             p.state, p.zygote, p.asked_at = PARKED_ASKED, number, now_monotonic()
             z.parking += 1
         if z.free > pool.life.least or pool.boost or z.free + z.parking < target:
-            self.wake_at(now_monotonic() + TENDED_EVERY)
+            self.wake_at(now_monotonic() + pool.life.target.pool.count_every)
 
     cdef void shrink(self, u32 number, u64 now) noexcept nogil:
         """Each second while there is something to forget: let children go that are too many for a while."""
         cdef Zygote *z = &self.zygotes[number]
         cdef ZygotePool *pool = &self.pools[z.pool]
+        cdef u64 every = pool.life.target.pool.count_every
         cdef stage_request request
         cdef u32 excess
         if pool.life.target.pool.kind != PREFORK:
@@ -249,8 +249,8 @@ cdef class Prefork(Zygotes):
         if pool.refill:
             pool.refill = False
             self.fill_up(number)
-        if now - pool.tended < TENDED_EVERY:
-            self.wake_at(pool.tended + TENDED_EVERY)
+        if now - pool.tended < every:
+            self.wake_at(pool.tended + every)
             return
         pool.tended = now
         if now - pool.window > SECOND:
@@ -271,12 +271,4 @@ cdef class Prefork(Zygotes):
             pool.surplus = 0
         self.fill_up(number)
         if z.free > pool.life.least or pool.boost:
-            self.wake_at(now + TENDED_EVERY)
-
-
-def tend_every(double seconds) -> float:
-    """For tests: how often it is looked at how many are wanted, in this process; returns the time before."""
-    global TENDED_EVERY
-    cdef u64 before = TENDED_EVERY
-    TENDED_EVERY = <u64> (seconds * 1e9)
-    return before / 1e9
+            self.wake_at(now + every)

@@ -5,7 +5,7 @@ from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Listener, Reception
 from fastinetd.core.servers cimport Servers
-from fastinetd.pools.pool cimport HUNG_AFTER, REST, PoolLife, Recycling, elapsed
+from fastinetd.pools.pool cimport TAKEN_WITHIN, PoolLife, Recycling, elapsed
 from fastinetd.system.linux cimport i32, i64, now_monotonic, u32, u64
 
 cdef enum WorkerState:
@@ -73,7 +73,7 @@ cdef inline void look_anew(WorkerPool *pool, u64 now) noexcept nogil:
 cdef inline bint hopeless(WorkerPool *pool) noexcept nogil:
     """Whether nothing can be expected of the pool: no worker is ready, and none that will be soon as others have been."""
     return pool.count == pool.starting and not (
-        pool.proven and pool.starting and elapsed(pool.begun_at, now_monotonic()) < HUNG_AFTER)
+        pool.proven and pool.starting and elapsed(pool.begun_at, now_monotonic()) < TAKEN_WITHIN)
 
 
 cdef inline bint too_few(WorkerPool *pool, u64 oldest, u64 now) noexcept nogil:
@@ -97,7 +97,8 @@ cdef inline bint too_few(WorkerPool *pool, u64 oldest, u64 now) noexcept nogil:
 
 cdef inline bint superfluous(WorkerPool *pool, Worker *w, u64 now) noexcept nogil:
     """Whether an idle worker was wanted only for a while: others have served alone ever since."""
-    return pool.count > pool.at_once and pool.idle_count > pool.life.least and elapsed(w.idle_since, now) >= REST
+    return (pool.count > pool.at_once and pool.idle_count > pool.life.least
+            and elapsed(w.idle_since, now) >= pool.life.target.pool.spare_after)
 
 
 cdef class Workers:

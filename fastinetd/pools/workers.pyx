@@ -35,10 +35,10 @@ from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, vari
 from fastinetd.core.reception cimport ON_WORKER, ON_WORKER_END, Listener
 from fastinetd.core.servers cimport Servers, microseconds, set_aside, wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
-    AGE, BUSY, CHANGED, DIED, DIED_EARLY, HUNG, HUNG_AFTER, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, OVERTIME,
-    PATIENCE, REQUESTS, REST, RSS, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TOO_SLOW, UNINTELLIGIBLE,
+    AGE, BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, OVERTIME, REQUESTS,
+    RSS, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, UNINTELLIGIBLE,
     Recycling, acceptors_serving, close_both, elapsed, files_changed, forget_failures, jittered, kill, look_at_files,
-    make_pair, milliseconds_until, open_pool, pool_failed, pool_is_stable, record_failure, send_message, start_process,
+    make_pair, milliseconds_until, open_pool, pause_starts, reset_pause, record_failure, send_message, start_process,
 )
 from fastinetd.system.linux cimport (
     CLD_EXITED, EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, F_DUPFD_CLOEXEC, O_CLOEXEC, O_RDWR, P_PID, SHUT_WR,
@@ -130,7 +130,7 @@ cdef class Workers:
         cdef Waiting *entry = &self.waits[slot]
         entry.kept, entry.next, entry.waited = set_aside(client.fd, self.outstanding) + 1, NOBODY, client.waited
         if pool.count == pool.starting:
-            self.wake_at(pool.begun_at + HUNG_AFTER)
+            self.wake_at(pool.begun_at + TAKEN_WITHIN)
         if pool.waiting:
             self.waits[pool.tail].next = slot
         else:
@@ -187,7 +187,7 @@ cdef class Workers:
         s.pid, s.method, s.inode = w.pid, WORKER, 0
         if send_message(w.socket, message, length, client.fd) != 0:
             s.pid, s.method = 0, EXEC
-            pool_failed(&self.pools[w.pool].life, s.started)
+            pause_starts(&self.pools[w.pool].life, s.started)
             self.dismiss(number, MISTRUSTED, True)
             return False
         close_shared(client.fd)
@@ -196,7 +196,7 @@ cdef class Workers:
         counters.pool[<int> BUSY] += 1
         w.state, w.slot, w.received = WORKER_BUSY, slot, False
         w.busy_since = now_monotonic()
-        self.wake_at(w.busy_since + HUNG_AFTER)
+        self.wake_at(w.busy_since + TAKEN_WITHIN)
         if target.pool.runtime:
             self.wake_at(w.busy_since + target.pool.runtime)
         return True
@@ -364,8 +364,8 @@ cdef class Workers:
                 record_pool_event(self.ledger, pool.life.target.row, DIED_EARLY,
                                   info.si_status if info.si_code == CLD_EXITED else -info.si_status)
             if now - w.since > LASTING:
-                pool_is_stable(&pool.life)
-            pool_failed(&pool.life, now)
+                reset_pause(&pool.life)
+            pause_starts(&pool.life, now)
             self.dismiss(number, MISTRUSTED if before == WORKER_STARTING else DIED, False)
         cdef int fd = receive_last_descriptor(w.other)  # those before it the worker has said it had finished with
         if before == WORKER_BUSY:
@@ -434,7 +434,7 @@ cdef class Workers:
         pool.starting += 1
         pool.begun_at = now
         counters.pool[<int> STARTING] += 1
-        self.wake_at(now + PATIENCE)
+        self.wake_at(now + spec.ready_within)
         if w.age:
             self.wake_at(now + w.age)
         cdef u32 tag = number | (w.turn & TURNS) << 16
@@ -491,26 +491,27 @@ cdef class Workers:
             elif pool.idle_count < max(pool.life.least, 1) and 0 < pool.count < pool.life.workers and not self.at.retired:
                 self.wake_at(now + LONG)
             if pool.waiting and pool.count == pool.starting:
-                self.wake_at(pool.begun_at + HUNG_AFTER)
+                self.wake_at(pool.begun_at + TAKEN_WITHIN)
 
     cdef void look_at(self, u32 number, u64 now) noexcept nogil:
         """What becomes due of a worker: its start, its connection, its age or size, its leave."""
         cdef Recycling why
         cdef Worker *w = &self.workers[number]
+        cdef PoolSpec *spec = &self.pools[w.pool].life.target.pool
         if w.pidfd < 0:  # it could not be watched
             self.process_ended(number)
             return
         if w.state == WORKER_STARTING:
-            if elapsed(w.since, now) >= PATIENCE:
-                record_failure(self.at, &self.pools[w.pool].life, TOO_SLOW, <i32> (PATIENCE // SECOND), now)
+            if elapsed(w.since, now) >= spec.ready_within:
+                record_failure(self.at, &self.pools[w.pool].life, TOO_SLOW, <i32> (spec.ready_within // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)
             else:
-                self.wake_at(w.since + PATIENCE)
+                self.wake_at(w.since + spec.ready_within)
         elif w.state == WORKER_BUSY:
             self.look_at_busy(number, now)
         elif w.state == WORKER_IDLE:
             why = SPARE if superfluous(&self.pools[w.pool], w, now) else self.used_up(w, now)
-            self.wake_at(w.idle_since + REST if elapsed(w.idle_since, now) < REST else NEVER)
+            self.wake_at(w.idle_since + spec.spare_after if elapsed(w.idle_since, now) < spec.spare_after else NEVER)
             if not self.never_received(number, now) and <int> why != KEEP:
                 self.dismiss(number, why, False)
         elif w.state == WORKER_LEAVING and elapsed(w.told_at, now) < GRACE:
@@ -537,13 +538,13 @@ cdef class Workers:
         served it: then it is ended."""
         cdef Worker *w = &self.workers[number]
         cdef int waiting = 0
-        if not w.received and elapsed(w.busy_since, now) < HUNG_AFTER:
-            self.wake_at(w.busy_since + HUNG_AFTER)
+        if not w.received and elapsed(w.busy_since, now) < TAKEN_WITHIN:
+            self.wake_at(w.busy_since + TAKEN_WITHIN)
         elif not w.received:
             # Not by a peek, which has the connection open for a moment.
             w.received = ioctl(w.other, <unsigned long> FIONREAD, &waiting) < 0 or waiting == 0
             if not w.received:
-                record_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
+                record_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (TAKEN_WITHIN // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)
                 return True
         return False
@@ -583,13 +584,3 @@ cdef class Workers:
                 self.dismiss(number, CHANGED, self.workers[number].state == WORKER_STARTING)
             some |= self.workers[number].state == WORKER_LEAVING
         return some
-
-
-def needs_another(u32 least, u32 most, u32 at_once, u32 count, u32 idle, u32 waiting, u64 waited, u64 short,
-                  u32 freed) -> bool:
-    """For tests: whether a pool needs one more worker. Somebody waits for `waited` ns; `short` ns ago too few were idle."""
-    cdef WorkerPool pool
-    memset(&pool, 0, sizeof(pool))
-    pool.life.least, pool.life.workers, pool.at_once, pool.count = least, most, at_once, count
-    pool.idle_count, pool.waiting, pool.freed, pool.short_since = idle, waiting, freed, SECOND - short
-    return too_few(&pool, SECOND - waited, SECOND)

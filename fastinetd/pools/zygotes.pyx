@@ -35,9 +35,9 @@ from fastinetd.core.reception cimport ON_CONTROL_REPLY, ON_VOICE, ON_ZYGOTE
 from fastinetd.core.servers cimport Servers, set_aside, wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
     AT_START, CHANGED, DIED, DIED_EARLY, EARLY, FIRST_USE, HELD_AT_MAIN, HELD_AT_ONCE, HELD_EARLY, HOLDING, HUNG,
-    HUNG_AFTER, MAIN, MISTRUSTED, NEVER, NOBODY, NO_START, PATIENCE, SECOND, SIGKILL, STARTING, TOO_SLOW, UNHOLDABLE,
+    MAIN, MISTRUSTED, NEVER, NOBODY, NO_START, SECOND, SIGKILL, STARTING, TAKEN_WITHIN, TOO_SLOW, UNHOLDABLE,
     UNINTELLIGIBLE, UNSUPPORTED, HeldAt, PoolLife, Recycling, close_both, elapsed, files_changed, forget_failures,
-    inode_of, kill, look_at_files, make_pair, open_pool, own_child, pool_failed, pool_is_stable, record_failure,
+    inode_of, kill, look_at_files, make_pair, open_pool, own_child, pause_starts, reset_pause, record_failure,
     send_message, start_process,
 )
 from fastinetd.system.linux cimport (
@@ -128,7 +128,7 @@ cdef class Zygotes:
             s.method = EXEC
             return False
         if z.asked == 0 and z.handed == 0:
-            z.overdue = s.started + HUNG_AFTER
+            z.overdue = s.started + TAKEN_WITHIN
             self.wake_at(z.overdue)
         if parked:
             z.handed += 1
@@ -229,8 +229,8 @@ cdef class Zygotes:
         cdef PoolLife *life = &self.pools[self.zygotes[number].pool].life
         cdef u64 now = now_monotonic()
         if elapsed(self.zygotes[number].since, now) > LASTING:
-            pool_is_stable(life)
-        pool_failed(life, now)
+            reset_pause(life)
+        pause_starts(life, now)
         self.close_down(number, DIED)
 
     cdef bint understood(self, u32 number, bint parked, u32 kind, u32 seq, i32 value, i32 pid) noexcept nogil:
@@ -388,7 +388,7 @@ cdef class Zygotes:
         z.state = ZYGOTE_STARTING
         self.pools[z.pool].zygote = number
         counters.pool[<int> STARTING] += 1
-        self.wake_at(now + PATIENCE)
+        self.wake_at(now + life.target.pool.ready_within)
         cdef u32 index = number | (z.turn & TURNS) << 16
         if z.pidfd >= 0 and self.at.watch(z.pidfd, ON_ZYGOTE, index, EPOLLIN) < 0:
             close(z.pidfd)
@@ -558,10 +558,12 @@ cdef class Zygotes:
     cdef void too_slow(self, u32 number, u64 now) noexcept nogil:
         """A zygote that is not ready in time is given up."""
         cdef Zygote *z = &self.zygotes[number]
-        if elapsed(z.since, now) < PATIENCE:
-            self.wake_at(z.since + PATIENCE)
+        cdef PoolLife *life = &self.pools[z.pool].life
+        cdef u64 within = life.target.pool.ready_within
+        if elapsed(z.since, now) < within:
+            self.wake_at(z.since + within)
             return
-        record_failure(self.at, &self.pools[z.pool].life, TOO_SLOW, <i32> (PATIENCE // SECOND), now)
+        record_failure(self.at, life, TOO_SLOW, <i32> (within // SECOND), now)
         self.close_down(number, MISTRUSTED)
 
     cdef void hung(self, u32 number, u64 now) noexcept nogil:
@@ -573,9 +575,9 @@ cdef class Zygotes:
             for i in range(slots_high(self.ledger.view)):
                 if self.handed[i].kept and self.handed[i].zygote == number and self.ledger.view.slots[i].started < first:
                     first = self.ledger.view.slots[i].started
-            z.overdue = first + HUNG_AFTER
+            z.overdue = first + TAKEN_WITHIN
         if now < z.overdue:
             self.wake_at(z.overdue)
             return
-        record_failure(self.at, &self.pools[z.pool].life, HUNG, <i32> (HUNG_AFTER // SECOND), now)
+        record_failure(self.at, &self.pools[z.pool].life, HUNG, <i32> (TAKEN_WITHIN // SECOND), now)
         self.close_down(number, MISTRUSTED)

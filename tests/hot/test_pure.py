@@ -65,7 +65,7 @@ def test_all_hot_functions_are_known() -> None:
     names = {str(hot) for hot in hot_functions()}
     assert {"core.admit.take_slot", "core.reception.Reception.serve", "core.sources.source_take"} <= names
     assert {"core.servers.start_server", "pools.zygotes.Zygotes.took", "pools.prefork.Prefork.unpark"} <= names
-    assert {"pools.workers.Workers.give", "pools.pool.pool_failed"} <= names
+    assert {"pools.workers.Workers.give", "pools.pool.pause_starts"} <= names
     assert {hot.module for hot in hot_functions() if not hot.inline} == {*MODULES} - {"core.board", "core.layout"}
 
 

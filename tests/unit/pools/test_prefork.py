@@ -7,32 +7,25 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 
 from fastinetd.core.layout import Method
 from fastinetd.core.program import Pool
-from fastinetd.pools.pool import PoolEvent, PoolState, Recycling, parts_of
-from fastinetd.pools.prefork import tend_every
+from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
 from support.clients import everything
-from support.core import program, reap
+from support.core import HOUR, program, reap
 from support.pooled import CONTROL, Pooled, echo, finish, go_on, stop
 from support.proc import descriptors, process, wait_for
 
 CAT = "/bin/cat"
 PREFORK, ZYGOTE, EXEC = Method.PREFORK, Method.ZYGOTE, Method.EXEC
+SECOND = 10**9
 
 
 def serve(pooled: Pooled, **values: int) -> int:
     return pooled.serve(PREFORK, CAT, **{"least": 2, "most": 8, **values})
-
-
-@pytest.fixture
-def tended() -> Iterator[Callable[[float], float]]:
-    """How often acceptors that are started now look at how many children are wanted; a second after the test."""
-    yield tend_every
-    tend_every(1.0)
 
 
 class TestConnections:
@@ -92,10 +85,9 @@ class TestHowMany:
         finish(clients)
         pooled.balanced(40)
 
-    def test_doubles_after_each_miss(self, pooled: Pooled, tended: Callable[[float], float]) -> None:
+    def test_doubles_after_each_miss(self, pooled: Pooled) -> None:
         """None is wanted, and each connection that finds none makes it one, three, seven more."""
-        tended(3600)  # none of it is forgotten, however long this takes
-        pid = serve(pooled, least=0, most=100)
+        pid = serve(pooled, least=0, most=100, count_every=HOUR)  # none of it is forgotten, however long this takes
         zygote = pooled.zygote(pid)
         clients: list[socket.socket] = []
         for wanted in (1, 3, 7, 15, 31, 32):
@@ -117,12 +109,9 @@ class TestHowMany:
         finish(clients)
         pooled.await_calm()
 
-    def test_grows_with_the_rate_and_the_time_to_make_one_ready(
-        self, pooled: Pooled, tended: Callable[[float], float]
-    ) -> None:
+    def test_grows_with_the_rate_and_the_time_to_make_one_ready(self, pooled: Pooled) -> None:
         """Without a single miss: as many as come meanwhile, twice over."""
-        tended(3600)  # the rate is not forgotten, however long this takes
-        pid = serve(pooled, least=2, most=100)
+        pid = serve(pooled, least=2, most=100, count_every=HOUR)  # the rate is not forgotten, however long this takes
         pooled.await_state(PoolState.IDLE, 2)
         zygote = pooled.zygote(pid)
         served, begun = 0, time.monotonic()
@@ -149,10 +138,9 @@ class TestHowMany:
         pooled.await_calm()
         assert pooled.outcome() == (served + 1, 0)
 
-    def test_shrinks_after_some_seconds(self, pooled: Pooled, tended: Callable[[float], float]) -> None:
+    def test_shrinks_after_some_seconds(self, pooled: Pooled) -> None:
         """By halves, and to what is kept; nobody is told of it, and no zygote is lost."""
-        tended(0.2)
-        pid = serve(pooled, least=2, most=64)
+        pid = serve(pooled, least=2, most=64, count_every=SECOND // 5)
         zygote = pooled.zygote(pid)
         pooled.await_state(PoolState.IDLE, 2)
         stop(zygote)
@@ -301,11 +289,11 @@ def test_those_who_do_not_answer(pooled: Pooled) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "parts"),
+    ("acceptors", "share"),
     [(1, (3, 8, 5)), (2, (2, 4, 3)), (3, (1, 3, 2)), (4, (1, 2, 2)), (8, (1, 1, 1)), (100, (1, 1, 1))],
 )
-def test_parts(share: int, parts: tuple[int, int, int]) -> None:
+def test_shares(rules: ModuleType, acceptors: int, share: tuple[int, int, int]) -> None:
     """At least one each; together they are no fewer than what is asked for."""
     pool = Pool(PREFORK, 3, 8, 5)
-    assert parts_of(program(0, CAT, pool=pool), share) == parts
-    assert parts_of(program(0, CAT, pool=Pool(PREFORK, 0, 8, 5)), share)[0] == 0
+    assert rules.shares(program(0, CAT, pool=pool), acceptors) == share
+    assert rules.shares(program(0, CAT, pool=Pool(PREFORK, 0, 8, 5)), acceptors)[0] == 0

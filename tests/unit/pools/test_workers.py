@@ -11,13 +11,13 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from fastinetd.core.layout import Method, RecordKind, Status
-from fastinetd.pools.pool import PoolEvent, PoolState, Recycling, be_patient_for, rest_for
-from fastinetd.pools.workers import needs_another
+from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
 from support.clients import everything
 from support.core import await_end, reap
 from support.pooled import Pooled, stop
@@ -132,10 +132,11 @@ class TestConnections:
         (False, 8, 0, 9, 900 * MS, 900 * MS, 0),  # as many as there may be
     ])  # fmt: skip
     def test_when_more_are_needed(
-        self, expected: bool, count: int, idle: int, waiting: int, waited: int, short: int, freed: int
-    ) -> None:
+        self, rules: ModuleType, expected: bool, count: int, idle: int, waiting: int, waited: int, short: int,
+        freed: int,
+    ) -> None:  # fmt: skip
         """Of 8, 2 are to be idle; 4 keep the processors busy."""
-        assert needs_another(2, 8, 4, count, idle, waiting, waited, short, freed) == expected
+        assert rules.needs_another(2, 8, 4, count, idle, waiting, waited, short, freed) == expected
 
 
 class TestQueue:
@@ -294,11 +295,8 @@ class TestEnough:
     @pytest.mark.slow
     def test_not_needed_any_more(self, pooled: Pooled) -> None:
         """What has been idle for long goes: all but those that keep the processors busy."""
-        enough, before = 2 * len(os.sched_getaffinity(0)), rest_for(2)
-        try:
-            pid = serve(pooled, least=1, most=enough + 4, workers=enough + 4)
-        finally:
-            rest_for(before)
+        enough = 2 * len(os.sched_getaffinity(0))
+        pid = serve(pooled, least=1, most=enough + 4, workers=enough + 4, spare_after=2 * SECOND)
         clients = []
         for _ in range(enough + 3):
             clients.append(pooled.connect())
@@ -431,11 +429,7 @@ class TestRude:
 
     def test_what_never_gets_ready(self, pooled: Pooled, folder: Path) -> None:
         os.mkfifo(folder / "gate")
-        before = be_patient_for(0.5)
-        try:
-            serve(pooled, f"wait {folder / 'gate'}")
-        finally:
-            be_patient_for(before)
+        serve(pooled, f"wait {folder / 'gate'}", ready_within=SECOND // 2)
         pooled.await_news(PoolEvent.TOO_SLOW)
         assert ask(pooled, "by") == "exec"
         assert pooled.recycled(Recycling.MISTRUSTED) >= 1

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from fastinetd.core.layout import Method, RecordKind, Status
-from fastinetd.pools.pool import HeldAt, PoolEvent, PoolState, Recycling, be_patient_for, pauses
+from fastinetd.pools.pool import HeldAt, PoolEvent, PoolState, Recycling
 from fastinetd.pools.system_calls import name_of_call
 from support.clients import everything
 from support.core import await_end, reap
@@ -25,6 +26,7 @@ from support.stage import compiled
 CAT = "/bin/cat"
 ZYGOTE, EXEC = Method.ZYGOTE, Method.EXEC
 THREADS, FILES = 1, 2
+SECOND = 10**9
 WAITS = 'case "$REMOTE_HOST" in "") read x < "$0";; esac; cat'
 """A shell script that waits for its first argument, a pipe, to be written unless it knows of a client."""
 
@@ -208,22 +210,16 @@ class TestByExec:
         assert (pooled.by(EXEC), pooled.state(PoolState.HOLDING)) == (1, 0)
 
     def test_a_program_that_is_not_ready(self, pooled: Pooled, folder: Path) -> None:
-        """No patience left."""
         os.mkfifo(folder / "gate")
-        before = be_patient_for(0.5)
-        try:
-            pooled.serve(ZYGOTE, "/bin/sh", "-c", WAITS, str(folder / "gate"), point=b"first_io")
-        finally:
-            be_patient_for(before)
+        pooled.serve(ZYGOTE, "/bin/sh", "-c", WAITS, str(folder / "gate"), point=b"first_io", ready_within=SECOND // 2)
         assert pooled.await_news(PoolEvent.TOO_SLOW) == 0
         finish([echo(pooled.connect())])
         pooled.balanced(1)
         assert pooled.recycled(Recycling.MISTRUSTED) >= 1
-        assert before == 60
 
 
-def test_pauses() -> None:
-    assert pauses(11) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30]
+def test_pauses(rules: ModuleType) -> None:
+    assert rules.pauses(11) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30]
 
 
 def test_failures_pause_longer_and_longer(pooled: Pooled) -> None:
