@@ -28,6 +28,8 @@ from fastinetd.system.linux cimport (
 )
 
 import os
+
+from fastinetd.core.exec_context import ExecContext
 from libc.string cimport memset
 
 
@@ -253,7 +255,7 @@ def spawn(Program program, int fd) -> int:
 
 def probe() -> bool:
     """Whether this kernel and its policies allow the start by clone (some containers do not)."""
-    cdef Program program = Program(0, path=b"/nonexistent", argv=[b"x"], environ=[])
+    cdef Program program = Program(0, ExecContext(b"/nonexistent", (b"x",)))
     cdef int fd = os.open(os.devnull, os.O_RDWR)
     try:
         spawn(program, fd)

@@ -8,6 +8,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fastinetd.core.admit import address_verdict_of
+from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.policy import access
@@ -31,7 +32,7 @@ def test_compile(benchmark: BenchmarkFixture, networks: int) -> None:
 def test_1000_look_ups(benchmark: BenchmarkFixture, ranges: int) -> None:
     """Each includes the call from Python (some 100 ns), which a real connection does not make."""
     networks = [(n << 8, (n << 8) + 127, Verdict.ADMIT) for n in range(ranges)]
-    program = Program(0, path=b"/bin/true", argv=[b"true"], environ=[], ranges=Ranges(networks, ()))
+    program = Program(0, ExecContext(b"/bin/true", (b"true",)), ranges=Ranges(networks, ()))
     inside, outside = socket.inet_aton("0.0.0.9"), socket.inet_aton("192.0.2.1")
     assert address_verdict_of(program, inside) == Verdict.ADMIT
     assert address_verdict_of(program, outside) == Verdict.ADDRESS

@@ -9,6 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
+from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
 
@@ -19,7 +20,7 @@ HERE = socket.inet_aton("127.0.0.1")
 def open_row(board: Board, per_source: int | None = None, instances: int | None = None) -> int:
     """A row that is enabled at all times."""
     row: int = board.row_claim()
-    rates = {"over_rate": 0, "rate_increment": 0, "rate_tolerance": 0, "rate_pause": 0}
+    rates = {"over_rate": 0, "rate_count": 0, "rate_period": 0, "rate_pause": 0}
     board.row_limits(row, instances=instances, per_source=per_source, max_load=0.0, **rates)
     board.row_times(row, 0, 2**62)
     board.row_enable(row, True)
@@ -31,7 +32,7 @@ def test_1000_admissions(benchmark: BenchmarkFixture, per_source: int | None) ->
     board = Board.create(16, 1024, 2)
     accounts = Accounts(board, board.section_claim(1))
     row = open_row(board, per_source=per_source, instances=100 if per_source else None)
-    program = Program(row, path=b"/bin/true", argv=[b"true"], environ=[])
+    program = Program(row, ExecContext(b"/bin/true", (b"true",)))
 
     def admit() -> None:
         for _ in range(TIMES):
@@ -47,7 +48,7 @@ def test_1000_refusals_by_address(benchmark: BenchmarkFixture) -> None:
     board = Board.create(16, 1024, 2)
     accounts = Accounts(board, board.section_claim(1))
     only_from = Ranges([(0x0A000000, 0x0AFFFFFF, Verdict.ADMIT)], ())
-    program = Program(open_row(board), path=b"/bin/true", argv=[b"true"], environ=[], ranges=only_from)
+    program = Program(open_row(board), ExecContext(b"/bin/true", (b"true",)), ranges=only_from)
 
     def refuse() -> None:
         for _ in range(TIMES):

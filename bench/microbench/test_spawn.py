@@ -15,6 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.build import BUILD, build
 from fastinetd._accept import spawn
+from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.program import Program
 
 HELLO = BUILD / "hello"
@@ -47,7 +48,7 @@ def parent(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.parametrize("posix_spawn", [False, True], ids=["clone", "posix_spawn"])
 def test_spawn(benchmark: BenchmarkFixture, null: int, posix_spawn: bool) -> None:
     path = os.fsencode(HELLO)
-    program = Program(0, path=path, argv=[path], environ=[], posix_spawn=posix_spawn)
+    program = Program(0, ExecContext(path, (path,), posix_spawn=posix_spawn))
 
     def once() -> None:
         _, status = os.waitpid(spawn(program, null), 0)

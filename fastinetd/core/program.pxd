@@ -4,27 +4,8 @@ from fastinetd.system.linux cimport sockaddr_storage, socklen_t, u16, u32, u64, 
 
 
 cdef extern from "core/spawn_plan.h" nogil:
-    enum:
-        SPAWN_LIMITS
-    ctypedef struct rlimit_t "struct rlimit":
-        u64 rlim_cur
-        u64 rlim_max
     struct spawn_plan:
-        const char *path
-        char **argv
-        const u32 *groups
-        rlimit_t limits[8]
-        int resources[8]
-        int limit_count
-        int group_count
-        int change_ids
-        int drop_capabilities
-        u32 uid
-        u32 gid
-        int umask
-        int set_nice
-        int nice
-        int use_posix_spawn
+        pass  # filled by Program alone (program.pyx), read by the child alone (spawn.h)
 
 cdef extern from "stage/stage.h" nogil:
     enum:
@@ -69,14 +50,14 @@ cdef struct PoolSpec:
     int errors  # of a worker: its standard error; -1: the same as its standard output
     int guard  # of a zygote: the capability that keeps others of its user out while it starts; -1: nothing does
     u32 file_count
-    const char *files[8]
+    const char *files[POOL_FILES]
     char **envp  # of the pool's process itself, before it has a connection
 
 cdef struct Target:
     u32 row
     u32 log_success
     u32 log_failure
-    u32 builtin  # the relay's; NOT_BUILTIN for a program
+    u32 builtin  # the relay's service, from 1 (relay/relay.pyx); 0: a program
     bint unix_socket
     bint datagrams
     bint poolless  # a pool was asked for and refused: each connection is a miss
@@ -104,6 +85,8 @@ cdef class Program:
     cdef list kept
     cdef char **argv
     cdef u32 *groups
+    cdef int set_variables(self, environ) except -1
+    cdef int set_spawn_plan(self, context) except -1
     cdef int set_pool(self, pool, environ) except -1
 
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from typing_extensions import disjoint_base
 
+from fastinetd.core.exec_context import ExecContext
+
 INET_VARIABLES: tuple[str, ...]
 DATAGRAM_VARIABLES: tuple[str, ...]
 UNIX_VARIABLES: tuple[str, ...]
@@ -42,22 +44,13 @@ class Program:
     def __init__(
         self,
         row: int,
+        context: ExecContext,
         *,
-        path: bytes,
-        argv: Sequence[bytes],
-        environ: Sequence[bytes],
-        ids: tuple[int, int] | None = None,
-        drop_capabilities: bool = False,
-        groups: Sequence[int] | None = None,
-        limits: Sequence[tuple[int, int, int]] = (),
-        umask: int | None = None,
-        nice: int | None = None,
         ranges: Ranges | None = None,
         log_success: int = 0,
         log_failure: int = 0,
         unix_socket: bool = False,
         datagrams: bool = False,
-        posix_spawn: bool = False,
         builtin: int = 0,
         pool: Pool | None = None,
         poolless: bool = False,

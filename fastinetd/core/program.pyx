@@ -12,10 +12,33 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 from fastinetd.core.layout cimport ASK, WORKER
 from fastinetd.system.linux cimport (
     AF_INET, AF_INET6, INET6_ADDRSTRLEN, SOL_SOCKET, SO_PEERCRED, getsockname, getsockopt, inet_ntop, ntohs, sockaddr,
-    sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, u16, u32, u8, ucred,
+    sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, u16, u32, u64, u8, ucred,
 )
 
 from typing import NamedTuple
+
+cdef extern from "core/spawn_plan.h" nogil:
+    enum:
+        SPAWN_LIMITS
+    ctypedef struct rlimit_t "struct rlimit":
+        u64 rlim_cur
+        u64 rlim_max
+    ctypedef struct SpawnPlan "struct spawn_plan":
+        const char *path
+        char **argv
+        const u32 *groups
+        rlimit_t *limits  # arrays of SPAWN_LIMITS in C, which alone knows that number
+        int *resources
+        int limit_count
+        int group_count
+        int change_ids
+        int drop_capabilities
+        u32 uid
+        u32 gid
+        int umask
+        int set_nice
+        int nice
+        int use_posix_spawn
 
 cdef extern from "stage/stage.h" nogil:
     enum:
@@ -224,60 +247,74 @@ cdef class Program:
         self.kept = []
 
     def __init__(
-        self, int row, *, path: bytes, argv, environ, ids=None, groups=None, bint drop_capabilities=False,
-        limits=(), umask=None, nice=None, ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False,
-        bint datagrams=False, bint posix_spawn=False, int builtin=0, pool=None, bint poolless=False,
+        self, int row, context, *, ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False,
+        bint datagrams=False, int builtin=0, pool=None, bint poolless=False,
     ):
-        """`argv` and `environ` ("NAME=value") are bytes; `ids` is (uid, gid) or None to stay; `groups` the supplementary
-        group ids or None to leave them; `limits` are (resource, soft, hard); `nice` is absolute; `ranges` a Ranges;
-        `pool` a Pool; `poolless`: it asks for one and gets none."""
+        """`context`: an ExecContext (core/exec_context.py). `ranges`: a Ranges; None admits every address. `log_success`
+        and `log_failure`: a sum of Field. `builtin`: the relay's service, from 1; 0: a program. `pool`: a Pool;
+        `poolless`: the service asks for one and gets none."""
         cdef Target *t = &self.target
         cdef Ranges r
-        cdef bytes text
-        cdef int i
-        if len(limits) > SPAWN_LIMITS:
-            raise ValueError(f"more than {SPAWN_LIMITS} resource limits")
         t.row, t.log_success, t.log_failure, t.builtin = row, log_success, log_failure, builtin
         t.unix_socket, t.datagrams, t.poolless = unix_socket, datagrams, poolless
         if ranges is not None:
             r = ranges
             self.kept.append(r)
             t.ranges4, t.ranges6, t.count4, t.count6, t.asks = r.ranges4, r.ranges6, r.count4, r.count6, r.asks
-        self.kept.append(path)
-        t.spawn.path = path
-        self.argv = <char **> array(len(argv) + 1, sizeof(char *))
-        for i, text in enumerate(argv):
-            self.kept.append(text)
-            self.argv[i] = text
-        t.spawn.argv = self.argv
+        self.set_variables(context.environ)
+        self.set_spawn_plan(context)
+        t.pool.errors = -1
+        if pool is not None:
+            self.set_pool(pool, context.environ)
+
+    cdef int set_variables(self, environ) except -1:
+        """The environment of each start: the constant variables, then places for those of the connection."""
+        cdef Target *t = &self.target
+        cdef bytes text
+        cdef int i
         t.constant = len(environ)
         t.envp = <char **> array(t.constant + STAGE_PLACES + 1, sizeof(char *))
         for i, text in enumerate(environ):
             self.kept.append(text)
             t.envp[i] = text
-        for i in range(len(UNIX_VARIABLES) if unix_socket else STAGE_PLACES):
+        for i in range(len(UNIX_VARIABLES) if t.unix_socket else STAGE_PLACES):
             t.envp[t.constant + i] = scratch[i]
-        t.spawn.group_count = -1
-        if groups is not None:
-            self.groups = <u32 *> array(len(groups), sizeof(u32))
-            for i, group in enumerate(groups):
+        return 0
+
+    cdef int set_spawn_plan(self, context) except -1:
+        """What the child reads of an ExecContext, but for the environment."""
+        cdef SpawnPlan *plan = <SpawnPlan *> &self.target.spawn
+        cdef bytes text
+        cdef int i
+        if len(context.limits) > SPAWN_LIMITS:
+            raise ValueError(f"more than {SPAWN_LIMITS} resource limits")
+        self.kept.append(context.path)
+        text = context.path
+        plan.path = text
+        self.argv = <char **> array(len(context.argv) + 1, sizeof(char *))
+        for i, text in enumerate(context.argv):
+            self.kept.append(text)
+            self.argv[i] = text
+        plan.argv = self.argv
+        plan.group_count = -1
+        if context.groups is not None:
+            self.groups = <u32 *> array(len(context.groups), sizeof(u32))
+            for i, group in enumerate(context.groups):
                 self.groups[i] = group
-            t.spawn.groups, t.spawn.group_count = self.groups, len(groups)
-        if ids is not None:
-            t.spawn.change_ids, t.spawn.drop_capabilities = 1, drop_capabilities
-            t.spawn.uid, t.spawn.gid = ids
-        for i, (resource, soft, hard) in enumerate(limits):
-            t.spawn.resources[i] = resource
-            t.spawn.limits[i].rlim_cur = soft & 0xFFFFFFFFFFFFFFFF  # RLIM_INFINITY is -1 in Python
-            t.spawn.limits[i].rlim_max = hard & 0xFFFFFFFFFFFFFFFF
-        t.spawn.limit_count = len(limits)
-        t.spawn.umask = -1 if umask is None else umask
-        if nice is not None:
-            t.spawn.set_nice, t.spawn.nice = 1, nice
-        t.spawn.use_posix_spawn = posix_spawn
-        t.pool.errors = -1
-        if pool is not None:
-            self.set_pool(pool, environ)
+            plan.groups, plan.group_count = self.groups, len(context.groups)
+        if context.ids is not None:
+            plan.change_ids, plan.drop_capabilities = 1, context.drop_capabilities
+            plan.uid, plan.gid = context.ids
+        for i, (resource, soft, hard) in enumerate(context.limits):
+            plan.resources[i] = resource
+            plan.limits[i].rlim_cur = soft & 0xFFFFFFFFFFFFFFFF  # RLIM_INFINITY is -1 in Python
+            plan.limits[i].rlim_max = hard & 0xFFFFFFFFFFFFFFFF
+        plan.limit_count = len(context.limits)
+        plan.umask = -1 if context.umask is None else context.umask
+        if context.nice is not None:
+            plan.set_nice, plan.nice = 1, context.nice
+        plan.use_posix_spawn = context.posix_spawn
+        return 0
 
     cdef int set_pool(self, pool, environ) except -1:
         """The pool's numbers, and the environment that its processes are started with (see stage/stage.h)."""

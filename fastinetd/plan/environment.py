@@ -12,10 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fastinetd.config.model import Service, encode_text
+from fastinetd.core.exec_context import Environment
 from fastinetd.core.program import CONNECTION_VARIABLES
-
-Environment = tuple[bytes, ...]
-"""The entries of an environment, in their order; usually NAME=VALUE."""
 
 MANAGERS = frozenset({
     "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "MAINPID",

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import UNLIMITED, Service, encode_text
-from fastinetd.plan.environment import Environment, environment_of
+from fastinetd.core.exec_context import Environment, ExecContext, ResourceLimit
+from fastinetd.plan.environment import environment_of
 from fastinetd.plan.executable import exec_fault
 from fastinetd.plan.handler import handler_start
-from fastinetd.plan.model import ExecContext, Limit, Unplannable
+from fastinetd.plan.model import Unplannable
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.plan.users import ids_of
 from fastinetd.system.privileges import CAP_SYS_NICE, CAP_SYS_RESOURCE
@@ -120,7 +121,7 @@ _RESOURCES = {
 """What follows `rlimit_` in an attribute -> the kernel's number."""
 
 
-def _limits_of(service: Service, surroundings: Surroundings, report: Report) -> tuple[Limit, ...]:
+def _limits_of(service: Service, surroundings: Surroundings, report: Report) -> tuple[ResourceLimit, ...]:
     """The rlimits that are set in the child, none higher than the daemon may set: setrlimit(2) would fail each start.
 
     The limit of open files is always set, if not to `rlimit_files` to the one with which the daemon was started: the
@@ -137,7 +138,7 @@ def _limits_of(service: Service, surroundings: Surroundings, report: Report) -> 
                 attribute = f"rlimit_{name}"
                 report.add("limit-cut", service.place_of(attribute), name=attribute, value=value, most=most)
         limits[_RESOURCES[name]] = (number, number)
-    return tuple((which, soft, hard) for which, (soft, hard) in limits.items())
+    return tuple(ResourceLimit(which, soft, hard) for which, (soft, hard) in limits.items())
 
 
 def _highest_limit(name: str, surroundings: Surroundings) -> int:

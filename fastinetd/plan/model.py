@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from fastinetd.config.model import Service
-from fastinetd.plan.environment import Environment
+from fastinetd.core.exec_context import ExecContext
 from fastinetd.policy.access import AccessTable
 
 
@@ -50,26 +50,6 @@ class SocketOptions:
 
 class Unplannable(Exception):
     """Raised for a service that cannot be started, after the reason has been reported."""
-
-
-Limit = tuple[int, int, int]
-"""An rlimit: number of the resource, soft limit, hard limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExecContext:
-    """How a server is started: all that the child gets or sets before exec; None is inherited."""
-
-    path: bytes
-    argv: tuple[bytes, ...]
-    environ: Environment
-    ids: tuple[int, int] | None = None
-    groups: tuple[int, ...] | None = None
-    drop_capabilities: bool = False  # inheritable and ambient ones, which root's programs alone keep
-    limits: tuple[Limit, ...] = ()
-    umask: int | None = None
-    nice: int | None = None
-    posix_spawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Service
+from fastinetd.core.exec_context import ExecContext
 from fastinetd.plan.handler import module_file
 from fastinetd.plan.holdable import CAUSES, Unholdable, interpreted_files, program_files
-from fastinetd.plan.model import Endpoint, ExecContext, PoolPlan
+from fastinetd.plan.model import Endpoint, PoolPlan
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.policy.access import AccessTable, AddressVerdict, Interval
 from fastinetd.stage.library import library

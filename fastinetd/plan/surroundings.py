@@ -7,7 +7,8 @@ import pwd
 import resource
 from dataclasses import dataclass, field
 
-from fastinetd.plan.environment import Environment, environment_at_start
+from fastinetd.core.exec_context import Environment
+from fastinetd.plan.environment import environment_at_start
 from fastinetd.system.guard import guard
 from fastinetd.system.privileges import Privileges, own_privileges
 

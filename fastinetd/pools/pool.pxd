@@ -1,6 +1,6 @@
 """What all pools of an acceptor have in common: when to start a process, how, and whether its program has changed."""
 
-from fastinetd.core.program cimport Target
+from fastinetd.core.program cimport POOL_FILES, Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.system.linux cimport i32, i64, u32, u64
 
@@ -73,7 +73,7 @@ cdef struct PoolLife:
     u64 start_at  # CLOCK_MONOTONIC: not before
     u64 pause
     u64 looked_at  # when the files were compared
-    file_mark marks[8]
+    file_mark marks[POOL_FILES]
 
 
 cdef u32 acceptors_serving(u32 kind, u32 count) noexcept nogil

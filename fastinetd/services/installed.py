@@ -157,28 +157,18 @@ class InstalledServices:
                 self._clock = self._loop.later(60.0, self.look_at_clock)
 
     def _program(self, row: int, planned: PlannedService) -> Program:
-        start = planned.start
         name = planned.service.name
         pool = None
         if planned.pool is not None:
             pool = _pool(planned.pool, self._errors.of(row, planned.id) if planned.pool.kind == "worker" else -1)
         return Program(
             row,
-            path=start.path,
-            argv=list(start.argv),
-            environ=list(start.environ),
-            ids=start.ids,
-            groups=start.groups,
-            drop_capabilities=start.drop_capabilities,
-            limits=list(start.limits),
-            umask=start.umask,
-            nice=start.nice,
+            planned.start,
             ranges=_ranges(planned.access),
             log_success=planned.log_success,
             log_failure=planned.log_failure,
             unix_socket=planned.service.protocol == "unix",
             datagrams=planned.service.socket_type == "dgram",
-            posix_spawn=start.posix_spawn,
             builtin=BUILTINS.index(name) + 1 if planned.mode is Mode.BUILTIN else 0,
             pool=pool,
             poolless=planned.refused is not None,

@@ -10,10 +10,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from typing import Any
 
 from fastinetd._accept import Keeper
 from fastinetd.core.board import Board, SlotTuple
+from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.program import Program
 from fastinetd.system.loop import Loop, Timer
 from support.proc import PATIENCE
@@ -34,11 +36,13 @@ def open_row(board: Board, *, enabled: bool = True, **limits: Any) -> int:
     return row
 
 
-def program(row: int, *argv: str, **values: object) -> Program:
+def program(row: int, *argv: str, **values: Any) -> Program:
     """A program without an environment of its own; `argv[0]` is its path."""
     words = [word.encode() for word in argv or ("/bin/true",)]
-    standard: dict[str, object] = {"path": words[0], "argv": words, "environ": []}
-    return Program(row, **(standard | values))  # type: ignore[arg-type]
+    standard: dict[str, Any] = {"path": words[0], "argv": words}
+    of_context = {field.name for field in fields(ExecContext)} & values.keys()
+    context = ExecContext(**(standard | {name: values.pop(name) for name in of_context}))
+    return Program(row, context, **values)
 
 
 def await_end(pid: int) -> None:

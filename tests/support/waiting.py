@@ -12,8 +12,9 @@ from typing import Any
 from fastinetd._accept import Keeper
 from fastinetd.config.model import Place, Service
 from fastinetd.core.board import Board
+from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.program import Ranges
-from fastinetd.plan.model import ExecContext, Mode, PlannedService, SocketOptions
+from fastinetd.plan.model import Mode, PlannedService, SocketOptions
 from fastinetd.policy.access import AccessTable
 from fastinetd.services.children import Children
 from fastinetd.services.installed import InstalledService
@@ -25,7 +26,7 @@ from support.core import close_loop, has_children, open_row, program, until
 
 def planned(share: int) -> PlannedService:
     service = Service("x", "x", Place("x.conf", 1), socket_type="dgram", wait=True, instances=share)
-    start = ExecContext(b"", (), ())
+    start = ExecContext(b"", ())
     return PlannedService(service, Mode.WAIT, (), SocketOptions(), start, AccessTable(), (0, 0), 0, 0)
 
 

@@ -81,8 +81,7 @@ def test_unix_peers_have_no_address_to_judge() -> None:
 
 def test_a_verdict_of_ask_takes_no_slot() -> None:
     board = Board.create(1, 4, 1)
-    core = Program(open_row(board), path=b"/bin/true", argv=[b"true"], environ=[],
-                   ranges=Ranges([(0, 2**32 - 1, Verdict.ASK)], []))
+    core = program(open_row(board), ranges=Ranges([(0, 2**32 - 1, Verdict.ASK)], []))
     assert Accounts(board, 0).admit(core, bytes(4)) == (Verdict.ASK, -1)
     assert board.live == 0
     os.close(board.fd)

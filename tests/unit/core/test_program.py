@@ -12,6 +12,7 @@ import pytest
 
 from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
+from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.program import (
     CONNECTION_VARIABLES,
     DATAGRAM_VARIABLES,
@@ -147,7 +148,7 @@ def test_texts_live_as_long_as_the_program(board: Board) -> None:
     """What a Program points at is its own, whoever else lets go of it."""
     words = [b"/bin/echo", b"%d" % 12345, b"x" * 1000]
     kept = [sys.getrefcount(word) for word in words]
-    what = Program(open_row(board), path=words[0], argv=words, environ=[])
+    what = Program(open_row(board), ExecContext(words[0], tuple(words)))
     assert all(sys.getrefcount(word) > count for word, count in zip(words, kept))
     del what
     assert [sys.getrefcount(word) for word in words] == kept
@@ -167,7 +168,7 @@ def test_texts_live_as_long_as_the_program(board: Board) -> None:
 )
 def test_what_a_program_refuses(values: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error):
-        Program(0, **({"path": b"/bin/true", "argv": [b"true"], "environ": []} | values))  # type: ignore[arg-type]
+        program(0, **values)
 
 
 @pytest.mark.parametrize("four", [[(-1, 2, 0)], [(0, 2**32, 0)], [("a", 1, 0)], [(1, 2)]])
