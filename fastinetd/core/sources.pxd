@@ -1,49 +1,32 @@
 """How many servers each source has: a client's address, counted for one service.
 
 Theory. A table of buckets with eight words each; a word is a tag of the source and its count. Where a source belongs is
-said by a keyed hash (SipHash-1-3), so that nobody can choose addresses that meet in one bucket. A word is changed by
+said by a keyed hash (siphash.pxd), so that nobody can choose addresses that meet in one bucket. A word is changed by
 compare-and-swap alone.
 """
 
 from fastinetd.core.layout cimport ADMIT, COUNT_BITS, PER_SOURCE, SOURCES_FULL, WAYS, Verdict, View
+from fastinetd.core.siphash cimport SipState, sip_compress, sip_finalise, sip_initialise
 from fastinetd.system.linux cimport cas64, load64, u16, u32, u64, u8
+from libc.string cimport memcpy
 
 
-cdef inline u64 rotated(u64 x, int bits) noexcept nogil:
-    return (x << bits) | (x >> (64 - bits))
+cdef enum:
+    SOURCE_BYTES = 22  # hashed: 16 of the address, 4 of the row, 2 of the family
 
 
 cdef inline u64 source_hash(View *b, u32 row, const u8 *address, u16 family) noexcept nogil:
-    """A keyed hash of service and address (SipHash-1-3's round on three words); never 0."""
-    cdef u64 v0 = b.key[0] ^ 0x736F6D6570736575ULL
-    cdef u64 v1 = b.key[1] ^ 0x646F72616E646F6DULL
-    cdef u64 v2 = b.key[0] ^ 0x6C7967656E657261ULL
-    cdef u64 v3 = b.key[1] ^ 0x7465646279746573ULL
-    cdef u64 words[4]
-    cdef u64 m
-    cdef int i
-    words[0] = (<u64 *> address)[0]
-    words[1] = (<u64 *> address)[1]
-    words[2] = (<u64> family << 32) | row
-    words[3] = 0xFF
-    for i in range(6):
-        m = words[i] if i < 3 else 0
-        if i == 3:
-            v2 ^= words[3]
-        v3 ^= m
-        v0 += v1
-        v1 = rotated(v1, 13) ^ v0
-        v0 = rotated(v0, 32)
-        v2 += v3
-        v3 = rotated(v3, 16) ^ v2
-        v0 += v3
-        v3 = rotated(v3, 21) ^ v0
-        v2 += v1
-        v1 = rotated(v1, 17) ^ v2
-        v2 = rotated(v2, 32)
-        v0 ^= m
-    m = v0 ^ v1 ^ v2 ^ v3
-    return m if m else 1
+    """The keyed hash of a client address, which zeros fill up to 16 bytes, and of the service's row; never 0."""
+    cdef SipState state
+    cdef u64 words[2]
+    cdef u64 found
+    memcpy(words, address, sizeof(words))
+    sip_initialise(&state, b.key[0], b.key[1])
+    sip_compress(&state, words[0])
+    sip_compress(&state, words[1])
+    sip_compress(&state, <u64> SOURCE_BYTES << 56 | <u64> family << 32 | row)
+    found = sip_finalise(&state)
+    return found if found else 1
 
 
 cdef inline u64 *bucket_of(View *b, u64 source) noexcept nogil:
