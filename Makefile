@@ -1,5 +1,5 @@
-# The one door: make, make run, make test, make mutate, make check, make bench, make docs, make test-distributions.
-# A fresh machine needs Python 3.11 or later with venv, a C compiler and make.
+# The one door: make, make run, make test, make check, make docs, make mutate, make bench, make test-distributions.
+# A fresh machine needs Python 3.11 or later with venv, a C compiler and make. CONTRIBUTING.md says more.
 
 PYTHON ?= python3
 VENV   ?= .venv
