@@ -22,9 +22,11 @@ from fastinetd.cli.pidfile import PidFile
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load_config
 from fastinetd.config.model import Config, Place
-from fastinetd.logs.daemon_log import LEVELS, DaemonLog, stream_line
+from fastinetd.logs.daemon_log import LEVELS, DaemonLog
+from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import FACILITIES, Level, printable
 from fastinetd.logs.paths import locate_logs, trouble_with
+from fastinetd.logs.xinetd_format import XinetdFormats
 from fastinetd.plan.endpoints import check_hosts
 from fastinetd.plan.plan import make_plan
 from fastinetd.plan.surroundings import Surroundings
@@ -184,6 +186,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     surroundings = Surroundings(clone=probe())
     allowances.more_descriptors()
     messages = DaemonLog(
+        XinetdFormats(),
         filelog=os.path.abspath(options.filelog) if options.filelog else None,
         syslog=options.syslog or (None if foreground or options.filelog else "daemon"),
         stderr=True,  # until the daemon serves, whoever started it is told

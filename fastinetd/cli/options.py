@@ -7,7 +7,7 @@ from ipaddress import AddressValueError, IPv6Address
 
 from fastinetd import __version__
 from fastinetd.config.dialects import DIALECTS
-from fastinetd.logs.daemon_log import stream_line
+from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import Level
 
 PLACES = (("/etc/fastinetd/fastinetd.toml", "toml"), ("/etc/xinetd.conf", "xinetd"), ("/etc/inetd.conf", "inetd"))

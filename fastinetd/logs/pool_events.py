@@ -1,4 +1,4 @@
-"""What the daemon says about its pools: each text ends with what it means for the service or what to do."""
+"""What the daemon logs about its pools: each text ends with what it means for the service or what to do."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ REMEDIES = {
 }
 """What helps when a process of a pool cannot be started or watched, by errno."""
 
-def news_of(record: RecordTuple, name: str) -> tuple[Level, str]:
-    """Level and text of a POOL record of the service `name`."""
-    level, text = _news(PoolEvent(record.reason), record.value)
-    return level, f"service {name}: {text}"
+
+def pool_message(record: RecordTuple, service_id: str) -> tuple[Level, str]:
+    """Level and text of what is logged about a POOL record."""
+    level, text = _event_text(PoolEvent(record.reason), record.value)
+    return level, f"service {service_id}: {text}"
 
 
-def _news(news: PoolEvent, value: int) -> tuple[Level, str]:
-    match news:
+def _event_text(event: PoolEvent, value: int) -> tuple[Level, str]:
+    match event:
         case PoolEvent.NO_START:
             remedy = f"; if it stays so, {REMEDIES[value]}" if value in REMEDIES else ""
             return Level.ERROR, f"its pool cannot start a process: {error_text(value)}; {AGAIN}{remedy}"

@@ -1,4 +1,4 @@
-"""All sinks of a process: one per file, one for syslog, one for standard error, shared by all that log."""
+"""All sinks of a process: one for each file, one for syslog, one for standard error, shared by all that is logged."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Set
 
 from fastinetd.logs.file_sink import FileSink
-from fastinetd.logs.lines import Level, file_stamp, lost_text
-from fastinetd.logs.sinks import Report, Sink, StderrSink, SyslogSink
+from fastinetd.logs.format import Format, MessageFormat
+from fastinetd.logs.sink import Report, Sink
+from fastinetd.logs.stderr_sink import StderrSink
+from fastinetd.logs.syslog_sink import SyslogSink
 
 SYSLOG_SOCKET = "/dev/log"
 
@@ -18,34 +20,34 @@ class SinkTable:
     def __init__(
         self,
         report: Report,
-        syslog_line: Callable[[Level, str], str],
-        stderr_line: Callable[[Level, str], str],
         *,
+        file: Format,
+        syslog: Format,
+        stderr: MessageFormat,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         syslog_path: str = SYSLOG_SOCKET,
         stderr_fd: int = 2,
     ) -> None:
-        """`report` hears of trouble; `..._line` shapes a message for syslog, for standard error."""
+        """`report` is called with trouble of a sink; the formats make what a sink writes of its lost entries; `wall`
+        and `clock` are in seconds."""
         self._report = report
+        self._file = file
         self._wall = wall
         self._clock = clock
         self._files: dict[str, FileSink] = {}
-        self._lost_before = 0  # by sinks that are gone
-        self.syslog = SyslogSink(syslog_path, clock, report, lambda count: syslog_line(Level.WARNING, lost_text(count)))
-        self.stderr = StderrSink(stderr_fd, clock, report, lambda count: stderr_line(Level.WARNING, lost_text(count)))
+        self._lost_before = 0  # by sinks that are closed
+        self.syslog = SyslogSink(syslog_path, clock, report, lambda count: syslog.lost(wall(), count))
+        self.stderr = StderrSink(stderr_fd, clock, report, lambda count: stderr.lost(wall(), count))
 
     def file(self, path: str) -> FileSink:
         """The sink of a file, opened now if it is new."""
         sink = self._files.get(path)
         if sink is None:
-            sink = FileSink(path, self._clock, self._report, self._file_note)
+            sink = FileSink(path, self._clock, self._report, lambda count: self._file.lost(self._wall(), count))
             self._files[path] = sink
             sink.open()
         return sink
-
-    def _file_note(self, count: int) -> str:
-        return f"{file_stamp(self._wall())}: {lost_text(count)}\n"
 
     def keep_files(self, paths: Set[str]) -> None:
         """Close the files that are not in `paths`; what could not be written to them is lost."""
@@ -56,27 +58,27 @@ class SinkTable:
 
     def reopen(self) -> None:
         """Open every file again by its name, and syslog's socket."""
-        for sink in self._all():
+        for sink in self._all_sinks():
             sink.reopen()
 
     def flush(self) -> float | None:
         """Write what is kept; return the seconds until the next call, None if nothing is kept."""
-        waits = [wait for sink in self._all() if (wait := sink.flush()) is not None]
+        waits = [wait for sink in self._all_sinks() if (wait := sink.flush()) is not None]
         return min(waits, default=None)
 
     def close(self) -> None:
         """Write what can be written now, and close everything."""
-        for sink in self._all():
+        for sink in self._all_sinks():
             sink.close()
 
     def descriptors(self) -> list[int]:
         """The descriptors in use (borrowed), for a role's process to close after its fork."""
-        return [fd for sink in self._all() if (fd := sink.descriptor()) >= 0]
+        return [fd for sink in self._all_sinks() if (fd := sink.descriptor()) >= 0]
 
     @property
     def lost(self) -> int:
-        """Lines that never got where they should have gone."""
-        return self._lost_before + sum(sink.lost for sink in self._all())
+        """Entries that never got where they should have gone."""
+        return self._lost_before + sum(sink.lost for sink in self._all_sinks())
 
-    def _all(self) -> list[Sink]:
+    def _all_sinks(self) -> list[Sink]:
         return [*self._files.values(), self.syslog, self.stderr]

@@ -52,7 +52,7 @@ class Episodes:
         told.stirred = True
         if not told.open:
             told.open = True
-            self._messages.say(Level.WARNING, began_text(installed.planned.service))
+            self._messages.log(Level.WARNING, began_text(installed.planned.service))
             self._loop.later(QUIET, lambda: self._look(row, told))
 
     def _look(self, row: int, told: _Told) -> None:
@@ -71,7 +71,7 @@ class Episodes:
             told.waits, told.seconds = 0, 0.0
         text = ended_text(installed.planned.service, waits - told.waits, seconds - told.seconds)
         told.waits, told.seconds, told.open = waits, seconds, False
-        self._messages.say(Level.NOTICE, text)
+        self._messages.log(Level.NOTICE, text)
 
 
 def began_text(service: Service) -> str:

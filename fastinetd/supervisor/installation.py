@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import signal
 
-from fastinetd.logs.service_log import JournalEntry, ServiceLog
+from fastinetd.logs.format import LoggedService
+from fastinetd.logs.service_log import ServiceLog
 from fastinetd.plan.model import Endpoint, Mode, Plan
 from fastinetd.services.children import Children
 from fastinetd.services.installed import InstalledService, InstalledServices
@@ -79,6 +80,6 @@ class Installation:
 
     def _configure_log(self) -> None:
         self._log.configure({
-            row: JournalEntry(planned.id, planned.service.log_type, os.fsdecode(planned.start.path))
+            row: LoggedService(planned.id, planned.service.log_type, os.fsdecode(planned.start.path))
             for row, planned in ((installed.row, installed.planned) for installed in self._services)
         })  # fmt: skip

@@ -36,7 +36,7 @@ class Reconfiguration:
         """The plan of the configuration at the daemon's start; None when there is nothing to serve, with the reasons in
         the log. Raises OSError and MemoryError."""
         config, plan, report = self._read()
-        self._messages.tell(report)
+        self._messages.log_report(report)
         if config.fatal:
             self._messages.critical(f"{config.source} cannot be used; mend what is told above")
             return None
@@ -62,7 +62,7 @@ class Reconfiguration:
     def _load_again(self, generation: Generation) -> None:
         """Raises OSError, MemoryError and Unready, with everything as it was."""
         config, plan, report = self._read()
-        self._messages.tell(report)
+        self._messages.log_report(report)
         self._log.reopen()
         if (why := self._why_refused(config, plan, report.errors)) is not None:
             self._messages.error(f"reconfiguration failed{why}: the configuration in use is kept; mend {config.source}")

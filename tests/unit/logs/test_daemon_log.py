@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from fastinetd.logs.daemon_log import DaemonLog, is_journal
+from fastinetd.logs.daemon_log import DaemonLog
+from fastinetd.logs.journald import is_journald_stream
 from fastinetd.logs.lines import TEXT_LIMIT, Level, printable
-from fastinetd.logs.sinks import LONGEST_PAUSE
+from fastinetd.logs.sink import LONGEST_PAUSE
+from fastinetd.logs.xinetd_format import XinetdFormats
 from support.logs import Clock
 
 WHEN = 1_790_000_000.0
@@ -29,7 +31,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def made(**options: Any) -> DaemonLog:
-    return DaemonLog(wall=lambda: WHEN, **{"clock": Clock(), "environ": {}, **options})
+    return DaemonLog(XinetdFormats(), wall=lambda: WHEN, **{"clock": Clock(), "environ": {}, **options})
 
 
 def test_filelog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +77,9 @@ def test_stderr(pipe: tuple[int, int]) -> None:
 def test_journald(pipe: tuple[int, int]) -> None:
     status = os.fstat(pipe[1])
     environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-    assert is_journal(environ, pipe[1])
-    assert not is_journal({}, pipe[1])
-    assert not is_journal(environ, 9999)
+    assert is_journald_stream(pipe[1], environ)
+    assert not is_journald_stream(pipe[1], {})
+    assert not is_journald_stream(9999, environ)
     messages = made(stderr=True, stderr_fd=pipe[1], environ=environ)
     messages.notice("one")
     messages.error("two")
@@ -162,11 +164,11 @@ def test_the_line_about_lost_messages(pipe: tuple[int, int]) -> None:
 @pytest.mark.parametrize(("syslog", "leads", "told"), [
     ("daemon", "journal", [0, 1]), (None, "journal", [0, 0]), ("daemon", "elsewhere", [1, 1]),
 ])
-def test_the_journal_is_told_once(tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch,
+def test_journald_gets_a_message_once(tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch,
                                   syslog: str | None, leads: str, told: list[int]) -> None:  # fmt: skip
     """Standard error and syslog lead to the same place where both are journald's: so syslog is told what is not told on
     standard error, once the daemon serves."""
-    monkeypatch.setattr("fastinetd.logs.daemon_log.JOURNAL", f"{tmp_path}/journal/")
+    monkeypatch.setattr("fastinetd.logs.journald.JOURNALD", f"{tmp_path}/journal/")
     for name in ("journal", "elsewhere"):
         (tmp_path / name).mkdir()
     (tmp_path / "log").symlink_to(tmp_path / leads / "dev-log")

@@ -12,14 +12,14 @@ import pytest
 from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import RecordKind
 from fastinetd.logs.lines import Level
-from fastinetd.logs.pool_events import BY_EXEC, UNHOLDABLE, news_of
+from fastinetd.logs.pool_events import BY_EXEC, UNHOLDABLE, pool_message
 from fastinetd.pools.pool import PoolEvent
 from fastinetd.pools.system_calls import NAMES
 from support.stage import PACKAGE
 
 
 def said(news: int, value: int = 0) -> tuple[Level, str]:
-    level, text = news_of(RecordTuple(0.0, 0, RecordKind.POOL, news, 0, value, False, 0, "", 0, 0), "web")
+    level, text = pool_message(RecordTuple(0.0, 0, RecordKind.POOL, news, 0, value, False, 0, "", 0, 0), "web")
     assert text.startswith("service web: ")
     return level, text.removeprefix("service web: ")
 

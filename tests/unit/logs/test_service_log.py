@@ -1,4 +1,4 @@
-"""The Journal: records to the right places, in batches, whatever becomes of those places."""
+"""The ServiceLog: records to the right places, in batches, whatever becomes of those places."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from fastinetd.config.model import LogKind, LogType
 from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import Field, RecordKind
 from fastinetd.logs.daemon_log import DaemonLog
-from fastinetd.logs.service_log import REPEAT, JournalEntry, ServiceLog
-from fastinetd.logs.sinks import LONGEST_PAUSE, ROOM
+from fastinetd.logs.format import LoggedService
+from fastinetd.logs.service_log import REPEAT, ServiceLog
+from fastinetd.logs.sink import LONGEST_PAUSE, ROOM
+from fastinetd.logs.xinetd_format import XinetdFormats
 from fastinetd.pools.pool import PoolEvent
 from support.logs import Clock
 
@@ -36,8 +38,8 @@ def failed(number: int, row: int = 0) -> RecordTuple:
     return RecordTuple(WHEN, row, int(RecordKind.SPAWN_FAILED), 0, 0, number, False, 0, "192.0.2.7", 4000, 0)
 
 
-def to_file(path: Path, name: str = "web", **limits: Any) -> JournalEntry:
-    return JournalEntry(name, LogType(LogKind.FILE, path=str(path), **limits), "/usr/sbin/webd")
+def to_file(path: Path, name: str = "web", **limits: Any) -> LoggedService:
+    return LoggedService(name, LogType(LogKind.FILE, path=str(path), **limits), "/usr/sbin/webd")
 
 
 @pytest.fixture(autouse=True)
@@ -58,13 +60,14 @@ def heard(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def messages(heard: Path, clock: Clock, tmp_path: Path) -> Iterator[DaemonLog]:
-    made = DaemonLog(filelog=str(heard), clock=clock, wall=lambda: WHEN, syslog_path=str(tmp_path / "devlog"))
+    devlog = str(tmp_path / "devlog")
+    made = DaemonLog(XinetdFormats(), filelog=str(heard), clock=clock, wall=lambda: WHEN, syslog_path=devlog)
     yield made
     made.close()
 
 
 @pytest.fixture
-def journal(messages: DaemonLog, clock: Clock) -> ServiceLog:
+def service_log(messages: DaemonLog, clock: Clock) -> ServiceLog:
     return ServiceLog(messages, clock=clock)
 
 
@@ -72,10 +75,10 @@ def said(heard: Path) -> list[str]:
     return [re.sub(r"^\S+ xinetd\[\d+\]: ", "", line) for line in heard.read_text().splitlines()]
 
 
-def test_file_lines(journal: ServiceLog, tmp_path: Path) -> None:
+def test_file_lines(service_log: ServiceLog, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
-    journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
-    journal.write([start(1), start(2, row=1), start(3, when=WHEN + 60)])
+    service_log.configure({0: to_file(log), 1: to_file(log, "ftp")})
+    service_log.write([start(1), start(2, row=1), start(3, when=WHEN + 60)])
     assert log.read_text().splitlines() == [
         "26/9/21@19:43:20: START: web pid=1 from=192.0.2.7",
         "26/9/21@19:43:20: START: ftp pid=2 from=192.0.2.7",
@@ -90,9 +93,9 @@ def current_umask() -> int:
     return mask
 
 
-def test_one_write_per_file_and_batch(journal: ServiceLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_write_per_file_and_batch(service_log: ServiceLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "x.log"
-    journal.configure({0: to_file(log), 1: to_file(log, "ftp")})
+    service_log.configure({0: to_file(log), 1: to_file(log, "ftp")})
     real = os.write
     calls: list[int] = []
 
@@ -101,33 +104,33 @@ def test_one_write_per_file_and_batch(journal: ServiceLog, tmp_path: Path, monke
         return real(fd, data)
 
     monkeypatch.setattr(os, "write", write)
-    journal.write([start(i, row=i % 2) for i in range(1000)])
+    service_log.write([start(i, row=i % 2) for i in range(1000)])
     monkeypatch.undo()
     assert len(calls) == 1
     assert len(log.read_text().splitlines()) == 1000
 
 
-def test_syslog_lines(journal: ServiceLog, tmp_path: Path) -> None:
+def test_syslog_lines(service_log: ServiceLog, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(tmp_path / "devlog"))
-        journal.configure({0: JournalEntry("web", LogType(LogKind.SYSLOG, facility="authpriv", level="info"))})
-        journal.write([start(5)])
+        service_log.configure({0: LoggedService("web", LogType(LogKind.SYSLOG, facility="authpriv", level="info"))})
+        service_log.write([start(5)])
         line = daemon.recv(9000).decode()
     assert line == f"<86>Sep 21 19:43:20 xinetd[{os.getpid()}]: START: web pid=5 from=192.0.2.7"
 
 
-def test_no_log(journal: ServiceLog, tmp_path: Path) -> None:
-    journal.configure({0: JournalEntry("web", LogType())})
-    journal.write([start()])
-    assert journal.lost == 0
+def test_no_log(service_log: ServiceLog, tmp_path: Path) -> None:
+    service_log.configure({0: LoggedService("web", LogType())})
+    service_log.write([start()])
+    assert service_log.lost == 0
     assert list(tmp_path.iterdir()) == [tmp_path / "daemon.log"]
 
 
 def test_records_share_the_daemons_file_and_keep_their_shape(
-    journal: ServiceLog, messages: DaemonLog, heard: Path
+    service_log: ServiceLog, messages: DaemonLog, heard: Path
 ) -> None:
-    journal.configure({0: to_file(heard)})
-    journal.write([start(1)])
+    service_log.configure({0: to_file(heard)})
+    service_log.write([start(1)])
     messages.info("hello")
     assert heard.read_text().splitlines() == [
         "26/9/21@19:43:20: START: web pid=1 from=192.0.2.7",
@@ -136,63 +139,63 @@ def test_records_share_the_daemons_file_and_keep_their_shape(
     assert len(messages.sinks.descriptors()) == 1
 
 
-def test_a_removed_service_still_gets_its_exit_record(journal: ServiceLog, tmp_path: Path) -> None:
+def test_a_removed_service_still_gets_its_exit_record(service_log: ServiceLog, tmp_path: Path) -> None:
     log, other = tmp_path / "x.log", tmp_path / "y.log"
-    journal.configure({0: to_file(log)})
-    journal.configure({1: to_file(other)})
-    journal.write([start(1)])
+    service_log.configure({0: to_file(log)})
+    service_log.configure({1: to_file(other)})
+    service_log.write([start(1)])
     assert "pid=1" in log.read_text()
 
 
-def test_files_no_row_needs_are_closed(journal: ServiceLog, messages: DaemonLog, tmp_path: Path) -> None:
-    journal.configure({0: to_file(tmp_path / "x.log"), 1: to_file(tmp_path / "y.log")})
+def test_files_no_row_needs_are_closed(service_log: ServiceLog, messages: DaemonLog, tmp_path: Path) -> None:
+    service_log.configure({0: to_file(tmp_path / "x.log"), 1: to_file(tmp_path / "y.log")})
     assert len(messages.sinks.descriptors()) == 3
-    journal.forget(1)
-    assert journal.flush() is None
+    service_log.forget(1)
+    assert service_log.flush() is None
     assert len(messages.sinks.descriptors()) == 2
-    journal.configure({0: to_file(tmp_path / "z.log")})
+    service_log.configure({0: to_file(tmp_path / "z.log")})
     assert len(messages.sinks.descriptors()) == 2
-    journal.write([start(1), start(2, row=1)])
+    service_log.write([start(1), start(2, row=1)])
     assert (tmp_path / "x.log").read_text() == ""
     assert "pid=1" in (tmp_path / "z.log").read_text()
-    assert journal.lost == 1  # row 1 is nobody's
+    assert service_log.lost == 1  # row 1 is nobody's
 
 
-def test_rotation(journal: ServiceLog, tmp_path: Path) -> None:
+def test_rotation(service_log: ServiceLog, tmp_path: Path) -> None:
     log, old = tmp_path / "x.log", tmp_path / "x.log.1"
-    journal.configure({0: to_file(log)})
-    journal.write([start(1)])
+    service_log.configure({0: to_file(log)})
+    service_log.write([start(1)])
     log.rename(old)
-    journal.write([start(2)])
-    journal.reopen()
-    journal.write([start(3)])
+    service_log.write([start(2)])
+    service_log.reopen()
+    service_log.write([start(3)])
     assert [line.count("pid=") for line in (old.read_text(), log.read_text())] == [2, 1]
 
 
-def test_a_full_disk_is_said_once_and_stops_nothing(journal: ServiceLog, heard: Path, clock: Clock) -> None:
-    journal.configure({0: to_file(Path("/dev/full"))})
+def test_a_full_disk_is_said_once_and_stops_nothing(service_log: ServiceLog, heard: Path, clock: Clock) -> None:
+    service_log.configure({0: to_file(Path("/dev/full"))})
     for i in range(300):
-        journal.write([start(i)])
+        service_log.write([start(i)])
         clock.now += 0.01
-    journal.reopen()
-    journal.write([start(301)])
+    service_log.reopen()
+    service_log.write([start(301)])
     assert said(heard) == [
         "ERROR: cannot write log file /dev/full: No space left on device (errno = 28); "
         f"up to {ROOM} records are kept meanwhile"
     ]
-    assert journal.lost == 0
-    assert 0 < (journal.flush() or 0) <= LONGEST_PAUSE
+    assert service_log.lost == 0
+    assert 0 < (service_log.flush() or 0) <= LONGEST_PAUSE
 
 
-def test_a_folder_that_appears_later(journal: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
+def test_a_folder_that_appears_later(service_log: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "x.log"
-    journal.configure({0: to_file(log)})
-    journal.write([start(i) for i in range(ROOM + 5)])
-    assert journal.lost == 5
+    service_log.configure({0: to_file(log)})
+    service_log.write([start(i) for i in range(ROOM + 5)])
+    assert service_log.lost == 5
     assert "make its folder; " in said(heard)[0]
     log.parent.mkdir()
     clock.now += LONGEST_PAUSE
-    while journal.flush() is not None:
+    while service_log.flush() is not None:
         pass
     lines = log.read_text().splitlines()
     assert lines[0].endswith(": 5 records could not be written")
@@ -200,111 +203,126 @@ def test_a_folder_that_appears_later(journal: ServiceLog, heard: Path, clock: Cl
     assert [line.split(":")[0] for line in said(heard)] == ["ERROR", "ERROR", "NOTICE"]
 
 
-def test_the_loss_is_said_once(journal: ServiceLog, clock: Clock, tmp_path: Path) -> None:
+def test_the_loss_is_said_once(service_log: ServiceLog, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "x.log"
-    journal.configure({0: to_file(log)})
-    journal.write([start(i) for i in range(ROOM + 1)])
+    service_log.configure({0: to_file(log)})
+    service_log.write([start(i) for i in range(ROOM + 1)])
     log.parent.mkdir()
     clock.now += LONGEST_PAUSE
-    while journal.flush() is not None:
+    while service_log.flush() is not None:
         pass
-    journal.write([start(1)])
+    service_log.write([start(1)])
     assert log.read_text().count("could not be written") == 1
-    assert journal.lost == 1
+    assert service_log.lost == 1
 
 
-def test_hard_limit(journal: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
+def test_hard_limit(service_log: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
-    journal.configure({0: to_file(log, soft_limit=60, hard_limit=100)})
-    journal.write([start(i) for i in range(10, 20)])
-    journal.write([start(i) for i in range(20, 30)])
+    service_log.configure({0: to_file(log, soft_limit=60, hard_limit=100)})
+    service_log.write([start(i) for i in range(10, 20)])
+    service_log.write([start(i) for i in range(20, 30)])
     assert 100 <= log.stat().st_size < 200
     assert log.read_text().endswith("\n")
     said_now = said(heard)
     assert sum("soft limit of 60 bytes" in line for line in said_now) == 1
     assert sum("hard limit of 100 bytes" in line for line in said_now) == 1
     log.rename(tmp_path / "x.log.1")
-    journal.reopen()
+    service_log.reopen()
     written = (tmp_path / "x.log.1").read_text() + log.read_text()
     assert [int(n) for n in re.findall(r"pid=(\d+)", written)] == list(range(10, 10 + written.count("pid=")))
     log.write_text("")
     clock.now += LONGEST_PAUSE
-    journal.flush()
+    service_log.flush()
     assert log.stat().st_size >= 100
 
 
-def test_failed_starts_are_no_flood(journal: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
-    journal.configure({0: to_file(tmp_path / "x.log")})
-    journal.write([failed(2)] * 1000)
-    journal.write([failed(13)])
+def test_failed_starts_are_no_flood(service_log: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
+    service_log.configure({0: to_file(tmp_path / "x.log")})
+    service_log.write([failed(2)] * 1000)
+    service_log.write([failed(13)])
     text = "service web: execv( /usr/sbin/webd ) failed: "
     remedy = "; `fastinetd --check` says whether the program, its interpreter or a folder is meant, and for whom"
     reasons = ("No such file or directory (errno = 2)", "Permission denied (errno = 13)")
     first = [f"ERROR: {text}{reason}{remedy}" for reason in reasons]
     assert said(heard) == first
-    assert journal.flush() == REPEAT
+    assert service_log.flush() == REPEAT
     clock.now += REPEAT
-    assert journal.flush() is None
+    assert service_log.flush() is None
     assert said(heard) == [*first, f"{first[0]} [999 times more in 10 seconds]"]
-    journal.write([failed(2)] * 2)
-    journal.close()
+    service_log.write([failed(2)] * 2)
+    service_log.close()
     assert said(heard)[3:] == [first[0], f"{first[0]} [once more in 10 seconds]"]
 
 
-def test_each_cause_of_each_service_is_said(journal: ServiceLog, heard: Path, tmp_path: Path) -> None:
+def test_each_cause_of_each_service_is_said(service_log: ServiceLog, heard: Path, tmp_path: Path) -> None:
     """What one has said a moment ago keeps nobody else silent."""
-    journal.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
+    service_log.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
     refused = failed(2)._replace(kind=int(RecordKind.ACCEPT_FAILED))
-    journal.write([failed(2), failed(13), failed(2, row=1), refused, *[failed(2)] * 5])
+    service_log.write([failed(2), failed(13), failed(2, row=1), refused, *[failed(2)] * 5])
     told = [(line.split()[2], "accept" in line, "errno = 2)" in line) for line in said(heard)]
     assert told == [("web:", False, True), ("web:", False, False), ("mail:", False, True), ("web:", True, True)]
 
 
-def test_what_comes_again_later_is_said_again(journal: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
+def test_what_comes_again_later_is_logged_again(
+    service_log: ServiceLog, heard: Path, clock: Clock, tmp_path: Path
+) -> None:
     """Before that, how often it came up meanwhile, though nobody has flushed since; each at its own time."""
-    journal.configure({0: to_file(tmp_path / "x.log")})
-    journal.write([failed(2)] * 3)
+    service_log.configure({0: to_file(tmp_path / "x.log")})
+    service_log.write([failed(2)] * 3)
     clock.now += 4.0
-    journal.write([failed(13)] * 2)
-    assert journal.flush() == REPEAT - 4.0
+    service_log.write([failed(13)] * 2)
+    assert service_log.flush() == REPEAT - 4.0
     clock.now += REPEAT - 4.0
-    journal.write([failed(2)])
+    service_log.write([failed(2)])
     assert ["more in 10 seconds" in line for line in said(heard)] == [False, False, True, False]
     assert "[2 more" not in said(heard)[2] and "[2 times more" in said(heard)[2]
-    assert journal.flush() == 4.0
+    assert service_log.flush() == 4.0
 
 
-def test_what_becomes_of_a_pool_is_said_once(journal: ServiceLog, heard: Path, tmp_path: Path) -> None:
+def test_what_becomes_of_a_pool_is_said_once(service_log: ServiceLog, heard: Path, tmp_path: Path) -> None:
     """Until the configuration is read again; and each thing of each service."""
-    journal.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
+    service_log.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
     for _ in range(2):
-        journal.write([*[news(PoolEvent.HUNG)] * 3, news(PoolEvent.UNINTELLIGIBLE), news(PoolEvent.HUNG, row=1)])
-        journal.write([news(PoolEvent.HUNG)])
+        service_log.write([*[news(PoolEvent.HUNG)] * 3, news(PoolEvent.UNINTELLIGIBLE), news(PoolEvent.HUNG, row=1)])
+        service_log.write([news(PoolEvent.HUNG)])
     every = [("web:", "left"), ("web:", "said"), ("mail:", "left")]
     assert [(line.split()[2], line.split()[8]) for line in said(heard)] == every
-    journal.reopen()
-    journal.write([news(PoolEvent.HUNG), news(PoolEvent.HUNG)])
+    service_log.reopen()
+    service_log.write([news(PoolEvent.HUNG), news(PoolEvent.HUNG)])
     assert [(line.split()[2], line.split()[8]) for line in said(heard)] == [*every, every[0]]
     assert (tmp_path / "x.log").read_text() == ""
 
 
-def test_services_that_share_a_file_have_the_smallest_limits(journal: ServiceLog, heard: Path, tmp_path: Path) -> None:
+def test_services_that_share_a_file_have_the_smallest_limits(
+    service_log: ServiceLog, heard: Path, tmp_path: Path
+) -> None:
     log = tmp_path / "x.log"
-    journal.configure({0: to_file(log, soft_limit=60, hard_limit=3000), 1: to_file(log, soft_limit=90, hard_limit=100)})
-    journal.write([start(i) for i in range(10, 20)])
-    journal.write([start(i) for i in range(20, 30)])
+    larger = to_file(log, soft_limit=60, hard_limit=3000)
+    service_log.configure({0: larger, 1: to_file(log, soft_limit=90, hard_limit=100)})
+    service_log.write([start(i) for i in range(10, 20)])
+    service_log.write([start(i) for i in range(20, 30)])
     assert 100 <= log.stat().st_size < 200
     told = [re.findall(r"\w+ limit of \d+", line) for line in said(heard)]
     assert told == [["soft limit of 60"], ["hard limit of 100"]]
 
 
-def test_an_id_cannot_forge_a_line(journal: ServiceLog, tmp_path: Path) -> None:
+def test_an_id_cannot_forge_a_line(service_log: ServiceLog, tmp_path: Path) -> None:
     log = tmp_path / "x.log"
-    journal.configure({0: to_file(log, "a\nb\udcff")})
-    journal.write([start(1)])
+    service_log.configure({0: to_file(log, "a\nb\udcff")})
+    service_log.write([start(1)])
     assert log.read_text() == "26/9/21@19:43:20: START: a\\nb\\udcff pid=1 from=192.0.2.7\n"
 
 
-def test_unknown_rows_are_counted(journal: ServiceLog) -> None:
-    journal.write([start(1, row=77)])
-    assert journal.lost == 1
+def test_unknown_rows_are_counted(service_log: ServiceLog) -> None:
+    service_log.write([start(1, row=77)])
+    assert service_log.lost == 1
+
+
+def test_a_pool_event_that_does_not_exist_is_counted(service_log: ServiceLog, heard: Path, tmp_path: Path) -> None:
+    """Processes without privileges write records, too: no number in one stops the supervisor."""
+    service_log.configure({0: to_file(tmp_path / "x.log")})
+    none = max(PoolEvent) + 1
+    service_log.write([news(PoolEvent.HUNG)._replace(reason=none), start(10)])
+    assert service_log.lost == 1
+    assert "pid=10" in (tmp_path / "x.log").read_text()
+    assert said(heard) == []

@@ -32,7 +32,7 @@ class Episode:
         planned: Any = SimpleNamespace(service=Service("web", "web", Place("x", 1), rate=Rate(1)), id="web")
         self.by_row: Any = {self.row: SimpleNamespace(planned=planned)}
         services: Any = SimpleNamespace(by_row=self.by_row)
-        messages: Any = SimpleNamespace(say=lambda level, text: self.said.append((level, text)))
+        messages: Any = SimpleNamespace(log=lambda level, text: self.said.append((level, text)))
         loop: Any = SimpleNamespace(later=self.later)
         self.episodes = Episodes(self.board, loop, services, messages)
 

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from fastinetd.config.model import LogType
 from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import REFUSALS, Field, RecordKind, Verdict
-from fastinetd.logs.service_log import JournalEntry, format_record, message_of
+from fastinetd.logs.format import LoggedService
+from fastinetd.logs.service_log import message_of
+from fastinetd.logs.xinetd_format import record_text
 
 MANUAL = Path(__file__).parents[3] / "docs" / "logs.md"
 
 PID, HOST = Field.SHOW_PID, Field.SHOW_HOST
 EXIT, DURATION, ATTEMPT = Field.SHOW_EXIT, Field.SHOW_DURATION, Field.SHOW_ATTEMPT
-ENTRY = JournalEntry("web", LogType(), "/usr/sbin/webd")
+ENTRY = LoggedService("web", LogType(), "/usr/sbin/webd")
 
 
 def record(kind: RecordKind, fields: int = 0, **values: Any) -> RecordTuple:
@@ -41,13 +43,13 @@ def record(kind: RecordKind, fields: int = 0, **values: Any) -> RecordTuple:
     ],
 )
 def test_start(fields: int, text: str | None) -> None:
-    assert format_record(record(RecordKind.START, fields), "web") == text
+    assert record_text(record(RecordKind.START, fields), "web") == text
 
 
 @pytest.mark.parametrize("address", ["", "unix"])
 def test_an_unknown_address(address: str) -> None:
     started = record(RecordKind.START, PID | HOST, address=address)
-    assert format_record(started, "web") == "START: web pid=4711 from=<no address>"
+    assert record_text(started, "web") == "START: web pid=4711 from=<no address>"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_an_unknown_address(address: str) -> None:
     ],
 )
 def test_exit(fields: int, values: dict[str, object], text: str | None) -> None:
-    assert format_record(record(RecordKind.EXIT, fields, **values), "web") == text
+    assert record_text(record(RecordKind.EXIT, fields, **values), "web") == text
 
 
 @pytest.mark.parametrize(
@@ -85,9 +87,9 @@ def test_exit(fields: int, values: dict[str, object], text: str | None) -> None:
     ],
 )
 def test_refusals(verdict: Verdict, reason: str) -> None:
-    assert format_record(record(RecordKind.FAIL, HOST, reason=verdict), "web") == f"FAIL: web {reason} from=192.0.2.7"
-    assert format_record(record(RecordKind.FAIL, ATTEMPT, reason=verdict), "web") == f"FAIL: web {reason}"
-    assert format_record(record(RecordKind.FAIL, 0, reason=verdict), "web") is None
+    assert record_text(record(RecordKind.FAIL, HOST, reason=verdict), "web") == f"FAIL: web {reason} from=192.0.2.7"
+    assert record_text(record(RecordKind.FAIL, ATTEMPT, reason=verdict), "web") == f"FAIL: web {reason}"
+    assert record_text(record(RecordKind.FAIL, 0, reason=verdict), "web") is None
 
 
 @pytest.mark.parametrize(
@@ -95,8 +97,8 @@ def test_refusals(verdict: Verdict, reason: str) -> None:
 )
 def test_failed_starts_are_refusals(number: int, reason: str) -> None:
     failed = record(RecordKind.SPAWN_FAILED, HOST, value=number)
-    assert format_record(failed, "web") == f"FAIL: web {reason} from=192.0.2.7"
-    assert format_record(failed._replace(fields=0), "web") is None
+    assert record_text(failed, "web") == f"FAIL: web {reason} from=192.0.2.7"
+    assert record_text(failed._replace(fields=0), "web") is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_what_the_daemon_says_itself(kind: RecordKind, value: int, text: str | N
 
 def test_only_starts_exits_and_refusals_are_records() -> None:
     for kind in (RecordKind.ACCEPT_FAILED, RecordKind.DEACTIVATED):
-        assert format_record(record(kind, HOST | PID), "web") is None
+        assert record_text(record(kind, HOST | PID), "web") is None
 
 
 SHAPE = re.compile(
@@ -160,13 +162,13 @@ SHAPE = re.compile(
     )
 )
 def test_every_record_has_a_known_shape_or_none(some: RecordTuple) -> None:
-    text = format_record(some, "web")
+    text = record_text(some, "web")
     assert text is None or SHAPE.fullmatch(text), text
 
 
 def test_the_filters_of_log_readers() -> None:
-    started = format_record(record(RecordKind.START, PID | HOST), "web")
-    refused = format_record(record(RecordKind.FAIL, HOST, reason=Verdict.ADDRESS), "web")
+    started = record_text(record(RecordKind.START, PID | HOST), "web")
+    refused = record_text(record(RecordKind.FAIL, HOST, reason=Verdict.ADDRESS), "web")
     assert started is not None and refused is not None
     line = "xinetd[1]: "
     assert re.fullmatch(r"xinetd\[\d+\]: START: (\S+) pid=\d+ from=(.+)", line + started)  # logwatch, secure

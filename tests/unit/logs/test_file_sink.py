@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fastinetd.logs.file_sink import FileSink
 from fastinetd.logs.lines import Level
-from fastinetd.logs.sinks import CHUNK, LONGEST_PAUSE, QUIET, ROOM
+from fastinetd.logs.sink import CHUNK, LONGEST_PAUSE, REPORTS_APART, ROOM
 from support.logs import Clock, Reports
 
 
@@ -259,7 +259,7 @@ def test_trouble_that_comes_and_goes_is_no_flood(
         disk.room = 100
         later(sink, clock)
     assert [level for level, _ in reports] == [Level.ERROR, Level.NOTICE]
-    clock.now += QUIET
+    clock.now += REPORTS_APART
     disk.room = 0
     sink.put(["x\n"])
     assert [level for level, _ in reports] == [Level.ERROR, Level.NOTICE, Level.ERROR]

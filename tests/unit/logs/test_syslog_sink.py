@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from fastinetd.logs.lines import FACILITIES, Level, priority, syslog_stamp
-from fastinetd.logs.sinks import LONGEST_BUSY, LONGEST_PAUSE, SyslogSink
+from fastinetd.logs.sink import LONGEST_BUSY_PAUSE, LONGEST_PAUSE
+from fastinetd.logs.syslog_sink import SyslogSink
 from support.logs import Clock, Reports
 
 
@@ -68,7 +69,7 @@ def test_a_stream_that_takes_part_of_a_line(sink: SyslogSink, tmp_path: Path, cl
             peer.settimeout(10)
             while len(got) < len(wanted):
                 got += peer.recv(1 << 16)
-                clock.now += LONGEST_BUSY
+                clock.now += LONGEST_BUSY_PAUSE
                 sink.flush()
         assert got == wanted
 
@@ -82,7 +83,7 @@ def test_a_slow_daemon_gets_everything_in_order(
         got = received(server)
         assert 0 < len(got) <= 3000
         while (wait := sink.flush()) is not None:
-            assert wait <= LONGEST_BUSY
+            assert wait <= LONGEST_BUSY_PAUSE
             clock.now += wait
             got += received(server)
         got += received(server)

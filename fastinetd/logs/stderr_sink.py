@@ -1,0 +1,38 @@
+"""Standard error of the daemon, which may be a terminal, a pipe that nobody reads, or journald's stream."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+from fastinetd.logs.sink import ATOMIC, Report, Sink, encoded, write_without_waiting
+
+
+class StderrSink(Sink):
+    """Standard error (borrowed). It is not made non-blocking: that would change it for every process that shares it."""
+
+    def __init__(self, fd: int, clock: Callable[[], float], report: Report, note: Callable[[int], str]) -> None:
+        super().__init__("standard error", clock, report, note)
+        self._fd = fd
+        self._rest = b""  # of a line that was written in part
+
+    def _unfinished(self) -> bool:
+        return bool(self._rest)
+
+    def _write(self, entries: Sequence[str]) -> int:
+        if self._rest:
+            self._rest = self._rest[write_without_waiting(self._fd, self._rest) :]
+        for done, line in enumerate(entries):
+            data = encoded(line)
+            if len(data) > ATOMIC:
+                data = data[: ATOMIC - 1] + b"\n"
+            try:
+                if self._rest:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                self._rest = data[write_without_waiting(self._fd, data) :]
+            except OSError:
+                if done == 0:
+                    raise
+                return done
+        return len(entries)
