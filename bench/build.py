@@ -19,7 +19,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "idle": ("-static",),
 }
 SCRIPTS = {"hello.sh": "bash", "hello.pl": "perl", "hello.py": "python3", "hello_exit.py": "python3"}
-"""Scripts, and who reads them."""
+"""Scripts of scripts/, and the interpreters that read them."""
 HANDLER = "bench_handler"  # the module that bench/handler.py is installed as: a name nothing else has
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"  # an interpreter elsewhere may be one that user nobody cannot reach
 

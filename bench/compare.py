@@ -40,7 +40,7 @@ class Change:
 
     @property
     def counts(self) -> bool:
-        """Whether it is fastinetd's doing: neither another server's nor the machine's."""
+        """Whether the change is fastinetd's doing: neither another server's nor the machine's."""
         return not view.is_standard(self.case) and not view.is_other(self.case)
 
 
@@ -92,7 +92,7 @@ def table(found: Sequence[Change]) -> list[str]:
 
 
 def compare(one: Mapping[str, Record], two: Mapping[str, Record], effect: float) -> list[Change]:
-    """Print a table per scenario that both have; all changes."""
+    """Print a table for each scenario that both have; returns all changes."""
     every = []
     for name in (name for name in one if name in two):
         a, b = one[name], two[name]

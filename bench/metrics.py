@@ -19,7 +19,7 @@ TIMEOUT, EACH = 15.0, 0.005  # seconds until a pool is ready, and for each of it
 
 @dataclass(frozen=True)
 class Pool:
-    """One service's: connections it served and left to exec, and its processes by state."""
+    """The pool of one service: connections it served and left to exec, and its processes by state."""
 
     hits: int = 0
     misses: int = 0
@@ -58,7 +58,7 @@ def read(port: int, service: str) -> Pool:
 
 
 def await_ready(server: Server, port: int, service: str, count: int = 1) -> Pool:
-    """Wait until so many processes of the pool can take a connection. Raises ServerError in the end."""
+    """Wait until so many processes of the pool can take a connection. Raises ServerError when they never do."""
     pool, begin = Pool(), time.monotonic()
     while pool.ready < count:
         if time.monotonic() - begin > TIMEOUT + EACH * count or server.process.poll() is not None:

@@ -59,7 +59,7 @@ class Peer:
     env: dict[str, str] = field(default_factory=dict)
 
     def find(self) -> str | None:
-        """The path of its binary, or None when it is not installed."""
+        """The path of the server's binary, or None when it is not installed."""
         if self.name == "fastinetd":
             return sys.executable if fastinetd_built() else None
         if Path(self.binary).is_absolute():
@@ -69,7 +69,7 @@ class Peer:
         return shutil.which(self.binary, path=os.pathsep.join(where))
 
     def missing(self) -> str:
-        """The line that tells how to get it."""
+        """The line that tells how to get a server that is not installed."""
         if self.name == "fastinetd":
             return "fastinetd: not built in this checkout (make)"
         return f"{self.name}: not found (Debian: apt-get install {self.package})"
@@ -153,7 +153,7 @@ def xinetd(binary: str, directory: Path, services: Sequence[Service], user: User
 
 
 def reference(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
-    """A service that refuses everybody is, for the reference, accept and close."""
+    """ceiling.c; a service that refuses everybody is, for the reference, accept and close."""
     (service,) = services
     command = [binary, "-s", "-l", str(service.port)]
     if user.switched:
@@ -164,7 +164,7 @@ def reference(binary: str, directory: Path, services: Sequence[Service], user: U
 
 
 def bare(*options: str) -> Command:
-    """It has one answer, and starts no program."""
+    """A server of inprocess.c, which has one answer and starts no program."""
 
     def command(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
         (service,) = services
@@ -175,12 +175,12 @@ def bare(*options: str) -> Command:
 
 
 def inetd(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
-    """-R 0 is not "no limit" there (it stops at 256 a minute), a huge number is."""
+    """OpenBSD's inetd: -R 0 is not "no limit" (it stops at 256 a minute), a huge number is."""
     return [binary, "-i", "-q", "4096", "-R", "1000000000", str(directory / "inetd.conf")]
 
 
 def tcpserver(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
-    """No name look-ups, no ident, no limit that is felt."""
+    """tcpserver without name look-ups, without ident, and without a limit that is felt."""
     (service,) = services
     command = [binary, "-H", "-R", "-l", "0", "-c", "100000", "-b", "4096"]
     if user.switched:
@@ -198,7 +198,7 @@ def socat(binary: str, directory: Path, services: Sequence[Service], user: User)
 
 
 def socket_activate(binary: str, directory: Path, services: Sequence[Service], user: User) -> list[str]:
-    """Cannot switch user: what it starts keeps ours."""
+    """systemd-socket-activate, which cannot switch user: what it starts keeps ours."""
     (service,) = services
     listen = f"127.0.0.1:{service.port}"
     return [binary, "--accept", "--inetd", "-l", listen, service.program, *service.args]

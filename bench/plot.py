@@ -30,7 +30,7 @@ WIDTH, ROW, BELOW, LINE = 10.0, 0.42, 0.72, 0.2  # inches: of all; height of a b
 
 
 def colour(case: str) -> str:
-    """By whose case it is."""
+    """The colour of a case: fastinetd's, a C program's or another server's."""
     if view.is_standard(case):
         return STANDARD
     return OTHER if view.is_other(case) else OWN

@@ -40,7 +40,7 @@ def read(pid: int) -> Process | None:
 
 
 def tree(root: int) -> list[Process]:
-    """*root*, its session (servers are started in one of their own, and some of it may have lost its
+    """The processes of *root*, its session (servers are started in one of their own, and some of it may have lost its
     parent) and all their descendants that exist now, zombies included."""
     by_parent: dict[int, list[Process]] = {}
     found: dict[int, Process] = {}

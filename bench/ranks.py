@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def doubled_ranks(values: Sequence[float]) -> list[int]:
-    """Twice the rank of each value, so that equal values share a middle rank and it is still whole."""
+    """Twice the rank of each value, so that the middle rank that equal values share is a whole number."""
     below = dict.fromkeys(values, 0)
     counts, seen = Counter(values), 0
     for value in sorted(counts):

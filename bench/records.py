@@ -76,7 +76,7 @@ def select(name: str, results: Path = RESULTS) -> list[Path]:
 
 
 def history(paths: Sequence[Path]) -> dict[str, list[Record]]:
-    """The records of these files: scenario -> from the oldest to the latest."""
+    """The records of these files by scenario, from the oldest to the latest."""
     found: dict[str, list[Record]] = {}
     for record in sorted((record for path in paths for record in load(path)), key=when):
         found.setdefault(record["scenario"], []).append(record)
@@ -84,5 +84,5 @@ def history(paths: Sequence[Path]) -> dict[str, list[Record]]:
 
 
 def latest(name: str, results: Path = RESULTS) -> dict[str, Record]:
-    """What *name* means, the latest of each scenario."""
+    """The latest record of each scenario among the files that *name* means (`select`)."""
     return {scenario: records[-1] for scenario, records in history(select(name, results)).items()}

@@ -65,7 +65,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """The target that is written so, as records have them. Raises ValueError."""
+        """The target of a text such as records have (`str` of one). Raises ValueError."""
         found = re.fullmatch(r"(\w+) of (.+?)(?: / (.+))? ([<>])= (\S+)", text)
         if not found:
             raise ValueError(f"not a target: {text}")
@@ -101,7 +101,7 @@ class Bench:
 
     @functools.cached_property
     def peers(self) -> dict[str, Peer]:
-        """Those that are installed, by name."""
+        """The servers that are installed, by name."""
         return {peer.name: peer for peer in PEERS if peer.find()}
 
     def services(

@@ -51,7 +51,7 @@ class Server:
         return self.process.pid
 
     def last_words(self) -> str:
-        """The end of what it wrote, on one line, for a message."""
+        """The end of what the server wrote, on one line, for a message."""
         lines = self.log.read_text(errors="replace").split("\n")[-4:]
         return " | ".join(line.strip() for line in lines if line.strip())
 
@@ -122,7 +122,8 @@ def running(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL; then the same for what it leaves behind, each by its pid and birth."""
+    """End a server by SIGTERM, then by SIGKILL; and what it leaves behind likewise, each process by its pid and
+    birth."""
     family = procs.tree(process.pid)
     process.terminate()
     try:

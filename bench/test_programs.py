@@ -28,7 +28,7 @@ def programs() -> Iterator[dict[str, str]]:
 
 
 def said(connection: socket.socket) -> bytes:
-    """All that comes, to the end."""
+    """All bytes of a connection, to its end."""
     connection.settimeout(10)
     with connection.makefile("rb") as stream:
         return stream.read()

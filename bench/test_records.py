@@ -36,7 +36,7 @@ def record(rates: Mapping[str, float], time: str = "2026-11-25T01:02:03Z", round
 
 
 def old(made: records.Record) -> records.Record:
-    """As it would have been written before records had a time, columns and notes."""
+    """A record as it would have been written before records had a time, columns and notes."""
     return {key: value for key, value in made.items() if key not in ("time", "columns", "notes")}
 
 
@@ -152,7 +152,7 @@ def test_history_goes_from_the_oldest_to_the_latest(tmp_path: Path, capsys: pyte
 
 
 def every_deal(one: Sequence[float], other: Sequence[float]) -> float:
-    """The same p by dealing all hands one by one."""
+    """The p of the rank test, by dealing all hands one by one."""
     every = [*one, *other]
     ranks_ = [sum(v < value for v in every) + (1 + sum(v == value for v in every)) / 2 for value in every]
     middle = len(one) * (len(every) + 1) / 2

@@ -9,7 +9,7 @@ from bench.scenario import Column, Target
 from bench.scenarios import SCENARIOS
 
 MORE_IS_BETTER = {"rate", "mb_s"}
-"""Of all metrics that lead a scenario or have a target; of the others less is."""
+"""Metrics of which more is better; of every other one that leads a scenario or has a target, less is."""
 
 STANDARDS = ("reference", *(peer.name for peer in BARE))
 """Cases with these names, or that begin with one and a comma, are C programs that do not change."""
@@ -45,12 +45,12 @@ def by_round(record: Record, case: str, key: str) -> list[float | None]:
 
 
 def values(record: Record, case: str, key: str) -> list[float]:
-    """The same without the rounds that failed."""
+    """The samples of one case, without the rounds that failed."""
     return [value for value in by_round(record, case, key) if value is not None]
 
 
 def ratios(record: Record, case: str, over: str, key: str) -> list[float]:
-    """Round by round."""
+    """The ratios of one case to another, round by round."""
     pairs = zip(by_round(record, case, key), by_round(record, over, key))
     return [a / b for a, b in pairs if a is not None and b]
 
@@ -68,5 +68,5 @@ def is_standard(case: str) -> bool:
 
 
 def is_other(case: str) -> bool:
-    """Whether it is another super-server's. What is left is fastinetd's, which not every case names."""
+    """Whether a case is another super-server's. What is left is fastinetd's, which not every case names."""
     return case.partition(",")[0].partition(" (")[0] in OTHERS

@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
-        """Those from elsewhere, the benchmark's own, come first of all."""
+        """A test's place in ORDER; the benchmark's own tests, which lie elsewhere, come first of all."""
         return ORDER.index(item.path.relative_to(here).parts[0]) if item.path.is_relative_to(here) else -1
 
     items.sort(key=place)

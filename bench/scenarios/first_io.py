@@ -18,7 +18,7 @@ TARGETS = tuple(
 
 
 def base(case: str) -> str:
-    """Each language has its own."""
+    """The case that *case* is compared with: that of its own language."""
     return f"fastinetd exec, {case.rpartition(', ')[2]}"
 
 

@@ -20,24 +20,24 @@ QUICK = 1000  # when measurements are shorter than a second and a half
 
 
 def base(case: str) -> str:
-    """A pool is compared with a pool."""
+    """The case that *case* is compared with: a pool with a pool."""
     return "prefork, of few" if case.startswith("prefork") else BASELINE
 
 
 def crowd(bench: Bench) -> tuple[int, str]:
-    """How many wait, and why not more."""
+    """How many processes wait, and why not more."""
     if bench.seconds < 1.5:
         return QUICK, f"{QUICK:,} processes in place of {WANTED:,}: a quick run"
     return limits.processes(WANTED)
 
 
 def notes(bench: Bench) -> list[str]:
-    """A line when there were fewer than wanted."""
+    """A line for the record where fewer processes wait than were wanted."""
     return [line for line in [crowd(bench)[1]] if line]
 
 
 def parking(count: int) -> dict[str, str]:
-    """A pool that keeps *count* children parked."""
+    """The attributes of a pool that keeps *count* children parked."""
     return pooled.PREFORK | {"min_spare": str(count), "max_spare": str(count)}
 
 

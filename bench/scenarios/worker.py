@@ -33,7 +33,8 @@ def python_for(user: str) -> bool:
 
 
 def notes(bench: Bench) -> list[str]:
-    """A line when the handler must run as ourselves: no difference to its rate, for it switches only once."""
+    """A line for the record where the handler must run as ourselves: that does not change its rate, a worker switches
+    user once."""
     if python_for(bench.user.name):
         return []
     return [f"the Python handler ran as the daemon's user: {bench.user.name} cannot run this checkout's Python"]

@@ -18,7 +18,8 @@ C = TypeVar("C", bound=Closable)
 
 @pytest.fixture
 def keep() -> Iterator[Callable[[C], C]]:
-    """Takes a client and gives it back; closes it at the end of the test, before the daemon is stopped."""
+    """A function that returns the client it is given, and closes it at the end of the test, before the daemon is
+    stopped."""
     with ExitStack() as stack:
 
         def kept(client: C) -> C:

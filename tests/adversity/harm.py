@@ -70,7 +70,7 @@ class Load:
         wait_for(lambda: len(self.answers) >= wanted, lambda: f"{count} more clients: {self.answers[-5:]}", 60)
 
     def end(self) -> list[object]:
-        """The answers that were not the wanted one."""
+        """Stop the clients; returns the answers that were not the wanted one."""
         self._over.set()
         for thread in self._threads:
             thread.join(60)
@@ -104,7 +104,8 @@ def acceptors(daemon: Daemon) -> list[int]:
 
 
 def role(daemon: Daemon, kind: str) -> int:
-    """Its pid, once it has taken its name: a process just forked still has the supervisor's, or half of its own."""
+    """The pid of a role, once it has set its title: a process just forked still has the supervisor's, or half of its
+    own."""
 
     def named() -> int:
         return next((pid for name, pid in daemon.roles().items() if name.startswith(kind)), 0)
@@ -118,7 +119,7 @@ def replaced(daemon: Daemon, victim: int, count: int) -> None:
 
 
 def consistent(daemon: Daemon) -> None:
-    """The daemon's own look at its counts finds nothing."""
+    """Assert that the daemon itself finds its counts right."""
     before = daemon.said().count("Consistency check")
     daemon.send(signal.SIGABRT)
     wait_for(lambda: daemon.said().count("Consistency check") > before, "the consistency check")
@@ -127,7 +128,7 @@ def consistent(daemon: Daemon) -> None:
 
 
 def become(entry: pwd.struct_passwd) -> None:
-    """This process is that user's from now on, whose other processes may look into it as into any of theirs."""
+    """Make this process the user's, whose other processes may inspect it like any of their own."""
     os.setgroups([])
     os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
@@ -135,7 +136,7 @@ def become(entry: pwd.struct_passwd) -> None:
 
 
 def as_user(entry: pwd.struct_passwd, find: Callable[[], object]) -> object:
-    """What a process of a user finds; it must be something that JSON can say."""
+    """Call `find` in a process of a user; returns what it found, which must be representable in JSON."""
     reader, writer = os.pipe()
     if (pid := os.fork()) == 0:
         try:
@@ -160,7 +161,7 @@ def unbalanced(log: Path, service: str) -> dict[str, tuple[int, int]]:
 
 
 def await_balance(log: Path, service: str, count: int) -> None:
-    """So many servers were started and ended, each recorded once."""
+    """Wait until so many servers were started and have ended, each recorded once."""
     wait_for(
         lambda: len(records(log, "START", f"{service} ")) == count == len(records(log, "EXIT", f"{service} ")),
         lambda: f"{count} START and EXIT records: {[len(records(log, k, service)) for k in ('START', 'EXIT')]}",

@@ -45,7 +45,7 @@ class Task:
 
 
 def curated(words: Sequence[str]) -> list[Task]:
-    """Those of curated.toml whose names hold one of the words; all of them without any."""
+    """The mutations of curated.toml whose names hold one of the words; all of them if no word is given."""
     found = []
     for name, each in tomllib.loads((HERE / "curated.toml").read_text()).items():
         if not words or any(word in name for word in words):
@@ -77,7 +77,7 @@ def generic(options: argparse.Namespace) -> list[Task]:
 
 
 def verdict(copy: Copy, tests: Sequence[str], *, confined: bool) -> str:
-    """Which test fails first, "timeout", or "" when all pass."""
+    """Run the tests; returns which one fails first, "timeout", or "" when all pass."""
     command = [str(copy.python), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "-rfE", *tests]
     inside = [str(copy.python), str(copy.folder / "tests/mutation/inside.py"), *command]
     try:

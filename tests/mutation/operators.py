@@ -55,7 +55,7 @@ Change = tuple[str, int, int, int, str]
 
 
 def _of_python(text: str) -> Iterator[Change]:
-    """Of nodes that stand on one line, which are nearly all."""
+    """Changes of the nodes of a syntax tree that stand on one line, which are nearly all."""
     tree = ast.parse(text)
     lines = text.splitlines()
     docstrings = {

@@ -60,7 +60,7 @@ class Copy:
                 shutil.copy2(path, target)
 
     def _environment(self) -> None:
-        """An interpreter that has the tools of this one, and the package of the copy."""
+        """Make an interpreter that has the tools of this one and the package of the copy."""
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.folder / ".venv"], check=True)
         site = next((self.folder / ".venv/lib").glob("python*/site-packages"))
         (site / "copy.pth").write_text(f"{self.folder}\n{sysconfig.get_path('purelib')}\n")
@@ -69,7 +69,7 @@ class Copy:
             shutil.copy2(command, self.folder / ".venv/bin/fastinetd")  # it looks for the interpreter beside itself
 
     def _build(self) -> str:
-        """Build what has changed; returns the last lines of what was said if that fails."""
+        """Build what has changed; returns the end of the build's output if it fails."""
         done = subprocess.run([self.python, "setup.py", "-q", "build_ext", "--inplace"], cwd=self.folder,
                               capture_output=True, text=True, check=False, env=self.environment())
         return (done.stdout + done.stderr)[-300:] if done.returncode else ""

@@ -68,7 +68,7 @@ class Booted:
         return self._output.read_text(errors="replace").strip() or "no reason given" if ended() else ""
 
     def run(self, *argv: str, feed: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command in it, with `feed` as its input."""
+        """Run a command in the container, with `feed` as its input."""
         inside = ["nsenter", "--target", str(self._leader), "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
         return subprocess.run([*inside, *argv], input=feed, capture_output=True, text=True, check=False, timeout=120)
 
@@ -80,17 +80,17 @@ class Booted:
         return self.systemctl("show", "--property", name, "--value", unit).stdout.strip()
 
     def write(self, path: str, text: str) -> None:
-        """Write a file in it, which may be one of this machine's there."""
+        """Write a file in the container; one of this machine at the same path stays as it is."""
         done = self.run("sh", "-c", 'mkdir -p "${1%/*}" && rm -f "$1" && cat >"$1"', "sh", path, feed=text)
         assert done.returncode == 0, done.stderr
 
     def processes_of(self, unit: str) -> list[int]:
-        """What is left of a unit; process ids as the container has them."""
+        """The processes of a unit, by their pids in the container."""
         script = 'find /sys/fs/cgroup -path "*/$1/cgroup.procs" -exec cat {} + | sort -nu'
         return list(map(int, self.run("sh", "-c", script, "sh", unit).stdout.split()))
 
     def connect(self, port: int) -> socket.socket:
-        """A client in its network."""
+        """A client in the container's network."""
         with ThreadPoolExecutor(1) as thread:  # a network is a thread's
             return thread.submit(self._connect, port).result()
 
@@ -104,7 +104,7 @@ class Booted:
         return connect(port)
 
     def close(self) -> None:
-        """End it at once."""
+        """End the container at once."""
         if self._leader:
             os.kill(self._leader, signal.SIGKILL)
         elif self._process.poll() is None:

@@ -43,7 +43,7 @@ def _is_free(family: int, kind: int, port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody has, for TCP and UDP, on both families; each is given once."""
+    """A port that no socket has, for TCP and UDP, on both families; no port is given twice."""
     families, kinds = (socket.AF_INET, socket.AF_INET6), (socket.SOCK_STREAM, socket.SOCK_DGRAM)
     return next(port for port in _ports if all(_is_free(f, k, port) for f in families for k in kinds))
 

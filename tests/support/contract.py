@@ -57,7 +57,7 @@ FILES = (1024, 4096)
 """Soft and hard limit of open files that the daemon is started with."""
 
 GROUPS = 'mount --bind "$0" /etc/group && exec "$@"'
-"""A look at /etc/group of its own for a daemon: nobody is in several groups."""
+"""An /etc/group for one daemon alone, in which the user nobody is in several groups."""
 
 
 def surroundings(folder: Path) -> list[str]:

@@ -57,7 +57,7 @@ def await_end(pid: int) -> None:
 
 
 def end(keeper: Keeper, slot: SlotTuple) -> None:
-    """Wait for a server's end and account for it."""
+    """Wait until a server has ended, and have the keeper record that."""
     await_end(slot.pid)
     assert keeper.end(slot.slot)
 
@@ -123,7 +123,7 @@ def until(loop: Loop, condition: Callable[[], object], what: object) -> None:
 
 
 def close_loop(loop: Loop) -> None:
-    """Give back its descriptors; the daemon's own loop ends with its process."""
+    """Close the descriptors of a loop; the daemon's own loop ends with its process."""
     signal.set_wakeup_fd(-1)
     loop._epoll.close()
     os.close(loop._reader)
@@ -132,7 +132,7 @@ def close_loop(loop: Loop) -> None:
 
 @contextmanager
 def running(main: Callable[[], None]) -> Iterator[int]:
-    """A child that runs `main` while the test goes on; it is killed if it is still there in the end."""
+    """A child that runs `main` while the test goes on; it is killed if it has not ended by the end of the block."""
     pid = fork(main)
     try:
         yield pid

@@ -23,13 +23,13 @@ COMMAND = str(Path(sys.executable).with_name("fastinetd"))
 """The installed command."""
 
 MODULE = (sys.executable, "-m", "fastinetd")
-"""The same, where the environment is to say what is imported (support.reach)."""
+"""The command by way of the module, where the environment is to say what is imported (support.reach)."""
 
 STARTING = 60.0
 """Seconds a start may take on a machine that has much else to do."""
 
 OWN = "fastinetd: "
-"""What the titles of its own processes begin with."""
+"""What the titles of the daemon's own processes begin with."""
 
 KEPT = "/proc/loadavg"
 """What is opened by the first who asks, once, and kept. Below another root it has a longer name in a namespace of
@@ -77,7 +77,7 @@ class Daemon:
         return status == 200 or (status == 503 and not text.startswith("not ready: "))
 
     def await_ready(self) -> Daemon:
-        """Wait until it serves: the pid file is written once all listeners are open."""
+        """Wait until the daemon serves: its pid file is written once all listeners are open."""
 
         def there() -> bool:
             assert self.running, f"the daemon ended with status {self.process.returncode}: {self.said()}"
@@ -95,7 +95,7 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """The supervisor's, also where a prefix started it."""
+        """The supervisor's pid, also where another program has started it."""
         return int(self.pidfile.read_text())
 
     def send(self, number: int) -> None:
@@ -108,7 +108,7 @@ class Daemon:
         fresh.rename(self.conf)
 
     def reload(self, conf: str | None = None) -> None:
-        """SIGHUP, with a new text if there is one; returns when it says it has taken it."""
+        """Send SIGHUP, with a new configuration if there is one; returns when the daemon logs that it has taken it."""
         if conf is not None:
             self.rewrite(conf)
         before = self.said().count("Reconfigured:")
@@ -116,7 +116,7 @@ class Daemon:
         wait_for(lambda: self.said().count("Reconfigured:") > before, lambda: f"reloaded: {self.said()[-500:]}")
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
-        """Its exit status."""
+        """Stop the daemon by a signal; returns its exit status."""
         if self.running:
             with suppress(OSError, ValueError):
                 self.send(number)
@@ -176,7 +176,7 @@ class Daemon:
         return {name: len(each) - servers.count(roles.get(name, 0)) for name, each in self.opened().items()}
 
     def opened(self) -> dict[str, dict[int, str]]:
-        """What is open in each, but what is opened at its first use and kept."""
+        """What is open in each process of the daemon, but for what is opened at its first use and kept."""
         found = {name: descriptors(pid) for name, pid in self.roles().items()}
         return {name: {fd: to for fd, to in each.items() if not to.endswith(KEPT)} for name, each in found.items()}
 
@@ -205,7 +205,7 @@ class Daemon:
         return [line for line in self.said().splitlines() if UNHANDLED.search(line)]
 
     def finish(self) -> list[str]:
-        """Stop it; everything that is not as it must be."""
+        """Stop the daemon; returns whatever is not as it must be."""
         problems = []
         family = set()
         with suppress(AssertionError, OSError, ValueError):
@@ -230,7 +230,7 @@ class Daemon:
 
 
 def clear(family: set[int]) -> list[str]:
-    """Wait until these processes are gone; kill and name those that stay."""
+    """Wait until these processes are gone; kills those that stay, and returns them."""
 
     def left() -> list[int]:
         for pid in family:

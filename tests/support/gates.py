@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 PASSES = "import fcntl, sys\nfcntl.flock(open(sys.argv[1]), fcntl.LOCK_SH)"
-"""In a server whose first argument is the gate's path: wait until it is open. Who comes later passes at once."""
+"""Code of a server whose first argument is the gate's path: it waits until the gate is open."""
 
 
 class Gate:

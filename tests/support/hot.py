@@ -34,7 +34,7 @@ class Hot:
 
     @property
     def symbol(self) -> str:
-        """Its name in C, as Cython makes it."""
+        """The function's name in C, as Cython makes it."""
         return f"__pyx_f_{mangled(self.module, self.owner)}{self.name}"
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ def module_of(path: Path) -> str:
 
 
 def compiled_modules() -> list[str]:
-    """All of them: a search that finds fewer than there are would pass over what it is for."""
+    """All modules written in Cython; fails when there are more or fewer than are known."""
     found = sorted(module_of(path) for path in PACKAGE.rglob("*.pyx"))
     assert len(found) == COMPILED, f"{len(found)} compiled modules: is this a new one, or has one been lost?"
     return found

@@ -34,14 +34,14 @@ while True:
 
 
 def tries(port: int, kind: int = socket.SOCK_STREAM) -> str:
-    """What he gets of a port at this moment; "" when it is nothing."""
+    """What the user can do with a port at this moment: bind it, or nothing ("")."""
     done = subprocess.run([sys.executable, "-IS", "-c", TRIES, str(port), str(int(kind)), "0"],
                           capture_output=True, text=True, check=True)
     return done.stdout.removeprefix("begins\n")
 
 
 class Intruder:
-    """Tries again and again, until the end of `with`; then `got` is what he has had."""
+    """A user who tries a port again and again until the end of `with`; `got` is then what he has had of it."""
 
     def __init__(self, port: int, kind: int = socket.SOCK_STREAM) -> None:
         self._process = subprocess.Popen([sys.executable, "-IS", "-c", TRIES, str(port), str(int(kind)), "1"],

@@ -20,7 +20,7 @@ def missing(what: str) -> NoReturn:
 
 
 def need_localhost() -> None:
-    """A system that was only just unpacked has no /etc/hosts."""
+    """Skip where localhost has no address: a system that was only just unpacked has no /etc/hosts."""
     try:
         socket.getaddrinfo("localhost", 0, socket.AF_INET)
     except socket.gaierror:
@@ -28,7 +28,7 @@ def need_localhost() -> None:
 
 
 def need_modules(perl: str, *modules: str) -> None:
-    """Modules of Perl: Debian's smallest installation has the program without most of them."""
+    """Skip where Perl lacks one of these modules: Debian's smallest installation has few."""
     for module in modules:
         if subprocess.run([perl, f"-M{module}", "-e", "1"], capture_output=True, check=False).returncode:
             missing(f"perl's {module} is not installed")

@@ -7,7 +7,7 @@ import struct
 from contextlib import suppress
 
 LINGER = 60
-"""Seconds; far more than anybody is waited for in tests."""
+"""Seconds that a last close sleeps: far more than any test waits."""
 
 LINGERING = r"""
 #define _GNU_SOURCE
@@ -61,7 +61,7 @@ static long pass_with(int to, const void *words, size_t size)
     return sent;
 }
 """
-"""For programs in C."""
+"""What a program in C must include and do to have the last close of its connection sleep."""
 
 
 def linger(sock: socket.socket) -> None:
@@ -82,6 +82,6 @@ def lingering() -> tuple[socket.socket, socket.socket]:
 
 
 def abort(sock: socket.socket) -> None:
-    """Close such a socket at once."""
+    """Close a socket whose last close would sleep, at once."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()

@@ -112,7 +112,7 @@ def parsed(dump: str) -> dict[str, list[Shown]]:
 
 
 def _settle(shown: Shown) -> None:
-    """Sets in place of words that have no order; what only one of the two has goes."""
+    """Make sets of words that have no order, and leave out what only one of the two daemons shows."""
     for name in ("flags", "type", "Log_on_success flags", "Log_on_failure flags"):
         shown[name] = frozenset(str(shown.get(name) or "").split()) - FAMILIES
     # An empty list, which lets nobody in, is shown as `All sites` by xinetd.
@@ -155,7 +155,7 @@ def _ids(planned: PlannedService) -> tuple[int, int] | None:
 
 
 def listeners_of(planned: PlannedService) -> frozenset[Listener]:
-    """Where it listens, in the form of `Original.listeners`."""
+    """Where a planned service listens, in the form of `Original.listeners`."""
     found = set()
     for endpoint in planned.endpoints:
         hosts = {"*"}

@@ -55,7 +55,7 @@ class Pooled:
         return self.program
 
     def start(self, share: int = 1, first: Callable[[], object] = lambda: None) -> int:
-        """Another acceptor, one of `share`, which calls `first` before it serves; its pid."""
+        """Start an acceptor, one of `share`, that calls `first` before it serves; returns its pid."""
         section = self.board.section_claim(0)
         reader, control = os.pipe()
 
@@ -81,7 +81,7 @@ class Pooled:
         os.write(self.controls[pid], b"r")
 
     def connect(self) -> socket.socket:
-        """A client; it is closed in the end, if it is not before."""
+        """A connected client, closed at the end of the test if not before."""
         client = socket.create_connection(self.listener.getsockname(), PATIENCE)
         self.clients.append(client)
         return client
@@ -113,7 +113,7 @@ class Pooled:
         wait_for(lambda: self.recycled(why) >= count, lambda: f"{count} {why!r}, not {self.counters.recycled}")
 
     def await_calm(self) -> None:
-        """All connections have ended, and are accounted for."""
+        """Wait until all connections have ended and their ends are recorded."""
         wait_for(lambda: not self.board.slots_in_use(), lambda: f"all have ended: {self.board.slots_in_use()}")
 
     def of_kind(self, kind: RecordKind) -> list[RecordTuple]:
@@ -122,15 +122,15 @@ class Pooled:
         return [record for record in self.records if record.kind == kind]
 
     def news(self) -> list[tuple[PoolEvent, int]]:
-        """What was said about the pool."""
+        """The events of the pool so far."""
         return [(PoolEvent(record.reason), record.value) for record in self.of_kind(RecordKind.POOL)]
 
     def await_news(self, news: PoolEvent) -> int:
-        """The value with which it is said for the first time."""
+        """Wait for an event of the pool; returns the value of the first one."""
         return wait_for(lambda: [(value,) for said, value in self.news() if said == news], lambda: f"{news!r}")[0][0]
 
     def balanced(self, count: int) -> None:
-        """So many servers have started and ended; nothing is left of them on the Board."""
+        """Assert that so many servers have started and ended, and that the Board has nothing left of them."""
         self.await_calm()
         starts, exits = ([record.pid for record in self.of_kind(kind)] for kind in (RecordKind.START, RecordKind.EXIT))
         assert sorted(starts) == sorted(exits)
@@ -144,12 +144,12 @@ class Pooled:
         return [each for each in below(pid).values() if each.parent == pid]
 
     def pool(self, pid: int) -> list[int]:
-        """The processes of an acceptor that are nobody's servers."""
+        """The children of an acceptor that serve no connection."""
         servers = {slot.pid for slot in self.board.slots_in_use()}
         return [each.pid for each in self.children(pid) if each.pid not in servers and each.alive]
 
     def zygote(self, pid: int) -> int:
-        """The one that has come so far as to be held."""
+        """Wait for the acceptor's zygote to be held; returns its pid."""
         self.await_state(PoolState.HOLDING, 1)
         return self._held(pid)
 
@@ -183,21 +183,21 @@ def may_look() -> None:
 
 
 def stop(*pids: int) -> None:
-    """SIGSTOP, and wait until they stand still."""
+    """Send SIGSTOP, and wait until the processes are stopped."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: all((each := process(pid)) and each.state == "T" for pid in pids), f"{pids} are stopped")
 
 
 def go_on(*pids: int) -> None:
-    """Those that are still there."""
+    """Send SIGCONT to those of the processes that still exist."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
 
 def echo(client: socket.socket, word: bytes = b"x") -> socket.socket:
-    """A server that says what it hears has this client."""
+    """Assert that the client has a server that sends back what it gets; returns the client."""
     client.sendall(word)
     heard = b""
     while len(heard) < len(word):
@@ -209,7 +209,7 @@ def echo(client: socket.socket, word: bytes = b"x") -> socket.socket:
 
 
 def finish(clients: Sequence[socket.socket]) -> None:
-    """Say no more, and hear no more."""
+    """Close the clients' sending sides, assert that nothing more comes, and close them."""
     for client in clients:
         client.shutdown(socket.SHUT_WR)
     for client in clients:

@@ -79,7 +79,7 @@ int main(int argc, char **argv)
 
 
 def built(folder: Path, name: str, source: str, *options: str) -> Path:
-    """A program in C, or a library; for everybody to use."""
+    """Compile a program in C, or a library, that every user may run; returns its path."""
     text = folder / f"{name}.c"
     text.write_text(source)
     subprocess.run(["gcc", "-O1", *STRICT, "-o", folder / name, text, *options], check=True)
@@ -87,7 +87,7 @@ def built(folder: Path, name: str, source: str, *options: str) -> Path:
 
 
 def tally(folder: Path) -> tuple[Path, Path]:
-    """The program, and the file it writes to."""
+    """A program that writes down whom it served, and the file that it writes to."""
     file = folder / "tally.served"
     file.touch()
     file.chmod(0o666)
@@ -115,13 +115,13 @@ def descendants(daemon: Daemon, kind: str) -> dict[int, int]:
 
 
 def gauges(daemon: Daemon, service: str) -> dict[str, int]:
-    """What fastinetd_pool_processes says."""
+    """The samples of fastinetd_pool_processes for a service, by state."""
     states = ("zygote", "starting", "idle", "busy")
     return {state: int(daemon.metric("fastinetd_pool_processes", service=service, state=state)) for state in states}
 
 
 def held(pid: int) -> bool:
-    """Whether it is a zygote: it holds both sockets."""
+    """Whether a process is a zygote: it has both sockets to its acceptor."""
     return all(os.path.lexists(f"/proc/{pid}/fd/{number}") for number in (61, 62, 63))
 
 
@@ -132,5 +132,5 @@ def recycled(daemon: Daemon, service: str) -> Mapping[str, int]:
 
 
 def told(daemon: Daemon, text: str) -> int:
-    """How many lines of what it said contain this."""
+    """How many lines of the daemon's messages contain a text."""
     return len(re.findall(re.escape(text), daemon.said()))

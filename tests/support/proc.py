@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T], what: object, timeout: float = PATIENCE) -> T:
-    """The first true value of condition(); fails when it stays false. `what` is text, or a function that says it."""
+    """Wait for a true value of condition() and return it; fails when there is none. `what` is shown then: text, or a
+    function that makes it."""
     end = time.monotonic() + timeout
     pause = threading.Event()
     while True:
@@ -104,13 +105,13 @@ def descriptors(pid: int) -> dict[int, str]:
 
 
 def asleep(pid: int) -> bool:
-    """Whether it waits in the kernel for something to happen (no process that is just starting up does)."""
+    """Whether a process waits in the kernel for something to happen (none that is just starting does)."""
     each = process(pid)
     return each is not None and each.state == "S"
 
 
 def reap(pid: int) -> None:
-    """Take leave of an ended process that came back to this one as an orphan; others are left alone."""
+    """Reap an ended process that came back to this one as an orphan; another process's child is left alone."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 

@@ -24,7 +24,7 @@ PATIENCE = 60.0
 
 
 def run(*command: object, cwd: Path | None = None, **env: str) -> str:
-    """Standard output of a client that must succeed."""
+    """Run a client, which must succeed; returns its standard output."""
     done = subprocess.run(
         [str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE,
         check=False, cwd=cwd, env=environment(env),
@@ -34,7 +34,7 @@ def run(*command: object, cwd: Path | None = None, **env: str) -> str:
 
 
 def serve(program: Callable[..., None], form: Form, need: Need, folder: Path) -> None:
-    """Call one of those below with what it wants."""
+    """Try one of the programs of this file, with those of the fixtures that its function asks for."""
     given = {"form": form, "need": need, "folder": folder}
     names = inspect.signature(program).parameters
     program(**{name: value for name, value in given.items() if name in names})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 COUNTED = re.compile(r"Vm\w+|Rss\w+|Hugetlb\w+|SigQ|\w*voluntary_ctxt_switches|NoNewPrivs_\w+|HugetlbPages")
-"""Lines of /proc/self/status that tell how much it has used so far."""
+"""Lines of /proc/self/status that tell how much the server has used so far."""
 
 PIDS = {"Tgid", "Ngid", "Pid", "NStgid", "NSpid", "NSpgid", "NSsid", "PPid"}
-"""Those that name processes: the probe tells how they belong together."""
+"""Lines of /proc/self/status that name processes: the probe tells how they belong together."""
 
 STAT = {
     2: "comm", 3: "state", 7: "terminal", 8: "terminal's group", 18: "priority", 19: "nice", 20: "threads",
@@ -43,7 +43,7 @@ def fields(report: bytes) -> dict[str, object]:
 
 
 def number(report: bytes, name: str) -> int:
-    """The pid or the parent."""
+    """A number of the report: `pid`, or `parent`."""
     match = re.search(rb"^=== " + name.encode() + rb"\n(\d+)\n", report, re.MULTILINE)
     assert match, report
     return int(match[1])

@@ -40,7 +40,7 @@ def strings(items: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
 
 
 def compiled(folder: Path, source: str, *options: str, compiler: str = "gcc") -> str:
-    """Compile C; returns the program's path."""
+    """Compile a program in C; returns its path."""
     path = folder / f"program-{len(list(folder.iterdir()))}"
     path.with_suffix(".c").write_text(source)
     subprocess.run(
@@ -140,7 +140,7 @@ class Held:
         self.children: set[int] = set()
 
     def hear(self, end: socket.socket | None = None) -> Said | None:
-        """The next message; None at the end of file."""
+        """The next message of the zygote or a child; None at the end of file."""
         message, ancillary, _, _ = (end or self.control).recvmsg(64, 256)
         if not message:
             return None
@@ -178,7 +178,7 @@ class Held:
         return self.seq
 
     def serve(self, send: bytes = b"", variables: Sequence[str] = VARIABLES) -> tuple[bytes, int]:
-        """One connection: what the client got, and the server's wait status."""
+        """Have one connection served; returns what the client got and the server's wait status."""
         client, pid = self.open(variables)
         with client:
             client.sendall(send)
@@ -215,7 +215,7 @@ class Held:
         return status
 
     def descriptors(self) -> set[int]:
-        """The zygote's, but for the one that may keep its pages."""
+        """The zygote's descriptors, but for the one that may keep its pages."""
         return {int(name) for name in os.listdir(f"/proc/{self.pid}/fd")} - {PINS}
 
     def hang_up(self) -> None:
@@ -223,7 +223,7 @@ class Held:
             end.close()
 
     def close(self) -> int:
-        """End of file for all; returns the zygote's wait status."""
+        """Close the sockets, which is the end for all; returns the zygote's wait status."""
         self.hang_up()
         for pid in list(self.children):
             self.ended(pid)

@@ -31,7 +31,7 @@ def planned(share: int) -> PlannedService:
 
 
 class DoormanClient:
-    """Answers when told to."""
+    """A doorman's client whose answers the test gives."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, bytes, Callable[[bool | None], None]]] = []

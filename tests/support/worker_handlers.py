@@ -16,7 +16,8 @@ FOUND = {"os": os, "asyncio": asyncio, "socket": socket, "kept": []}
 
 
 def _function(sock: socket.socket, kind: str) -> Any:
-    """The request is read without changing the socket; it ends with a NUL or the client's side."""
+    """The function that a request is the body of; it ends with a NUL, or where the client closes its side. The socket's
+    mode stays as it is."""
     text = b""
     while not text.endswith(b"\0") and (piece := sock.recv(65536)):
         text += piece
@@ -37,7 +38,7 @@ async def coroutine(sock: socket.socket, peer: Peer) -> Any:
 
 
 def forgets(sock: socket.socket, peer: Peer) -> Any:
-    """Not a coroutine function, though what it returns is a coroutine."""
+    """A handler that is no coroutine function, though it returns a coroutine."""
     return coroutine(sock, peer)
 
 

@@ -64,7 +64,7 @@ class WorkerPeer:
             self.pid = _start(argv, {"FASTINETD_WORKER": str(AT), **(environ or {})}, {AT: far.fileno()}, self.errors)
 
     def status(self) -> int | None:
-        """What the worker says next, that it is ready; None: it has gone."""
+        """The status that comes with the worker's next "ready"; None at the end of file."""
         try:
             said = self.socket.recv(100)
         except ConnectionResetError:
@@ -72,7 +72,7 @@ class WorkerPeer:
         return struct.unpack("=i", said)[0] if said else None
 
     def hand(self, connection: socket.socket, variables: Mapping[str, str] = VARIABLES) -> None:
-        """Give a connection; it is the worker's alone afterwards."""
+        """Give the worker a connection, and close this process's copy of it."""
         data = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in variables.items())
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [connection.fileno()]))
         self.socket.sendmsg([data], [rights])
@@ -96,7 +96,7 @@ class WorkerPeer:
         return {path.name: str(path.readlink()) for path in Path(f"/proc/{self.pid}/fd").iterdir()}
 
     def end(self) -> int:
-        """End of file for it; its exit status."""
+        """Close the worker's socket; returns the worker's exit status."""
         self.socket.close()
         return reap(self.pid)
 

@@ -57,7 +57,8 @@ def pooled() -> Iterator[Pooled]:
 
 @pytest.fixture
 def kit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
-    """Wait services. Whoever ends here ends soon after his start, however slow the machine is."""
+    """Wait services, of which every server counts as one that ends soon after its start, however slow the machine
+    is."""
     monkeypatch.setattr(wait, "READ_WITHIN", 3600.0)
     made = Kit()
     yield made
@@ -66,7 +67,7 @@ def kit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
 
 @pytest.fixture
 def client() -> Iterator[socket.socket]:
-    """Theirs, for datagrams."""
+    """A bound UDP socket, for the tests of wait services."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
         made.bind(("127.0.0.1", 0))
         made.settimeout(PATIENCE)
