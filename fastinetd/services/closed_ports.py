@@ -18,7 +18,7 @@ from fastinetd.core.board import Board
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.services.installed import InstalledServices
 from fastinetd.services.listeners import Listeners
-from fastinetd.services.sockets import BACKLOG, guard
+from fastinetd.services.sockets import BACKLOG, open_guard
 from fastinetd.system.loop import Loop
 
 RETRY_AFTER = 1.0
@@ -67,7 +67,7 @@ def _listen_again(sock: socket.socket) -> None:
     """Listen on a port that was closed, beside the connections of its servers. That takes SO_REUSEADDR, with which
     anybody could have the port from here to listen(2): meanwhile a guard keeps it. Raises OSError, with the port still
     nobody else's."""
-    with guard(sock):
+    with open_guard(sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.listen(BACKLOG)

@@ -1,14 +1,15 @@
-"""Who has the connections that a dead acceptor had given to its pools, and of which it heard no more.
+"""Which process has a connection that a dead acceptor had given to its pools, and of which it heard no more.
 
-Theory. Whoever takes such a connection says so to the acceptor before he touches it, and ends if he cannot. That he can
-as long as anybody has the acceptor's sockets open: the acceptor, or a process that it was just starting when it died.
-So once all those are closed (system/copies.py) either nobody has the connection and nobody will, whoever may still find
-it in his socket; or a child of the acceptor's has it that is the supervisor's now. Which, the kernel knows
-(proc_pid_fd(5)): its inode is written in the slot. One that has served and ended, or closed it, before it is looked for
-has nothing open any more: its client was served, and there is no record of it. One that has several has taken none: it
-was about to be started and never came to exec.
+Theory. A process of a pool that takes a connection says so to the acceptor before it touches the client, and ends if it
+cannot say so. It can as long as any process has the acceptor's sockets open: the acceptor itself, or a process that it
+was just starting when it died. So once all those are closed (system/copies.py) either no process has the connection,
+and none will have it, even one that finds it in its socket later; or a child of the acceptor has it, which is the
+supervisor's child now. The kernel shows which (proc_pid_fd(5)), by the connection's inode, which is in the slot. A
+child that has served the client and ended, or has closed the connection, before it is looked for has nothing open any
+more: its client was served, and there is no record of it. A child that has several of the connections has taken none:
+it was about to be started and never came to exec.
 
-A worker need not be looked for: it is in the slot before it is sent the connection, and may take that at any time.
+A worker need not be looked for: its pid is in the slot before it is sent the connection, which it may take at any time.
 """
 
 from __future__ import annotations

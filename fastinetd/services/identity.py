@@ -20,7 +20,7 @@ Keys = Callable[[PlannedService], Iterable[Hashable]]
 
 
 def name_of(service: Service) -> Hashable:
-    """What services must have in common to be the same one at another time."""
+    """What a service keeps from one plan to another: services of two plans are one only if this is equal."""
     return (service.name, service.protocol) if service.numbered else service.id
 
 
@@ -31,7 +31,8 @@ _WAYS: tuple[Keys, ...] = (
     lambda planned: [(name_of(planned.service), planned.id, planned.service.protocol)],
     lambda planned: [name_of(planned.service)],
 )
-"""By which keys two services are the same, the surest first. Of several that have a key the first one is meant."""
+"""The keys by which a service continues another one, the surest first. Of several services that have an equal key the
+first one is continued."""
 
 
 def continued(old: Sequence[PlannedService], new: Sequence[PlannedService]) -> dict[int, int]:
@@ -52,7 +53,7 @@ def continued(old: Sequence[PlannedService], new: Sequence[PlannedService]) -> d
 
 
 def _freed(waiting: deque[int] | None, free: dict[int, None]) -> Iterable[int]:
-    """Those in `waiting` that no service continues yet; takes the others out."""
+    """The positions at the head of `waiting` that no service continues yet, one at a time; removes the others."""
     while waiting:
         if waiting[0] in free:
             yield waiting[0]

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.plan.model import Endpoint, PlannedService, SocketOptions
 from fastinetd.policy.back_off import BackOff
-from fastinetd.services.sockets import apply, guard, open_endpoint, permit
+from fastinetd.services.sockets import apply_options, open_endpoint, open_guard, set_permissions
 from fastinetd.system.loop import Loop, Timer
 from fastinetd.system.strangers import close_shared_sockets
 
@@ -117,7 +117,7 @@ class Listeners:
             if not request.for_servers:  # and the other way round once no acceptor has it any more (WaitSocket)
                 one.setblocking(False)
             if before.options != request.options:
-                apply(one, request.options)
+                apply_options(one, request.options)
         if before.options != request.options and wanted.path_inode is not None:
             self._permit(wanted, wanted.path_inode)
         if not wanted.sockets and wanted.retry is not None:  # a reload is worth another attempt
@@ -255,7 +255,7 @@ class Listeners:
         try:
             if for_servers and endpoint.kind == socket.SOCK_STREAM and endpoint.family != socket.AF_UNIX:
                 for one in wanted.sockets:
-                    wanted.guards.append(guard(one))
+                    wanted.guards.append(open_guard(one))
         except OSError as error:
             self._messages.warning(f"service {service}: nothing keeps {endpoint} when its server shuts it down: "
                                    f"{error.strerror}; another user's program may have it then")
@@ -265,7 +265,7 @@ class Listeners:
         """Give the file of an open unix socket another owner or mode, as its service wants them now."""
         endpoint, options, _, service = wanted.request
         try:
-            permit(endpoint.host, inode, options)
+            set_permissions(endpoint.host, inode, options)
         except OSError as error:
             self._messages.error(f"service {service}: cannot change the owner and mode of {endpoint.host}: "
                                  f"{error.strerror}; mend the path and the permissions of its folder")

@@ -26,24 +26,26 @@ INET_REQUEST = struct.Struct("=BBBxLH46x")  # struct inet_diag_req_v2: family, p
 INET_ANSWER = struct.Struct("=BBxxHH16s16s4x8s16xL")  # inet_diag_msg: family, state, ports, addresses, cookie, inode
 
 Clients = frozenset[object]
+"""Clients that wait to be accepted, each by something that no other one has."""
 
 
 def pending(sock: socket.socket) -> Clients | None:
-    """The clients in a listening socket's queue, each by something that is its own."""
+    """The clients in a listening socket's queue; None where the kernel does not say."""
     with suppress(OSError, Unanswered):
         if sock.family == socket.AF_UNIX:
-            return frozenset(_unix(os.fstat(sock.fileno()).st_ino))
+            return frozenset(_inodes(os.fstat(sock.fileno()).st_ino))
         address, port = sock.getsockname()[:2]
         own = socket.inet_pton(sock.family, address)
         try:
-            return frozenset(_inet(sock.family, own, port))
+            return frozenset(_cookies(sock.family, own, port))
         except (OSError, Unanswered):  # no inet_diag
             table = "/proc/net/tcp6" if sock.family == socket.AF_INET6 else "/proc/net/tcp"
-            return frozenset(_listed(Path(table), port))
+            return frozenset(_addresses_in_table(Path(table), port))
     return None
 
 
-def _inet(family: int, own: bytes, port: int) -> Iterator[bytes]:
+def _cookies(family: int, own: bytes, port: int) -> Iterator[bytes]:
+    """The clients in the queue of a TCP socket, each by its cookie. Raises OSError and Unanswered."""
     states = 1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT
     for body in dump(INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, socket.htons(port))):
         if len(body) >= INET_ANSWER.size:
@@ -52,15 +54,17 @@ def _inet(family: int, own: bytes, port: int) -> Iterator[bytes]:
                 yield cookie
 
 
-def _listed(table: Path, port: int) -> Iterator[bytes]:
-    """Likewise of /proc/net/tcp or tcp6 (proc_pid_net(5)), by address and port."""
+def _addresses_in_table(table: Path, port: int) -> Iterator[bytes]:
+    """The clients in the queue of a TCP socket, each by its address and port, as /proc/net/tcp or tcp6 has them
+    (proc_pid_net(5)). Raises OSError."""
     for line in table.read_bytes().splitlines()[1:]:
         words = line.split()
         if len(words) > 9 and words[1].endswith(b":%04X" % port) and words[3] in (b"01", b"08") and words[9] == b"0":
             yield words[2]
 
 
-def _unix(inode: int) -> Iterator[int]:
+def _inodes(inode: int) -> Iterator[int]:
+    """The clients in the queue of a unix socket, each by its inode. Raises OSError and Unanswered."""
     request = UNIX_REQUEST.pack(socket.AF_UNIX, 0, 1 << TCP_LISTEN, 0, UDIAG_SHOW_ICONS)
     for body in dump(request):
         if len(body) < UNIX_ANSWER.size or UNIX_ANSWER.unpack_from(body)[3] != inode:

@@ -2,11 +2,12 @@
 
 Theory. Servers read from the same socket, so nothing may be changed that they would notice, and what was first may be
 gone a moment later. A datagram's sign is its beginning, its sender and the time the kernel gives it, because a client
-may send the same again and again. That time is had in two ways. While no server runs SO_TIMESTAMPNS is set for one
-look: servers shall not find it among what recvmsg(2) gives them. From then on the kernel keeps the time of what was
-read last, by whomever, and an ioctl tells it: if a server has read in between, the sign is another datagram's, and
-equals no sign of before, which is right, for a server has read. A stream's sign is the length of its queue, all that
-can be had; of a unix socket only whether anybody is there.
+may send the same again and again. The supervisor learns that time in two ways. While no server runs it sets
+SO_TIMESTAMPNS for one look, and takes the time from what recvmsg(2) returns; servers shall not find such times among
+their messages. From then on the kernel keeps the time of the datagram that any process has read last, and an ioctl
+returns it: if a server has read in between, the sign is another datagram's and equals no earlier sign, which is right,
+for a server has read. A stream's sign is the length of its queue, as the kernel shows no more; a unix stream's is
+whether any client is in the queue.
 
 Rules of this file: sockets are borrowed and blocking, so every call here says MSG_DONTWAIT or follows a readiness.
 """
@@ -36,33 +37,35 @@ SIOCGSTAMPNS = 0x8907  # asm-generic/sockios.h
 TIMESPEC = struct.Struct("@ll")
 
 Peer = tuple[bytes, int]
-"""Address of 4 or 16 bytes (b"" when unknown) and port."""
+"""A sender's or client's address of 4 or 16 bytes (b"" when it is not known), and port."""
 
 Stamp = tuple[int, ...]
+"""Seconds and nanoseconds at which the kernel got a datagram."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
     """A sign that stays the same while what is first in the queue stays there."""
 
-    what: object
-    stamp: Stamp | None = None  # None: not known
+    what: object  # the beginning and the sender of a datagram; the length of a stream's queue
+    stamp: Stamp | None = None  # of a datagram; None: not known
 
     def same(self, other: Head | None) -> bool:
-        """Whether both may be of the same; without a stamp equal contents count as the same."""
+        """Whether both may be signs of one datagram or queue; where a stamp is not known, equal contents are enough."""
         if other is None or self.what != other.what:
             return False
         return None in (self.stamp, other.stamp) or self.stamp == other.stamp
 
 
 def head(sock: socket.socket, *, shared: bool) -> Head | None:
-    """The sign of what is first; None for an empty queue. `shared`: servers may be reading at this moment."""
+    """The sign of what is first in a socket's queue; None when the queue is empty. `shared`: servers may be reading at
+    this moment."""
     try:
         if sock.type == socket.SOCK_DGRAM:
             if sock.family == socket.AF_UNIX:
                 return _first_of_unix(sock)
             return _first_while_read(sock) if shared else _first_stamped(sock)
-        if not readable(sock):
+        if not is_readable(sock):
             return None
         if sock.family == socket.AF_UNIX:
             return Head(True)
@@ -72,7 +75,8 @@ def head(sock: socket.socket, *, shared: bool) -> Head | None:
 
 
 def _first_stamped(sock: socket.socket) -> Head:
-    """The first datagram; one that has no time yet is given it by this look."""
+    """The sign of the first datagram while no server runs. If the datagram has no time yet, the kernel gives it one for
+    this look."""
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, True)
     try:
         space = socket.CMSG_SPACE(TIMESPEC.size)
@@ -84,39 +88,40 @@ def _first_stamped(sock: socket.socket) -> Head:
 
 
 def _first_of_unix(sock: socket.socket) -> Head:
-    """The first datagram of a unix socket, which has no time. It may have descriptors: a look takes a reference to
-    them, which is the last one to be closed if a server reads it meanwhile."""
+    """The sign of a unix socket's first datagram, which has no time. The datagram may come with descriptors: to look at
+    it takes a reference to them, and closes them if a server reads the datagram meanwhile."""
     with Awake():
         return Head(sock.recv(PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT))
 
 
 def _first_while_read(sock: socket.socket) -> Head:
-    """The first datagram while servers may read."""
+    """The sign of the first datagram while servers may read."""
     before = divmod(time.time_ns(), 10**9)
     data, sender = sock.recvfrom(PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     stamp: Stamp | None = None
     with suppress(OSError):
         stamp = TIMESPEC.unpack(ioctl(sock, SIOCGSTAMPNS, bytes(TIMESPEC.size)))
-    # The kernel says `now` of a datagram that has no time: nothing to tell it by.
+    # For a datagram without a time the kernel returns the present one, which is no sign of anything.
     return Head((data, sender), stamp if stamp is not None and stamp < before else None)
 
 
-def readable(sock: socket.socket) -> bool:
-    """Whether something is there at this moment."""
+def is_readable(sock: socket.socket) -> bool:
+    """Whether a datagram or client is in a socket's queue at this moment."""
     return bool(select.select([sock], [], [], 0)[0])
 
 
-def hung_up(sock: socket.socket) -> bool:
-    """Whether a stream socket was shut down; a datagram socket goes on."""
+def is_hung_up(sock: socket.socket) -> bool:
+    """Whether a stream socket was shut down. A datagram socket that was goes on."""
     poll = select.poll()
     poll.register(sock, 0)
     return sock.type == socket.SOCK_STREAM and bool(poll.poll(0))
 
 
 def first_sender(sock: socket.socket) -> Peer | None:
-    """The sender of the first datagram, or None when there is none after all (a bad checksum)."""
+    """The sender of the first datagram; None when there is no datagram after all (one with a bad checksum woke the
+    supervisor)."""
     if sock.family == socket.AF_UNIX:
-        return (b"", 0) if readable(sock) else None
+        return (b"", 0) if is_readable(sock) else None
     try:
         _, address = sock.recvfrom(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -125,10 +130,8 @@ def first_sender(sock: socket.socket) -> Peer | None:
 
 
 def discard_first(sock: socket.socket, peer: Peer) -> Peer:
-    """Take one datagram or client off the queue and leave it unserved; the client's address, `peer` if there is none.
-
-    Nobody else may be reading.
-    """
+    """Take one datagram or client off the queue and leave it unserved. Returns the client's address, or `peer` where
+    that is known already. No server may be running, or it would be a datagram or client of the server's."""
     with suppress(OSError):
         if sock.type == socket.SOCK_DGRAM:
             with Awake():  # a unix socket's may have come with descriptors
@@ -147,7 +150,7 @@ def accept_now(sock: socket.socket) -> tuple[socket.socket, object]:
     in between: a timer ends what that would make endless.
     """
     sock.setblocking(False)
-    before = signal.signal(signal.SIGALRM, _too_long)
+    before = signal.signal(signal.SIGALRM, _give_up_accept)
     signal.setitimer(signal.ITIMER_REAL, ACCEPT_WITHIN, ACCEPT_WITHIN)
     try:
         return sock.accept()
@@ -156,11 +159,12 @@ def accept_now(sock: socket.socket) -> tuple[socket.socket, object]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _too_long(number: int, frame: object) -> None:
+def _give_up_accept(number: int, frame: object) -> None:
+    """Interrupt an accept that blocks (on SIGALRM)."""
     raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
 
-def spoilt(sock: socket.socket) -> bool:
+def is_spoilt(sock: socket.socket) -> bool:
     """Whether a server has made its socket useless for the next one: shut it down, or connected it to one client."""
     poll = select.poll()
     poll.register(sock, select.POLLRDHUP)
@@ -174,7 +178,7 @@ def spoilt(sock: socket.socket) -> bool:
 
 
 def clear_errors(sock: socket.socket) -> None:
-    """Take what an earlier answer has met with, so that it wakes nobody any more."""
+    """Read the errors that answers of earlier servers have met with, so that they wake the supervisor no more."""
     with suppress(OSError):
         while True:
             sock.recvmsg(1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
@@ -185,7 +189,7 @@ def _packed(address: object) -> Peer:
     """A socket address as the Board keeps it: IPv4 inside IPv6 as IPv4; b"" for anything but an Internet address."""
     if not isinstance(address, tuple):
         return b"", 0
-    found = ip_address(str(address[0]).partition("%")[0])
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return found.packed, int(address[1])
+    peer = ip_address(str(address[0]).partition("%")[0])
+    if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
+        peer = peer.ipv4_mapped
+    return peer.packed, int(address[1])

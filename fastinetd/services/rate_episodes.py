@@ -1,4 +1,4 @@
-"""Episodes: times in which clients of a service wait because its rate is used up, and what is said of them.
+"""Episodes: times in which clients of a service wait because its rate is used up, and the messages about them.
 
 Theory. An acceptor that finds the first client waiting writes a HELD_BACK record, once until the queue is empty again.
 Under a load about as high as the rate that may be several times in a second; so here an episode lasts until nobody has
@@ -17,60 +17,60 @@ from fastinetd.services.installed import InstalledServices
 from fastinetd.system.loop import Loop
 
 QUIET = 10.0
-"""Seconds without anybody waiting that end an episode."""
+"""Seconds without a waiting client that end an episode."""
 
 
 @dataclass(slots=True)
-class _Told:
-    """A service, and its counters as they were when something was last said of it."""
+class _Logged:
+    """A service, and its counters as they were at the last message about it."""
 
     id: str
     waits: int = 0
     seconds: float = 0.0
     open: bool = False  # an episode is on
-    stirred: bool = False  # the queue has filled anew since the last look
+    filled_anew: bool = False  # a client has begun to wait since the last look
 
 
 class Episodes:
-    """Tells when clients of a service begin to wait for its rate, and when that is over."""
+    """Logs when clients of a service begin to wait for its rate, and when that is over."""
 
     def __init__(self, board: Board, loop: Loop, services: InstalledServices, messages: DaemonLog) -> None:
         self._board = board
         self._loop = loop
         self._services = services
         self._messages = messages
-        self._told: dict[int, _Told] = {}
+        self._logged: dict[int, _Logged] = {}
 
     def client_waits(self, row: int) -> None:
         """A client of a row's service begins to wait for its rate (a HELD_BACK record)."""
         installed = self._services.by_row.get(row)
         if installed is None:
             return
-        told = self._told.get(row)
-        if told is None or told.id != installed.planned.id:
-            told = self._told[row] = _Told(installed.planned.id)
-        told.stirred = True
-        if not told.open:
-            told.open = True
+        logged = self._logged.get(row)
+        if logged is None or logged.id != installed.planned.id:
+            logged = self._logged[row] = _Logged(installed.planned.id)
+        logged.filled_anew = True
+        if not logged.open:
+            logged.open = True
             self._messages.log(Level.WARNING, began_text(installed.planned.service))
-            self._loop.later(QUIET, lambda: self._look(row, told))
+            self._loop.later(QUIET, lambda: self._look_at_queue(row, logged))
 
-    def _look(self, row: int, told: _Told) -> None:
-        """Whether the episode goes on."""
+    def _look_at_queue(self, row: int, logged: _Logged) -> None:
+        """Log that an episode is over, or look again later."""
         installed = self._services.by_row.get(row)
-        if installed is None or installed.planned.id != told.id:
-            self._told.pop(row, None)
+        if installed is None or installed.planned.id != logged.id:
+            self._logged.pop(row, None)
             return
-        if told.stirred or self._board.row_holds(row):
-            told.stirred = False
-            self._loop.later(QUIET, lambda: self._look(row, told))
+        if logged.filled_anew or self._board.row_holds(row):
+            logged.filled_anew = False
+            self._loop.later(QUIET, lambda: self._look_at_queue(row, logged))
             return
         counters = self._board.counters(row)
         waits, seconds = counters.rate_waits, counters.rate_wait_seconds
-        if waits < told.waits:  # the service was removed and has come back
-            told.waits, told.seconds = 0, 0.0
-        text = ended_text(installed.planned.service, waits - told.waits, seconds - told.seconds)
-        told.waits, told.seconds, told.open = waits, seconds, False
+        if waits < logged.waits:  # the service was removed and has come back
+            logged.waits, logged.seconds = 0, 0.0
+        text = ended_text(installed.planned.service, waits - logged.waits, seconds - logged.seconds)
+        logged.waits, logged.seconds, logged.open = waits, seconds, False
         self._messages.log(Level.NOTICE, text)
 
 

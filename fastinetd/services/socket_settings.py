@@ -1,10 +1,10 @@
 """What a server may change on a socket that was handed to it, and how that is put right for the next one.
 
-Theory. A wait service's socket is one for all its servers, and so are its options: who leaves a filter, an offset for
-peeking or a tiny buffer leaves it to everybody after. So they are read while nobody has the socket, compared when the
-last server has ended, and set back. What can be set and not taken back (a locked filter, keys for signatures), or has
-let others in (a datagram port that was shared), makes another socket necessary. Group memberships are not looked at:
-they cannot be listed, and are what a server of multicast wants.
+Theory. A wait service has one socket for all its servers, and so they have its options in common: a server that leaves
+a filter, an offset for peeking or a tiny buffer leaves it to all later ones. So the options are read while no server
+has the socket, compared when the last server has ended, and set back. Options that can be set and not taken back (a
+locked filter, keys for signatures), or that may have let others in (a datagram port that was shared), make another
+socket necessary. Group memberships are not looked at: they cannot be listed, and are what a server of multicast wants.
 
 Rules of this file: sockets are borrowed, and no server has them meanwhile. An option that this kernel does not know, or
 that is not this kind of socket's, is passed over.
@@ -56,36 +56,38 @@ OPTIONS = (
 """Level and number of every option that can be read and set: asm-generic/socket.h, linux/in.h, in6.h, tcp.h, udp.h."""
 
 UNREADABLE = ((IPV6, 24, 0), (IPV6, 50, bytes(20)), (TCP, socket.TCP_MAXSEG, 0))
-"""What can be set and not read, and what says that nobody wishes anything: IPV6_MTU and IPV6_PKTINFO of what is sent,
-and the largest segment of what is accepted."""
+"""Options that can be set and not read, each with the value that stands for none: IPV6_MTU and IPV6_PKTINFO of what is
+sent, and the largest segment of what is accepted."""
 
 CONFIGURED = ((TCP, 1), (SOL_SOCKET, 9), (SOL_SOCKET, SO_SNDBUF), (SOL_SOCKET, SO_RCVBUF), (SOL_SOCKET, SO_BUF_LOCK))
-"""Those that the configuration sets; a reload may change them."""
+"""The options that the configuration sets; a reload may change them."""
 
 SHARED = (SOL_SOCKET, socket.SO_REUSEADDR)
-"""With it anybody may bind a datagram port besides, and get what comes for it, as long as he likes."""
+"""The option with which every user may bind a datagram port as well, and get what comes for it, for as long as that
+user likes."""
 
 FORCED = {SO_SNDBUF: SO_SNDBUFFORCE, SO_RCVBUF: SO_RCVBUFFORCE}
-"""With CAP_NET_ADMIN a buffer is given back its size whatever the system's limit is by now."""
+"""Options by which CAP_NET_ADMIN gives a buffer back its size, whatever the system's limit is by now."""
 
 ROUNDS = 3
-"""To set one option changes others: a size of a buffer locks it, time stamps of the old kind show those of the new."""
+"""Rounds of setting options back: to set one changes others (a buffer's size locks it, time stamps of the old kind show
+those of the new kind)."""
 
 Option = tuple[int, int]
 Settings = dict[Option, bytes]
 
 
 def settings_of(sock: socket.socket, options: tuple[Option, ...] = OPTIONS) -> Settings:
-    """The options of a socket that can be read."""
-    found = {}
+    """Those of the options that a socket has and can be read, with their values."""
+    settings = {}
     for level, number in options:
         with suppress(OSError):
-            found[level, number] = sock.getsockopt(level, number, 64)
-    return found
+            settings[level, number] = sock.getsockopt(level, number, 64)
+    return settings
 
 
-def restore(sock: socket.socket, own: Settings) -> bool:
-    """Set back what a server has changed; False when something cannot be."""
+def restore_settings(sock: socket.socket, own: Settings) -> bool:
+    """Set a socket's options back to those of `own`, after servers; False when that cannot be done."""
     for number in (SO_DETACH_FILTER, SO_DETACH_REUSEPORT_BPF):
         with suppress(OSError):  # there is none, or it is locked, which is an option of its own
             sock.setsockopt(SOL_SOCKET, number, 0)
@@ -112,7 +114,7 @@ def restore(sock: socket.socket, own: Settings) -> bool:
         changed.update(now)
         for option in now:
             with suppress(OSError):
-                _set(sock, option, own[option])
+                _set_back(sock, option, own[option])
     else:
         if _changed(sock, own):
             return False
@@ -120,12 +122,13 @@ def restore(sock: socket.socket, own: Settings) -> bool:
 
 
 def _changed(sock: socket.socket, own: Settings) -> list[Option]:
-    """What is not as it was; an option that cannot be read any more is one of them (that of a device that is gone)."""
+    """The options that are not as they were, those included that cannot be read any more (of a device that is gone)."""
     now = settings_of(sock, tuple(own))
     return [option for option, value in own.items() if now.get(option) != value]
 
 
-def _set(sock: socket.socket, option: Option, value: bytes) -> None:
+def _set_back(sock: socket.socket, option: Option, value: bytes) -> None:
+    """Set one option back. Raises OSError."""
     level, number = option
     if level == SOL_SOCKET and number in FORCED:
         half = int.from_bytes(value, "little") // 2  # the kernel doubles what it is given

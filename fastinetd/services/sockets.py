@@ -42,7 +42,8 @@ def open_endpoint(
     try:
         _share_port(beside)
         for family, address, device in _addresses(endpoint):
-            opened.append(_open(endpoint, family, address, device, options, blocking, remarks, shared=bool(beside)))
+            made = _open_socket(endpoint, family, address, device, options, blocking, remarks, shared=bool(beside))
+            opened.append(made)
     except BaseException:
         for one in opened:
             one.close()
@@ -51,12 +52,12 @@ def open_endpoint(
 
 
 def _share_port(sockets: Sequence[socket.socket]) -> None:
-    """Let sockets of this process's user, and of nobody else, have the same port."""
+    """Let other sockets of this process's user have the same port as these; no other user's may."""
     for one in sockets:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
-def guard(sock: socket.socket) -> socket.socket:
+def open_guard(sock: socket.socket) -> socket.socket:
     """A socket that keeps a stream socket's port whatever becomes of that one; the caller's. Raises OSError.
 
     It never listens. Once two sockets of a port have SO_REUSEADDR and none of them listens anybody may have the port as
@@ -82,12 +83,12 @@ def guard(sock: socket.socket) -> socket.socket:
 
 
 def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
-    """(family, address for bind, device) of each socket of an endpoint."""
+    """(family, address for bind, device) of each socket of an endpoint. Raises OSError."""
     found = _addresses_of_host(endpoint)
-    return [each for one in found for each in _apart(endpoint, *one)] if endpoint.apart else found
+    return [each for one in found for each in _by_family(endpoint, *one)] if endpoint.apart else found
 
 
-def _apart(
+def _by_family(
     endpoint: Endpoint, family: int, address: tuple[str, int] | str, device: str
 ) -> list[tuple[int, tuple[str, int] | str, str]]:
     """A socket for each family of clients that this one would take: a client of another family than its socket's looks
@@ -103,7 +104,8 @@ def _apart(
 
 
 def _addresses_of_host(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
-    """Likewise, with one socket for both families where it takes both."""
+    """(family, address for bind, device) of each socket of an endpoint, as if it need not be set apart by family: one
+    IPv6 socket takes the clients of both families where the host is both's."""
     host, port = endpoint.host, endpoint.port
     if endpoint.family == socket.AF_UNIX:
         return [(socket.AF_UNIX, host, "")]
@@ -131,7 +133,7 @@ def _addresses_of_host(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | 
     return [(family, address, "") for family, address in unique]
 
 
-def _open(
+def _open_socket(
     endpoint: Endpoint,
     family: int,
     address: tuple[str, int] | str,
@@ -142,6 +144,8 @@ def _open(
     *,
     shared: bool,
 ) -> socket.socket:
+    """A socket bound to one address of an endpoint; a stream socket listens. `shared`: other sockets of this process
+    have the port. What is worth a message is added to `remarks`. Raises OSError."""
     kind = endpoint.kind
     try:
         made = lifted(socket.socket(family, kind))
@@ -155,8 +159,8 @@ def _open(
         if family == socket.AF_UNIX:
             _bind_unix(made, str(address), options)
         else:
-            # So that a restart need not wait for the last server of the one before. SO_REUSEADDR would let anybody bind
-            # a datagram port beside us; SO_REUSEPORT lets only the same user.
+            # So that a restarted daemon need not wait for the last server of the one before. On a datagram port
+            # SO_REUSEADDR would let every user bind the port as well; SO_REUSEPORT lets only the same user.
             reuse = socket.SO_REUSEADDR if kind == socket.SOCK_STREAM else socket.SO_REUSEPORT
             made.setsockopt(socket.SOL_SOCKET, reuse, 1)
             if shared:
@@ -166,7 +170,7 @@ def _open(
             if device:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
             _bind(made, family, address, remarks)
-        apply(made, options)
+        apply_options(made, options)
         if kind == socket.SOCK_STREAM:
             made.listen(BACKLOG)
     except BaseException:
@@ -176,7 +180,8 @@ def _open(
 
 
 def _bind(made: socket.socket, family: int, address: tuple[Any, ...] | str, remarks: list[str]) -> None:
-    """Bind; an address this machine does not have yet is bound all the same, and served once it appears."""
+    """Bind a socket. An address that this machine does not have yet is bound all the same, and served once it appears.
+    Raises OSError."""
     try:
         made.bind(address)
     except OSError as error:
@@ -191,11 +196,12 @@ def _bind(made: socket.socket, family: int, address: tuple[Any, ...] | str, rema
 
 
 def _bind_unix(made: socket.socket, path: str, options: SocketOptions) -> None:
-    """Bind to a path; a socket left there by somebody who no longer listens is replaced, nothing else ever is."""
+    """Bind a socket to a path. A socket's file on which no process listens any more is replaced, and nothing else ever
+    is. Raises OSError."""
     try:
         if stat.S_ISSOCK(Path(path).lstat().st_mode):
             with socket.socket(socket.AF_UNIX, made.type) as probe:
-                probe.setblocking(False)  # a full queue must not hold us up: somebody listens
+                probe.setblocking(False)  # a full queue must not hold the supervisor up: a process listens
                 try:
                     probe.connect(path)
                 except (ConnectionRefusedError, FileNotFoundError):
@@ -222,9 +228,9 @@ def _bind_unix(made: socket.socket, path: str, options: SocketOptions) -> None:
             os.close(bound)
 
 
-def permit(path: str, inode: tuple[int, int], options: SocketOptions) -> None:
-    """Give the file of a bound unix socket the owner and mode of `options`, those of the daemon where they are silent.
-    Raises OSError; a file that is not `inode` any more is another's and left alone."""
+def set_permissions(path: str, inode: tuple[int, int], options: SocketOptions) -> None:
+    """Give the file of a bound unix socket the owner and mode of `options`, or those of the daemon where `options` have
+    none. A file that is not `inode` any more has another owner and is left alone. Raises OSError."""
     bound = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(bound)
@@ -237,8 +243,8 @@ def permit(path: str, inode: tuple[int, int], options: SocketOptions) -> None:
         os.close(bound)
 
 
-def apply(made: socket.socket, options: SocketOptions) -> None:
-    """Set what may change while the socket is open. TCP options are inherited by its connections."""
+def apply_options(made: socket.socket, options: SocketOptions) -> None:
+    """Set the options that may change while a socket is open. Those of TCP are inherited by its connections."""
     internet = made.family in (socket.AF_INET, socket.AF_INET6)
     if internet and made.type == socket.SOCK_STREAM:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)

@@ -21,7 +21,7 @@ REQUEST = struct.Struct("=BBBxLH46x")  # struct inet_diag_req_v2: family, protoc
 
 
 def has_keys(sock: socket.socket) -> bool:
-    """Whether somebody has set a key on a listening TCP socket."""
+    """Whether a listening TCP socket has a key; False where the kernel does not say."""
     extensions, states = 1 << INET_DIAG_INFO - 1, 1 << TCP_LISTEN
     with suppress(OSError, Unanswered):
         inode = os.fstat(sock.fileno()).st_ino

@@ -38,8 +38,17 @@ from fastinetd.services.children import Children
 from fastinetd.services.installed import InstalledService
 from fastinetd.services.pending import Clients, pending
 from fastinetd.services.queue_demand import QueueDemand
-from fastinetd.services.queue_head import Head, Peer, clear_errors, discard_first, first_sender, head, hung_up, spoilt
-from fastinetd.services.socket_settings import CONFIGURED, restore, settings_of
+from fastinetd.services.queue_head import (
+    Head,
+    Peer,
+    clear_errors,
+    discard_first,
+    first_sender,
+    head,
+    is_hung_up,
+    is_spoilt,
+)
+from fastinetd.services.socket_settings import CONFIGURED, restore_settings, settings_of
 from fastinetd.services.wait_states import TRANSITIONS, WATCHING, State
 from fastinetd.system.loop import Loop, Timer
 
@@ -195,7 +204,7 @@ class WaitSocket:
     def _look_at_queue(self) -> None:
         """A part of the grace pause is over."""
         peer = first_sender(self.sock) if self._dgram else (b"", 0)
-        if peer is None or self._head() is None or hung_up(self.sock):
+        if peer is None or self._head() is None or is_hung_up(self.sock):
             self._queue_emptied()
             self._settle()  # where the event tells of a socket that was shut down
         elif self._demand.calls_for_another(len(self.servers), time.monotonic()):
@@ -219,7 +228,7 @@ class WaitSocket:
         server = self.servers.pop(pid)
         if self.state is State.GONE and not self._is_acceptors():
             return
-        if not self.servers and (spoilt(self.sock) or not restore(self.sock, self._own)):
+        if not self.servers and (is_spoilt(self.sock) or not restore_settings(self.sock, self._own)):
             self._context.replace_socket(self.sock)
             return
         if self.state is State.GONE:

@@ -1,4 +1,4 @@
-"""The channels of a generation on which its roles, and the supervisor, put questions to the doorman."""
+"""The channels of a generation, on which its roles and the supervisor ask the doorman about clients."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fastinetd.system.strangers import close_words, guard
 
 
 class Channels:
-    """Pairs of sockets: one end for who asks, the other one for the doorman. Owns both ends of each."""
+    """Pairs of sockets, one end for the process that asks, the other one for the doorman. Owns both ends of each."""
 
     def __init__(self) -> None:
         self._asking: list[socket.socket] = []
         self._answering: list[socket.socket] = []
 
     def open(self) -> socket.socket:
-        """Make a channel; returns the end of who asks (borrowed). Raises OSError."""
+        """Make a channel; returns the end for the process that asks (borrowed). Raises OSError."""
         asking, answering = (lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         for end in (asking, answering):
             guard(end)

@@ -1,4 +1,4 @@
-"""What a generation serves, and which of it each acceptor does."""
+"""What a generation serves, and which part of that each acceptor serves."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ class Duties:
     programs: Sequence[tuple[int, Program]]  # listener, program: for the acceptors
     builtins: Sequence[tuple[int, Program]]  # for the relay
     tables: dict[int, AccessTable]  # rows whose clients' names decide
-    asks_itself: bool  # the supervisor has such rows: wait services
+    asks_itself: bool  # wait services have such rows: the supervisor itself asks the doorman
     services: Sequence[ServiceInfo]
     unserved: Sequence[Unserved]
-    library: int  # that holds programs; -1: no service needs it
+    library: int  # descriptor of the library that holds programs; -1: no service needs it
     metrics: int | None  # the metrics listener
     reader: int  # the Board, open for reading only
     version: str
 
 
 def programs_of(number: int, count: int, programs: Sequence[tuple[int, Program]]) -> Sequence[tuple[int, Program]]:
-    """What one of `count` acceptors serves; where not all serve a service, which of them do goes by its row."""
+    """The programs that acceptor `number` of `count` serves. Where only some acceptors serve a service, its row decides
+    which."""
     return [
         (listener, program)
         for listener, program in programs

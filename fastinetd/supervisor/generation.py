@@ -1,4 +1,4 @@
-"""One Plan's lifetime: the role processes that serve it, and the channels between them.
+"""A generation: the role processes that serve one Plan, and the channels between them.
 
 Theory. A generation is forked whole, from the supervisor as it is then: acceptors, the relay if there are built-in
 services, the doorman if a name decides anywhere, the monitor if metrics are wanted. One that is to take over from
@@ -7,7 +7,7 @@ wait in a channel are not lost. A generation that is retired finishes what it ha
 last acceptor.
 
 Rules of this file: it owns the roles and the channels, and borrows listeners. It knows no kind of role by name: how
-they differ is in the table (role_specs). What a role's end means for the Board is the supervisor's to say (`ended`).
+they differ is in the table (role_specs). What becomes of an ended role's servers is for others (`ended`).
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from fastinetd.system.allowances import explained
 from fastinetd.system.loop import Loop
 
 STARTED_AFTER = 5.0
-"""Seconds after which a role's death is no longer taken for a failed start."""
+"""Seconds after its start from which on a role's death is not taken for a failed start."""
 
 RESTART_LONGEST = 2.0
-"""Seconds between two starts at most: without its roles a machine serves nobody."""
+"""Seconds between two starts of a role at most: without its roles a machine serves no client."""
 
 READY_WITHIN = 5.0
-"""Seconds in which roles are ready, or never will be; it is milliseconds on a machine at rest. Meanwhile the supervisor
-does nothing else, and a watchdog waits for it."""
+"""Seconds in which roles report that they are ready, or never will; on a machine at rest it takes milliseconds. The
+supervisor does nothing else meanwhile, and a watchdog waits for it."""
 
 LEAVE_WITHIN = 5.0
-"""Seconds in which a role whose life line has ended leaves. One that somebody has stopped never would."""
+"""Seconds in which a role whose life line has ended leaves, or is killed: one that is stopped would never leave."""
 
 LACKS = (OSError, MemoryError, LookupError)
 """What is raised where there is no descriptor, process, memory or section of the Board for a role."""
@@ -59,7 +59,7 @@ class RolePlace:
     main: RoleMain
     keep: tuple[int, ...]
     back_off: BackOff
-    since: float = 0.0
+    since: float = 0.0  # when its present process was forked
 
     @property
     def title(self) -> str:
@@ -87,37 +87,37 @@ class Generation:
         self._places = [place for spec in ROLES for place in self._places_for(spec)]
 
     def start(self) -> None:
-        """Fork all roles; what cannot be forked, or does not come up, is tried again."""
+        """Fork all roles; a role that cannot be forked, or does not come up, is tried again."""
         for place in self._places:
-            self._fill(place)
+            self._fill_place(place)
 
     def start_whole(self) -> None:
-        """Fork all roles, and wait until those that accept clients are ready; the others may come later. Raises
+        """Fork all roles, and wait until those that accept clients are ready; the others may be ready later. Raises
         Unready."""
         for place in self._places:
             if not place.spec.must_be_ready:
-                self._fill(place)
+                self._fill_place(place)
                 continue
             try:
-                self._fork(place)
+                self._fork_for(place)
             except LACKS as error:
-                raise Unready(f"cannot start {place.title}: {_why(error)}") from None
+                raise Unready(f"cannot start {place.title}: {_error_text(error)}") from None
         until = time.monotonic() + READY_WITHIN
         for role, place in [*self.roles.values()]:
             if place.spec.must_be_ready:
-                self._await(role, until - time.monotonic())
+                self._await_report(role, until - time.monotonic())
                 if not role.ready:
-                    why = "it is not ready in time" if role.word >= 0 else role.trouble or "it has ended"
+                    why = "it is not ready in time" if role.report >= 0 else role.trouble or "it has ended"
                     raise Unready(f"cannot start {role.title}: {why}")
 
-    def _await(self, role: Role, seconds: float) -> None:
-        """Wait for a role's word, if it has not come yet."""
-        if role.word < 0:
+    def _await_report(self, role: Role, seconds: float) -> None:
+        """Wait so long for a role's report, if it has not come yet."""
+        if role.report < 0:
             return
         poll = select.poll()
-        poll.register(role.word, select.POLLIN)
+        poll.register(role.report, select.POLLIN)
         if poll.poll(max(0.0, seconds) * 1000):
-            self._hear(role)
+            self._read_report(role)
 
     @property
     def accepts(self) -> bool:
@@ -126,7 +126,7 @@ class Generation:
 
     @property
     def relays(self) -> bool:
-        """Whether a process may still accept clients of built-in services, or wait for the doorman's word on one."""
+        """Whether a process may still accept clients of built-in services, or wait for an answer about one."""
         return self._accepts(Mode.BUILTIN)
 
     def _accepts(self, mode: Mode) -> bool:
@@ -134,26 +134,26 @@ class Generation:
 
     @property
     def accepting(self) -> frozenset[int]:
-        """The listeners that its acceptors have or had."""
+        """The listeners (descriptors) that this generation's acceptors have or had."""
         return frozenset(fd for fd, _ in self._duties.programs)
 
     def _places_for(self, spec: RoleSpec) -> Iterator[RolePlace]:
-        """The places of a kind of role, as far as there is work for it. Raises OSError."""
+        """The places of one kind of role, as far as there is work for them. Raises OSError."""
         for number in spec.numbers(self._duties.acceptors):
             work = spec.work(self._duties, number, self._channels)
             if work is not None:
                 keep = (*work.keep, self._board.wake) if spec.has_section else work.keep
                 yield RolePlace(spec, number, work.main, keep, BackOff(ceiling=RESTART_LONGEST))
 
-    def _fill(self, place: RolePlace) -> None:
+    def _fill_place(self, place: RolePlace) -> None:
         """Fork a process for a place, now or later."""
         try:
-            self._fork(place)
+            self._fork_for(place)
         except LACKS as error:
-            self._messages.error(f"cannot start {place.title}: {_why(error)}; it is tried again")
-            self._loop.later(place.back_off.failed(), lambda: None if self.retired else self._fill(place))
+            self._messages.error(f"cannot start {place.title}: {_error_text(error)}; it is tried again")
+            self._loop.later(place.back_off.failed(), lambda: None if self.retired else self._fill_place(place))
 
-    def _fork(self, place: RolePlace) -> None:
+    def _fork_for(self, place: RolePlace) -> None:
         """Fork a process for a place. Raises LACKS."""
         section = self._board.section_claim(0) if place.spec.has_section else None
         try:
@@ -171,22 +171,23 @@ class Generation:
         place.since = time.monotonic()
         self.roles[role.pid] = (role, place)
         self._role_pids.add(role.pid)
-        self._loop.watch(role.pidfd, lambda _: self._died(role, place))
-        self._loop.watch(role.word, lambda _: self._hear(role))
+        self._loop.watch(role.pidfd, lambda _: self._role_ended(role, place))
+        self._loop.watch(role.report, lambda _: self._read_report(role))
 
-    def _hear(self, role: Role) -> None:
-        self._loop.unwatch(role.word)
-        role.hear()
+    def _read_report(self, role: Role) -> None:
+        self._loop.unwatch(role.report)
+        role.read_report()
 
-    def _died(self, role: Role, place: RolePlace) -> None:
+    def _role_ended(self, role: Role, place: RolePlace) -> None:
+        """Reap a role's process, and have another one take its place unless this generation is retired."""
         try:
             pid, status = os.waitpid(role.pid, os.WNOHANG)
-        except ChildProcessError:  # somebody reaped it in the name of a server: its slots are adopted all the same
+        except ChildProcessError:  # it was reaped as a server, by its pid: its slots are adopted all the same
             pid, status = role.pid, 1 << 8
         if pid == 0:
             return
         self._loop.unwatch(role.pidfd)
-        self._hear(role)
+        self._read_report(role)
         del self.roles[role.pid]
         self._role_pids.discard(role.pid)
         try:
@@ -196,23 +197,23 @@ class Generation:
         if self.retired:
             self._retire_last()
             return
-        how = _how(status, role.trouble)
+        how = _end_text(status, role.trouble)
         self._messages.error(f"{role.title} (pid {role.pid}) ended {how}; another takes its place")
         if time.monotonic() - place.since > STARTED_AFTER:
             place.back_off.succeeded()
-            self._fill(place)
+            self._fill_place(place)
         else:
             pause = place.back_off.failed()
-            self._loop.later(0.0 if pause <= 0.1 else pause, lambda: None if self.retired else self._fill(place))
+            self._loop.later(0.0 if pause <= 0.1 else pause, lambda: None if self.retired else self._fill_place(place))
 
     def renew_pools(self) -> None:
-        """Replace the processes that wait for clients; whoever serves goes on."""
+        """Replace the processes of pools that wait for clients; those that serve one go on."""
         for role, _ in self.roles.values():
             if role.spec.has_pools:
                 role.renew_pools()
 
     def retire(self) -> None:
-        """Let every role finish what it has in hand and leave."""
+        """Ask every role to finish what it has in hand and leave."""
         self.retired = True
         for role, _ in self.roles.values():
             if not role.spec.leaves_last:
@@ -220,46 +221,50 @@ class Generation:
         self._retire_last()
 
     def _retire_last(self) -> None:
-        """Once all others have left, let those leave that they asked."""
+        """End the roles that leave last, once all others have left."""
         if all(role.spec.leaves_last for role, _ in self.roles.values()):
             self._end_questions()
 
     def abandon(self) -> None:
-        """End every role at once, as if the supervisor had died; whoever cannot hear that is killed."""
+        """End every role at once, as if the supervisor had died; a role that is still there a while later is killed."""
         self.retired = True
         for role, _ in self.roles.values():
             role.abandon()
         self._end_questions()
-        self._loop.later(LEAVE_WITHIN, self._kill)
+        self._loop.later(LEAVE_WITHIN, self._kill_abandoned)
 
     def give_up(self) -> None:
-        """It does not take over: whoever is ready may have clients by now, and finishes those; the others have none."""
+        """End a generation that does not take over. Its ready roles may have got clients, and finish these; the others
+        have none, and leave at once."""
         for role, place in self.roles.values():
             if place.spec.must_be_ready:
-                self._await(role, 0.0)
+                self._await_report(role, 0.0)
                 if not role.ready:
                     role.abandon()
         self.retire()
-        self._loop.later(LEAVE_WITHIN, self._kill)
+        self._loop.later(LEAVE_WITHIN, self._kill_abandoned)
 
-    def _kill(self) -> None:
+    def _kill_abandoned(self) -> None:
+        """Kill the roles that should have left and have not."""
         for role in [role for role, _ in self.roles.values() if role.abandoned]:
             self._messages.error(f"{role.title} (pid {role.pid}) does not leave: it is stopped or hangs; it is killed")
             role.kill()
 
     def _end_questions(self) -> None:
-        """Nobody asks any more: the channels end, and so do the roles that answer."""
+        """Close the channels, as no role asks any more, and end the roles that answer on them."""
         self._channels.close()
         for role, _ in self.roles.values():
             if role.spec.leaves_last and not role.retired:
                 role.abandon()
 
 
-def _why(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
+    """Why a role cannot be started, with the remedy where one is known."""
     return explained(error) if isinstance(error, OSError | MemoryError) else str(error)
 
 
-def _how(status: int, trouble: str) -> str:
+def _end_text(status: int, trouble: str) -> str:
+    """How a role's process ended, by its wait status, and why, by its report."""
     code = os.waitstatus_to_exitcode(status)
-    said = f" ({trouble})" if trouble else ""
-    return f"by signal {-code}" if code < 0 else f"with status {code}{said}"
+    why = f" ({trouble})" if trouble else ""
+    return f"by signal {-code}" if code < 0 else f"with status {code}{why}"

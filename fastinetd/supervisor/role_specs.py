@@ -92,11 +92,13 @@ def _relay(duties: Duties, _: int, channels: Channels) -> Work | None:
 
 
 def _question(duties: Duties, channels: Channels) -> int:
-    """Where a role that accepts clients asks the doorman about them; -1 if no name decides. Raises OSError."""
+    """The channel on which a role that accepts clients asks the doorman about them (borrowed); -1 if names decide on no
+    client. Raises OSError."""
     return channels.open().fileno() if duties.tables else -1
 
 
 def _kept(duties: Duties, programs: Sequence[tuple[int, Program]], question: int) -> tuple[int, ...]:
+    """The descriptors that a role needs which accepts clients of these programs."""
     others = (question, duties.library, *(program.errors for _, program in programs))
     return (*(listener for listener, _ in programs), *(each for each in others if each >= 0))
 

@@ -2,14 +2,14 @@
 
 Theory. A role inherits everything by fork and needs nothing afterwards but its descriptors. Its control pipe is its
 life line: a byte on it retires the role, its end (the supervisor is gone) makes it leave at once. Whatever way a role
-ends, the supervisor sees its pidfd, and what happens next is the same (supervisor.py). In a role the pipe has a low
-descriptor, so that what the role starts has it too until exec: the pipe says when nobody has what was the role's
-(system/copies.py).
+ends, the supervisor sees its pidfd, and what happens next is the same (role_ends.py). In a role the pipe has a low
+descriptor, so that the processes that the role starts have it too until exec: the pipe tells when no process has any
+more what the role had open (system/copies.py).
 
 Rules of this file: between fork and the role's own code nothing is allocated for others, every descriptor that is not
 the role's is closed, no signal ends it but SIGTERM, SIGKILL and faults, and privileges are given up before the first
-byte of a stranger is read. What a role says of its start it says before that, while it is root: no other user can speak
-there, or make its start fail.
+byte of a stranger is read. A role reports on its start before that, while it is root: no other user can write such a
+report, or make the start fail.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from fastinetd.system.privileges import nobody, own_privileges
 from fastinetd.system.processes import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl
 
 READY = b"\0"
-"""What a role says when it is about to serve; in its place, why it cannot."""
+"""A role's report when it is about to serve. Any other report is the reason why it cannot serve."""
 
 Prepare = Callable[[int], Callable[[], None]]
-"""Makes a role of a process that has all privileges still, given its control pipe; returns what it does without them,
-to its end."""
+"""Prepares what a role does, given its control pipe, in a process that has all privileges still. Returns the function
+that serves without them, until the role ends."""
 
 CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 CONTROL = 4
-"""Where a role has its control pipe, if nothing else is there: above what is put in place before an exec, and among
-what a child copies (core/spawn.h)."""
+"""The descriptor that a role's control pipe has, or the first free one above: higher than those that are put in place
+before an exec, and low enough to be among those that a child copies (core/spawn.h)."""
 
 
 def drop_capabilities() -> None:
@@ -63,7 +63,7 @@ def drop_capabilities() -> None:
 
 @dataclass
 class Role:
-    """A running role process. Owns its pidfd, the writing end of its control pipe, and the reading end of its word."""
+    """A running role. Owns its pidfd, the writing end of its control pipe, and the pipe that its report comes on."""
 
     spec: RoleSpec
     number: int
@@ -71,9 +71,9 @@ class Role:
     pidfd: int
     control: int  # -1 once it is abandoned
     section: int | None
-    word: int  # of its start, once; -1 after that
+    report: int  # on its start; -1 once it has been read
     ready: bool = False
-    trouble: str = ""  # why it cannot be, if it has said so
+    trouble: str = ""  # why it cannot serve, if it has reported that
     retired: bool = False
     kept: list[object] = field(default_factory=list)  # what must live as long as the process does
 
@@ -81,30 +81,30 @@ class Role:
     def title(self) -> str:
         return self.spec.title(self.number)
 
-    def hear(self) -> None:
-        """Take its word, if it has not been taken: when that can be read, or the role has ended."""
-        if self.word < 0:
+    def read_report(self) -> None:
+        """Read the role's report, if it has not been read: when there is one, or the role has ended without one."""
+        if self.report < 0:
             return
         with suppress(BlockingIOError):
-            said = os.read(self.word, select.PIPE_BUF)
-            self.ready = said == READY
-            self.trouble = "" if self.ready else said.decode(errors="replace")
-        os.close(self.word)
-        self.word = -1
+            text = os.read(self.report, select.PIPE_BUF)
+            self.ready = text == READY
+            self.trouble = "" if self.ready else text.decode(errors="replace")
+        os.close(self.report)
+        self.report = -1
 
     def retire(self) -> None:
         """Ask the role to finish what it has in hand and leave."""
         self.retired = True
-        self._tell(b"r")
+        self._send(b"r")
 
     def abandon(self) -> None:
-        """End the role's life line, as if the supervisor had died: it leaves at once."""
+        """End the role's life line, as if the supervisor had died: the role leaves at once."""
         self.retired = True
         self._close_control()
 
     @property
     def abandoned(self) -> bool:
-        """Whether its life line has ended."""
+        """Whether the role's life line has ended."""
         return self.control < 0
 
     def kill(self) -> None:
@@ -113,24 +113,25 @@ class Role:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def renew_pools(self) -> None:
-        """Have an acceptor replace the processes that wait for clients."""
-        self._tell(b"p")
+        """Have an acceptor replace the processes of its pools that wait for clients."""
+        self._send(b"p")
 
     def when_closed(self, loop: Loop, then: Callable[[], object]) -> None:
-        """The role has ended: call `then` once nobody has any more what it had open."""
+        """The role has ended: call `then` once no process has any more what the role had open."""
         control, self.control = self.control, -1
         when_closed(loop, control, then)
 
     def forget(self) -> None:
         """Close what belongs to a role that has ended."""
         os.close(self.pidfd)
-        self.hear()
+        self.read_report()
         self._close_control()
 
-    def _tell(self, word: bytes) -> None:
+    def _send(self, order: bytes) -> None:
+        """Write an order to the control pipe, unless the life line has ended."""
         if self.control >= 0:
-            with suppress(BrokenPipeError, BlockingIOError):  # full: it has been told often enough
-                os.write(self.control, word)
+            with suppress(BrokenPipeError, BlockingIOError):  # full: it has orders enough
+                os.write(self.control, order)
 
     def _close_control(self) -> None:
         if self.control >= 0:
@@ -145,14 +146,14 @@ def fork_role(spec: RoleSpec, number: int, prepare: Prepare, *, keep: Iterable[i
         reader, writer = lifted_pipe()
         its.callback(os.close, reader)
         ours.callback(os.close, writer)
-        os.set_blocking(writer, False)  # a role that somebody has stopped stops nobody else
-        word, saying = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # for a moment: they need not be lifted
-        its.callback(os.close, saying)
-        ours.callback(os.close, word)
+        os.set_blocking(writer, False)  # a role that is stopped stops no other process
+        report, reporter = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # for a moment: they need not be lifted
+        its.callback(os.close, reporter)
+        ours.callback(os.close, report)
         gc.freeze()  # no collection in the child may touch, and so copy, what it shares with us
         pid = os.fork()
         if pid == 0:
-            _become(spec, number, prepare, reader, saying, {reader, saying, *keep})
+            _become_role(spec, number, prepare, reader, reporter, {reader, reporter, *keep})
         its.close()
         try:
             pidfd = lift(os.pidfd_open(pid))
@@ -161,10 +162,10 @@ def fork_role(spec: RoleSpec, number: int, prepare: Prepare, *, keep: Iterable[i
             os.waitpid(pid, 0)
             raise
         ours.pop_all()
-    return Role(spec, number, pid, pidfd, writer, section, word)
+    return Role(spec, number, pid, pidfd, writer, section, report)
 
 
-def _become(spec: RoleSpec, number: int, prepare: Prepare, control: int, saying: int, keep: set[int]) -> None:
+def _become_role(spec: RoleSpec, number: int, prepare: Prepare, control: int, reporter: int, keep: set[int]) -> None:
     """The child's side of fork_role; never returns."""
     status = 1
     try:
@@ -177,12 +178,12 @@ def _become(spec: RoleSpec, number: int, prepare: Prepare, control: int, saying:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.setpgid(0, 0)  # Control-C at the terminal is the supervisor's alone
         close_others(keep)
-        control = lowered(control)
+        control = lower_control(control)
         setproctitle(f"fastinetd: {spec.title(number)}")
         serve = prepare(control)
-        os.write(saying, READY)
-        os.close(saying)
-        saying = -1
+        os.write(reporter, READY)
+        os.close(reporter)
+        reporter = -1
         if not spec.keeps_privileges:
             drop_privileges()
         serve()
@@ -192,8 +193,8 @@ def _become(spec: RoleSpec, number: int, prepare: Prepare, control: int, saying:
         with suppress(Exception):
             why = explained(error) if isinstance(error, OSError | MemoryError) else why
         with suppress(OSError):
-            if saying >= 0:
-                os.write(saying, why.encode(errors="replace")[: select.PIPE_BUF])
+            if reporter >= 0:
+                os.write(reporter, why.encode(errors="replace")[: select.PIPE_BUF])
             else:
                 os.write(2, f"fastinetd: {spec.kind}: {why}\n".encode())
     finally:
@@ -202,8 +203,8 @@ def _become(spec: RoleSpec, number: int, prepare: Prepare, control: int, saying:
         os._exit(status)
 
 
-def lowered(control: int) -> int:
-    """Move a descriptor to CONTROL, or the first free one above; takes it. Raises OSError."""
+def lower_control(control: int) -> int:
+    """Move a control pipe's descriptor to CONTROL, or the first free number above; takes it. Raises OSError."""
     try:
         return fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL)
     finally:
@@ -211,8 +212,8 @@ def lowered(control: int) -> int:
 
 
 def drop_privileges() -> None:
-    """Be nobody for good, as far as that can be had (the Plan says so where it cannot), without any capability:
-    securebits(7) or the ambient set may keep them beyond the change of ids."""
+    """Become the user nobody for good, as far as possible (the Plan's report says where it is not), and give
+    up every capability: securebits(7) or the ambient set may keep them beyond the change of ids. Raises OSError."""
     if os.geteuid() == 0:
         who = nobody(own_privileges())
         if who.groups:

@@ -19,28 +19,30 @@ from fastinetd.system.loop import Loop
 _FAULTS = {signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
 _NO_END = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 _IGNORED: set[int] = {signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGXFSZ}
-"""What a write, or a terminal, sends to a process in the foreground."""
+"""Signals that a process gets for a write, or from its terminal."""
 _STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 ORDINARY: frozenset[int] = frozenset(signal.valid_signals() - _FAULTS - _NO_END - {signal.SIGKILL, signal.SIGSTOP})
 """Signals that end or stop a process which does not handle them, and are no sign of a fault in it."""
 
 NOT_FOR_ROLES = ORDINARY - {signal.SIGTERM}
-"""What does nothing to a role."""
+"""Signals that do nothing to a role."""
 
 
 def postpone_signals() -> None:
-    """Keep what comes during the start until `handle_signals`; only what ends the daemon then ends it now."""
+    """Keep the signals that come during the start until `handle_signals`; only those that end the daemon then end it
+    now."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ORDINARY - _STOPPING)
 
 
 def handle_signals(loop: Loop, meanings: Mapping[int, Callable[[], None]], report: Callable[[str], None]) -> None:
-    """Give signals their meanings, and deliver what has come so far; `report` is told of each other one, once."""
-    known: set[int] = set()
+    """Give signals their meanings, and deliver those that have come so far. `report(text)` is called for each other
+    signal that comes, the first time."""
+    reported: set[int] = set()
 
     def stray(number: int) -> None:
-        if number not in known:
-            known.add(number)
+        if number not in reported:
+            reported.add(number)
             report(f"{_name(number)} has no meaning here and is ignored")
 
     for number in _IGNORED:

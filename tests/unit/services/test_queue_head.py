@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.services.queue_head import Head, discard_first, first_sender, head, hung_up, readable
+from fastinetd.services.queue_head import Head, discard_first, first_sender, head, is_hung_up, is_readable
 
 BOTH = pytest.mark.parametrize("shared", [False, True])
 Pair = tuple[socket.socket, socket.socket]
@@ -117,12 +117,12 @@ def test_nothing_to_take(udp: Pair, listening: socket.socket) -> None:
     """What was there is gone: nobody waits for the next."""
     assert discard_first(udp[0], (b"abcd", 7)) == (b"abcd", 7)
     assert discard_first(listening, (b"", 0)) == (b"", 0)
-    assert not readable(listening)
+    assert not is_readable(listening)
 
 
 def test_hung_up(udp: Pair, listening: socket.socket) -> None:
-    assert not hung_up(listening) and not hung_up(udp[0])
+    assert not is_hung_up(listening) and not is_hung_up(udp[0])
     with socket.create_connection(listening.getsockname()):
-        assert not hung_up(listening)
+        assert not is_hung_up(listening)
     listening.shutdown(socket.SHUT_RDWR)
-    assert hung_up(listening)
+    assert is_hung_up(listening)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.services.socket_settings import OPTIONS, restore, settings_of
+from fastinetd.services.socket_settings import OPTIONS, restore_settings, settings_of
 from support.core import fork, reap
 from support.intruder import tries
 
@@ -80,7 +80,7 @@ def test_every_option(sock: socket.socket) -> None:
     assert len(changed) > 10
     sticky = changed & {(SOL, SO_LOCK_FILTER), *STICKS_TO_USERS}
     shared = sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX and (SOL, socket.SO_REUSEADDR) in changed
-    assert restore(sock, own) is not (shared or bool(sticky))
+    assert restore_settings(sock, own) is not (shared or bool(sticky))
     left = {one for one, value in settings_of(sock).items() if own[one] != value}
     assert left <= {*sticky, (TCP, 10), (TCP, 31)}
 
@@ -106,7 +106,7 @@ def test_every_option_there_is(sock: socket.socket) -> None:
                 taken += 1
         if not taken:
             continue
-        restored = restore(sock, own)
+        restored = restore_settings(sock, own)
         assert settings_of(sock, options) == before, option
         assert restored or option == (SOL, socket.SO_REUSEADDR)
 
@@ -134,9 +134,9 @@ def test_a_datagram_comes_through(what: str) -> None:
         own = settings_of(sock)
         LEFT[what](sock)
         if what.startswith("a device") and STICKS_TO_USERS:
-            assert not restore(sock, own)
+            assert not restore_settings(sock, own)
             return
-        assert restore(sock, own)
+        assert restore_settings(sock, own)
         assert settings_of(sock) == own
         assert fcntl.fcntl(sock, fcntl.F_GETOWN) == fcntl.fcntl(sock, fcntl.F_GETSIG) == 0
         assert not fcntl.fcntl(sock, fcntl.F_GETFL) & os.O_ASYNC
@@ -149,7 +149,7 @@ def test_a_locked_filter_is_there_for_good() -> None:
         own = settings_of(sock)
         drop_all(sock)
         sock.setsockopt(SOL, SO_LOCK_FILTER, 1)
-        assert not restore(sock, own)
+        assert not restore_settings(sock, own)
 
 
 @pytest.mark.usefixtures("root")
@@ -160,8 +160,8 @@ def test_who_shares_a_datagram_port_has_let_others_in() -> None:
         assert tries(sock.getsockname()[1], socket.SOCK_DGRAM) == ""
         sock.setsockopt(SOL, socket.SO_REUSEADDR, 1)
         assert tries(sock.getsockname()[1], socket.SOCK_DGRAM) != ""
-        assert not restore(sock, own)
-        assert restore(sock, own)
+        assert not restore_settings(sock, own)
+        assert restore_settings(sock, own)
 
 
 def test_who_is_served_is_not_the_choice_of_a_program_that_was_left() -> None:
@@ -172,7 +172,7 @@ def test_who_is_served_is_not_the_choice_of_a_program_that_was_left() -> None:
             each.bind(("127.0.0.1", sock.getsockname()[1]))
         own = settings_of(sock)
         attach(sock, SO_ATTACH_REUSEPORT_CBPF, 0)
-        assert restore(sock, own)
+        assert restore_settings(sock, own)
         for _ in range(100):
             with socket.socket(type=socket.SOCK_DGRAM) as client:
                 client.sendto(b"x", sock.getsockname())
@@ -186,26 +186,26 @@ def test_keys_keep_clients_out() -> None:
     key += struct.pack("=BBHi80s", 0, 0, 6, 0, b"secret")
     with socket.create_server(("127.0.0.1", 0)) as sock, socket.create_server(("127.0.0.1", 0)) as other:
         own = settings_of(sock)
-        assert restore(sock, own)
+        assert restore_settings(sock, own)
         for each in (other, sock):
             try:
                 each.setsockopt(TCP, 14, key)  # TCP_MD5SIG
             except OSError as missing:
                 pytest.skip(f"no keys here: {missing}")
-            assert restore(sock, own) is (each is other)
+            assert restore_settings(sock, own) is (each is other)
 
 
 def test_what_cannot_listen_is_replaced() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, socket.socket() as sock:
         sock.connect(other.getsockname())
-        assert not restore(sock, settings_of(sock))
+        assert not restore_settings(sock, settings_of(sock))
 
 
 def test_the_queue_is_as_long_as_before() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         own = settings_of(sock)
         sock.listen(1)
-        assert restore(sock, own)
+        assert restore_settings(sock, own)
         longest = struct.unpack_from("=I", sock.getsockopt(TCP, socket.TCP_INFO, 104), 28)[0]
         assert longest == int(Path("/proc/sys/net/core/somaxconn").read_text())
 
@@ -217,7 +217,7 @@ def test_a_large_buffer_is_no_lock() -> None:
         own = settings_of(sock)
         sock.setsockopt(SOL, socket.SO_RCVLOWAT, 1 << 20)
         assert sock.getsockopt(SOL, socket.SO_RCVBUF) > struct.unpack("=i", own[SOL, socket.SO_RCVBUF])[0]
-        assert restore(sock, own)
+        assert restore_settings(sock, own)
         assert settings_of(sock) == own
         assert not sock.getsockopt(SOL, SO_BUF_LOCK)
 
@@ -235,7 +235,7 @@ def test_a_buffer_without_the_right_to_force_its_size() -> None:
             for size in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 sock.setsockopt(SOL, size, 1)
             assert settings_of(sock) != own
-            assert restore(sock, own)
+            assert restore_settings(sock, own)
             assert settings_of(sock) == own
 
     assert reap(fork(main)) == 0
@@ -264,7 +264,7 @@ def test_answers_get_through_as_before(number: int, value: Callable[[], bytes], 
         sock.setsockopt(IPV6, IPV6_DONTFRAG, 1)
         with pytest.raises(OSError, match=trouble):
             sock.sendto(b"x" * 2000, client.getsockname())
-        assert restore(sock, own)
+        assert restore_settings(sock, own)
         sock.setsockopt(IPV6, IPV6_DONTFRAG, 1)
         assert sock.sendto(b"x" * 2000, client.getsockname()) == 2000
 
@@ -274,7 +274,7 @@ def test_the_largest_segment_is_nobodys_wish_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         own = settings_of(sock)
         sock.setsockopt(TCP, socket.TCP_MAXSEG, 100)
-        assert restore(sock, own)
+        assert restore_settings(sock, own)
         with socket.create_connection(sock.getsockname()), sock.accept()[0] as accepted:
             assert accepted.getsockopt(TCP, socket.TCP_MAXSEG) > 1000
 
@@ -286,7 +286,7 @@ def test_descriptors_come_through() -> None:
         own = settings_of(here)
         with suppress(OSError):
             here.setsockopt(SOL, 83, 0)
-        assert restore(here, own)
+        assert restore_settings(here, own)
         socket.send_fds(there, [b"x"], [0])
         _, (descriptor,), _, _ = socket.recv_fds(here, 1, 1)
         os.close(descriptor)

@@ -352,7 +352,7 @@ def test_whoever_harms_the_relay_harms_nothing_else(
 def test_who_cannot_leave_is_killed(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stops roles would keep them otherwise, more with each reload, until there is no room for another."""
     monkeypatch.setattr("fastinetd.supervisor.generation.LEAVE_WITHIN", 0.1)
-    kit.until(lambda: all(role.word < 0 for role, _ in kit.generation.roles.values()))
+    kit.until(lambda: all(role.report < 0 for role, _ in kit.generation.roles.values()))
     stopped = kit.pid("relay")
     os.kill(stopped, signal.SIGSTOP)
     kit.generation.abandon()

@@ -281,15 +281,15 @@ def test_close_others() -> None:
 
 def awaited(role: Role) -> Role:
     """A role, once its word is there."""
-    assert select.select([role.word], [], [], 20)[0]
-    role.hear()
+    assert select.select([role.report], [], [], 20)[0]
+    role.read_report()
     return role
 
 
 def test_a_word_when_it_is_ready(kit: Kit) -> None:
     role = kit.role(wait_for_a_byte)
     assert not role.ready
-    assert (awaited(role).ready, role.trouble, role.word) == (True, "", -1)
+    assert (awaited(role).ready, role.trouble, role.report) == (True, "", -1)
     role.retire()
     assert kit.bury(role) == 0
 
@@ -324,4 +324,4 @@ def test_who_is_not_heard_waits_for_nobody(kit: Kit) -> None:
     role = kit.prepared(lambda control: partial(wait_for_a_byte, control))
     role.retire()
     assert kit.bury(role) == 0
-    assert role.word == -1
+    assert role.report == -1
