@@ -250,7 +250,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("deny_time", v.deny_time, 1, "FOREVER, NEVER or a number of minutes", "how long a SENSOR bans a client", default="NEVER", unused=ANY),
     ),
     "Records": (
-        Setting("log_type", v.log_type, ONCE, "SYSLOG FACILITY [LEVEL], or FILE PATH [SOFT [HARD]] with limits in bytes",
+        Setting("log_type", v.log_type, ONCE, v.LOG_TYPE_SYNTAX,
                 "where START, EXIT and FAIL records go", _BOTH, "no records"),
         Setting("log_on_success", v.some_of("PID", "HOST", "USERID", "EXIT", "DURATION", "TRAFFIC"), GROWS,
                 "words out of PID HOST EXIT DURATION", "what is recorded of a served client", _BOTH, operators=_SETS,

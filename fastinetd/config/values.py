@@ -332,6 +332,10 @@ LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 """Levels of syslog."""
 
 
+LOG_TYPE_SYNTAX = "SYSLOG FACILITY [LEVEL], or FILE PATH [SOFT [HARD]] with limits in bytes"
+"""The words that `log_type` reads; completes `write ...`."""
+
+
 def log_type(words: Sequence[str]) -> LogType:
     """`SYSLOG facility [level]` or `FILE path [soft [hard]]`; sizes are bytes, with K or M."""
     kind = words[0].upper()

@@ -30,6 +30,10 @@ def is_there(module: str) -> bool:
     return path.is_file() if path.suffix else any(path.with_suffix(ending).is_file() for ending in WRITTEN)
 
 
+def test_the_map_fits_on_a_page() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 150
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_modules_are_there(document: str) -> None:
     named = modules_named((ROOT / document).read_text())
