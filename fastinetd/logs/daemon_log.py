@@ -22,7 +22,7 @@ LEVELS = {Severity.ERROR: Level.ERROR, Severity.WARNING: Level.WARNING, Severity
 
 
 class DaemonLog:
-    """The daemon's own log. Its formats and sinks are the ServiceLog's too; `wall` and `clock` are in seconds."""
+    """The daemon's own log. Its sinks are the ServiceLog's too; `wall` and `clock` are in seconds."""
 
     def __init__(
         self,
@@ -46,11 +46,12 @@ class DaemonLog:
         self._debug = debug
         journald = is_journald_stream(stderr_fd, environ)
         self._both_journald = journald and is_journald_socket(syslog_path)
-        self.file_format = formats.file()
-        self.syslog_format = formats.syslog(syslog or "daemon")
+        self._file_format = formats.file()
+        self._syslog_format = formats.syslog(syslog or "daemon")
         self._stderr_format = formats.stderr(journald)
         self.sinks = SinkTable(
-            self.log, file=self.file_format, syslog=self.syslog_format, stderr=self._stderr_format,
+            self.log, file_format=self._file_format, syslog_format=self._syslog_format,
+            stderr_format=self._stderr_format,
             wall=wall, clock=clock, syslog_path=syslog_path, stderr_fd=stderr_fd,
         )  # fmt: skip
         if filelog is not None:
@@ -86,11 +87,11 @@ class DaemonLog:
         """Send one message to every destination that is on."""
         text, now = printable(text), self._wall()
         if self._filelog is not None:
-            self.sinks.file(self._filelog).put([self.file_format.message(now, level, text)])
+            self.sinks.file(self._filelog).put([self._file_format.message(now, level, text)])
         # Where both lead to journald it is the stream that gets it: journald knows the unit of a stream, even of a
         # process that has ended by the time it reads.
         if self._syslog and not (self._stderr and self._both_journald):
-            self.sinks.syslog.put([self.syslog_format.message(now, level, text)])
+            self.sinks.syslog.put([self._syslog_format.message(now, level, text)])
         if self._stderr:
             self.sinks.stderr.put([self._stderr_format.message(now, level, text)])
 

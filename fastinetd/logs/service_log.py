@@ -80,7 +80,7 @@ class _Repeats:
 
 
 class ServiceLog:
-    """Writes the services' records. Shares the formats and sinks of `messages`; `clock` is monotonic, in seconds."""
+    """Writes the services' records. Shares the sinks of `messages`; `clock` is monotonic, in seconds."""
 
     def __init__(self, messages: DaemonLog, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._messages = messages
@@ -169,15 +169,11 @@ class ServiceLog:
 
     def _batch_of(self, log_type: LogType) -> _Batch | None:
         """The batch of the sink that a log_type names."""
-        batch: _Batch
-        match log_type.kind:
-            case LogKind.FILE:
-                batch = _Batch(self._sinks.file(log_type.path), self._messages.file_format)
-            case LogKind.SYSLOG:
-                batch = _Batch(self._sinks.syslog, self._messages.syslog_format)
-            case LogKind.NONE:
-                return None
-        return self._batches.setdefault(batch.sink, batch)
+        destination = self._sinks.destination(log_type)
+        if destination is None:
+            return None
+        sink, format = destination
+        return self._batches.setdefault(sink, _Batch(sink, format))
 
     def _drop_unused(self) -> None:
         """Close files that no row logs to any more."""

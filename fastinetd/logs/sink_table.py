@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 
+from fastinetd.config.model import LogKind, LogType
 from fastinetd.logs.file_sink import FileSink
 from fastinetd.logs.format import Format, MessageFormat
 from fastinetd.logs.sink import Report, Sink
@@ -21,9 +22,9 @@ class SinkTable:
         self,
         report: Report,
         *,
-        file: Format,
-        syslog: Format,
-        stderr: MessageFormat,
+        file_format: Format,
+        syslog_format: Format,
+        stderr_format: MessageFormat,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         syslog_path: str = SYSLOG_SOCKET,
@@ -32,22 +33,36 @@ class SinkTable:
         """`report` is called with trouble of a sink; the formats make what a sink writes of its lost entries; `wall`
         and `clock` are in seconds."""
         self._report = report
-        self._file = file
+        self._file_format = file_format
+        self._syslog_format = syslog_format
         self._wall = wall
         self._clock = clock
         self._files: dict[str, FileSink] = {}
         self._lost_before = 0  # by sinks that are closed
-        self.syslog = SyslogSink(syslog_path, clock, report, lambda count: syslog.lost(wall(), count))
-        self.stderr = StderrSink(stderr_fd, clock, report, lambda count: stderr.lost(wall(), count))
+        self.syslog = SyslogSink(syslog_path, clock, report, lambda count: syslog_format.lost(wall(), count))
+        self.stderr = StderrSink(stderr_fd, clock, report, lambda count: stderr_format.lost(wall(), count))
 
     def file(self, path: str) -> FileSink:
         """The sink of a file, opened now if it is new."""
         sink = self._files.get(path)
         if sink is None:
-            sink = FileSink(path, self._clock, self._report, lambda count: self._file.lost(self._wall(), count))
+            sink = FileSink(path, self._clock, self._report, self._note_in_file)
             self._files[path] = sink
             sink.open()
         return sink
+
+    def _note_in_file(self, count: int) -> str:
+        return self._file_format.lost(self._wall(), count)
+
+    def destination(self, log_type: LogType) -> tuple[Sink, Format] | None:
+        """Where the records of a service with this log_type go, and what makes entries of them there; None: nowhere."""
+        match log_type.kind:
+            case LogKind.FILE:
+                return self.file(log_type.path), self._file_format
+            case LogKind.SYSLOG:
+                return self.syslog, self._syslog_format
+            case LogKind.NONE:
+                return None
 
     def keep_files(self, paths: Set[str]) -> None:
         """Close the files that are not in `paths`; what could not be written to them is lost."""
