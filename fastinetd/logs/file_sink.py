@@ -33,7 +33,7 @@ _LOOK_EVERY = 1.0  # seconds between two looks at whether the file is still ther
 
 
 class FileSink(Sink):
-    """One file; every service and the daemon itself share the sink of a path."""
+    """One log file; all services and the daemon itself share the sink of a path."""
 
     def __init__(self, path: str, clock: Callable[[], float], report: Report, note: Callable[[int], str]) -> None:
         super().__init__(f"log file {path}", clock, report, note)
@@ -92,6 +92,7 @@ class FileSink(Sink):
         self._close_file()
 
     def _open_file(self) -> None:
+        """Open the path in place of what is open; raises OSError, with that still open."""
         copy = None
         if (own_descriptor(self.path) or 0) > 2:
             # It was closed at the start; what has its number by now is another file of the daemon.
@@ -127,6 +128,7 @@ class FileSink(Sink):
         return not self._regular or status.st_nlink > 0
 
     def _must_look(self) -> bool:
+        """Whether the file may be another one than it was, or have another size."""
         return bool(self._cut) or self._at_limit() or self._clock() - self._looked >= _LOOK_EVERY
 
     def _unfinished(self) -> bool:
@@ -142,6 +144,7 @@ class FileSink(Sink):
         return "make its folder; " if error.errno == errno.ENOENT else ""
 
     def _at_limit(self) -> bool:
+        """Whether the file has reached its hard limit."""
         return self._hard is not None and self._regular and self._size >= self._hard
 
     def _write(self, entries: Sequence[str]) -> int:

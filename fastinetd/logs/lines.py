@@ -42,7 +42,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def priority(facility: str, level: str | Level) -> int:
-    """The number in a syslog line's angle brackets. Names that mean nothing count as `daemon` and `info`."""
+    """The number in a syslog datagram's angle brackets. Names that do not exist count as `daemon` and `info`."""
     severity = SEVERITIES.get(level, 6) if isinstance(level, str) else int(level)
     return FACILITIES.get(facility, 3) * 8 + severity
 

@@ -1,4 +1,4 @@
-"""Where log files are: names that mean a descriptor of the daemon, relative ones, and folders that will not do.
+"""Paths of log files: those that mean an open descriptor, relative ones, and those where no log can be written.
 
 Theory. A log may be named /dev/stdout, or be a link to it, as images of containers have it. Usually that can be opened
 like a file; where it cannot (a socket, a pipe of another user) the descriptor itself is meant.
@@ -15,9 +15,9 @@ from dataclasses import replace
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, LogKind
 
-_LINKS = 40
-_HIGH = 64  # what stays open is at or above
-_FOLDER = re.compile(r"/proc/(\d+)/fd")
+_MOST_LINKS = 40  # that are followed, as by the kernel
+_LOWEST = 64  # of the daemon's descriptors that stay open
+_FD_FOLDER = re.compile(r"/proc/(\d+)/fd")
 
 
 def own_descriptor(path: str) -> int | None:
@@ -28,10 +28,10 @@ def own_descriptor(path: str) -> int | None:
 
 def _descriptor(path: str) -> tuple[int, int] | None:
     """The process and its descriptor that a path means (/proc/1/fd/1); None for a file."""
-    for _ in range(_LINKS):
+    for _ in range(_MOST_LINKS):
         folder, name = os.path.split(path)
         folder = os.path.realpath(folder)
-        if (found := _FOLDER.fullmatch(folder)) and name.isdecimal():
+        if (found := _FD_FOLDER.fullmatch(folder)) and name.isdecimal():
             return int(found[1]), int(name)
         try:
             path = os.path.join(folder, os.readlink(os.path.join(folder, name)))  # noqa: PTH115, PTH118
@@ -41,7 +41,7 @@ def _descriptor(path: str) -> tuple[int, int] | None:
 
 
 def descriptor_trouble(path: str) -> str:
-    """Why the descriptor that a path means is not to be had, and what helps; "" if it is, or where the path means a
+    """Why the descriptor that a path means cannot be used as a log, and what helps; "" if it can, or the path means a
     file."""
     process, number = _descriptor(path) or (0, 0)
     if process == os.getpid() and number > 2:
@@ -66,11 +66,11 @@ def copy_descriptor(path: str) -> int | None:
     number = own_descriptor(path)
     try:
         if number is not None and number > 2:
-            return None  # closed at the start: by now it is something else of the daemon's
+            return None  # it was closed at the start; what has its number by now is another file of the daemon
         if number is None:
             meant = os.stat(path)  # noqa: PTH116 - /proc/1/fd/1 as another process sees it
             number = next(each for each in (1, 2) if os.path.samestat(os.fstat(each), meant))
-        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _LOWEST)
     except (OSError, StopIteration):
         return None
 
@@ -83,7 +83,7 @@ def leads_nowhere(descriptor: int) -> bool:
 
 def locate_logs(config: Config, folder: str, report: Report) -> Config:
     """The configuration with absolute paths of log files; relative ones start at `folder`, where the daemon was
-    started. What will not do is reported, each path once."""
+    started. A path where no log can be written is reported, once."""
     seen: set[str] = set()
     services = []
     for service in config.services:

@@ -10,14 +10,13 @@ from fastinetd.pools.pool import PoolEvent
 from fastinetd.pools.system_calls import name_of_call
 
 BY_EXEC = "its connections are served by exec"
-
-AGAIN = f"{BY_EXEC} until another one is ready"
+BY_EXEC_MEANWHILE = f"{BY_EXEC} until another one is ready"
 
 UNHOLDABLE = {
     1: "has threads before it can be held, and a fork would lose them",
     2: "has more files open when it is held than each of its forks could open again",
 }
-"""Why a zygote refused to be one, by enum stage_refusal of stage/stage.h."""
+"""Why a program cannot be held, by enum stage_refusal of stage/stage.h."""
 
 REMEDIES = {
     errno.EMFILE: "allow the daemon more open files (ulimit -n, LimitNOFILE)",
@@ -28,7 +27,7 @@ REMEDIES = {
 
 
 def pool_message(record: RecordTuple, service_id: str) -> tuple[Level, str]:
-    """Level and text of what is logged about a POOL record."""
+    """Level and text of what is logged about a POOL record. Its `reason` is a PoolEvent."""
     level, text = _event_text(PoolEvent(record.reason), record.value)
     return level, f"service {service_id}: {text}"
 
@@ -37,7 +36,7 @@ def _event_text(event: PoolEvent, value: int) -> tuple[Level, str]:
     match event:
         case PoolEvent.NO_START:
             remedy = f"; if it stays so, {REMEDIES[value]}" if value in REMEDIES else ""
-            return Level.ERROR, f"its pool cannot start a process: {error_text(value)}; {AGAIN}{remedy}"
+            return Level.ERROR, f"its pool cannot start a process: {error_text(value)}; {BY_EXEC_MEANWHILE}{remedy}"
         case PoolEvent.DIED_EARLY:
             how = f"by signal {-value}" if value < 0 else f"with status {value}"
             return Level.ERROR, (f"a process of its pool ended {how} before it was ready: the program cannot be held "
@@ -61,9 +60,9 @@ def _event_text(event: PoolEvent, value: int) -> tuple[Level, str]:
             return Level.WARNING, ("snapshot = first_io cannot be had on this kernel or processor: its program is held "
                                    "before main instead")
         case PoolEvent.UNINTELLIGIBLE:
-            return Level.ERROR, f"a process of its pool said what is not understood and was ended; {AGAIN}"
+            return Level.ERROR, f"a process of its pool said what is not understood and was ended; {BY_EXEC_MEANWHILE}"
         case PoolEvent.HUNG:
             return Level.ERROR, (f"a process of its pool left connections unanswered for {value} seconds "
-                                 f"and was ended; {AGAIN}")
+                                 f"and was ended; {BY_EXEC_MEANWHILE}")
         case PoolEvent.OVERTIME:
             return Level.WARNING, f"its worker with pid {value} was ended after max_runtime"

@@ -1,7 +1,7 @@
 """Why a server could not be started, in words: which step of the start failed, and what helps.
 
-Theory. A record of a start that failed carries the errno and the step that it comes from (core/spawn.h). Steps before
-execve have nothing to do with the program: they set what the service asks for, and the daemon may lack a right to.
+Theory. A record of a start that failed has an errno, and the step of core/spawn.h that failed with it. Steps before
+execve have nothing to do with the program: they set what the service asks for, and the daemon may lack the right to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FORK_REMEDIES = {
     errno.EAGAIN: "; allow more processes, and signals that may be pending (ulimit -u and -i, TasksMax)",
     errno.ENOMEM: "; allow more memory, or fewer servers (instances)",
 }
-"""By what means that there was no process, rather than no program (clone(2))."""
+"""What helps, by errno, where there was no process to be had (clone(2)), rather than no program."""
 
 _MISSING = "; `fastinetd --check` says whether the program, its interpreter or a folder is meant, and for whom"
 _EXEC_REMEDIES = dict.fromkeys((errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ELOOP), _MISSING) | {
@@ -35,12 +35,12 @@ _STEP_REMEDIES = {
 }
 
 _BEFORE_EXEC = frozenset(SpawnStep) - {SpawnStep.STEP_UNKNOWN, SpawnStep.STEP_CLONE, SpawnStep.STEP_EXECVE}
-"""Of these no program is the cause."""
+"""Steps that fail for whatever program."""
 
 
 def start_failure(server: str, step: int, number: int) -> str:
-    """What failed of a start: `execv( /usr/sbin/webd ) failed: Permission denied (errno = 13); ...`. `step` is a
-    SpawnStep; one that does not exist counts as unknown. `number` is the errno."""
+    """The step of a start that failed, why, and what helps: `fcntl failed: Too many open files (errno = 24); ...`.
+    `step` is a SpawnStep's number; one that does not exist counts as unknown. `number` is the errno."""
     match step:
         case SpawnStep.STEP_UNKNOWN | SpawnStep.STEP_CLONE | SpawnStep.STEP_EXECVE if number in FORK_REMEDIES:
             return f"fork failed: {error_text(number)}{FORK_REMEDIES[number]}"

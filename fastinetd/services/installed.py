@@ -140,7 +140,7 @@ class InstalledServices:
 
     def finish(self) -> None:
         """The daemon leaves: what workers have said is told."""
-        self._errors.finish()
+        self._errors.close_all()
 
     def look_at_clock(self) -> None:
         """Write the window in which each service is open; again in a minute if any service has times."""
@@ -160,7 +160,8 @@ class InstalledServices:
         name = planned.service.name
         pool = None
         if planned.pool is not None:
-            pool = _pool(planned.pool, self._errors.of(row, planned.id) if planned.pool.kind == "worker" else -1)
+            errors = self._errors.descriptor_for(row, planned.id) if planned.pool.kind == "worker" else -1
+            pool = _pool(planned.pool, errors)
         return Program(
             row,
             planned.start,

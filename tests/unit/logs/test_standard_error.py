@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.logs.standard_error import AT_ONCE, BYTES, CAUSES, LINES, MINUTE, PAUSE, StandardErrors
+from fastinetd.logs.standard_error import (
+    CAUSES,
+    MESSAGE_BYTES,
+    MESSAGE_LINES,
+    MINUTE,
+    READ_AT_ONCE,
+    READ_PAUSE,
+    StandardErrors,
+)
 from fastinetd.system.strangers import as_before_linux_6_16
 from support.lingering import LINGER, abort, lingering
 from support.pools import built
@@ -60,7 +68,7 @@ class Kit:
         self.loop = Clockwork()
         self.said: list[str] = []
         self.errors = StandardErrors(self.loop, self.said.append, lambda: self.loop.now)  # type: ignore[arg-type]
-        self.fd = self.errors.of(3, "web")
+        self.fd = self.errors.descriptor_for(3, "web")
 
     def hear(self, *messages: str | bytes) -> list[str]:
         """What is said of messages; all are there before they are read."""
@@ -112,8 +120,8 @@ def test_no_more_than_so_much_a_minute(kit: Kit) -> None:
 
 
 def test_a_message_is_cut(kit: Kit) -> None:
-    assert len("".join(kit.hear(b"x" * 100_000))) == BYTES
-    assert len(kit.hear("".join(f"{number}\n" for number in range(1000)))) == LINES
+    assert len("".join(kit.hear(b"x" * 100_000))) == MESSAGE_BYTES
+    assert len(kit.hear("".join(f"{number}\n" for number in range(1000)))) == MESSAGE_LINES
     assert kit.hear(b"", b"\n\n", b" \n") == []
     assert kit.hear(b"\xff\0one\rtwo\n") == ["\\xff\0one\rtwo"], "what cannot be shown Messages.say escapes"
 
@@ -129,14 +137,14 @@ def test_a_flood_has_a_share_of_the_time_only(kit: Kit) -> None:
         if number % 5 == 0:
             kit.loop.turn()
     assert lost >= 9_000 and kit.loop.watched == {}
-    assert len(kit.take()) == CAUSES < AT_ONCE
-    kit.loop.wait(PAUSE)
+    assert len(kit.take()) == CAUSES < READ_AT_ONCE
+    kit.loop.wait(READ_PAUSE)
     assert len(kit.loop.watched) == 1
 
 
 def test_services_apart(kit: Kit) -> None:
-    other = kit.errors.of(4, "other")
-    assert kit.errors.of(3, "renamed") == kit.fd != other
+    other = kit.errors.descriptor_for(4, "other")
+    assert kit.errors.descriptor_for(3, "renamed") == kit.fd != other
     os.write(other, b"x\n")
     assert kit.hear("x\n") == ["service renamed: a worker says: x", "service other: a worker says: x"]
 
@@ -157,7 +165,7 @@ def test_no_descriptors(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr("socket.socketpair", none)
-    assert kit.errors.of(9, "poor") == -1
+    assert kit.errors.descriptor_for(9, "poor") == -1
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["refused by the kernel", "seen by a peek"])
