@@ -28,7 +28,7 @@ class BuildError(Exception):
     """gcc is missing or did not like a program; the text says which."""
 
 
-def build() -> None:
+def build_programs() -> None:
     """Compile what is older than its source. Raises BuildError; a compiler warning is an error too."""
     if shutil.which("gcc") is None:
         raise BuildError("gcc is needed to build the benchmark's programs (Debian: gcc, libc6-dev)")
@@ -44,7 +44,7 @@ def build() -> None:
             raise BuildError(f"{source.name}: {done.stderr.strip()}")
 
 
-def install(directory: Path) -> dict[str, str]:
+def install_programs(directory: Path) -> dict[str, str]:
     """Copy what servers start into *directory*, readable by everybody; name -> path. A script whose
     interpreter is missing is missing too.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def align_rows(rows: Sequence[Sequence[str]]) -> list[str]:
     """A line per row, indented by two."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import ranks, view
-from bench.columns import aligned
-from bench.records import RESULTS, Record, RecordError, latest, when
+from bench.columns import align_rows
+from bench.records import RESULTS, Record, RecordError, latest_records, time_of
 
 CHANCE = 0.05  # of the rank test
 EFFECT = 0.05  # of the medians: less than this is not worth a line, however sure it is
@@ -44,7 +44,7 @@ class Change:
         return not view.is_standard(self.case) and not view.is_other(self.case)
 
 
-def judge(
+def judge_change(
     before: Sequence[float], after: Sequence[float], more_is_better: bool, effect: float
 ) -> tuple[float, float, str]:
     """The change of the medians, the p of the rank test, and the word for both."""
@@ -57,50 +57,53 @@ def judge(
     return change, p, FASTER if (change > 0) == more_is_better else SLOWER
 
 
-def changes(one: Record, two: Record, effect: float = EFFECT) -> Iterator[Change]:
+def find_changes(one: Record, two: Record, effect: float = EFFECT) -> Iterator[Change]:
     """Every case and metric that both records of a scenario have."""
-    known = {column.key for column in view.metrics(two)}
-    for column in view.metrics(one):
+    known = {column.key for column in view.metrics_of(two)}
+    for column in view.metrics_of(one):
         key = column.key
         for case in one["cases"]:
             if case not in two["cases"] or key not in known:
                 continue
-            over = view.standard(one, case) if view.standard(one, case) == view.standard(two, case) else None
+            over = view.standard_of(one, case) if view.standard_of(one, case) == view.standard_of(two, case) else None
             over = None if view.is_standard(case) else over
-            old, new = (view.ratios(r, case, over, key) if over else view.values(r, case, key) for r in (one, two))
+            old, new = (
+                view.ratios_of(record, case, over, key) if over else view.values_of(record, case, key)
+                for record in (one, two)
+            )
             if not old or not new:
                 continue
-            before, after = (statistics.median(view.values(r, case, key)) * column.scale for r in (one, two))
-            change, p, word = judge(old, new, key in view.MORE_IS_BETTER, effect)
+            before, after = (statistics.median(view.values_of(r, case, key)) * column.scale for r in (one, two))
+            change, p, word = judge_change(old, new, key in view.MORE_IS_BETTER, effect)
             yield Change(one["scenario"], case, column.heading, before, after, change, p, word, over)
 
 
-def other_machine(one: Record, two: Record) -> list[str]:
+def machine_differences(one: Record, two: Record) -> list[str]:
     """The facts in which the machines differ."""
     a, b = one["facts"], two["facts"]
     return [f"{fact}: {a.get(fact)} -> {b.get(fact)}" for fact in FACTS if a.get(fact) != b.get(fact)]
 
 
-def table(found: Sequence[Change]) -> list[str]:
+def table_lines(found: Sequence[Change]) -> list[str]:
     rows = [["", "A", "B", "change", "p", ""]]
     for c in found:
         against = f" / {c.over}" if c.over else ""
         digits = next(digits for digits, least in ((0, 100), (1, 10), (3, 0)) if max(c.before, c.after) >= least)
         numbers = [f"{c.before:,.{digits}f}", f"{c.after:,.{digits}f}", f"{c.change:+.1%}", f"{c.p:.3f}"]
         rows.append([f"{c.case}: {c.metric}{against}", *numbers, c.word if c.counts else f"({c.word})"])
-    return aligned(rows)
+    return align_rows(rows)
 
 
-def compare(one: Mapping[str, Record], two: Mapping[str, Record], effect: float) -> list[Change]:
+def compare_records(one: Mapping[str, Record], two: Mapping[str, Record], effect: float) -> list[Change]:
     """Print a table for each scenario that both have; returns all changes."""
     every = []
     for name in (name for name in one if name in two):
         a, b = one[name], two[name]
-        print(f"{name}: {when(a)} -> {when(b)}")
-        for line in other_machine(a, b):
+        print(f"{name}: {time_of(a)} -> {time_of(b)}")
+        for line in machine_differences(a, b):
             print(f"  another machine? {line}")
-        found = list(changes(a, b, effect))
-        print("\n".join(table(found)), end="\n\n")
+        found = list(find_changes(a, b, effect))
+        print("\n".join(table_lines(found)), end="\n\n")
         every += found
     for label, names in (("A", one.keys() - two.keys()), ("B", two.keys() - one.keys())):
         if names:
@@ -115,7 +118,7 @@ def main(argv: Sequence[str], results: Path = RESULTS) -> int:
     parser.add_argument("--effect", type=float, default=EFFECT, help="smallest change that counts (0.05)")
     options = parser.parse_args(argv)
     try:
-        every = compare(latest(options.a, results), latest(options.b, results), options.effect)
+        every = compare_records(latest_records(options.a, results), latest_records(options.b, results), options.effect)
     except RecordError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -9,16 +9,16 @@ import resource
 import subprocess
 from pathlib import Path
 
-from bench.peers import PEERS, version
+from bench.peers import PEERS, version_of
 
 
-def autogroup() -> bool:
+def has_autogroup() -> bool:
     """Whether the kernel shares processor time among sessions rather than processes."""
     path = Path("/proc/sys/kernel/sched_autogroup_enabled")
     return path.exists() and path.read_text().strip() == "1"
 
 
-def machine() -> dict[str, object]:
+def machine_facts() -> dict[str, object]:
     """Facts for the record. Memory in MiB; load is the one-minute average before the run."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     model = re.search(r"^(?:model name|Processor)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
@@ -34,8 +34,8 @@ def machine() -> dict[str, object]:
         "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
         "gcc": gcc,
-        "autogroup": autogroup(),
+        "autogroup": has_autogroup(),
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "load_before": round(os.getloadavg()[0], 2),
-        "versions": {peer.name: version(peer) for peer in PEERS if peer.find()},
+        "versions": {peer.name: version_of(peer) for peer in PEERS if peer.find()},
     }

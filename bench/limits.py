@@ -12,7 +12,7 @@ SPARE_DESCRIPTORS, SPARE_PIDS, SPARE_PORTS = 1000, 2000, 2000  # for everything 
 ROUND = 100
 
 
-def least(wanted: int, bounds: Mapping[str, int]) -> tuple[int, str]:
+def least_bound(wanted: int, bounds: Mapping[str, int]) -> tuple[int, str]:
     """*wanted*, or the smallest of *bounds* in whole hundreds and the name of that bound."""
     name = min(bounds, key=lambda bound: bounds[bound])
     if bounds[name] >= wanted:
@@ -20,7 +20,7 @@ def least(wanted: int, bounds: Mapping[str, int]) -> tuple[int, str]:
     return max(bounds[name] // ROUND * ROUND, 0), name
 
 
-def bounds() -> dict[str, int]:
+def bounds_here() -> dict[str, int]:
     """What holds here: the name of each limit, and the number of processes that it allows."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
@@ -52,7 +52,7 @@ def pids_max() -> int | None:
     return None
 
 
-def processes(wanted: int) -> tuple[int, str]:
+def processes_allowed(wanted: int) -> tuple[int, str]:
     """How many processes a scenario that wants *wanted* may have here, and a line for the record if fewer."""
-    count, name = least(wanted, bounds())
+    count, name = least_bound(wanted, bounds_here())
     return count, f"{count:,} processes in place of {wanted:,}: {name} allows no more" if name else ""

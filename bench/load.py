@@ -53,7 +53,7 @@ def _run(command: list[str]) -> dict[str, Any]:
     return report
 
 
-def measure(server: Server, port: int, seconds: float, drive: Drive) -> Sample:
+def measure_load(server: Server, port: int, seconds: float, drive: Drive) -> Sample:
     """Warm up, load the server for *seconds*, and read what it cost.
 
     rate: connections per second; first_*, end_*: microseconds from connect (paced: from when it was due)
@@ -94,7 +94,7 @@ class HoldError(Exception):
 
 
 @contextlib.contextmanager
-def held(port: int, count: int, ports: int = 1) -> Iterator[None]:
+def hold_connections(port: int, count: int, ports: int = 1) -> Iterator[None]:
     """Keep *count* connections open, spread over *ports* consecutive ports from *port*.
 
     The block begins when each has received its first byte, so each has its server running. Raises

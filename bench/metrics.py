@@ -31,7 +31,7 @@ class Pool:
         return sum(self.processes.get(state, 0) for state in READY)
 
 
-def parse(text: str, service: str) -> Pool:
+def parse_page(text: str, service: str) -> Pool:
     """The pool of *service* in a page of metrics."""
     hits = misses = 0
     processes: dict[str, int] = {}
@@ -51,13 +51,13 @@ def parse(text: str, service: str) -> Pool:
     return Pool(hits, misses, processes, tuple(sorted(early)))
 
 
-def read(port: int, service: str) -> Pool:
+def read_pool(port: int, service: str) -> Pool:
     """Ask the daemon that serves metrics on *port*. Raises OSError."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        return parse(answer.read().decode(), service)
+        return parse_page(answer.read().decode(), service)
 
 
-def await_ready(server: Server, port: int, service: str, count: int = 1) -> Pool:
+def await_ready_processes(server: Server, port: int, service: str, count: int = 1) -> Pool:
     """Wait until so many processes of the pool can take a connection. Raises ServerError when they never do."""
     pool, begin = Pool(), time.monotonic()
     while pool.ready < count:
@@ -65,7 +65,7 @@ def await_ready(server: Server, port: int, service: str, count: int = 1) -> Pool
             raise ServerError(f"{pool.ready} of {count} processes of the pool became ready: {server.last_words()}")
         time.sleep(0.05)
         try:
-            pool = read(port, service)
+            pool = read_pool(port, service)
         except urllib.error.HTTPError as error:
             raise ServerError(f"/metrics answers {error.code}") from error
         except OSError:

@@ -114,9 +114,9 @@ def write_xinetd(directory: Path, services: Sequence[Service], user: User) -> No
     so writing a changed list again is what an administrator's edit is."""
     parts = directory / "services"
     parts.mkdir(exist_ok=True)
-    replace(directory / "xinetd.conf", f"defaults\n{{\n}}\nincludedir {parts}\n")
+    write_changed(directory / "xinetd.conf", f"defaults\n{{\n}}\nincludedir {parts}\n")
     for service in services:
-        replace(parts / service.name, xinetd_service(service, user))
+        write_changed(parts / service.name, xinetd_service(service, user))
 
 
 def write_inetd(directory: Path, services: Sequence[Service], user: User) -> None:
@@ -125,14 +125,14 @@ def write_inetd(directory: Path, services: Sequence[Service], user: User) -> Non
     for service in services:
         argv = " ".join((Path(service.program).name, *service.args))
         lines.append(f"127.0.0.1:{service.port} stream tcp nowait {user.name} {service.program} {argv}\n")
-    replace(directory / "inetd.conf", "".join(lines))
+    write_changed(directory / "inetd.conf", "".join(lines))
 
 
 def write_nothing(directory: Path, services: Sequence[Service], user: User) -> None:
     """For servers that take everything on the command line."""
 
 
-def replace(path: Path, text: str) -> None:
+def write_changed(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
 
@@ -234,7 +234,7 @@ IN_PROCESS, FORKS, PASSES = BARE = (
 # --- versions ---------------------------------------------------------------------------------------
 
 
-def version(peer: Peer) -> str:
+def version_of(peer: Peer) -> str:
     """What was measured: the Debian package's version, or this checkout's commit."""
     if not peer.package:
         describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--tags"]

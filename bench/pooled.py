@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.load import Drive, Sample
-from bench.metrics import Pool, await_ready, read
+from bench.metrics import Pool, await_ready_processes, read_pool
 from bench.scenario import PLAIN, Bench, Column
-from bench.servers import Server, ServerError, Service, free_ports
+from bench.servers import Server, ServerError, Service, find_free_ports
 
 ZYGOTE = {"spawn": "zygote"}
 FIRST_IO = {"spawn": "zygote", "snapshot": "first_io"}
@@ -28,15 +28,15 @@ class Daemon:
 
     def await_ready(self, service: Service, count: int = 1) -> Pool:
         """Wait for so many ready processes of the service's pool."""
-        return await_ready(self.server, self.metrics, service.name, count)
+        return await_ready_processes(self.server, self.metrics, service.name, count)
 
     def drive(self, bench: Bench, service: Service, drive: Drive = PLAIN) -> Sample:
         """One measured run; *pooled* of the sample is the share of connections that the pool served.
         Raises ServerError when it served none, or by a program that is held before its first use of the connection:
         a share of 100 per cent says nothing of what was gained."""
-        before = read(self.metrics, service.name)
+        before = read_pool(self.metrics, service.name)
         sample = bench.drive(self.server, service, drive)
-        after = read(self.metrics, service.name)
+        after = read_pool(self.metrics, service.name)
         hits, misses = after.hits - before.hits, after.misses - before.misses
         if not hits:
             raise ServerError(f"the pool served none of {misses} connections: {self.server.last_words()}")
@@ -46,17 +46,17 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(bench: Bench, services: Sequence[Service]) -> Iterator[Daemon]:
+def run_daemon(bench: Bench, services: Sequence[Service]) -> Iterator[Daemon]:
     """fastinetd with its metrics, until the block ends."""
-    (port,) = free_ports(1)
+    (port,) = find_free_ports(1)
     with bench.server("fastinetd", services, options=("--metrics", f"127.0.0.1:{port}")) as server:
         yield Daemon(server, port)
 
 
-def rate(bench: Bench, program: str, attributes: Mapping[str, str], drive: Drive = PLAIN) -> Sample:
+def measure_rate(bench: Bench, program: str, attributes: Mapping[str, str], drive: Drive = PLAIN) -> Sample:
     """As Bench.rate, for a service of fastinetd with *attributes*; without them it is served by exec."""
     (service,) = bench.services(1, program, attributes=attributes)
-    with daemon(bench, [service]) as running:
+    with run_daemon(bench, [service]) as running:
         if "spawn" not in attributes:
             return bench.drive(running.server, service, drive)
         running.await_ready(service)

@@ -28,7 +28,7 @@ class Process:
     zombie: bool
 
 
-def read(pid: int) -> Process | None:
+def read_process(pid: int) -> Process | None:
     """The process now, or None when it is gone."""
     try:
         text = (PROC / str(pid) / "stat").read_text()
@@ -39,13 +39,13 @@ def read(pid: int) -> Process | None:
     return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), ticks * TICK, fields[0] in "ZX")
 
 
-def tree(root: int) -> list[Process]:
+def process_tree(root: int) -> list[Process]:
     """The processes of *root*, its session (servers are started in one of their own, and some of it may have lost its
     parent) and all their descendants that exist now, zombies included."""
     by_parent: dict[int, list[Process]] = {}
     found: dict[int, Process] = {}
     for entry in os.listdir(PROC):
-        if entry.isdigit() and (process := read(int(entry))):
+        if entry.isdigit() and (process := read_process(int(entry))):
             by_parent.setdefault(process.parent, []).append(process)
             if root in (process.pid, process.session):
                 found[process.pid] = process
@@ -60,13 +60,13 @@ def tree(root: int) -> list[Process]:
 
 def cpu_seconds(root: int) -> float:
     """Processor time used so far by the tree, in seconds (resolution one clock tick per process)."""
-    return sum(process.cpu for process in tree(root))
+    return sum(process.cpu for process in process_tree(root))
 
 
 def wakeups(root: int) -> int:
     """Context switches so far, voluntary or not, over all threads of the tree."""
     total = 0
-    for process in tree(root):
+    for process in process_tree(root):
         for status in PROC.glob(f"{process.pid}/task/*/status"):
             try:
                 lines = status.read_text().splitlines()
@@ -79,7 +79,7 @@ def wakeups(root: int) -> int:
 def pss_bytes(root: int) -> int:
     """Memory of the tree in bytes; a page shared by n processes counts 1/n in each."""
     total = 0
-    for process in tree(root):
+    for process in process_tree(root):
         try:
             lines = (PROC / str(process.pid) / "smaps_rollup").read_text().splitlines()
         except OSError:

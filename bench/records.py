@@ -23,20 +23,20 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def when(record: Record) -> str:
+def time_of(record: Record) -> str:
     """The time of a record's run, or its date where that is all there is."""
     return str(record.get("time") or record["date"])
 
 
-def write(path: Path, data: object) -> None:
+def write_records(path: Path, data: object) -> None:
     """Write *data* as JSON, over what is there."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(data, indent=1) + "\n")
 
 
-def keep(record: Record, results: Path = RESULTS) -> Path:
+def file_record(record: Record, results: Path = RESULTS) -> Path:
     """File a record, under a name that nothing else has: two runs may begin in the same second."""
-    stem = f"{re.sub('[:Z]', '', when(record)).replace('T', '-')}-{record['scenario']}"
+    stem = f"{re.sub('[:Z]', '', time_of(record)).replace('T', '-')}-{record['scenario']}"
     results.mkdir(exist_ok=True)
     number = 1
     while True:
@@ -49,7 +49,7 @@ def keep(record: Record, results: Path = RESULTS) -> Path:
             number += 1
 
 
-def load(path: Path) -> list[Record]:
+def load_records(path: Path) -> list[Record]:
     """The records of a file: one, or a list as --json writes it."""
     try:
         data = json.loads(path.read_text())
@@ -61,7 +61,7 @@ def load(path: Path) -> list[Record]:
     return records
 
 
-def select(name: str, results: Path = RESULTS) -> list[Path]:
+def select_files(name: str, results: Path = RESULTS) -> list[Path]:
     """The files that *name* means: a file, all of a directory, or those filed under names that begin so
     (2026-11-25, 2026-11-25-1430)."""
     path = Path(name)
@@ -75,14 +75,14 @@ def select(name: str, results: Path = RESULTS) -> list[Path]:
     return found
 
 
-def history(paths: Sequence[Path]) -> dict[str, list[Record]]:
+def records_by_scenario(paths: Sequence[Path]) -> dict[str, list[Record]]:
     """The records of these files by scenario, from the oldest to the latest."""
     found: dict[str, list[Record]] = {}
-    for record in sorted((record for path in paths for record in load(path)), key=when):
+    for record in sorted((record for path in paths for record in load_records(path)), key=time_of):
         found.setdefault(record["scenario"], []).append(record)
     return found
 
 
-def latest(name: str, results: Path = RESULTS) -> dict[str, Record]:
+def latest_records(name: str, results: Path = RESULTS) -> dict[str, Record]:
     """The latest record of each scenario among the files that *name* means (`select`)."""
-    return {scenario: records[-1] for scenario, records in history(select(name, results)).items()}
+    return {scenario: records[-1] for scenario, records in records_by_scenario(select_files(name, results)).items()}

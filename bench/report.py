@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from bench.columns import aligned
+from bench.columns import align_rows
 from bench.runner import Result
 
 
-def table(result: Result) -> str:
+def result_table(result: Result) -> str:
     """Medians per case, the first column's ratio to the baseline, and the verdicts."""
     scenario = result.scenario
     columns, base = scenario.COLUMNS, scenario.BASELINE
@@ -21,7 +21,7 @@ def table(result: Result) -> str:
             row.append("-" if value is None else f"{value * column.scale:,.{column.digits}f}")
         ratio = result.ratio(case, result.base(case), columns[0].key)
         rows.append([*row[:2], "-" if ratio is None else f"{ratio:.2f}", *row[2:]])
-    lines = [f"{result.name}: {scenario.SUMMARY} (medians of {result.rounds})", *aligned(rows)]
+    lines = [f"{result.name}: {scenario.SUMMARY} (medians of {result.rounds})", *align_rows(rows)]
     for verdict in result.verdicts():
         shown = "" if verdict.value is None else f": {verdict.value:.3g}"
         lines.append(f"  {verdict.word}  {verdict.target}{shown}")
@@ -30,7 +30,7 @@ def table(result: Result) -> str:
     return "\n".join(lines)
 
 
-def record(result: Result, facts: dict[str, object], seconds: float, time: str) -> dict[str, Any]:
+def record_of(result: Result, facts: dict[str, object], seconds: float, time: str) -> dict[str, Any]:
     """Everything measured, as plain data. *seconds* is the length of one measurement, *time* when the run
     began (ISO 8601, UTC)."""
     scenario = result.scenario

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import facts, records, report, runner
-from bench.build import BuildError, build, install
+from bench.build import BuildError, build_programs, install_programs
 from bench.peers import PEERS
 from bench.scenario import Bench
 from bench.scenarios import SCENARIOS
@@ -20,7 +20,7 @@ from bench.scenarios import SCENARIOS
 DESCRIPTORS = 65_536  # what servers and clients may open; not more: xinetd closes them all one by one
 
 
-def arguments(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     others = "Other commands: python -m bench plot, history, compare; each has --help."
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, epilog=others)
     parser.add_argument("--quick", action="store_true", help="does it all work? 1 s, 2 rounds, nothing filed")
@@ -45,31 +45,31 @@ def raise_limits() -> None:
 
 
 @contextlib.contextmanager
-def workplace() -> Iterator[Path]:
+def open_workplace() -> Iterator[Path]:
     """A directory for configurations and programs that every user may read."""
     with tempfile.TemporaryDirectory(prefix="fastinetd-bench-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def keep(record: records.Record) -> None:
+def keep_record(record: records.Record) -> None:
     """File a record with its picture."""
-    path = records.keep(record)
-    say(f"filed as bench/results/{path.name}")
+    path = records.file_record(record)
+    print_line(f"filed as bench/results/{path.name}")
     try:
         from bench import plot
     except ImportError as error:
-        say(f"without a picture: {error} (make installs matplotlib; then: python -m bench plot)")
+        print_line(f"without a picture: {error} (make installs matplotlib; then: python -m bench plot)")
     else:
-        plot.draw(record, path.with_suffix(".png"))
+        plot.draw_record(record, path.with_suffix(".png"))
 
 
 def main(argv: Sequence[str]) -> int:
-    options = arguments(argv)
+    options = parse_arguments(argv)
     if options.list:
         for name, scenario in SCENARIOS.items():
             print(f"{name:10} {scenario.SUMMARY}")
@@ -77,27 +77,27 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended on the way out
     raise_limits()
     try:
-        build()
+        build_programs()
     except BuildError as error:
-        say(f"bench: {error}")
+        print_line(f"bench: {error}")
         return 1
     for peer in PEERS:
         if not peer.find():
-            say(peer.missing())
-    machine, time = facts.machine(), records.now()
+            print_line(peer.missing())
+    machine, time = facts.machine_facts(), records.now()
     measured, problems = [], 0
-    with workplace() as directory:
-        bench = Bench(options.seconds, directory, install(directory))
+    with open_workplace() as directory:
+        bench = Bench(options.seconds, directory, install_programs(directory))
         for name in options.only or SCENARIOS:
             if not SCENARIOS[name].cases(bench):
-                say(f"{name}: nothing to measure here")
+                print_line(f"{name}: nothing to measure here")
                 continue
-            result = runner.run(name, SCENARIOS[name], bench, options.rounds, say)
-            print(report.table(result), end="\n\n", flush=True)
-            measured.append(report.record(result, machine, options.seconds, time))
+            result = runner.run_scenario(name, SCENARIOS[name], bench, options.rounds, print_line)
+            print(report.result_table(result), end="\n\n", flush=True)
+            measured.append(report.record_of(result, machine, options.seconds, time))
             problems += len(result.problems)
             if not options.quick:
-                keep(measured[-1])
+                keep_record(measured[-1])
     if options.json:
-        records.write(options.json, measured)
+        records.write_records(options.json, measured)
     return 1 if problems else 0

@@ -58,7 +58,7 @@ class Result:
         return [Verdict(target, value(target)) for target in self.scenario.TARGETS]
 
 
-def run(name: str, scenario: Scenario, bench: Bench, rounds: int, say: Callable[[str], None]) -> Result:
+def run_scenario(name: str, scenario: Scenario, bench: Bench, rounds: int, say: Callable[[str], None]) -> Result:
     """Every case once per round, each round beginning one case later: slow drifts of the machine
     (heat, neighbours) then fall on all of them alike."""
     rounds = min(rounds, getattr(scenario, "MAX_ROUNDS", rounds))

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bench.load import Drive, Sample, measure
+from bench.load import Drive, Sample, measure_load
 from bench.peers import BARE, PEERS, Peer, User
-from bench.servers import Server, Service, free_ports, running
+from bench.servers import Server, Service, find_free_ports, run_server
 
 Case = Callable[[], Sample]
 PLAIN = Drive()
@@ -114,7 +114,7 @@ class Bench:
         """*count* services on free consecutive ports, all starting *program* ("": an attribute says what serves)."""
         path = self.programs[program] if program else ""
         own = attributes or {}
-        return [Service(f"bench-{port}", port, path, (), only_from, own) for port in free_ports(count)]
+        return [Service(f"bench-{port}", port, path, (), only_from, own) for port in find_free_ports(count)]
 
     @contextlib.contextmanager
     def server(
@@ -134,7 +134,7 @@ class Bench:
         command = [*peer.command(peer.find() or "", directory, services, self.user), *options]
         if module:
             command[command.index("fastinetd")] = module
-        with running(name, command, [s.port for s in services], directory, {**peer.env, **(env or {})}) as it:
+        with run_server(name, command, [s.port for s in services], directory, {**peer.env, **(env or {})}) as it:
             yield it
 
     def rewrite(self, server: Server, services: Sequence[Service]) -> None:
@@ -148,4 +148,4 @@ class Bench:
 
     def drive(self, server: Server, service: Service, drive: Drive = PLAIN) -> Sample:
         """One measured run against one service of a running server."""
-        return measure(server, service.port, self.seconds, drive)
+        return measure_load(server, service.port, self.seconds, drive)

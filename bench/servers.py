@@ -56,7 +56,7 @@ class Server:
         return " | ".join(line.strip() for line in lines if line.strip())
 
 
-def free_ports(count: int) -> list[int]:
+def find_free_ports(count: int) -> list[int]:
     """*count* consecutive ports nobody uses, below the range the kernel hands to clients."""
     text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
     top = int(text.split()[0]) if int(text.split()[0]) > 12_000 + count else 65_000
@@ -73,7 +73,7 @@ def free_ports(count: int) -> list[int]:
     raise ServerError(f"no {count} free consecutive ports found")
 
 
-def answers(port: int) -> bool:
+def port_answers(port: int) -> bool:
     """Whether a connection to the port is accepted. It is closed at once, without a byte."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=2).close()
@@ -83,7 +83,7 @@ def answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(
+def run_server(
     name: str, command: Sequence[str], ports: Sequence[int], directory: Path, env: Mapping[str, str]
 ) -> Iterator[Server]:
     """Run *command* until the block ends; enters it when every one of *ports* is listening.
@@ -104,7 +104,7 @@ def running(
         )
     server = Server(name, process, log)
     try:
-        while not answers(ports[-1]):
+        while not port_answers(ports[-1]):
             if process.poll() is not None or time.monotonic() - begin > START_TIMEOUT:
                 state = "ended" if process.poll() is not None else "does not listen"
                 raise ServerError(f"{name} {state}: {server.last_words() or 'it said nothing'}")
@@ -118,13 +118,13 @@ def running(
         if process.poll() is not None:
             raise ServerError(f"{name} died (status {process.returncode}): {server.last_words()}")
     finally:
-        stop(process)
+        stop_server(process)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop_server(process: subprocess.Popen[bytes]) -> None:
     """End a server by SIGTERM, then by SIGKILL; and what it leaves behind likewise, each process by its pid and
     birth."""
-    family = procs.tree(process.pid)
+    family = procs.process_tree(process.pid)
     process.terminate()
     try:
         process.wait(STOP_TIMEOUT)
@@ -132,7 +132,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
     deadline = time.monotonic() + 2
-    while left := [p for p in family if (now := procs.read(p.pid)) and now.born == p.born and not now.zombie]:
+    while left := [p for p in family if (now := procs.read_process(p.pid)) and now.born == p.born and not now.zombie]:
         if time.monotonic() > deadline:
             for orphan in left:
                 with contextlib.suppress(ProcessLookupError):

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from bench import procs
-from bench.build import build
-from bench.load import LOAD, HoldError, held
-from bench.report import record, table
+from bench.build import build_programs
+from bench.load import LOAD, HoldError, hold_connections
+from bench.report import record_of, result_table
 from bench.runner import Result
 from bench.scenario import Column, Target
 from bench.scenarios import SCENARIOS
@@ -26,7 +26,7 @@ from bench.scenarios import SCENARIOS
 
 @pytest.fixture(scope="module", autouse=True)
 def programs() -> None:
-    build()
+    build_programs()
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def test_held_connections_that_are_lost_are_noticed() -> None:
     with (
         answering(lambda c: c.sendall(b"idle\n")) as port,
         pytest.raises(HoldError, match="lost"),
-        held(port, 3),
+        hold_connections(port, 3),
     ):
         time.sleep(0.2)
 
@@ -152,8 +152,9 @@ def test_ratios_are_taken_round_by_round() -> None:
         ("MISS", 10.0),
         ("not measured", None),
     ]
-    assert "MISS  rate of a <= 5.0: 10" in table(result)
-    assert json.loads(json.dumps(record(result, {}, 1.0, "2026-11-25T01:02:03Z")))["cases"]["a"]["rate_over_b"] == 2.5
+    assert "MISS  rate of a <= 5.0: 10" in result_table(result)
+    filed = json.loads(json.dumps(record_of(result, {}, 1.0, "2026-11-25T01:02:03Z")))
+    assert filed["cases"]["a"]["rate_over_b"] == 2.5
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 
 from bench import handler
-from bench.build import SCRIPTS, build, install
+from bench.build import SCRIPTS, build_programs, install_programs
 from bench.peers import BARE, Peer, User, xinetd_service
-from bench.servers import Service, free_ports, running
+from bench.servers import Service, find_free_ports, run_server
 
 
 @pytest.fixture(scope="module")
 def programs() -> Iterator[dict[str, str]]:
-    build()
+    build_programs()
     with tempfile.TemporaryDirectory() as name:
-        yield install(Path(name))
+        yield install_programs(Path(name))
 
 
 def said(connection: socket.socket) -> bytes:
@@ -76,13 +76,13 @@ def test_the_handler() -> None:
 
 @pytest.mark.parametrize("peer", BARE, ids=lambda peer: peer.name)
 def test_a_bare_server_answers_and_ends_with_its_first_process(tmp_path: Path, peer: Peer) -> None:
-    build()
-    (port,) = free_ports(1)
+    build_programs()
+    (port,) = find_free_ports(1)
     service = Service("hello", port, "")
     user = User("", os.geteuid(), os.getegid(), False)
     command = peer.command(peer.binary, tmp_path, [service], user)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(running(peer.name, command, [port], tmp_path, {}))
+        server = stack.enter_context(run_server(peer.name, command, [port], tmp_path, {}))
         for _ in range(40):
             with socket.create_connection(("127.0.0.1", port)) as client:
                 assert said(client) == b"hello\n"

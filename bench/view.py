@@ -24,17 +24,17 @@ def key_and_base(record: Record, case: str) -> tuple[str, str]:
     return key, base
 
 
-def targets(record: Record) -> list[Target]:
+def targets_of(record: Record) -> list[Target]:
     return [Target.parse(entry["target"]) for entry in record["targets"]]
 
 
-def metrics(record: Record) -> list[Column]:
+def metrics_of(record: Record) -> list[Column]:
     """What the record is about: its leading metric, then those that targets speak of."""
     scenario = SCENARIOS.get(record["scenario"])
     columns = [Column(**column) for column in record.get("columns", ())] or list(scenario.COLUMNS if scenario else ())
     by_key = {column.key: column for column in reversed(columns)}  # headings may repeat, keys do not
     leading = [key_and_base(record, case)[0] for case in list(record["cases"])[:1]]
-    keys = dict.fromkeys(leading + [target.metric for target in targets(record)])
+    keys = dict.fromkeys(leading + [target.metric for target in targets_of(record)])
     return [by_key.get(key, Column(key, key, 2)) for key in keys]
 
 
@@ -44,18 +44,18 @@ def by_round(record: Record, case: str, key: str) -> list[float | None]:
     return [sample.get(key) if sample else None for sample in entry["samples"]]
 
 
-def values(record: Record, case: str, key: str) -> list[float]:
+def values_of(record: Record, case: str, key: str) -> list[float]:
     """The samples of one case, without the rounds that failed."""
     return [value for value in by_round(record, case, key) if value is not None]
 
 
-def ratios(record: Record, case: str, over: str, key: str) -> list[float]:
+def ratios_of(record: Record, case: str, over: str, key: str) -> list[float]:
     """The ratios of one case to another, round by round."""
     pairs = zip(by_round(record, case, key), by_round(record, over, key))
     return [a / b for a, b in pairs if a is not None and b]
 
 
-def standard(record: Record, case: str) -> str | None:
+def standard_of(record: Record, case: str) -> str | None:
     """The C program beside *case* in the same rounds, which tells how fast the machine was."""
     _, comma, kind = case.partition(",")
     base = key_and_base(record, case)[1]

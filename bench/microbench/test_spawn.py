@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.build import BUILD, build
+from bench.build import BUILD, build_programs
 from fastinetd._accept import spawn
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.program import Program
@@ -24,7 +24,7 @@ PAGE = 4096
 
 @pytest.fixture(scope="module", autouse=True)
 def hello() -> None:
-    build()
+    build_programs()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.load import Sample, held
+from bench.load import Sample, hold_connections
 from bench.scenario import RATE_COLUMNS, Bench, Case, Target
 
 SUMMARY = "the same rate with 0 and with 5,000 idle servers alive"
@@ -17,7 +17,7 @@ def cases(bench: Bench) -> dict[str, Case]:
         with bench.server("fastinetd", services) as server:
             if not alive:
                 return bench.drive(server, services[-1])
-            with held(services[0].port, alive):
+            with hold_connections(services[0].port, alive):
                 return bench.drive(server, services[-1])
 
     if "fastinetd" not in bench.peers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.load import Sample, held
+from bench.load import Sample, hold_connections
 from bench.scenario import RATE_COLUMNS, Bench, Case, Target
 
 SUMMARY = "1,000 services and 2,000 running servers"
@@ -27,7 +27,7 @@ def cases(bench: Bench) -> dict[str, Case]:
         def measure() -> Sample:
             services = bench.services(SERVICES, "idle")
             services[-1] = replace(services[-1], program=bench.programs["hello"])
-            with bench.server(name, services) as server, held(services[0].port, RUNNING, SERVICES - 1):
+            with bench.server(name, services) as server, hold_connections(services[0].port, RUNNING, SERVICES - 1):
                 return bench.drive(server, services[-1])
 
         return measure

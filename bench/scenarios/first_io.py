@@ -24,7 +24,7 @@ def base(case: str) -> str:
 
 def cases(bench: Bench) -> dict[str, Case]:
     def pool(script: str, attributes: dict[str, str]) -> Case:
-        return lambda: pooled.rate(bench, script, attributes)
+        return lambda: pooled.measure_rate(bench, script, attributes)
 
     def peer(name: str, script: str) -> Case:
         return lambda: bench.rate(name, bench.services(1, script))

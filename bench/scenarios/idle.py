@@ -82,7 +82,7 @@ def cases(bench: Bench) -> dict[str, Case]:
                     "started_s": server.started,
                     "wakeups_s": woken / watch,
                     "pss_mb": memory / 1e6,
-                    "processes": len(procs.tree(server.pid)),
+                    "processes": len(procs.process_tree(server.pid)),
                     "reload_s": took,
                     "lost": lost,
                 }

@@ -4,7 +4,7 @@ ahead, beside a service that starts its program by exec; and a pool that is that
 from __future__ import annotations
 
 from bench import limits, pooled
-from bench.load import Sample, held
+from bench.load import Sample, hold_connections
 from bench.scenario import RATE_COLUMNS, Bench, Case, Column, Target
 
 SUMMARY = "the same rate beside 10,000 idle servers or parked children"
@@ -28,7 +28,7 @@ def crowd(bench: Bench) -> tuple[int, str]:
     """How many processes wait, and why not more."""
     if bench.seconds < 1.5:
         return QUICK, f"{QUICK:,} processes in place of {WANTED:,}: a quick run"
-    return limits.processes(WANTED)
+    return limits.processes_allowed(WANTED)
 
 
 def notes(bench: Bench) -> list[str]:
@@ -45,22 +45,22 @@ def cases(bench: Bench) -> dict[str, Case]:
     count, _ = crowd(bench)
 
     def alone() -> Sample:
-        return pooled.rate(bench, "hello", {}) | {"alive": 0}
+        return pooled.measure_rate(bench, "hello", {}) | {"alive": 0}
 
     def beside_idle() -> Sample:
         services = [*bench.services(1, "idle"), *bench.services(1)]
-        with pooled.daemon(bench, services) as daemon, held(services[0].port, count):
+        with pooled.run_daemon(bench, services) as daemon, hold_connections(services[0].port, count):
             return bench.drive(daemon.server, services[1]) | {"alive": count}
 
     def beside_parked() -> Sample:
         parked, other = [*bench.services(1, attributes=parking(count)), *bench.services(1)]
-        with pooled.daemon(bench, [parked, other]) as daemon:
+        with pooled.run_daemon(bench, [parked, other]) as daemon:
             alive = daemon.await_ready(parked, count * 99 // 100).ready  # acceptors share it, and may round it
             return bench.drive(daemon.server, other) | {"alive": alive}
 
     def from_pool(spare: int) -> Sample:
         (service,) = bench.services(1, attributes=parking(spare))
-        with pooled.daemon(bench, [service]) as daemon:
+        with pooled.run_daemon(bench, [service]) as daemon:
             alive = daemon.await_ready(service, spare * 99 // 100).ready
             return daemon.drive(bench, service) | {"alive": alive}
 

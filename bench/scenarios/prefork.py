@@ -28,7 +28,7 @@ PACE = Drive(pace=200, at_once=1000)
 
 def cases(bench: Bench) -> dict[str, Case]:
     def pool(attributes: dict[str, str]) -> Case:
-        return lambda: pooled.rate(bench, "hello", attributes, PACE)
+        return lambda: pooled.measure_rate(bench, "hello", attributes, PACE)
 
     def peer(name: str) -> Case:
         return lambda: bench.rate(name, bench.services(1), PACE)

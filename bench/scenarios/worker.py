@@ -52,8 +52,8 @@ def cases(bench: Bench) -> dict[str, Case]:
     return {
         IN_PROCESS.name: peer(IN_PROCESS.name),
         PASSES.name: peer(PASSES.name),
-        "fastinetd, C worker": lambda: pooled.rate(bench, "worker", pooled.WORKER),
-        "fastinetd, Python handler": lambda: pooled.rate(bench, "", handler),
-        "fastinetd, exec": lambda: pooled.rate(bench, "hello", {}),
+        "fastinetd, C worker": lambda: pooled.measure_rate(bench, "worker", pooled.WORKER),
+        "fastinetd, Python handler": lambda: pooled.measure_rate(bench, "", handler),
+        "fastinetd, exec": lambda: pooled.measure_rate(bench, "hello", {}),
         **{name: peer(name) for name in CONTENDERS if name in bench.peers},
     }

@@ -17,7 +17,7 @@ SPAWNS = {"exec": {}, "zygote": pooled.ZYGOTE, "prefork": pooled.PREFORK}
 
 def cases(bench: Bench) -> dict[str, Case]:
     def pool(attributes: dict[str, str]) -> Case:
-        return lambda: pooled.rate(bench, "hello", attributes)
+        return lambda: pooled.measure_rate(bench, "hello", attributes)
 
     def peer(name: str) -> Case:
         return lambda: bench.rate(name, bench.services(1))
