@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from fastinetd.system.descriptors import FIRST_DESCRIPTOR, lift
+from fastinetd.system.descriptors import FIRST_DESCRIPTOR, lift_descriptor
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
@@ -59,7 +59,7 @@ class Launch:
             return
         os.close(reader)
         os.setsid()
-        self._pipe = lift(writer)
+        self._pipe = lift_descriptor(writer)
         self.errors = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
         _lead_nowhere(0, 1, 2)
         if "INVOCATION_ID" not in os.environ:

@@ -35,8 +35,8 @@ from fastinetd.supervisor.signals import postpone_signals
 from fastinetd.supervisor.supervisor import Supervisor
 from fastinetd.system import allowances
 from fastinetd.system import own_process as launcher
-from fastinetd.system.descriptors import lifted
-from fastinetd.system.loop import description
+from fastinetd.system.descriptors import lift_socket
+from fastinetd.system.loop import describe_error
 
 _NO_INETD = {"xinetd": "an xinetd.conf", "toml": "TOML"}
 """Kinds of files that are no inetd.conf, as a message calls them."""
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Refusal as refusal:
         print(stream_line(2, Level.CRITICAL, f"fastinetd: {refusal}"), file=sys.stderr)
     except MemoryError as error:
-        print(stream_line(2, Level.CRITICAL, f"fastinetd: {allowances.explained(error)}"), file=sys.stderr)
+        print(stream_line(2, Level.CRITICAL, f"fastinetd: {allowances.explain_error(error)}"), file=sys.stderr)
     return 1
 
 
@@ -174,17 +174,17 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     try:
         prepare_descriptors()
     except OSError as error:
-        why = allowances.explained(error)
+        why = allowances.explain_error(error)
         raise Refusal(f"cannot open /dev/null: {why}; make it: mknod -m 666 /dev/null c 1 3") from None
     try:
         launch = Launch(background=not foreground)
     except OSError as error:
-        raise Refusal(f"cannot go into the background: {allowances.explained(error)}") from None
+        raise Refusal(f"cannot go into the background: {allowances.explain_error(error)}") from None
     if launch.parent:
         return launch.wait()
     postpone_signals()
     surroundings = Surroundings(clone=probe())
-    allowances.more_descriptors()
+    allowances.raise_descriptor_limit()
     messages = DaemonLog(
         XinetdFormats(),
         filelog=os.path.abspath(options.filelog) if options.filelog else None,
@@ -199,13 +199,13 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
         messages.critical(str(refusal))
         status = 1
     except (OSError, MemoryError) as error:
-        messages.critical(allowances.explained(error))
+        messages.critical(allowances.explain_error(error))
         status = 1
     except KeyboardInterrupt:  # at the terminal, or by the command that has been interrupted
         messages.critical("interrupted, the start is given up")
         status = 128 + signal.SIGINT
     except Exception as error:
-        messages.critical(f"{description(error)}: a fault in fastinetd, please report it")
+        messages.critical(f"{describe_error(error)}: a fault in fastinetd, please report it")
         status = 1
     messages.close()
     launch.failed(status)
@@ -265,7 +265,7 @@ def _metrics(text: str) -> socket.socket:
         why = f"{os.strerror(error.errno or 0)} ({errno.errorcode.get(error.errno or 0, error.errno)})"
         raise Refusal(f"--metrics {text}: cannot listen: {why}; choose another address or port") from None
     made.setblocking(False)
-    return lifted(made)
+    return lift_socket(made)
 
 
 def _listen_everywhere(port: int) -> socket.socket:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fastinetd.cli.options import Refusal
 from fastinetd.system.allowances import remedy_for
-from fastinetd.system.descriptors import lift
+from fastinetd.system.descriptors import lift_descriptor
 
 _ATTEMPTS = 100
 """Changes of the lock's file by others that are put up with."""
@@ -40,7 +40,7 @@ class PidFile:
             with suppress(FileNotFoundError):
                 path.unlink()
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = lift(os.open(path, flags, 0o644))
+            self._descriptor = lift_descriptor(os.open(path, flags, 0o644))
         except (OSError, ValueError) as error:
             self._unlock()
             raise self._refusal(error) from None
@@ -83,7 +83,7 @@ class PidFile:
                     raise
                 self._lock_path.unlink(missing_ok=True)
                 continue
-            descriptor = lift(descriptor)  # before it is locked: the end of any descriptor ends the lock
+            descriptor = lift_descriptor(descriptor)  # before it is locked: the end of any descriptor ends the lock
             kept = False
             try:
                 kept = self._take(descriptor)

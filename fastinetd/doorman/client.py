@@ -17,7 +17,7 @@ from itertools import count
 
 from fastinetd.doorman.protocol import ANSWER, ANSWER_WITHIN, ASK_AGAIN, QUESTION, Family, Reply
 from fastinetd.system.loop import Loop, Timer
-from fastinetd.system.strangers import receive
+from fastinetd.system.strangers import receive_message
 
 Callback = Callable[[bool | None], None]
 
@@ -76,7 +76,7 @@ class DoormanClient:
     def _answers(self, _: int) -> None:
         assert self._channel is not None
         try:
-            message = receive(self._channel, ANSWER.size)
+            message = receive_message(self._channel, ANSWER.size)
         except BlockingIOError:
             return
         except OSError:  # descriptors came with it: no doorman says this

@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fastinetd.system.descriptors import lifted
+from fastinetd.system.descriptors import lift_socket
 from fastinetd.system.loop import Loop, Timer
-from fastinetd.system.strangers import close_words, guard, receive
+from fastinetd.system.strangers import close_message_channel, guard_channel, receive_message
 
 MESSAGE_BYTES = 8192
 """Most bytes of a message; the kernel drops the rest."""
@@ -77,10 +77,10 @@ class StandardErrors:
                 reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             except OSError:
                 return -1
-            guard(reader)
+            guard_channel(reader)
             with reader, writer:  # where one of them cannot be lifted
                 try:
-                    channel = _Channel(id, lifted(reader), lifted(writer))
+                    channel = _Channel(id, lift_socket(reader), lift_socket(writer))
                 except OSError:
                     return -1
             self._channels[row] = channel
@@ -99,7 +99,7 @@ class StandardErrors:
         if channel.timer is not None:
             channel.timer.cancel()
         self._loop.unwatch(channel.reader.fileno())
-        close_words(channel.reader)
+        close_message_channel(channel.reader)
         channel.writer.close()
 
     def close_all(self) -> None:
@@ -118,7 +118,7 @@ class StandardErrors:
             channel.since, channel.read = now, 0
         while channel.read < READ_AT_ONCE:
             try:
-                message = receive(channel.reader, MESSAGE_BYTES)
+                message = receive_message(channel.reader, MESSAGE_BYTES)
             except BlockingIOError:
                 return
             except OSError:

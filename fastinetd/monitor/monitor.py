@@ -336,7 +336,7 @@ def run(listener_fd: int, control_fd: int, board: Board, services: Sequence[Serv
     end of a pipe or a socket; `board` needs no more than a mapping to read. Works without any privilege, and
     opens no file but in /proc. Raises OSError when the descriptors are not what they should be.
     """
-    collector = BoardCollector(board, services, version, listen_queues.read)
+    collector = BoardCollector(board, services, version, listen_queues.read_queues)
     readiness = Readiness(board, services, unserved)
     with socket.socket(fileno=listener_fd) as listener:
         Server(listener, control_fd, Pages(collector, readiness, version).answer, bounds or Bounds()).serve()

@@ -21,7 +21,7 @@ from fastinetd.plan.pool_plan import pool_of
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.plan.users import forget_users, gid_of, ids_of, uid_of
 from fastinetd.policy.limits import rate_numbers
-from fastinetd.system.privileges import bar_to_kill, nobody
+from fastinetd.system.privileges import bar_to_kill, choose_nobody
 
 MOST_SERVICES = 8192
 """Services that a daemon serves at most: the rows of the Board."""
@@ -124,7 +124,7 @@ def _warn_of_privileges(
     bar = bar_to_kill(surroundings.may)
     if bar and any(each.start.ids is not None and each.start.ids[0] != surroundings.uid for each in planned):
         report.add("cannot-kill", place, reason=bar.reason, remedy=bar.remedy)
-    who = nobody(surroundings.may)
+    who = choose_nobody(surroundings.may)
     if who.bar is not None:
         what = "root" if who.uid is None else "root's groups"
         report.add("roles-as-root", place, what=what, reason=who.bar.reason, remedy=who.bar.remedy)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fastinetd.core.exec_context import Environment
 from fastinetd.plan.environment import environment_at_start
-from fastinetd.system.guard import guard
+from fastinetd.system.guard import find_guard
 from fastinetd.system.privileges import Privileges, own_privileges
 
 
@@ -31,7 +31,7 @@ class Surroundings:
     files: tuple[int, int] = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE))
     may: Privileges = field(default_factory=own_privileges)
     clone: bool = True  # servers can be started by clone(2)
-    guard: int | None = field(default_factory=guard)  # as PoolPlan.guard; None: the daemon has none
+    guard: int | None = field(default_factory=find_guard)  # as PoolPlan.guard; None: the daemon has none
     ids: tuple[int, int] | None = field(default_factory=_settled_ids)  # None: real and effective ids differ
     groups: frozenset[int] = field(default_factory=lambda: frozenset(os.getgroups()))  # supplementary
 

@@ -2,7 +2,7 @@
 
 Theory. A process of a pool that takes a connection says so to the acceptor before it touches the client, and ends if it
 cannot say so. It can as long as any process has the acceptor's sockets open: the acceptor itself, or a process that it
-was just starting when it died. So once all those are closed (system/copies.py) either no process has the connection,
+was just starting when it died. So once all those are closed (system/last_reader) either no process has the connection,
 and none will have it, even one that finds it in its socket later; or a child of the acceptor has it, which is the
 supervisor's child now. The kernel shows which (proc_pid_fd(5)), by the connection's inode, which is in the slot. A
 child that has served the client and ended, or has closed the connection, before it is looked for has nothing open any
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastinetd.system.processes import children, sockets_of, started_at
+from fastinetd.system.processes import list_children, socket_inodes_of, start_time_of
 
 
 def holders_of(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[int, int]:
@@ -26,8 +26,8 @@ def holders_of(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[
     found: dict[int, int] = {}
     if slots:
         # A zygote may still have what its fork has taken: the fork comes later, and counts.
-        for pid in sorted(set(children()) - set(known), key=lambda pid: (started_at(pid), pid)):
-            connections = {slots[inode] for inode in sockets_of(pid) if inode in slots}
+        for pid in sorted(set(list_children()) - set(known), key=lambda pid: (start_time_of(pid), pid)):
+            connections = {slots[inode] for inode in socket_inodes_of(pid) if inode in slots}
             if len(connections) == 1:
                 found[connections.pop()] = pid
     return found

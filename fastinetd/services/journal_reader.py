@@ -19,7 +19,7 @@ from fastinetd.core.layout import RecordKind
 from fastinetd.logs.service_log import ServiceLog
 from fastinetd.services.closed_ports import ClosedPorts
 from fastinetd.services.rate_episodes import Episodes
-from fastinetd.system.descriptors import lift
+from fastinetd.system.descriptors import lift_descriptor
 from fastinetd.system.loop import Loop, Timer
 
 FLUSH_PAUSE = 0.02
@@ -37,7 +37,7 @@ class JournalReader:
         self._closed_ports = closed_ports
         self._episodes = episodes
         self._flush: Timer | None = None
-        board.wake = lift(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        board.wake = lift_descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
 
     def read(self) -> bool:
         """Write the records there are; False when there were none."""

@@ -16,7 +16,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fastinetd.system.listen_queues import TCP_LISTEN, UNIX_ANSWER, UNIX_REQUEST, Unanswered, attributes, dump
+from fastinetd.system.listen_queues import (
+    TCP_LISTEN,
+    UNIX_ANSWER,
+    UNIX_REQUEST,
+    Unanswered,
+    dump_sockets,
+    split_attributes,
+)
 
 TCP_ESTABLISHED, TCP_CLOSE_WAIT = 1, 8
 UDIAG_SHOW_ICONS = 0x08
@@ -47,7 +54,7 @@ def pending(sock: socket.socket) -> Clients | None:
 def _cookies(family: int, own: bytes, port: int) -> Iterator[bytes]:
     """The clients in the queue of a TCP socket, each by its cookie. Raises OSError and Unanswered."""
     states = 1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT
-    for body in dump(INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, socket.htons(port))):
+    for body in dump_sockets(INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, socket.htons(port))):
         if len(body) >= INET_ANSWER.size:
             _, _, local, _, address, _, cookie, inode = INET_ANSWER.unpack_from(body)
             if inode == 0 and socket.ntohs(local) == port and (not any(own) or address.startswith(own)):
@@ -66,9 +73,9 @@ def _addresses_in_table(table: Path, port: int) -> Iterator[bytes]:
 def _inodes(inode: int) -> Iterator[int]:
     """The clients in the queue of a unix socket, each by its inode. Raises OSError and Unanswered."""
     request = UNIX_REQUEST.pack(socket.AF_UNIX, 0, 1 << TCP_LISTEN, 0, UDIAG_SHOW_ICONS)
-    for body in dump(request):
+    for body in dump_sockets(request):
         if len(body) < UNIX_ANSWER.size or UNIX_ANSWER.unpack_from(body)[3] != inode:
             continue
-        for kind, value in attributes(body, UNIX_ANSWER.size):
+        for kind, value in split_attributes(body, UNIX_ANSWER.size):
             if kind == UNIX_DIAG_ICONS:
                 yield from struct.unpack_from(f"={len(value) // 4}L", value)

@@ -17,7 +17,7 @@ from typing import Any
 
 from fastinetd.plan.endpoints import has_ipv6
 from fastinetd.plan.model import Endpoint, SocketOptions
-from fastinetd.system.descriptors import lifted
+from fastinetd.system.descriptors import lift_socket
 
 BACKLOG = 2**31 - 1
 """More than net.core.somaxconn, which is then the queue's length."""
@@ -65,7 +65,7 @@ def open_guard(sock: socket.socket) -> socket.socket:
     in sockets of this process's user, and so the next listener.
     """
     _share_port([sock])
-    made = lifted(socket.socket(sock.family, sock.type))
+    made = lift_socket(socket.socket(sock.family, sock.type))
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _share_port([made])
@@ -148,12 +148,12 @@ def _open_socket(
     have the port. What is worth a message is added to `remarks`. Raises OSError."""
     kind = endpoint.kind
     try:
-        made = lifted(socket.socket(family, kind))
+        made = lift_socket(socket.socket(family, kind))
     except OSError as error:
         if not endpoint.fallback or error.errno != errno.EAFNOSUPPORT:
             raise
         family = socket.AF_INET
-        made = lifted(socket.socket(family, kind))
+        made = lift_socket(socket.socket(family, kind))
     try:
         made.setblocking(blocking)
         if family == socket.AF_UNIX:

@@ -14,7 +14,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from fastinetd.system.listen_queues import INET_ANSWER, TCP_LISTEN, Unanswered, attributes, dump
+from fastinetd.system.listen_queues import INET_ANSWER, TCP_LISTEN, Unanswered, dump_sockets, split_attributes
 
 INET_DIAG_INFO, INET_DIAG_MD5SIG = 2, 18  # linux/inet_diag.h; the second comes with the first
 REQUEST = struct.Struct("=BBBxLH46x")  # struct inet_diag_req_v2: family, protocol, extensions, states, own port
@@ -26,7 +26,7 @@ def has_keys(sock: socket.socket) -> bool:
     with suppress(OSError, Unanswered):
         inode = os.fstat(sock.fileno()).st_ino
         port = socket.htons(sock.getsockname()[1])
-        for body in dump(REQUEST.pack(sock.family, socket.IPPROTO_TCP, extensions, states, port)):
+        for body in dump_sockets(REQUEST.pack(sock.family, socket.IPPROTO_TCP, extensions, states, port)):
             if len(body) >= INET_ANSWER.size and INET_ANSWER.unpack_from(body)[-1] == inode:
-                return any(kind == INET_DIAG_MD5SIG for kind, _ in attributes(body, INET_ANSWER.size))
+                return any(kind == INET_DIAG_MD5SIG for kind, _ in split_attributes(body, INET_ANSWER.size))
     return False

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from fastinetd.system.descriptors import lift
+from fastinetd.system.descriptors import lift_descriptor
 
 
 @cache
@@ -20,5 +20,5 @@ def library() -> int:
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_stage{suffix}")
         if path.exists():
-            return lift(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            return lift_descriptor(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     return -1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from fastinetd.system.descriptors import lifted
-from fastinetd.system.strangers import close_words, guard
+from fastinetd.system.descriptors import lift_socket
+from fastinetd.system.strangers import close_message_channel, guard_channel
 
 
 class Channels:
@@ -17,9 +17,9 @@ class Channels:
 
     def open(self) -> socket.socket:
         """Make a channel; returns the end for the process that asks (borrowed). Raises OSError."""
-        asking, answering = (lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        asking, answering = (lift_socket(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         for end in (asking, answering):
-            guard(end)
+            guard_channel(end)
         self._asking.append(asking)
         self._answering.append(answering)
         return asking
@@ -32,6 +32,6 @@ class Channels:
     def close(self) -> None:
         """Close every end that this process has."""
         for end in (*self._asking, *self._answering):
-            close_words(end)
+            close_message_channel(end)
         self._asking.clear()
         self._answering.clear()

@@ -26,7 +26,7 @@ from fastinetd.supervisor.channels import Channels
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.role_specs import ROLES, RoleMain, RoleSpec
 from fastinetd.supervisor.roles import Role, fork_role
-from fastinetd.system.allowances import explained
+from fastinetd.system.allowances import explain_error
 from fastinetd.system.loop import Loop
 
 STARTED_AFTER = 5.0
@@ -260,7 +260,7 @@ class Generation:
 
 def _error_text(error: Exception) -> str:
     """Why a role cannot be started, with the remedy where one is known."""
-    return explained(error) if isinstance(error, OSError | MemoryError) else str(error)
+    return explain_error(error) if isinstance(error, OSError | MemoryError) else str(error)
 
 
 def _end_text(status: int, trouble: str) -> str:

@@ -15,7 +15,7 @@ from fastinetd.supervisor.installation import Installation
 from fastinetd.supervisor.options import Options
 from fastinetd.supervisor.status import Status
 from fastinetd.supervisor.succession import Succession
-from fastinetd.system.allowances import explained
+from fastinetd.system.allowances import explain_error
 
 
 class Reconfiguration:
@@ -54,7 +54,7 @@ class Reconfiguration:
         try:
             self._load_again(generation)
         except (OSError, MemoryError, Unready) as error:
-            why = str(error) if isinstance(error, Unready) else explained(error)
+            why = str(error) if isinstance(error, Unready) else explain_error(error)
             self._messages.error(f"reconfiguration failed, the configuration in use is kept: {why}; then reload again")
         finally:  # whatever went wrong, the daemon serves, and the service manager hears so
             self._status.serving()

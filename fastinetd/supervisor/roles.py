@@ -4,7 +4,7 @@ Theory. A role inherits everything by fork and needs nothing afterwards but its 
 life line: a byte on it retires the role, its end (the supervisor is gone) makes it leave at once. Whatever way a role
 ends, the supervisor sees its pidfd, and what happens next is the same (role_ends.py). In a role the pipe has a low
 descriptor, so that the processes that the role starts have it too until exec: the pipe tells when no process has any
-more what the role had open (system/copies.py).
+more what the role had open (system/last_reader).
 
 Rules of this file: between fork and the role's own code nothing is allocated for others, every descriptor that is not
 the role's is closed, no signal ends it but SIGTERM, SIGKILL and faults, and privileges are given up before the first
@@ -30,11 +30,11 @@ from setproctitle import setproctitle
 from fastinetd._accept import default_signals, disregard_signals
 from fastinetd.supervisor.role_specs import RoleSpec
 from fastinetd.supervisor.signals import NOT_FOR_ROLES, ORDINARY
-from fastinetd.system.allowances import explained
-from fastinetd.system.copies import when_closed
-from fastinetd.system.descriptors import close_others, lift, lifted_pipe
+from fastinetd.system.allowances import explain_error
+from fastinetd.system.descriptors import close_others, lift_descriptor, open_lifted_pipe
+from fastinetd.system.last_reader import call_after_last_reader
 from fastinetd.system.loop import Loop
-from fastinetd.system.privileges import nobody, own_privileges
+from fastinetd.system.privileges import choose_nobody, own_privileges
 from fastinetd.system.processes import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl
 
 READY = b"\0"
@@ -119,7 +119,7 @@ class Role:
     def when_closed(self, loop: Loop, then: Callable[[], object]) -> None:
         """The role has ended: call `then` once no process has any more what the role had open."""
         control, self.control = self.control, -1
-        when_closed(loop, control, then)
+        call_after_last_reader(loop, control, then)
 
     def forget(self) -> None:
         """Close what belongs to a role that has ended."""
@@ -143,7 +143,7 @@ def fork_role(spec: RoleSpec, number: int, prepare: Prepare, *, keep: Iterable[i
     """Fork a process that serves what `prepare(control)` returns, with only the descriptors in `keep`; takes nothing.
     Raises OSError."""
     with ExitStack() as ours, ExitStack() as its:
-        reader, writer = lifted_pipe()
+        reader, writer = open_lifted_pipe()
         its.callback(os.close, reader)
         ours.callback(os.close, writer)
         os.set_blocking(writer, False)  # a role that is stopped stops no other process
@@ -156,7 +156,7 @@ def fork_role(spec: RoleSpec, number: int, prepare: Prepare, *, keep: Iterable[i
             _become_role(spec, number, prepare, reader, reporter, {reader, reporter, *keep})
         its.close()
         try:
-            pidfd = lift(os.pidfd_open(pid))
+            pidfd = lift_descriptor(os.pidfd_open(pid))
         except OSError:
             os.kill(pid, signal.SIGKILL)  # before its section is another's
             os.waitpid(pid, 0)
@@ -191,7 +191,7 @@ def _become_role(spec: RoleSpec, number: int, prepare: Prepare, control: int, re
     except BaseException as error:
         why = f"{type(error).__name__}: {error}"
         with suppress(Exception):
-            why = explained(error) if isinstance(error, OSError | MemoryError) else why
+            why = explain_error(error) if isinstance(error, OSError | MemoryError) else why
         with suppress(OSError):
             if reporter >= 0:
                 os.write(reporter, why.encode(errors="replace")[: select.PIPE_BUF])
@@ -215,7 +215,7 @@ def drop_privileges() -> None:
     """Become the user nobody for good, as far as possible (the Plan's report says where it is not), and give
     up every capability: securebits(7) or the ambient set may keep them beyond the change of ids. Raises OSError."""
     if os.geteuid() == 0:
-        who = nobody(own_privileges())
+        who = choose_nobody(own_privileges())
         if who.groups:
             os.setgroups([])
         if who.gid is not None:

@@ -54,17 +54,17 @@ class Status:
     def serving(self) -> None:
         """The daemon serves: after the start, and after a reload, whether that was refused or not."""
         self._publish(ready=True)
-        self._notifier.ready(self._summary())
+        self._notifier.send_ready(self._summary())
         self.retitle()
 
     def reloading(self) -> None:
         """A reload begins: it counts as refused until a configuration is `loaded`."""
-        self._notifier.reloading()
+        self._notifier.send_reloading()
         self._reload_ok = False
 
     def stopping(self) -> None:
         """The daemon serves nobody any more."""
-        self._notifier.stopping()
+        self._notifier.send_stopping()
         self._publish(ready=False)
 
     # ---- the service manager ----
@@ -73,7 +73,7 @@ class Status:
         """Tell the service manager that the loop turns, now and then as often as it wants to know."""
         interval = self._notifier.watchdog_interval
         if interval is not None:
-            self._notifier.watchdog()
+            self._notifier.send_watchdog()
             self._loop.later(interval, self.feed_watchdog)
 
     def _summary(self) -> str:

@@ -21,7 +21,7 @@ from fastinetd.supervisor.generation import Generation, Unready
 from fastinetd.supervisor.role_ends import RoleEnds
 from fastinetd.supervisor.roles import Role
 from fastinetd.supervisor.takeover import Takeover
-from fastinetd.system.allowances import explained
+from fastinetd.system.allowances import explain_error
 from fastinetd.system.loop import Loop, Timer
 
 RETIRING_MOST = 8  # generations that may go on with what they had in hand; with more the oldest must leave
@@ -99,7 +99,7 @@ class Succession:
         try:
             self.replace()
         except (OSError, MemoryError, Unready) as error:
-            why = error if isinstance(error, Unready) else explained(error)
+            why = error if isinstance(error, Unready) else explain_error(error)
             self._messages.error(f"no other roles can be started: {why}; those there are go on, and it is tried again")
             self._again = self._loop.later(self._back_off.failed(), self.renew)
 

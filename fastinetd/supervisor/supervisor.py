@@ -47,7 +47,7 @@ from fastinetd.supervisor.status import Status
 from fastinetd.supervisor.succession import RETIRING_MOST, Succession
 from fastinetd.supervisor.takeover import Takeover
 from fastinetd.system.clock import ClockWatch
-from fastinetd.system.descriptors import lift
+from fastinetd.system.descriptors import lift_descriptor
 from fastinetd.system.loop import Loop
 from fastinetd.system.notify import Notifier
 from fastinetd.system.processes import PR_SET_CHILD_SUBREAPER, prctl
@@ -68,7 +68,7 @@ class Supervisor:
         self.services = InstalledServices(board, loop, StandardErrors(loop, messages.warning))
         ClockWatch(loop, self.services.look_at_clock)
         self.listeners = Listeners(loop, messages)
-        roster = DutyRoster(options, self.services, self.listeners, lift(board.reader()))
+        roster = DutyRoster(options, self.services, self.listeners, lift_descriptor(board.reader()))
         self.status = Status(board, loop, self.services, self.listeners, notifier)
         # the journal
         self.log = ServiceLog(messages)

@@ -1,4 +1,4 @@
-"""What the limits of this process (getrlimit(2)) keep the daemon from, and what to do: no limit ends it in a riddle."""
+"""The rlimits of this process (getrlimit(2)) under which the daemon cannot work, with their remedies in messages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import errno
 import resource
 
 FEWEST_DESCRIPTORS = 80
-"""Without which there is nothing to begin: 64 are set aside for clients, and every listener needs one."""
+"""Open files that the daemon needs: 64 are for connections, and each listener takes one."""
 
 FEWEST_SIGNALS = 64
-"""A start that is under way has a timer, which counts as a pending signal; there is one in each acceptor at a time."""
+"""Pending signals that the daemon needs: each acceptor has a timer while it starts a server, which counts as one."""
 
 INFINITE = resource.RLIM_INFINITY
+"""The value of an rlimit that does not limit."""
 
 _LIMITS = {
     errno.EFBIG: (("size of files", resource.RLIMIT_FSIZE, "ulimit -f, LimitFSIZE"),),
@@ -25,11 +26,11 @@ _LIMITS = {
     ),
     errno.EMFILE: (("open files", resource.RLIMIT_NOFILE, "ulimit -n, LimitNOFILE"),),
 }
-"""Which limits may be behind an errno: name, number, and what sets it in a shell and in a unit of systemd."""
+"""errno -> the rlimits that may cause it: name, number, how a shell and a unit of systemd set it."""
 
 
 def refusal() -> str | None:
-    """Why nothing can be served under the limits there are; None: it can."""
+    """Why the daemon cannot serve under its rlimits, with the remedy; None when it can."""
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if descriptors != INFINITE and descriptors < FEWEST_DESCRIPTORS:
         return (f"no more than {descriptors} descriptors may be open; allow at least {FEWEST_DESCRIPTORS} "
@@ -42,7 +43,7 @@ def refusal() -> str | None:
 
 
 def warnings() -> list[str]:
-    """What will be felt later."""
+    """Warnings of rlimits that will end processes of the daemon later."""
     seconds = resource.getrlimit(resource.RLIMIT_CPU)[0]
     if seconds == INFINITE:
         return []
@@ -50,14 +51,14 @@ def warnings() -> list[str]:
             "start without this limit (ulimit -t, LimitCPU), and use rlimit_cpu for servers"]
 
 
-def more_descriptors() -> None:
-    """As many descriptors as the hard limit allows: one per running server. Servers get the original limit back."""
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open files to the hard one; servers get the original. Each running server takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def explained(error: OSError | MemoryError) -> str:
-    """An error with the limits that may be behind it and where they are set; as it is where none is."""
+def explain_error(error: OSError | MemoryError) -> str:
+    """The text of an error, followed by the rlimits that may have caused it and the remedy."""
     number = error.errno if isinstance(error, OSError) else errno.ENOMEM
     text = str(error.strerror if isinstance(error, OSError) else "out of memory")
     remedy = remedy_for(number)
@@ -65,7 +66,7 @@ def explained(error: OSError | MemoryError) -> str:
 
 
 def remedy_for(number: int | None) -> str | None:
-    """Which limits of this process may be behind an errno, and what to do; None: none is."""
+    """The rlimits of this process that may have caused an errno, and what to do; None when none may."""
     limits = []
     for name, which, where in _LIMITS.get(number or 0, ()):
         soft = resource.getrlimit(which)[0]

@@ -1,4 +1,4 @@
-"""Descriptors that stay open: at 64 or above, for a server is started with a copy of all that are below."""
+"""Descriptors that stay open are at 64 or above: the start of a server copies only those below."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ import os
 import socket
 
 FIRST_DESCRIPTOR = 64
-"""Long-lived descriptors are at or above."""
+"""The lowest number of a descriptor that stays open."""
 
 
-def lift(descriptor: int) -> int:
-    """Move a descriptor to FIRST_DESCRIPTOR or above; takes `descriptor`. Raises OSError."""
+def lift_descriptor(descriptor: int) -> int:
+    """Move a descriptor to a number from FIRST_DESCRIPTOR on; takes `descriptor`, also when it raises OSError."""
     if descriptor >= FIRST_DESCRIPTOR:
         return descriptor
     try:
         return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
     except OSError as error:
-        if error.errno == errno.EINVAL:  # the limit of open files was lowered to fewer than that (fcntl(2))
+        if error.errno == errno.EINVAL:  # the limit of open files is not above FIRST_DESCRIPTOR (fcntl(2))
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
         raise
     finally:
         os.close(descriptor)
 
 
-def lifted_pipe() -> tuple[int, int]:
-    """A pipe's two ends, both at or above FIRST_DESCRIPTOR; the caller's. Raises OSError with nothing left open."""
+def open_lifted_pipe() -> tuple[int, int]:
+    """Reading and writing end of a new pipe, both from FIRST_DESCRIPTOR on. Raises OSError and leaves nothing open."""
     low_reader, low_writer = os.pipe2(os.O_CLOEXEC)
     try:
-        reader = lift(low_reader)
+        reader = lift_descriptor(low_reader)
     except OSError:
         os.close(low_writer)
         raise
     try:
-        return reader, lift(low_writer)
+        return reader, lift_descriptor(low_writer)
     except OSError:
         os.close(reader)
         raise
 
 
-def lifted(opened: socket.socket) -> socket.socket:
-    """The same socket at or above FIRST_DESCRIPTOR; takes `opened`."""
-    return socket.socket(opened.family, opened.type, opened.proto, fileno=lift(opened.detach()))
+def lift_socket(opened: socket.socket) -> socket.socket:
+    """Move a socket to a descriptor from FIRST_DESCRIPTOR on; takes `opened`. Raises OSError."""
+    return socket.socket(opened.family, opened.type, opened.proto, fileno=lift_descriptor(opened.detach()))
 
 
 def close_others(keep: set[int]) -> None:

@@ -1,4 +1,4 @@
-"""What the core needs of Linux and of the compiler: extern declarations, and the atomic wrappers.
+"""Declarations of Linux and of the compiler for the core: system calls, and the atomic operations.
 
 Cython ships declarations for most of POSIX but none for epoll, sockets or pidfds; each is declared once, here.
 """

@@ -1,15 +1,15 @@
-"""How many clients wait in the accept queues of listening sockets, without holding the sockets.
+"""The lengths of the accept queues of listening sockets, read without having the sockets.
 
-Theory. The monitor has no listener but its own, so it asks by inode: one NETLINK_SOCK_DIAG dump per address
-family, of sockets in the state LISTEN only (sock_diag(7)). For a TCP socket in that state idiag_rqueue is the
-number of connections that wait for accept(2); for a unix socket UNIX_DIAG_RQLEN is. No privilege is needed;
-what is seen is the process's network namespace. Where the kernel has no tcp_diag, /proc/net/tcp and
-/proc/net/tcp6 tell the same (proc_pid_net(5)), at the price of reading every connection; for unix sockets
-there is no second source.
+Theory. The monitor has no listener but its own, so it asks the kernel by inode: one NETLINK_SOCK_DIAG dump for each
+address family, of sockets in the state LISTEN only (sock_diag(7)). For a TCP socket in that state idiag_rqueue is the
+number of connections that wait for accept(2); for a unix socket UNIX_DIAG_RQLEN is. No privilege is needed; the dump
+has the sockets of the process's network namespace. Where the kernel has no tcp_diag, the numbers are in /proc/net/tcp
+and /proc/net/tcp6 (proc_pid_net(5)), at the price of reading every connection; for unix sockets there is no second
+source.
 
 Rules of this file
- - `read` never raises and never waits for long: a length that cannot be learned is not in its answer.
- - Messages are taken apart by their own lengths, and a length that does not fit ends the message.
+ - `read_queues` never raises and never waits for long: a length that cannot be learned is not in its answer.
+ - Messages are split by their own lengths, and a length that does not fit ends the message.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 LENGTHS = struct.Struct("=LL")  # struct unix_diag_rqlen: rqueue, wqueue
 
 ANSWER_SIZE = 65536  # bytes; the kernel fills at most 32 KiB of a message
-PATIENCE = 1.0  # seconds; the kernel answers at once, this is against waiting for ever
+ANSWERED_WITHIN = 1.0  # seconds; the kernel answers at once, so a missing answer is a fault
 
 
 class Unanswered(Exception):
-    """The kernel refused a dump or left it unfinished."""
+    """Raised for a dump that the kernel refuses or leaves unfinished."""
 
 
-def aligned(length: int) -> int:
-    """The length up to the next multiple of four, where the next message or attribute begins."""
+def align_length(length: int) -> int:
+    """A length rounded up to a multiple of four, at which the next message or attribute begins."""
     return (length + 3) & ~3
 
 
@@ -60,19 +60,19 @@ def unix_request() -> bytes:
     return UNIX_REQUEST.pack(socket.AF_UNIX, 0, 1 << TCP_LISTEN, 0, UDIAG_SHOW_RQLEN)
 
 
-def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The netlink messages in one datagram, as type and body. Ends at a length that cannot be."""
+def split_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and body of each netlink message in a datagram; ends at a length that cannot be."""
     at = 0
     while len(data) - at >= HEADER.size:
         length, kind, _, _, _ = HEADER.unpack_from(data, at)
         if length < HEADER.size or at + length > len(data):
             return
         yield kind, data[at + HEADER.size : at + length]
-        at += aligned(length)
+        at += align_length(length)
 
 
 def inet_length(body: bytes) -> tuple[int, int] | None:
-    """Inode and queue length of an inet_diag_msg; None when it is cut off or not of a listening socket."""
+    """Inode and queue length of an inet_diag_msg; None when the message is cut off or not of a listening socket."""
     if len(body) < INET_ANSWER.size:
         return None
     _, state, queued, _, _, inode = INET_ANSWER.unpack_from(body)
@@ -80,35 +80,35 @@ def inet_length(body: bytes) -> tuple[int, int] | None:
 
 
 def unix_length(body: bytes) -> tuple[int, int] | None:
-    """Inode and queue length of a unix_diag_msg; None when it is cut off, without length or not of a
-    listener."""
+    """Inode and queue length of a unix_diag_msg; None when it is cut off, without length or not of a listening socket.
+    """
     if len(body) < UNIX_ANSWER.size:
         return None
     _, _, state, inode = UNIX_ANSWER.unpack_from(body)
-    for kind, value in attributes(body, UNIX_ANSWER.size):
+    for kind, value in split_attributes(body, UNIX_ANSWER.size):
         if state == TCP_LISTEN and kind == UNIX_DIAG_RQLEN and len(value) >= LENGTHS.size:
             return inode, LENGTHS.unpack_from(value)[0]
     return None
 
 
-def attributes(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    """The attributes of an answer that begin at `at`, as type and value. Ends at a length that cannot be."""
+def split_attributes(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each attribute in an answer from the offset `at` on; ends at a length that cannot be."""
     while len(body) - at >= ATTRIBUTE.size:
         length, kind = ATTRIBUTE.unpack_from(body, at)
         if length < ATTRIBUTE.size or at + length > len(body):
             return
         yield kind, body[at + ATTRIBUTE.size : at + length]
-        at += aligned(length)
+        at += align_length(length)
 
 
-def dump(request: bytes) -> Iterator[bytes]:
-    """The bodies of the kernel's answers to a dump request.
+def dump_sockets(request: bytes) -> Iterator[bytes]:
+    """The bodies of the kernel's answers to the body of a dump request, one for each socket.
 
     Raises OSError when there is no such netlink family, and Unanswered when the kernel refuses (ENOENT: the
     module for this kind of socket is missing) or stops before the end.
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as kernel:
-        kernel.settimeout(PATIENCE)
+        kernel.settimeout(ANSWERED_WITHIN)
         flags = NLM_F_REQUEST | NLM_F_DUMP
         header = HEADER.pack(HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, flags, 1, 0)
         kernel.sendto(header + request, (0, 0))
@@ -116,7 +116,7 @@ def dump(request: bytes) -> Iterator[bytes]:
             data, _, flags, _ = kernel.recvmsg(ANSWER_SIZE)
             if flags & socket.MSG_TRUNC or not data:
                 raise Unanswered("a truncated answer")
-            for kind, body in messages(data):
+            for kind, body in split_messages(data):
                 if kind == NLMSG_DONE:
                     return
                 if kind == NLMSG_ERROR:
@@ -126,7 +126,7 @@ def dump(request: bytes) -> Iterator[bytes]:
 
 
 def proc_lengths(table: bytes) -> dict[int, int]:
-    """Queue lengths by inode from what /proc/net/tcp or tcp6 holds; lines of another shape are skipped."""
+    """Inode -> queue length, from the content of /proc/net/tcp or tcp6; lines of another shape are skipped."""
     found: dict[int, int] = {}
     for line in table.splitlines():
         words = line.split()
@@ -138,10 +138,9 @@ def proc_lengths(table: bytes) -> dict[int, int]:
 
 
 def tcp_lengths(family: int, table: Path) -> dict[int, int]:
-    """Queue lengths of the listening TCP sockets of a family; `table` is read when the kernel has no
-    tcp_diag."""
+    """Inode -> queue length of the listening TCP sockets of a family; from `table` when the kernel has no tcp_diag."""
     try:
-        return dict(found for body in dump(inet_request(family)) if (found := inet_length(body)))
+        return dict(found for body in dump_sockets(inet_request(family)) if (found := inet_length(body)))
     except (OSError, Unanswered):
         with suppress(OSError):
             return proc_lengths(table.read_bytes())
@@ -149,15 +148,17 @@ def tcp_lengths(family: int, table: Path) -> dict[int, int]:
 
 
 def unix_lengths() -> dict[int, int]:
-    """Queue lengths of the listening unix sockets; empty when the kernel has no unix_diag."""
+    """Inode -> queue length of the listening unix sockets; {} when the kernel has no unix_diag."""
     with suppress(OSError, Unanswered):
-        return dict(found for body in dump(unix_request()) if (found := unix_length(body)))
+        return dict(found for body in dump_sockets(unix_request()) if (found := unix_length(body)))
     return {}
 
 
-def read() -> dict[int, int]:
-    """Clients waiting in the accept queue of every listening TCP and unix socket of this network namespace,
-    by the socket's inode (the number in /proc/PID/fd's `socket:[N]`)."""
+def read_queues() -> dict[int, int]:
+    """Inode -> connections in the accept queue, of all listening TCP and unix sockets of this network namespace.
+
+    The inode is the N of `socket:[N]` in /proc/PID/fd.
+    """
     return {
         **tcp_lengths(socket.AF_INET, Path("/proc/net/tcp")),
         **tcp_lengths(socket.AF_INET6, Path("/proc/net/tcp6")),

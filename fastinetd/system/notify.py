@@ -1,7 +1,7 @@
-"""What passes between the daemon and its service manager: sd_notify(3) and sd_watchdog_enabled(3).
+"""The daemon's messages to its service manager: sd_notify(3) and sd_watchdog_enabled(3).
 
-Without a service manager everything here does nothing. The variables of the protocols are taken out of the
-environment, so that no server can speak for the daemon.
+Without a service manager nothing is sent. The variables of the protocols are removed from the environment, so that no
+server can speak for the daemon.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, MutableMapping
 
 
 class Notifier:
-    """Tells the service manager how the daemon is doing. Nothing here raises or waits."""
+    """Sends the state of the daemon to the service manager. Nothing here raises or waits."""
 
     def __init__(
         self,
         environ: MutableMapping[str, str] = os.environ,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Take the protocol's variables out of `environ`. `clock` is CLOCK_MONOTONIC in nanoseconds."""
+        """Remove the protocols' variables from `environ`. `clock` returns CLOCK_MONOTONIC in nanoseconds."""
         names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
         self._taken = {name: value for name in names if (value := environ.pop(name, None)) is not None}
         self._clock = clock
@@ -33,31 +33,30 @@ class Notifier:
 
     @property
     def watchdog_interval(self) -> float | None:
-        """Seconds between two calls of `watchdog`, half of what the manager allows; None: it does not
-        watch.
-        """
+        """Seconds between two calls of `send_watchdog`, half of what the manager allows; None without a watchdog."""
         usec, pid = self._taken.get("WATCHDOG_USEC", ""), self._taken.get("WATCHDOG_PID", "")
-        if self._socket is None or not _number(usec) or (pid and pid != str(os.getpid())):
+        if self._socket is None or not _is_positive(usec) or (pid and pid != str(os.getpid())):
             return None
         return int(usec) / 2e6
 
-    def ready(self, status: str) -> bool:
-        """The daemon serves: after the start, and after each `reloading`. `status` is one line for people. Returns
-        whether the manager was told.
-        """
+    def send_ready(self, status: str) -> bool:
+        """Send READY=1, after the start and after each reload, with a line for people; returns whether it was sent."""
         return self._send("READY=1", f"STATUS={status}")
 
-    def reloading(self) -> bool:
+    def send_reloading(self) -> bool:
+        """Send RELOADING=1, at the begin of a reload; returns whether it was sent."""
         return self._send("RELOADING=1", f"MONOTONIC_USEC={self._clock() // 1000}")
 
-    def stopping(self) -> bool:
+    def send_stopping(self) -> bool:
+        """Send STOPPING=1, at the begin of the end; returns whether it was sent."""
         return self._send("STOPPING=1")
 
-    def watchdog(self) -> bool:
-        """The daemon's loop turns."""
+    def send_watchdog(self) -> bool:
+        """Send WATCHDOG=1, as a sign that the loop turns; returns whether it was sent."""
         return self._send("WATCHDOG=1")
 
     def _send(self, *lines: str) -> bool:
+        """Send one message of these lines; returns whether it was sent."""
         if self._socket is None:
             return False
         try:
@@ -67,6 +66,6 @@ class Notifier:
         return True
 
 
-def _number(text: str) -> bool:
-    """A number above 0 of a size that makes sense, in ASCII digits."""
+def _is_positive(text: str) -> bool:
+    """Whether a text is a number above 0, of at most 18 ASCII digits."""
     return text.isascii() and text.isdigit() and len(text) <= 18 and int(text) > 0

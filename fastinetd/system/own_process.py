@@ -1,7 +1,7 @@
-"""How this process was started, as far as others know it by that: its kernel's name, its executable file.
+"""The name and the executable file of this process, by which ps(1) and start-stop-daemon(8) find it.
 
-The command's executable file (_launcher.c) has the interpreter in it. Where it cannot have, it executes the interpreter
-in its place, and hands the name on as an option of Python: `-X fastinetd=NAME`.
+The command's executable file (cli/launcher.c) has the interpreter in it, if Python's library is a shared one. Otherwise
+it executes the interpreter, and passes its name as an option of Python: `-X fastinetd=NAME`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import sysconfig
 from pathlib import Path
 
 _OPTION = "fastinetd"
+"""The -X option of Python that has the name of the command."""
 
 
 def name_of_process() -> str:
-    """The kernel's name of the command as it was started: `fastinetd`, or that of a link to it (`xinetd`)."""
-    handed_on = sys._xoptions.get(_OPTION)
-    if isinstance(handed_on, str):
-        return handed_on
+    """The name under which the command was started: `fastinetd`, or that of a link to it, such as `xinetd`."""
+    passed = sys._xoptions.get(_OPTION)
+    if isinstance(passed, str):
+        return passed
     name = Path("/proc/self/comm").read_text().rstrip("\n")
     return "fastinetd" if name.startswith(("python", "fastinetd:")) else name
 
 
 def shortcomings() -> list[str]:
-    """Why others do not find this process by its executable file, where the command should have seen to that."""
+    """A warning that this process has the interpreter's executable file, with the remedy; [] if it has its own."""
     if _OPTION not in sys._xoptions:
         return []
     interpreter = os.path.realpath(sys.executable)

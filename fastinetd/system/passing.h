@@ -1,4 +1,4 @@
-/* Connections over SEQPACKET sockets: what control messages (cmsg(3), unix(7)) need of C. */
+/* Sends connections over SEQPACKET sockets: control messages (cmsg(3), unix(7)), which are written in C. */
 #ifndef FASTINETD_PASSING_H
 #define FASTINETD_PASSING_H
 
@@ -13,7 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Send a message, with a descriptor (borrowed; -1: without one), and never wait. Returns 0 or an errno. */
+/* Send a message, with a descriptor (borrowed; -1: without one), without waiting. Returns 0 or an errno. */
 static inline int send_message(int to, const void *data, size_t size, int fd)
 {
     union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr aligned; } control;
@@ -33,8 +33,8 @@ static inline int send_message(int to, const void *data, size_t size, int fd)
     return sendmsg(to, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
 }
 
-/* A pair of connected sockets, both close-on-exec; `attested`: the first is told the senders' pids. Returns 0 or an
- * errno. */
+/* Make a pair of connected sockets, both close-on-exec; `attested`: the first gets the senders' pids (SO_PASSCRED).
+ * Returns 0 or an errno. */
 static inline int connect_pair(int pair[2], int attested)
 {
     int yes = 1;
@@ -45,14 +45,14 @@ static inline int connect_pair(int pair[2], int attested)
     return 0;
 }
 
-/* The inode of an open file or socket; 0 if there is none. */
+/* The inode of an open file or socket; 0 for a descriptor that is not open. */
 static inline uint64_t inode_of(int fd)
 {
     struct stat about;
     return fstat(fd, &about) < 0 ? 0 : about.st_ino;
 }
 
-/* What changes when a file is written anew or replaced; all 0 while there is none. */
+/* Fields that change when a file is written anew or replaced; all 0 for a file that does not exist. */
 struct file_mark {
     uint64_t device, inode;
     int64_t size, changed_s, changed_ns;

@@ -1,10 +1,10 @@
-"""What this process may do as whom: its capabilities, the ids of its user namespace, the ports it may have.
+"""The privileges of this process: capabilities, the ids of its user namespace, the ports it may listen on.
 
-Theory. Root is not always all of root: a container takes capabilities from it (capabilities(7)), a user namespace knows
-few ids and may refuse setgroups (user_namespaces(7)). What is missing is found out before it is needed, so that a
-service that would fail for each client is not started, and the reason is told with its remedy.
+Theory. Root does not always have all rights: a container takes capabilities from it (capabilities(7)), a user namespace
+maps few ids and may refuse setgroups (user_namespaces(7)). What is missing is found before it is needed, so that a
+service that would fail for each client is not started, and the reason is reported with its remedy.
 
-Rules of this file: it looks and decides, and changes nothing.
+Rules of this file: it inspects and decides, and changes nothing.
 """
 
 from __future__ import annotations
@@ -19,25 +19,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from fastinetd.system.processes import read_own_status
+
 CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_NICE, CAP_SYS_RESOURCE = 0, 5, 6, 7, 23, 24
 
 USERS = ("fastinetd", "_fastinetd", "nobody")
-"""Whom the roles without privileges run as: the first of these that can be had. One of their own keeps servers that run
-as nobody from signalling them."""
+"""Users for the roles without privileges, of which the first that exists and can be set counts. A user of their own
+keeps servers that run as nobody from sending them signals."""
 
 Kind = Literal["uid", "gid"]
 Ids = tuple[range, ...]
+"""Ranges of uids or gids."""
 EVERY: Ids = (range(2**32 - 1),)
+"""All uids or gids; 2**32 - 1 is none."""
 
 
 class Bar(NamedTuple):
-    """Why something cannot be had, and what would help."""
+    """Why a privilege is missing, and the remedy, as in messages."""
 
     reason: str
     remedy: str
 
 
-def _without(name: str) -> Bar:
+def _bar_without(name: str) -> Bar:
+    """The bar of a process without the capability CAP_`name`."""
     return Bar(f"the daemon is without CAP_{name}",
                f"give it that capability (`--cap-add {name}` of a container, CapabilityBoundingSet= of a unit)")
 
@@ -48,7 +53,7 @@ _NO_SETGROUPS = Bar("setgroups is denied in the daemon's user namespace",
 
 @dataclass(frozen=True, slots=True)
 class Privileges:
-    """What one process may do. Without arguments: everything."""
+    """The privileges of a process; by default all there are."""
 
     capabilities: int = 2**64 - 1  # a bit for each that is effective
     uids: Ids = EVERY  # that exist in its user namespace
@@ -59,56 +64,60 @@ class Privileges:
     inherited: int = 0  # a bit for each capability that the programs it executes may have of it
 
     def has(self, capability: int) -> bool:
+        """Whether a capability is effective."""
         return bool(self.capabilities >> capability & 1)
 
     def bar_to_id(self, kind: Kind, number: int, own: int) -> Bar | None:
-        """What keeps a process whose id of this kind is `own` from having another."""
+        """What bars a process whose id of this kind is `own` from setting it to `number`; None for nothing."""
         if number == own:
             return None
         capability, name = (CAP_SETUID, "SETUID") if kind == "uid" else (CAP_SETGID, "SETGID")
-        return self._bar_to_unmapped(kind, number) if self.has(capability) else _without(name)
+        return self._bar_to_unmapped(kind, number) if self.has(capability) else _bar_without(name)
 
     def _bar_to_unmapped(self, kind: Kind, number: int) -> Bar | None:
-        """What keeps an id from being anybody's."""
+        """What bars any process from having an id; None for nothing."""
         ids = self.uids if kind == "uid" else self.gids
         if any(number in each for each in ids):
             return None
         return Bar(f"{kind} {number} is not mapped in the daemon's user namespace", "map it (user_namespaces(7))")
 
     def bar_to_groups(self, groups: Iterable[int]) -> Bar | None:
-        """What keeps a process from having these supplementary groups."""
+        """What bars a process from setting these supplementary groups; None for nothing."""
         if not self.has(CAP_SETGID):
-            return _without("SETGID")
+            return _bar_without("SETGID")
         if not self.setgroups:
             return _NO_SETGROUPS
         return next(filter(None, (self._bar_to_unmapped("gid", gid) for gid in groups)), None)
 
     def bar_to_owner(self, uid: int | None, gid: int | None, own: int, groups: Iterable[int]) -> Bar | None:
-        """What keeps a file of the user `own`, who is in `groups`, from having another owner or group."""
+        """What bars the user `own`, who is in `groups`, from giving a file this owner and group; None for nothing.
+
+        A `uid` or `gid` of None leaves owner or group as they are.
+        """
         if uid in (None, own) and (gid is None or gid in groups):
             return None
         if not self.has(CAP_CHOWN):
-            return _without("CHOWN")
+            return _bar_without("CHOWN")
         bar = None if uid is None else self._bar_to_unmapped("uid", uid)
         return bar or (None if gid is None else self._bar_to_unmapped("gid", gid))
 
 
 def bar_to_kill(privileges: Privileges) -> Bar | None:
-    """What keeps root from signalling the processes of others."""
-    return None if privileges.has(CAP_KILL) else _without("KILL")
+    """What bars root from sending signals to processes of other users; None for nothing."""
+    return None if privileges.has(CAP_KILL) else _bar_without("KILL")
 
 
 class Nobody(NamedTuple):
-    """Whom a role without privileges runs as; None where root's own must stay, and then why."""
+    """The ids of roles without privileges; None for one that must stay root's, with the reason in `bar`."""
 
     uid: int | None
     gid: int | None
-    groups: bool  # its supplementary groups can be dropped
+    groups: bool  # the supplementary groups can be dropped
     bar: Bar | None
 
 
-def nobody(privileges: Privileges) -> Nobody:
-    """Whom root's roles without privileges can be."""
+def choose_nobody(privileges: Privileges) -> Nobody:
+    """The ids for roles without privileges, of the first of USERS that root with these privileges can become best."""
     candidates: list[tuple[int, int]] = []
     for name in USERS:
         with suppress(KeyError):
@@ -126,30 +135,32 @@ def nobody(privileges: Privileges) -> Nobody:
 
 
 def own_privileges() -> Privileges:
-    """Those of this process."""
-    lines = _text("/proc/self/status").splitlines()
-    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    """The privileges of this process; without /proc root counts as privileged, and any other user as not."""
+    fields = read_own_status()
     everything = 2**64 - 1 if os.geteuid() == 0 else 0
     return Privileges(
         capabilities=int(fields["CapEff"], 16) if "CapEff" in fields else everything,
         uids=_ids_of("uid_map"),
         gids=_ids_of("gid_map"),
-        setgroups=_text("/proc/self/setgroups") != "deny",
+        setgroups=_read_text("/proc/self/setgroups") != "deny",
         gains=fields.get("NoNewPrivs") != "1",
-        lowest_port=_lowest_port(),
+        lowest_port=_find_lowest_port(),
         inherited=int(fields.get("CapInh", "0"), 16) | int(fields.get("CapAmb", "0"), 16),
     )
 
 
 def _ids_of(name: str) -> Ids:
-    """The ids of this process's user namespace."""
-    rows = [line.split() for line in _text(f"/proc/self/{name}").splitlines()]
+    """The ids that the file `name`, uid_map or gid_map, maps in this process's user namespace."""
+    rows = [line.split() for line in _read_text(f"/proc/self/{name}").splitlines()]
     return tuple(range(int(first), int(first) + int(count)) for first, _, count in rows) or EVERY
 
 
-def _lowest_port() -> int:
-    """The lowest port that this process may have: tried, because a capability counts only in its own namespaces."""
-    limit = _text("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+def _find_lowest_port() -> int:
+    """The lowest port that this process may bind.
+
+    Found by bind(2): CAP_NET_BIND_SERVICE counts only in the user namespace that owns the network namespace.
+    """
+    limit = _read_text("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     lowest = int(limit) if limit else 1024
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
@@ -161,7 +172,8 @@ def _lowest_port() -> int:
     return 0
 
 
-def _text(path: str) -> str:
+def _read_text(path: str) -> str:
+    """The text of a file without blanks around it; "" when it cannot be read."""
     with suppress(OSError):
         return Path(path).read_text().strip()
     return ""

@@ -1,4 +1,4 @@
-/* Looking after processes: the raw system calls that libc has no name for, or hides a part of. */
+/* Waits for processes and sets signals: the raw system calls that libc has no name for, or hides a part of. */
 #ifndef FASTINETD_PROCESSES_H
 #define FASTINETD_PROCESSES_H
 
@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Every signal from first to last as a fresh process has it; raw, because libc keeps two of them to itself. */
+/* Reset the signals from first to last to their defaults; raw, because libc keeps two of them to itself. */
 static inline void default_signals_between(int first, int last)
 {
     struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); uint64_t mask; } standard;
@@ -32,8 +32,8 @@ static void do_nothing(int number)
     (void)number;
 }
 
-/* A signal does nothing to this process, and what it executes has it as a fresh process does: exec forgets handlers,
- * but not what is ignored. Returns 0 or an errno (of the two that libc keeps to itself, of KILL and STOP). */
+/* Have a signal do nothing to this process, but reset in programs that it executes: exec forgets handlers, not
+ * SIG_IGN. Returns 0 or an errno (EINVAL for the two that libc keeps to itself, for KILL and for STOP). */
 static inline int disregard_signal(int number)
 {
     struct sigaction action;
@@ -48,21 +48,21 @@ static inline int pidfd_of(int32_t pid)
     return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-/* Wait until the process has ended, or so long. */
+/* Wait until a process has ended, `milliseconds` at most. */
 static inline void await_end(int pidfd, int milliseconds)
 {
     struct pollfd ended = {.fd = pidfd, .events = POLLIN};
     poll(&ended, 1, milliseconds);
 }
 
-/* waitid with resource use; the raw call, because libc's has no such argument. Returns 0 or an errno. */
+/* waitid(2) with resource usage; raw, because libc's has no such argument. Returns 0 or an errno. */
 static inline int wait_for_child(int which, int32_t id, siginfo_t *info, struct rusage *usage, int options)
 {
     memset(info, 0, sizeof *info);
     return syscall(SYS_waitid, which, id, info, options, usage) < 0 ? errno : 0;
 }
 
-/* The resident memory of a process (proc_pid_statm(5)); 0 if it cannot be read. */
+/* The resident memory of a process in bytes (proc_pid_statm(5)); 0 if it cannot be read. */
 static inline uint64_t resident_bytes(int32_t pid)
 {
     char text[128], *second;

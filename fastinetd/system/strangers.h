@@ -1,14 +1,15 @@
-/* What is received from, or shared with, processes that are not trusted, so that nobody waits for them.
+/* Receives from untrusted processes, and closes sockets that they have had, without waiting for them.
  *
- * Theory. The last close of a socket sleeps for as long as its SO_LINGER says while its client does not read, in the
- * process that happens to close it last. Whoever can pass a descriptor (SCM_RIGHTS) can make that process this one: a
- * message that is received without room for what came with it has that closed, and so has one that is still in the
- * queue of a socket that is closed. So on a channel of the daemon's own a peek shows what comes with a message, for it
- * takes a reference and gives it back while the queue has another; such a channel is closed by a process that ends,
- * which does not sleep (inet_release looks at PF_EXITING). Connections that servers have had, and what clients of a
- * unix socket may have sent, are closed in any case, and often: there a signal ends the sleep (sk_stream_wait_close).
+ * Theory. The last close of a socket sleeps for the time of its SO_LINGER while its client does not read, in the process
+ * that happens to close it last. A process that can pass a descriptor (SCM_RIGHTS) can make that process this one: when
+ * a message is received without room for its descriptors, or a socket is closed with such a message in its queue, the
+ * kernel closes the descriptors here. So on a channel of the daemon's own a peek shows whether a message has descriptors:
+ * it takes a reference and gives it back while the queue has another. Such a channel is closed by a process that ends,
+ * which does not sleep (inet_release looks at PF_EXITING). Connections that servers have had, and descriptors that
+ * clients of a unix socket may have sent, are closed in any case, and often: there a signal ends the sleep
+ * (sk_stream_wait_close).
  *
- * Pipes are no way out: pipe_write holds the pipe's lock while it reads the writer's memory, which may be a page of a
+ * Pipes would not help: pipe_write holds the pipe's lock while it reads the writer's memory, which may be a page of a
  * file system that never answers, and the reader sleeps for the lock. A unix socket's sender copies before it locks.
  */
 #ifndef FASTINETD_STRANGERS_H
@@ -38,9 +39,9 @@ static inline int forbid_descriptors(int channel)
     return setsockopt(channel, SOL_SOCKET, CHANNEL_PASSRIGHTS, &no, sizeof no) == 0;
 }
 
-/* One recvmsg without waiting. Returns the message's whole length (which may be more than `room`), 0 at the end, or
- * minus an errno; -EBADMSG: descriptors come with it, for which there is no room. *pid: the sender's by the kernel's
- * word, on a socket with SO_PASSCRED, whose credentials take all the room; NULL: it has not that option. */
+/* One recvmsg without waiting. Returns the whole length of the message (which may be more than `room`), 0 at the end, or
+ * minus an errno; -EBADMSG: the message has descriptors, for which there is no room. *pid is set to the sender's pid, as
+ * the kernel attests it, on a socket with SO_PASSCRED: then the credentials take all the room. NULL for other sockets. */
 static inline ssize_t receive_once(int channel, void *data, size_t room, int32_t *pid, int flags)
 {
     union { char space[CMSG_SPACE(sizeof(struct ucred))]; struct cmsghdr aligned; } control;
@@ -63,7 +64,7 @@ static inline ssize_t receive_once(int channel, void *data, size_t room, int32_t
     return message.msg_flags & MSG_CTRUNC ? -EBADMSG : length;
 }
 
-/* From here to stop_waking no sleep that a signal ends is longer than a millisecond. SIGALRM has a handler. */
+/* Until stop_waking no sleep that a signal ends is longer than a millisecond. SIGALRM must have a handler. */
 static inline void keep_awake(void)
 {
     static const struct itimerval soon = {{0, 1000}, {0, 1000}};
@@ -76,7 +77,7 @@ static inline void stop_waking(void)
     setitimer(ITIMER_REAL, &never, NULL);
 }
 
-/* Close a socket (taken) that another process has or had, or a unix socket that somebody has sent to. */
+/* Close a socket (taken) that another process has or had, or a unix socket that others have sent to. */
 static inline void close_shared(int fd)
 {
     keep_awake();
@@ -84,8 +85,8 @@ static inline void close_shared(int fd)
     stop_waking();
 }
 
-/* Close a channel (taken) whose queue holds descriptors: as the last, a process that ends does so. It is not waited for
- * longer than a moment; then it is one of the children that are nobody's. */
+/* Close a channel (taken) whose queue holds descriptors: a child has it too and, killed, closes it last. The child is
+ * waited for 10 ms at most; later it is reaped as a child that belongs to no slot. */
 static inline void close_elsewhere(int fd)
 {
     long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
@@ -103,8 +104,8 @@ static inline void close_elsewhere(int fd)
         poll(NULL, 0, 1);
 }
 
-/* Take all messages, each with a descriptor of the caller's own sending, out of a socket, without waiting. Returns the last
- * descriptor, the caller's, and closes those before it; -1: there is none. */
+/* Receive all messages of a socket, each with a descriptor that this process has sent, without waiting. Returns the last
+ * descriptor, which is the caller's, and closes those before it; -1: there is none. */
 static inline int receive_last_descriptor(int from)
 {
     union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr aligned; } control;

@@ -1,4 +1,4 @@
-"""Messages of processes that are not trusted, and descriptors that they have had: nobody waits for them."""
+"""Receives messages of untrusted processes, and closes sockets that they have had, without waiting for them."""
 
 from fastinetd.system.linux cimport i32
 

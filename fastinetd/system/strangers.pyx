@@ -1,10 +1,10 @@
-"""Messages of processes that are not trusted, and descriptors that they have had: nobody waits for them.
+"""Receives messages of untrusted processes, and closes sockets that they have had, without waiting for them.
 
-Theory: strangers.h. From Linux 6.16 on the kernel refuses what must not come; before, a message is peeked at first.
+Theory: strangers.h. From Linux 6.16 on the kernel refuses messages with descriptors; before, a message is peeked first.
 
 Rules of this file
- - A message that descriptors came with stays where it is: its channel is not read any more, only closed.
- - Each channel to a process that is not trusted is made known to refuse_descriptors before anybody else has it.
+ - A message with descriptors stays in the queue: its channel is not read any more, only closed.
+ - refuse_descriptors is called for each channel to an untrusted process before another process has it.
 """
 
 from fastinetd.system.linux cimport EBADMSG, EINTR, SHUT_RDWR, SOL_SOCKET, close, i32, setsockopt, shutdown
@@ -25,23 +25,23 @@ cdef extern from "system/strangers.h" nogil:
     void stop_waking() noexcept
 
 
-cdef bint ask_kernel = True  # tests have it as on an older one
-cdef bint refused = False  # the kernel refuses them, on every channel
+cdef bint ask_kernel = True  # False in tests: as if the kernel were older
+cdef bint refused = False  # the kernel refuses descriptors, on every channel
 
 
 cdef void refuse_descriptors(int channel) noexcept nogil:
-    """Let no descriptors come by this channel, as far as the kernel can have it so."""
+    """Have the kernel refuse descriptors on a channel, if it can (Linux 6.16)."""
     global refused
     if ask_kernel and forbid_descriptors(channel):
         refused = True
 
 
 cdef ssize_t receive_words(int channel, void *data, size_t room, i32 *pid) noexcept nogil:
-    """Receive a message without waiting; *pid is its sender's, by the kernel's word, on a socket with SO_PASSCRED; NULL for
-    others.
+    """Receive a message without waiting, at most `room` bytes of it.
 
-    Returns its whole length (which may be more than `room`), 0 at the end, or minus an errno; -EBADMSG: descriptors came
-    with it, and it is still there."""
+    *pid is set to the sender's pid, as the kernel attests it, on a socket with SO_PASSCRED; NULL for other sockets.
+    Returns the whole length of the message (which may be more than `room`), 0 at the end, or minus an errno; -EBADMSG: the
+    message has descriptors and is still in the queue."""
     cdef ssize_t length
     if not refused:
         length = receive_once(channel, data, room, pid, MSG_PEEK)
@@ -51,13 +51,13 @@ cdef ssize_t receive_words(int channel, void *data, size_t room, i32 *pid) noexc
 
 
 cdef void close_channel(int channel) noexcept nogil:
-    """Close a channel (taken); what is still in it is lost."""
+    """Close a channel (taken); messages still in it are lost."""
     cdef char byte
     cdef ssize_t length = 1
     cdef int no = 0
     if not refused:
-        setsockopt(channel, SOL_SOCKET, SO_PASSCRED, &no, sizeof(no))  # then there is no need of room for that
-        shutdown(channel, SHUT_RDWR)  # nobody adds to it any more
+        setsockopt(channel, SOL_SOCKET, SO_PASSCRED, &no, sizeof(no))  # else each message would need room for credentials
+        shutdown(channel, SHUT_RDWR)  # no process can send to it any more
         while length > 0 or length == -EINTR:
             length = receive_words(channel, &byte, 1, NULL)
         if length == -EBADMSG:
@@ -68,14 +68,15 @@ cdef void close_channel(int channel) noexcept nogil:
 
 # ---- for the supervisor, which owns sockets as objects ----
 
-def guard(channel: socket.socket) -> None:
-    """Let no descriptors come by this channel, as far as the kernel can have it so."""
+def guard_channel(channel: socket.socket) -> None:
+    """Have the kernel refuse descriptors on a channel, if it can (Linux 6.16)."""
     refuse_descriptors(channel.fileno())
 
 
-def receive(channel: socket.socket, size_t room) -> bytes:
-    """The next message, cut to `room` bytes, without waiting. Raises OSError; EBADMSG: descriptors came with it, so the
-    channel can only be closed."""
+def receive_message(channel: socket.socket, size_t room) -> bytes:
+    """The next message, cut to `room` bytes, without waiting; b"" at the end.
+
+    Raises OSError; EBADMSG for a message with descriptors, after which the channel can only be closed."""
     cdef bytes data = bytes(room)
     cdef ssize_t length = receive_words(channel.fileno(), <char *> data, room, NULL)
     if length < 0:
@@ -84,7 +85,7 @@ def receive(channel: socket.socket, size_t room) -> bytes:
 
 
 class Awake:
-    """While this context lasts no sleep of this process that a signal ends is longer than a millisecond."""
+    """A context in which no sleep of this process that a signal ends is longer than a millisecond."""
 
     def __enter__(self) -> None:
         self._before = signal.signal(signal.SIGALRM, lambda *_: None)
@@ -95,14 +96,14 @@ class Awake:
         signal.signal(signal.SIGALRM, self._before)
 
 
-def close_words(channel: socket.socket) -> None:
-    """Close a channel; what is still in it is lost."""
+def close_message_channel(channel: socket.socket) -> None:
+    """Close a channel, in at most a moment; messages still in it are lost."""
     with Awake():
         close_channel(channel.detach())
 
 
 def close_shared_sockets(sockets: Iterable[socket.socket]) -> None:
-    """Close sockets that servers have had, or that clients may have sent descriptors to."""
+    """Close sockets that servers have had or clients may have sent descriptors to: each sleeps a millisecond at most."""
     with Awake():
         for one in sockets:
             one.close()
@@ -111,6 +112,6 @@ def close_shared_sockets(sockets: Iterable[socket.socket]) -> None:
 # ---- for tests ----
 
 def as_before_linux_6_16(bint so = True) -> None:
-    """Have no descriptors refused from now on by the kernel, in this process and those it forks."""
+    """Work from now on as on a kernel that does not refuse descriptors, in this process and those it forks."""
     global ask_kernel, refused
     ask_kernel, refused = not so, False

@@ -98,7 +98,7 @@ def until(loop: Loop, condition: Callable[[], object], what: object) -> None:
     """Let a loop run until something holds. It is looked at after each callback, so that no state is too short to be
     seen, and each millisecond, for what happens elsewhere. `what` is shown if it never does."""
     guard = loop.later(PATIENCE, loop.stop)
-    call = loop._call
+    call = loop._run_callback
     tick: Timer
 
     def looked_after(callback: Callable[..., None], *arguments: object) -> None:
@@ -111,12 +111,12 @@ def until(loop: Loop, condition: Callable[[], object], what: object) -> None:
         tick = loop.later(0.001, again)
 
     tick = loop.later(0.001, again)
-    loop._call = looked_after  # type: ignore[method-assign]
+    loop._run_callback = looked_after  # type: ignore[method-assign]
     try:
         if not condition():
             loop.run()
     finally:
-        loop._call = call  # type: ignore[method-assign]
+        loop._run_callback = call  # type: ignore[method-assign]
         guard.cancel()
         tick.cancel()
     assert condition(), what

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastinetd.system.processes import children
+from fastinetd.system.processes import list_children
 from support.c import STRICT
 from support.clients import everything
 from support.proc import PATIENCE, wait_for
@@ -118,7 +118,7 @@ class Held:
         self, argv: Sequence[str], environment: Sequence[str] = (), *, snapshot: str = "main", preload: str = "",
         before: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
-        self.strangers = {*children()}
+        self.strangers = {*list_children()}
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.hand, hand = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.voice, voice = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -156,7 +156,7 @@ class Held:
         """Pid and wait status of the next of its processes that ends. What other tests have left is not waited for."""
 
         def found() -> tuple[int, int] | None:
-            looks = (os.waitpid(pid, os.WNOHANG) for pid in {*children()} - self.strangers)
+            looks = (os.waitpid(pid, os.WNOHANG) for pid in {*list_children()} - self.strangers)
             return next((each for each in looks if each[0]), None)
 
         ended = wait_for(found, "one of them ends")

@@ -206,7 +206,7 @@ class TestMetrics:
 def test_more_descriptors() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        allowances.more_descriptors()
+        allowances.raise_descriptor_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -21,9 +21,9 @@ from fastinetd.core.layout import Method, RecordKind
 from fastinetd.pools.pool import PoolState
 from fastinetd.services.children import HEIR, Children
 from fastinetd.services.holders import holders_of
-from fastinetd.system.copies import when_closed
+from fastinetd.system.last_reader import call_after_last_reader
 from fastinetd.system.loop import Loop
-from fastinetd.system.processes import children
+from fastinetd.system.processes import list_children
 from support.clients import everything
 from support.core import await_end, close_loop, fork, reap, running, until
 from support.pooled import Pooled, echo, finish, go_on, stop
@@ -106,7 +106,8 @@ class Supervised:
     def inherit(self, pid: int, *, crashed: bool) -> int:
         handed = self.children.adopt(self.pooled.sections[pid], crashed=crashed)
         if handed:
-            when_closed(self.loop, self.pooled.controls.pop(pid, -1), lambda: self.children.find_holders(handed))
+            control = self.pooled.controls.pop(pid, -1)
+            call_after_last_reader(self.loop, control, lambda: self.children.find_holders(handed))
         self.pooled.board.section_release(self.pooled.sections[pid])
         return self.known()
 
@@ -117,7 +118,7 @@ class Supervised:
     def left(self) -> set[int]:
         """The children that are there once those that have ended are reaped."""
         self.children.reap()
-        return set(children())
+        return set(list_children())
 
     def balanced(self, count: int) -> None:
         self.await_calm()
@@ -182,7 +183,7 @@ class TestKilled:
         assert pooled.of_kind(RecordKind.START) == []
         assert supervised.kill(pid) == 3
         assert len(pooled.of_kind(RecordKind.START)) == 3
-        assert {slot.pid for slot in pooled.board.slots_in_use()} <= set(children())
+        assert {slot.pid for slot in pooled.board.slots_in_use()} <= set(list_children())
         finish([echo(client) for client in clients])
         supervised.balanced(3)
 
@@ -214,7 +215,7 @@ class TestKilledInTheMidstOfAStart:
         copy.end()
         until(supervised.loop, lambda: supervised.known() == 3, "all are known")
         assert len(pooled.of_kind(RecordKind.START)) == 3
-        assert {slot.pid for slot in pooled.board.slots_in_use()} <= set(children())
+        assert {slot.pid for slot in pooled.board.slots_in_use()} <= set(list_children())
         assert everything(pooled.connect()) == b"", "nor now"
         finish([echo(client) for client in clients])
         supervised.balanced(3)
@@ -314,11 +315,11 @@ class TestTakers:
             assert holders_of(both, [first]) == {5: second}
             assert holders_of([(5, 1), (6, 0)], ()) == {}
             assert holders_of([], ()) == {}
-            assert {first, second} <= set(children())
+            assert {first, second} <= set(list_children())
             os.kill(first, signal.SIGKILL)
             await_end(first)
             assert holders_of(both, ()) == {5: second}, "nothing is a zombie's"
-        assert not {first, second} & set(children())
+        assert not {first, second} & set(list_children())
 
     def test_no_descriptor_to_see_it_by(
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
@@ -328,7 +329,7 @@ class TestTakers:
         handed = [(7, os.fstat(one.fileno()).st_ino)]
         with running(partial(keep, one, other)) as pid:
             wait_for(lambda: holders_of(handed, ()) == {7: pid}, "it is found")
-            monkeypatch.setattr("fastinetd.system.processes.children", lambda: [pid])
+            monkeypatch.setattr("fastinetd.system.processes.list_children", lambda: [pid])
             before = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
             try:
@@ -341,7 +342,7 @@ class TestTakers:
         """As a process that the acceptor was just starting has, before exec, what was open in the acceptor."""
         both = [(7 + count, os.fstat(each.fileno()).st_ino) for count, each in enumerate(pair)]
         with running(signal.pause) as copy:
-            assert copy in children()
+            assert copy in list_children()
             assert holders_of(both, ()) == {}
             assert holders_of(both[:1], ()) == {7: copy}
 
@@ -351,7 +352,7 @@ class TestTakers:
         """By the time of its start, not by its number: those begin anew."""
         with running(signal.pause) as fork_of_it, running(signal.pause) as zygote:
             times = {fork_of_it: 200, zygote: 100}
-            monkeypatch.setattr("fastinetd.services.holders.started_at", lambda pid: times.get(pid, 0))
+            monkeypatch.setattr("fastinetd.services.holders.start_time_of", lambda pid: times.get(pid, 0))
             assert holders_of([(7, os.fstat(pair[0].fileno()).st_ino)], ()) == {7: fork_of_it}
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root may leave /proc behind")
@@ -367,7 +368,7 @@ class TestTakers:
     def test_children_without_the_kernels_list(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Some kernels have none (CONFIG_PROC_CHILDREN)."""
         pid = fork(signal.pause)
-        known = children()
+        known = list_children()
 
         def read_text(path: Path, *args: object) -> str:
             if path.name == "children":
@@ -377,7 +378,7 @@ class TestTakers:
         before = Path.read_text
         monkeypatch.setattr(Path, "read_text", read_text)
         assert pid in known
-        assert sorted(children()) == sorted(known)
+        assert sorted(list_children()) == sorted(known)
         monkeypatch.undo()
         os.kill(pid, signal.SIGKILL)
         reap(pid)

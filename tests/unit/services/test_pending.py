@@ -35,7 +35,7 @@ def test_tcp(stack: ExitStack, family: str, kernel: str, monkeypatch: pytest.Mon
         def refuse(request: bytes) -> Iterator[bytes]:
             raise Unanswered("refused")
 
-        monkeypatch.setattr(module, "dump", refuse)
+        monkeypatch.setattr(module, "dump_sockets", refuse)
     listener = stack.enter_context(socket.socket(FAMILIES[family][0]))
     try:
         listener.bind((FAMILIES[family][1], 0))

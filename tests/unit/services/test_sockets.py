@@ -16,7 +16,7 @@ import pytest
 from fastinetd.plan.endpoints import has_ipv6
 from fastinetd.plan.model import Endpoint, SocketOptions
 from fastinetd.services.sockets import open_endpoint
-from fastinetd.system.descriptors import FIRST_DESCRIPTOR, lift, lifted
+from fastinetd.system.descriptors import FIRST_DESCRIPTOR, lift_descriptor, lift_socket
 from support.clients import free_port
 from support.lacking import need_localhost
 
@@ -247,17 +247,17 @@ class TestUnix:
 
 def test_lift() -> None:
     low = os.dup(0)
-    high = lift(low)
+    high = lift_descriptor(low)
     assert high >= FIRST_DESCRIPTOR > low
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(low)
-    assert lift(high) == high
+    assert lift_descriptor(high) == high
     assert not os.get_inheritable(high)
     os.close(high)
 
 
 def test_lifted() -> None:
-    made = lifted(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    made = lift_socket(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     with made:
         assert made.fileno() >= FIRST_DESCRIPTOR
         assert (made.family, made.type) == (socket.AF_INET, socket.SOCK_DGRAM)

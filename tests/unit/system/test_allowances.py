@@ -60,17 +60,17 @@ def test_processor_time(limits: Limits) -> None:
 ])  # fmt: skip
 def test_what_is_behind_an_error(limits: Limits, number: int, limit: str, where: str) -> None:
     limits(**{limit: 7})
-    text = allowances.explained(OSError(number, os.strerror(number)))
+    text = allowances.explain_error(OSError(number, os.strerror(number)))
     assert os.strerror(number) in text and f" 7 ({where}" in text
     limits()
-    assert "limits" not in allowances.explained(OSError(number, os.strerror(number)))
+    assert "limits" not in allowances.explain_error(OSError(number, os.strerror(number)))
 
 
 def test_out_of_memory(limits: Limits) -> None:
     limits(RLIMIT_AS=9)
-    assert "ulimit -v" in allowances.explained(MemoryError())
+    assert "ulimit -v" in allowances.explain_error(MemoryError())
     limits()
-    assert allowances.explained(MemoryError()) == "out of memory"
+    assert allowances.explain_error(MemoryError()) == "out of memory"
 
 
 @pytest.mark.parametrize("more", ["", '-pidfile "$2"'], ids=["", "pidfile"])

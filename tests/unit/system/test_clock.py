@@ -32,7 +32,7 @@ def test_woken_and_armed_again(loop: Loop, troubles: list[str]) -> None:
     jumps: list[int] = []
     watch = ClockWatch(loop, lambda: jumps.append(len(jumps)))
     for _ in range(2):
-        watch.arm(1)
+        watch.arm_timer(1)
         until(loop, lambda: jumps, troubles)
         loop.later(0.01, loop.stop)
         loop.run()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.system import guard as module
-from fastinetd.system.guard import NET_BIND_SERVICE, NET_BROADCAST, WAKE_ALARM, guard
+from fastinetd.system.guard import NET_BIND_SERVICE, NET_BROADCAST, WAKE_ALARM, find_guard
 
 ALL = 2**41 - 1
 DOCKER = 0xA80425FB  # what it leaves to root
@@ -21,8 +21,8 @@ def has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
     def has(permitted: int, inheritable: int = 0, bounding: int = ALL, first_port: str = "1024") -> int | None:
         (tmp_path / "port").write_text(first_port)
         monkeypatch.setattr(module, "ANY_PORT", tmp_path / "port")
-        monkeypatch.setattr(module, "_sets", lambda: {"CapPrm": permitted, "CapInh": inheritable, "CapBnd": bounding})
-        return guard()
+        monkeypatch.setattr(module, "_capability_sets", lambda: (permitted, bounding, inheritable))
+        return find_guard()
 
     return has
 
@@ -42,16 +42,14 @@ def test_low_ports_where_they_are_everybodys(has) -> None:  # type: ignore[no-un
 
 
 def test_a_system_that_says_nothing(has, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(module, "_sets", dict)
-    assert guard() is None
+    monkeypatch.setattr(module, "read_own_status", dict)
+    assert find_guard() is None
     monkeypatch.undo()
     monkeypatch.setattr(module, "ANY_PORT", Path("/nonexistent"))
-    assert module._harmless() == [NET_BROADCAST, WAKE_ALARM]
+    assert module._harmless_capabilities() == [NET_BROADCAST, WAKE_ALARM]
 
 
 def test_this_process() -> None:
-    sets = module._sets()
-    assert {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} <= sets.keys()
     text = Path("/proc/self/status").read_text()
-    found = re.search(r"^CapPrm:\t([0-9a-f]+)$", text, re.MULTILINE)
-    assert found and sets["CapPrm"] == int(found[1], 16)
+    found = dict(re.findall(r"^(Cap[A-Z][a-z]+):\t([0-9a-f]+)$", text, re.MULTILINE))
+    assert module._capability_sets() == tuple(int(found[name], 16) for name in ("CapPrm", "CapBnd", "CapInh"))

@@ -46,39 +46,39 @@ def ipv6_address() -> tuple[str, int]:
 @pytest.mark.parametrize("clients", [0, 1, 5])
 def test_tcp_clients_that_wait_are_counted(clients: int) -> None:
     with queued(socket.AF_INET, ("127.0.0.1", 0), clients) as listener:
-        assert queues.read()[inode(listener)] == clients
+        assert queues.read_queues()[inode(listener)] == clients
 
 
 def test_tcp_clients_over_ipv6_are_counted() -> None:
     with queued(socket.AF_INET6, ipv6_address(), 3) as listener:
-        assert queues.read()[inode(listener)] == 3
+        assert queues.read_queues()[inode(listener)] == 3
 
 
 @pytest.mark.parametrize("abstract", [True, False])
 def test_unix_clients_are_counted(abstract: bool, tmp_path: Path) -> None:
     path = f"\0fastinetd-test-{os.getpid()}" if abstract else str(tmp_path / "socket")
     with queued(socket.AF_UNIX, path, 4) as listener:
-        assert queues.read()[inode(listener)] == 4
+        assert queues.read_queues()[inode(listener)] == 4
 
 
 def test_an_accepted_client_is_not_in_the_queue() -> None:
     with queued(socket.AF_INET, ("127.0.0.1", 0), 2) as listener:
         accepted, _ = listener.accept()
         with accepted:
-            assert queues.read()[inode(listener)] == 1
+            assert queues.read_queues()[inode(listener)] == 1
 
 
 def test_sockets_that_do_not_listen_are_left_out() -> None:
     with queued(socket.AF_INET, ("127.0.0.1", 0), 1) as listener:
         accepted, _ = listener.accept()
         with accepted:
-            assert inode(accepted) not in queues.read()
+            assert inode(accepted) not in queues.read_queues()
 
 
 def test_many_listeners_fill_several_messages() -> None:
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(queued(socket.AF_INET, ("127.0.0.1", 0), 0)) for _ in range(600)]
-        lengths = queues.read()
+        lengths = queues.read_queues()
         assert [lengths[inode(listener)] for listener in listeners] == [0] * len(listeners)
 
 
@@ -93,7 +93,7 @@ def test_no_privilege_is_needed() -> None:
                 os.setgroups([])
                 os.setresgid(NOBODY, NOBODY, NOBODY)
                 os.setresuid(NOBODY, NOBODY, NOBODY)
-                lengths = queues.read()
+                lengths = queues.read_queues()
                 status = 0 if (lengths[inode(tcp)], lengths[inode(unix)]) == (2, 3) else 2
             finally:
                 os._exit(status)
@@ -103,7 +103,7 @@ def test_no_privilege_is_needed() -> None:
 def test_reading_leaves_no_descriptor_behind() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
-        queues.read()
+        queues.read_queues()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -115,9 +115,9 @@ def test_proc_is_read_when_the_kernel_does_not_answer(fault: Exception, monkeypa
     def unanswered(request: bytes) -> None:
         raise fault
 
-    monkeypatch.setattr(queues, "dump", unanswered)
+    monkeypatch.setattr(queues, "dump_sockets", unanswered)
     with queued(socket.AF_INET, ("127.0.0.1", 0), 5) as tcp, queued(socket.AF_UNIX, f"\0p{os.getpid()}", 2) as unix:
-        lengths = queues.read()
+        lengths = queues.read_queues()
         assert lengths[inode(tcp)] == 5
         assert inode(unix) not in lengths
 
@@ -131,7 +131,7 @@ def test_without_any_source_the_answer_is_empty(monkeypatch: pytest.MonkeyPatch,
 def test_a_refused_dump_is_told() -> None:
     request = queues.INET_REQUEST.pack(255, socket.IPPROTO_TCP, 0, 1 << queues.TCP_LISTEN)
     with pytest.raises((queues.Unanswered, OSError)):
-        list(queues.dump(request))
+        list(queues.dump_sockets(request))
 
 
 def test_proc_net_tcp_and_netlink_agree() -> None:
@@ -180,13 +180,13 @@ def test_structures_have_the_kernels_sizes() -> None:
 
 def test_messages_are_taken_apart() -> None:
     first, second = message(20, b"abcde") + bytes(3), message(3, b"")
-    assert list(queues.messages(first + second)) == [(20, b"abcde"), (3, b"")]
+    assert list(queues.split_messages(first + second)) == [(20, b"abcde"), (3, b"")]
 
 
 def test_a_message_cut_off_ends_the_datagram() -> None:
     whole = message(20, b"abcd")
-    assert list(queues.messages(whole + message(20, b"abcdefgh")[:-1])) == [(20, b"abcd")]
-    assert list(queues.messages(struct.pack("=LHHLL", 3, 20, 0, 0, 0))) == []
+    assert list(queues.split_messages(whole + message(20, b"abcdefgh")[:-1])) == [(20, b"abcd")]
+    assert list(queues.split_messages(struct.pack("=LHHLL", 3, 20, 0, 0, 0))) == []
 
 
 def test_inet_lengths() -> None:
@@ -210,7 +210,7 @@ def test_unix_lengths() -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_survived(data: bytes) -> None:
-    for _, body in queues.messages(data):
+    for _, body in queues.split_messages(data):
         queues.inet_length(body)
         queues.unix_length(body)
     queues.inet_length(data)

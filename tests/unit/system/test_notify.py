@@ -49,7 +49,9 @@ def test_a_life(started: Start, manager: tuple[socket.socket, str]) -> None:
     notifier = started(environ, clock=lambda: 5_000_001_999)
     assert environ == {"HOME": "/"}
     assert notifier.watchdog_interval == 1.5
-    said = [notifier.ready("2 services"), notifier.reloading(), notifier.watchdog(), notifier.stopping()]
+    said = [
+        notifier.send_ready("2 services"), notifier.send_reloading(), notifier.send_watchdog(), notifier.send_stopping()
+    ]
     assert all(said)
     assert [server.recv(1000).decode() for _ in said] == [
         "READY=1\nSTATUS=2 services",
@@ -62,20 +64,20 @@ def test_a_life(started: Start, manager: tuple[socket.socket, str]) -> None:
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:3"}])
 def test_without_a_manager(started: Start, environ: dict[str, str]) -> None:
     notifier = started(environ)
-    assert not notifier.ready("2 services") and not notifier.watchdog()
+    assert not notifier.send_ready("2 services") and not notifier.send_watchdog()
     assert notifier.watchdog_interval is None
 
 
 def test_a_manager_that_is_gone(started: Start, tmp_path: Path) -> None:
     notifier = started({"NOTIFY_SOCKET": str(tmp_path / "none")})
-    assert not notifier.ready("2 services")
+    assert not notifier.send_ready("2 services")
 
 
 def test_a_manager_that_does_not_read(started: Start, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "notify"))
         notifier = started({"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        assert not all(notifier.watchdog() for _ in range(100_000))
+        assert not all(notifier.send_watchdog() for _ in range(100_000))
 
 
 @pytest.mark.parametrize("usec, pid", [("", ""), ("0", ""), ("x", ""), ("-1", ""), ("1000", "1"), ("²", "")])

@@ -28,7 +28,7 @@ from fastinetd.system.privileges import (
     USERS,
     Privileges,
     bar_to_kill,
-    nobody,
+    choose_nobody,
     own_privileges,
 )
 
@@ -85,7 +85,7 @@ def test_what_it_already_is_needs_nothing() -> None:
 
 
 def test_whom_roles_can_be() -> None:
-    best = nobody(Privileges())
+    best = choose_nobody(Privileges())
     assert best.uid and best.gid
     assert best.groups
     assert best.bar is None
@@ -96,7 +96,7 @@ def test_whom_roles_can_be() -> None:
         (Privileges(setgroups=False), (True, True, False)),
         (Privileges(0), (False, False, False)),
     ):
-        who = nobody(may)
+        who = choose_nobody(may)
         assert (who.uid is not None, who.gid is not None, who.groups) == changes
         assert who.bar is not None
 
@@ -154,17 +154,17 @@ def test_the_first_that_can_be_had(
         return SimpleNamespace(pw_uid=uid, pw_gid=gid)
 
     monkeypatch.setattr("fastinetd.system.privileges.pwd.getpwnam", entry)
-    assert (nobody(may).uid, nobody(may).gid) == wanted
+    assert (choose_nobody(may).uid, choose_nobody(may).gid) == wanted
 
 
 def test_read_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Capabilities that are effective count, not those that could be."""
-    texts = {"/proc/self/status": "Name:\tx\nCapPrm:\t00000000000000ff\nCapEff:\t0000000000000021\nNoNewPrivs:\t1\n"}
-    monkeypatch.setattr(privileges, "_text", lambda path: texts.get(path, ""))
+    status = {"Name": "x", "CapPrm": "00000000000000ff", "CapEff": "0000000000000021", "NoNewPrivs": "1"}
+    monkeypatch.setattr(privileges, "read_own_status", lambda: status)
     assert (own_privileges().capabilities, own_privileges().gains) == (0x21, False)
-    texts["/proc/self/status"] = texts["/proc/self/status"].replace("NoNewPrivs:\t1", "NoNewPrivs:\t0")
+    status["NoNewPrivs"] = "0"
     assert own_privileges().gains
-    del texts["/proc/self/status"]
+    status.clear()
     assert own_privileges().capabilities == (ALL if os.geteuid() == 0 else 0)
 
 
@@ -180,7 +180,7 @@ def test_ports_that_may_be_had(number: int, lowest: int, monkeypatch: pytest.Mon
                 raise OSError(number, os.strerror(number))
 
     texts = {"/proc/sys/net/ipv4/ip_unprivileged_port_start": "1024"}
-    monkeypatch.setattr(privileges, "_text", lambda path: texts.get(path, ""))
+    monkeypatch.setattr(privileges, "_read_text", lambda path: texts.get(path, ""))
     monkeypatch.setattr("fastinetd.system.privileges.socket.socket", Probe)
     assert own_privileges().lowest_port == lowest
     assert tried == [("127.0.0.1", 1023)]
@@ -192,7 +192,7 @@ def test_read_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
         "/proc/self/gid_map": "         0          0 4294967295",
         "/proc/self/setgroups": "deny", "/proc/sys/net/ipv4/ip_unprivileged_port_start": "1",
     }  # fmt: skip
-    monkeypatch.setattr(privileges, "_text", lambda path: texts.get(path, ""))
+    monkeypatch.setattr(privileges, "_read_text", lambda path: texts.get(path, ""))
     found = own_privileges()
     assert (found.uids, found.gids, found.setgroups) == ((range(1), range(1, 101)), EVERY, False)
     assert found.lowest_port == 0

@@ -13,7 +13,13 @@ import pytest
 
 from fastinetd.core.layout import Method
 from fastinetd.pools.pool import PoolEvent, Recycling
-from fastinetd.system.strangers import as_before_linux_6_16, close_shared_sockets, close_words, guard, receive
+from fastinetd.system.strangers import (
+    as_before_linux_6_16,
+    close_message_channel,
+    close_shared_sockets,
+    guard_channel,
+    receive_message,
+)
 from support.clients import everything
 from support.lingering import LINGER, LINGERING, abort, lingering
 from support.pooled import Pooled
@@ -31,7 +37,7 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
     as_before_linux_6_16(old)
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with here, there:
-        guard(here)
+        guard_channel(here)
         with suppress(PermissionError):
             socket.send_fds(there, [b"x"], [0])
             if not old:
@@ -43,7 +49,7 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    guard(here)
+    guard_channel(here)
     with here, there:
         yield here, there
 
@@ -71,17 +77,17 @@ def pass_lingering(there: socket.socket, words: bytes) -> None:
 def test_a_message_with_a_descriptor(kernel: str, pair: tuple[socket.socket, socket.socket]) -> None:
     here, there = pair
     there.send(b"first")
-    assert receive(here, 100) == b"first"
+    assert receive_message(here, 100) == b"first"
     pass_lingering(there, b"second")
     there.send(b"third")
     if kernel == "refused by the kernel":
-        assert receive(here, 100) == b"third"
+        assert receive_message(here, 100) == b"third"
     else:
         for _ in range(2):
             with pytest.raises(OSError) as found:
-                receive(here, 100)
+                receive_message(here, 100)
             assert found.value.errno == errno.EBADMSG
-    close_words(here)
+    close_message_channel(here)
 
 
 @pytest.mark.usefixtures("kernel", "at_once")
@@ -90,7 +96,7 @@ def test_what_nobody_has_received(pair: tuple[socket.socket, socket.socket]) -> 
     for number in range(4):
         there.send(b"x")
         pass_lingering(there, b"%d" % number)
-    close_words(here)
+    close_message_channel(here)
     assert here.fileno() == -1
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
         there.send(b"x")
@@ -99,11 +105,11 @@ def test_what_nobody_has_received(pair: tuple[socket.socket, socket.socket]) -> 
 def test_words_alone(pair: tuple[socket.socket, socket.socket]) -> None:
     here, there = pair
     with pytest.raises(BlockingIOError):
-        receive(here, 10)
+        receive_message(here, 10)
     there.send(b"0123456789abcdef")
     there.send(b"")
-    assert receive(here, 10) == b"0123456789"
-    assert receive(here, 10) == b""
+    assert receive_message(here, 10) == b"0123456789"
+    assert receive_message(here, 10) == b""
 
 
 @pytest.mark.usefixtures("at_once")

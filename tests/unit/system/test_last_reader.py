@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastinetd.system import copies
-from fastinetd.system.copies import when_closed
+from fastinetd.system import last_reader
+from fastinetd.system.last_reader import call_after_last_reader
 from fastinetd.system.loop import Loop
 from support.core import close_loop, until
 
@@ -23,7 +23,7 @@ class Kit:
         self.closed: list[float] = []
 
     def ask(self, control: int) -> None:
-        when_closed(self.loop, control, lambda: self.closed.append(time.monotonic()))
+        call_after_last_reader(self.loop, control, lambda: self.closed.append(time.monotonic()))
 
     def gone(self) -> bool:
         """Whether the writing end was given back."""
@@ -77,7 +77,7 @@ def test_a_full_pipe(kit: Kit) -> None:
 
 def test_not_for_ever(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor twice, when it is closed later."""
-    monkeypatch.setattr(copies, "LONGEST", 0.05)
+    monkeypatch.setattr(last_reader, "CLOSED_WITHIN", 0.05)
     begun = time.monotonic()
     kit.ask(kit.writer)
     until(kit.loop, lambda: kit.closed, "it is said")
