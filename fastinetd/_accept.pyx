@@ -21,8 +21,8 @@ from fastinetd.core.servers cimport (
     wait_for_child,
 )
 from fastinetd.pools.pool cimport CHANGED, NEVER, NOBODY, SECOND, acceptors_serving, milliseconds_until
-from fastinetd.pools.prefork cimport Prefork
 from fastinetd.pools.workers cimport Workers
+from fastinetd.pools.zygotes cimport Zygotes
 from fastinetd.system.linux cimport (
     P_ALL, P_PID, WEXITED, WNOHANG, WNOWAIT, i32, i64, now_monotonic, siginfo_t, u32, u64,
 )
@@ -41,7 +41,7 @@ cdef class Acceptor(Reception):
     """Accepts connections for programs, and sees them served."""
 
     cdef Servers servers
-    cdef Prefork zygotes
+    cdef Zygotes zygotes
     cdef Workers workers
     cdef u64 strangers_at  # when they are looked for
 
@@ -77,7 +77,7 @@ cdef class Acceptor(Reception):
                 zygotes += 1
                 if target.pool.kind == PREFORK:
                     parked += 2 * ((target.pool.most + share - 1) // share) + 32
-        self.zygotes = Prefork(self.servers, zygotes, <u32> min(parked, 0xFFFF))
+        self.zygotes = Zygotes(self.servers, zygotes, <u32> min(parked, 0xFFFF))
         self.workers = Workers(self.servers, workers, <u32> min(hands, 0xFFFF), <u32> len(os.sched_getaffinity(0)))
         for i in range(self.count):
             target, n = self.listeners[i].target, self.listeners[i].pool
@@ -117,14 +117,14 @@ cdef class Acceptor(Reception):
 
     cdef void renew_pools(self) noexcept nogil:
         cdef u32 index
-        self.zygotes.renew()
+        self.zygotes.replace_all()
         for index in range(self.workers.pool_count):
             self.workers.dismiss_all(index, CHANGED)
 
     cdef void its_time(self) noexcept nogil:
         cdef u64 now = now_monotonic()
         self.servers.look_after()
-        if self.zygotes.due_at <= now:
+        if self.zygotes.due() <= now:
             self.zygotes.its_time()
         if self.workers.due_at <= now:
             self.workers.its_time()
@@ -139,7 +139,7 @@ cdef class Acceptor(Reception):
         for count in range(STRANGERS):
             if wait_for_child(P_ALL, 0, &info, NULL, WEXITED | WNOHANG | WNOWAIT) or info.si_pid == 0:
                 return
-            self.zygotes.hear_all()  # what it has said before it ended: perhaps that it is somebody
+            self.zygotes.read_all_replies()  # what it has said before it ended: perhaps that it is somebody
             if self.is_known(info.si_pid):
                 self.strangers_at = now + SECOND
                 return
@@ -154,12 +154,12 @@ cdef class Acceptor(Reception):
             s = &self.ledger.view.slots[i]
             if s.pid == pid and section_of(s) == self.ledger.section and state_of(s) != FREE:
                 return True
-        return self.zygotes.knows(pid) or self.workers.knows(pid)
+        return self.zygotes.has_process(pid) or self.workers.knows(pid)
 
     cdef i64 due(self) noexcept nogil:
         cdef i64 own = self.servers.due()
         cdef i64 pools
-        cdef u64 first = min(min(self.zygotes.due_at, self.workers.due_at), self.strangers_at)
+        cdef u64 first = min(min(self.zygotes.due(), self.workers.due_at), self.strangers_at)
         if first == NEVER:
             return own
         pools = milliseconds_until(first, now_monotonic())
@@ -167,7 +167,7 @@ cdef class Acceptor(Reception):
 
     cdef bint busy(self) noexcept nogil:
         """Connections are still with pools, and nobody has taken them; or workers that have none are about to leave."""
-        return self.zygotes.outstanding > 0 or self.workers.outstanding > 0 or self.workers.leaving()
+        return self.zygotes.handed.count > 0 or self.workers.outstanding > 0 or self.workers.leaving()
 
 
 cdef class Keeper(Accounts):

@@ -26,7 +26,7 @@ ELSEWHERE = {
     "core/reception.pyx": "the supervisor's, and the doorman's answers of one size",
     "logs/standard_error.py": "workers' standard error: cut to a size, made text, logged",
     "pools/workers.pyx": "workers', of one size",
-    "pools/zygotes.pyx": "held programs', of one size",
+    "pools/zygote.pyx": "held programs', of one size",
     "services/queue_head.py": "the kernel's, about who is first in a queue; his datagram stays there, and unread",
     "supervisor/roles.py": "roles', at their start: that they are ready, or why not",
     "system/clock.py": "the kernel's, when the clock is set",
