@@ -64,6 +64,7 @@ def test_the_lists() -> None:
         source = (root / each["file"]).read_text()
         assert Mutation(each["file"], name, each["find"], each["replace"]).applied(source) != source, name
         assert each.get("tests") or tool.tests_of(each["file"]), f"{name}: no tests are named for {each['file']}"
+        assert [test for test in each.get("tests", ()) if not (root / test).exists()] == [], name
     relevant = tomllib.loads((root / "tests/mutation/relevant.toml").read_text())
     missing = [name for names in relevant.values() for name in [*names, *relevant] if not (root / name).exists()]
     assert missing == []

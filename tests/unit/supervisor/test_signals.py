@@ -56,6 +56,7 @@ def daemon(heard: Heard) -> Callable[[], None]:
 
     def main() -> None:
         faulthandler.disable()  # pytest's
+        os.setpgid(0, 0)  # as a job of a shell: the kernel stops no process of a group that nobody could continue
         loop = Loop(heard.say)
         meanings = {number: lambda number=number: heard.say(number.name) for number in (signal.SIGHUP, signal.SIGTERM)}
         handle_signals(loop, {**meanings, signal.SIGCHLD: lambda: None}, heard.say)  # type: ignore[dict-item]
@@ -83,14 +84,18 @@ def test_only_strange_signals_are_news(daemon: Callable[[], None], heard: Heard)
         assert heard.line() == "SIGHUP"
         os.kill(pid, signal.SIGIO)
         assert heard.line() == "SIGIO has no meaning here and is ignored"
+        for number in (signal.SIGIO, signal.SIGPWR):  # each is news once
+            os.kill(pid, number)
+        assert heard.line() == "SIGPWR has no meaning here and is ignored"
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_start_can_be_ended(heard: Heard, number: int, masked: bool) -> None:
     """Though it hangs at a file or a resolver, and whatever the process that started the daemon has blocked."""
 
     def main() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # it is an exception otherwise
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() if masked else ())
         postpone_signals()
         heard.say("starts")
