@@ -124,7 +124,7 @@ def first_sender(sock: socket.socket) -> Peer | None:
         return (b"", 0) if is_readable(sock) else None
     try:
         _, address = sock.recvfrom(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
+    except OSError:  # an empty queue; or an error of an earlier answer, where a server has asked for them (IP_RECVERR)
         return None
     return _packed(address)
 

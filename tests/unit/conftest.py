@@ -8,12 +8,17 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from fastinetd.services import wait
 from support.logs import Clock, Reports
 from support.pooled import Pooled
 from support.proc import PATIENCE, descriptors
 from support.waiting import Kit
+
+settings.register_profile("unhurried", settings.default, deadline=None)
+settings.load_profile("unhurried")
+"""How long one example takes says only how busy the machine is."""
 
 KEPT = ("/proc/loadavg", "_stage.")
 """Files that are opened once, by the first test that needs them."""

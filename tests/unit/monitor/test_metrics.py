@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
 from fastinetd.core.layout import Method, Verdict
@@ -34,6 +35,8 @@ from fastinetd.monitor.metrics import (
     page,
 )
 from fastinetd.pools.pool import HeldAt
+from support.core import program
+from support.proc import wait_for
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 ROWS, SLOTS, SECTIONS = 16, 64, 4
@@ -154,10 +157,13 @@ def test_reasons_are_the_refusing_verdicts() -> None:
 
 def test_metrics_of_the_daemon(board: Board) -> None:
     status(board, reload_ok=False, descriptors=77)
+    keeper = Keeper(board, 0)
+    for _ in range(3):
+        keeper.refuse(program(0, log_failure=1), Verdict.RATE, bytes(16), 0)
     seen = Page(collector(board))
     assert seen.value("fastinetd_config_last_reload_successful") == 0
     assert seen.value("fastinetd_config_last_reload_success_timestamp_seconds") == 1_700_000_000
-    assert seen.value("fastinetd_journal_depth") == 0
+    assert seen.value("fastinetd_journal_depth") == 3
     assert seen.value("process_open_fds") == 77
     [(build, value)] = seen.of("fastinetd_build_info").items()
     assert value == 1
@@ -179,9 +185,11 @@ def test_they_are_not_the_monitors_own(board: Board) -> None:
         try:
             resource.prlimit(other.pid, resource.RLIMIT_NOFILE, (77, 99))
             status(board, supervisor=other.pid)
-            seen = Page(collector(board))
+            source = collector(board)
+            wait_for(lambda: Page(source).value("process_resident_memory_bytes"), "it has begun")
+            seen = Page(source)
             assert seen.value("process_max_fds") == 77
-            assert 0 < seen.value("process_resident_memory_bytes") < 16 << 20
+            assert seen.value("process_resident_memory_bytes") < 16 << 20
             assert seen.value("fastinetd_config_last_reload_successful") == 1
         finally:
             other.kill()
@@ -309,6 +317,7 @@ def test_where_programs_are_held(board: Board, writer: Writer) -> None:
         writer.count("held", call << 8 | point + 1, section=section)
     writer.count("held", 77777 << 8 | HeldAt.AT_START + 1, row=1)
     writer.count("held", 0xFFFFFFFF << 8 | HeldAt.MAIN + 1, row=1, section=1)
+    writer.count("held", len(HeldAt) + 1, row=2)  # no point there is
     seen = Page(collector(board, service(0, "early"), service(1, "other"), service(2, "none")))
     held = {frozenset(dict(key).values()): value for key, value in seen.of("fastinetd_pool_held").items()}
     assert held == {
@@ -317,11 +326,22 @@ def test_where_programs_are_held(board: Board, writer: Writer) -> None:
     }  # fmt: skip
 
 
+def test_pools_of_services_with_one_id(board: Board, writer: Writer) -> None:
+    """Each has its own pool; their zygotes are counted together, and the methods of all are there."""
+    for row in (1, 2):
+        writer.count("held", HeldAt.MAIN + 1, row=row)
+    seen = Page(collector(board, service(1, "web"), service(2, "web", methods=("exec", "zygote"))))
+    assert seen.value("fastinetd_pool_held", service="web", point="main", call="") == 2
+    assert keys(seen, "fastinetd_spawn_latency_seconds_count", "method", service="web") == ["exec", "zygote"]
+    assert seen.of("fastinetd_pool_hits_total", service="web")
+
+
 def test_a_pool_that_is_refused(board: Board, writer: Writer) -> None:
     """It is told why, and every connection is a miss."""
     writer.count("pool_misses", 5)
     refused = (service(0, "one", refused="static"), service(2, "two", refused="static"),
-               service(3, "two", refused="shared_layout"), service(4, "two", methods=("exec", "zygote")))
+               service(3, "two", refused="shared_layout"), service(4, "two", methods=("exec", "zygote")),
+               service(5, "two", refused="static"))
     seen = Page(collector(board, *refused, service(1, "plain")))
     assert seen.value("fastinetd_pool_refused", service="one", reason="static") == 1
     for reason in ("static", "shared_layout"):
@@ -464,13 +484,35 @@ def test_an_id_of_bytes_that_are_no_text(board: Board) -> None:
     assert seen.value("fastinetd_children", service="caf\ufffd") == 0
 
 
-def test_the_garbage_collector_runs_again_after_a_fault(board: Board) -> None:
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_garbage_collector_is_as_before_a_fault(board: Board, collecting: bool) -> None:
+    """Without it the monitor would grow; and whoever has switched it off meant it."""
+
     def broken() -> dict[int, int]:
         raise RuntimeError
 
-    with pytest.raises(RuntimeError):
-        page(BoardCollector(board, [service(0, "web")], "1", broken))
-    assert gc.isenabled()
+    before = gc.isenabled()
+    (gc.enable if collecting else gc.disable)()
+    try:
+        with pytest.raises(RuntimeError):
+            page(BoardCollector(board, [service(0, "web")], "1", broken))
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+def test_the_kernels_queues_are_read_once_a_page(board: Board) -> None:
+    """It lists all sockets there are, which takes a while."""
+    looks: list[int] = []
+
+    def queues() -> dict[int, int]:
+        looks.append(1)
+        return {}
+
+    source = BoardCollector(board, [service(row, f"s{row}") for row in range(9)], "1", queues)
+    for count in (1, 2):
+        page(source)
+        assert len(looks) == count
 
 
 def test_the_page_of_a_thousand_services_is_quick(board: Board) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -233,6 +234,36 @@ def test_clients_above_a_limit_are_closed(kit: Kit) -> None:
         row = machine.installed.row
         kit.until(lambda: kit.board.counters(row).rejected[Verdict.INSTANCES] == 1)
         assert one.recv(10) == b""
+
+
+class TestWokenInVain:
+    """Something wakes the machine and is no client: it must not do so for ever."""
+
+    def test_an_error_of_an_earlier_answer(self, kit: Kit, client: socket.socket) -> None:
+        """A server asks for such errors (IP_RECVERR), and the client it has answered is gone."""
+        machine = kit.machine("/bin/true")
+        machine.sock.setsockopt(socket.IPPROTO_IP, 11, 1)
+        gone = client.getsockname()
+        client.close()
+        machine.sock.sendto(b"answer", gone)
+        poll = select.poll()
+        poll.register(machine.sock, 0)
+        assert poll.poll(PATIENCE * 1000)
+        kit.until(lambda: not poll.poll(0))
+        assert machine.state is State.IDLE
+        assert kit.board.counters(machine.installed.row).activations == 0
+        assert kit.troubles == []
+
+    def test_again_and_again(self, kit: Kit, client: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As by datagrams that turn out to be damaged when they are read. Whoever comes after that is served."""
+        machine = kit.machine(sys.executable, "-c", ANSWER)
+        with monkeypatch.context() as patch:
+            patch.setattr(wait, "first_sender", lambda _: None)
+            client.sendto(b"one", machine.sock.getsockname())
+            kit.until(lambda: machine.state is State.COOLDOWN)
+        kit.until(lambda: machine.state is State.FULL)
+        kit.until(lambda: machine.state is State.IDLE)
+        assert client.recv(100) == b"got one"
 
 
 class TestNames:

@@ -264,6 +264,19 @@ def test_the_pause_ends_with_a_server_that_has_read(kit: Kit, send: Send, monkey
     kit.until(lambda: activations(kit, machine) >= 2)
 
 
+def test_what_is_set_on_the_socket_stays_as_long_as_anybody_has_it(kit: Kit, send: Send) -> None:
+    """It may be another server's that still runs; the last one leaves the socket as it was."""
+    machine = kit.machine("/bin/sleep", "1000", share=2)
+    send(machine, b"x")
+    kit.until(lambda: len(machine.servers) == 2)
+    assert machine.sock.recv(10) == b"x"
+    machine.sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 3)
+    for left, priority in ((1, 3), (0, 0)):
+        os.kill(next(iter(machine.servers)), signal.SIGKILL)
+        kit.until(lambda left=left: len(machine.servers) == left)  # type: ignore[misc]
+        assert machine.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY) == priority
+
+
 def test_what_a_limit_refuses_is_left_to_the_others(kit: Kit, send: Send) -> None:
     """While servers run nothing is thrown away and nobody counted as refused; the look at it grows rare."""
     machine = kit.machine(*IGNORES, share=3)
