@@ -8,13 +8,16 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 
+from fastinetd.config.model import OverRate
 from fastinetd.core.layout import RecordKind, Verdict
 from fastinetd.core.program import Ranges
+from fastinetd.plan.model import SocketOptions
 from fastinetd.services import wait
 from fastinetd.services.installed import InstalledService
 from fastinetd.services.queue_head import accept_now
@@ -187,6 +190,33 @@ def test_above_the_rate_it_waits(kit: Kit, client: socket.socket) -> None:
     assert [record.kind for record in kit.board.drain() if record.kind == RecordKind.HELD_BACK] == [8]
 
 
+def test_above_the_rate_it_refuses_where_the_service_says_so(kit: Kit, client: socket.socket) -> None:
+    machine = kit.machine(sys.executable, "-c", ANSWER, rate_count=1, rate_period=HOUR, over_rate=1)
+    planned = machine.installed.planned
+    machine.installed.planned = replace(planned, service=replace(planned.service, over_rate=OverRate.REFUSE))
+    for text in (b"one", b"two"):
+        client.sendto(text, machine.sock.getsockname())
+    counters = kit.board.counters
+    kit.until(lambda: counters(machine.installed.row).rejected[Verdict.RATE] == 1)
+    kit.until(lambda: machine.state is State.IDLE)
+    assert client.recv(10) == b"got one"
+    assert not kit.board.row_holds(machine.installed.row)
+    with pytest.raises(BlockingIOError):
+        machine.sock.recv(10, socket.MSG_DONTWAIT)
+
+
+def test_failures_are_forgotten_once_a_server_has_read(kit: Kit, client: socket.socket) -> None:
+    machine = kit.machine(sys.executable, "-c", ANSWER)
+    machine._back_off.pause = 16.0  # of the failures before
+    client.sendto(b"one", machine.sock.getsockname())
+    client.sendto(b"two", machine.sock.getsockname())
+    for text in (b"got one", b"got two"):
+        kit.until(lambda: machine.state is State.FULL)
+        kit.until(lambda: machine.state is not State.FULL)
+        assert client.recv(10) == text
+    assert machine._back_off.pause == 0
+
+
 def test_it_waits_no_longer_than_the_rate_asks_for(kit: Kit, client: socket.socket) -> None:
     machine = kit.machine(sys.executable, "-c", ANSWER, rate_count=1, rate_period=200_000_000)
     for text in (b"one", b"two"):
@@ -308,6 +338,19 @@ class TestReload:
         assert [*kit.services] == [machine]
         assert machine.installed is fresh
         assert machine.state is State.FULL
+
+    def test_other_options(self, kit: Kit, client: socket.socket) -> None:
+        """What the configuration has set since then is not taken for what a server has left."""
+        machine = kit.machine(sys.executable, "-c", ANSWER)
+        machine.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 9000)  # as Listeners do
+        size = machine.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        planned = replace(machine.installed.planned, options=SocketOptions(receive_buffer=9000))
+        fresh = InstalledService(machine.installed.row, planned, machine.installed.program)
+        kit.services.serve([(fresh, machine.sock)])
+        client.sendto(b"x", machine.sock.getsockname())
+        kit.until(lambda: machine.state is State.FULL)
+        kit.until(lambda: machine.state is State.IDLE)
+        assert machine.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == size
 
     @pytest.mark.parametrize("state", [State.IDLE, State.FULL, State.COOLDOWN])
     def test_withdrawn(self, kit: Kit, client: socket.socket, state: State) -> None:

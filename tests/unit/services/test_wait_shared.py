@@ -120,6 +120,17 @@ def test_servers_that_ignore_the_socket(kit: Kit, send: Send) -> None:
     assert machine.sock.recv(10) == b"unread"
 
 
+def test_servers_of_a_stream_are_not_long_in_coming(kit: Kit) -> None:
+    """Its queue may be as long as before although servers take clients: the pauses stay short."""
+    machine = kit.machine(*IGNORES, kind=socket.SOCK_STREAM, share=5)
+    pauses = []
+    with socket.create_connection(machine.sock.getsockname()):
+        for count in range(1, 5):
+            kit.until(partial(lambda wanted: len(machine.servers) == wanted, count))
+            pauses.append(machine._demand.pause)
+    assert pauses == [0.1, 0.2, 0.2, 0.2]
+
+
 def test_looks_are_few(kit: Kit, send: Send) -> None:
     """However long something waits: as many as the pauses have, not more."""
     machine = kit.machine(*IGNORES, share=9)
