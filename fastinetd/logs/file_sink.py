@@ -1,18 +1,18 @@
 """A log file: lines are appended to it; it may be rotated meanwhile, deleted, filled up, or never be there at all.
 
-Theory. The file is opened when the sink is made and again on demand: by `reopen` (the operator has renamed
-it), when it has been deleted, and after every failure to open it. A write may end in the middle of a line
-(no space left); that line counts as done, and what is missing of it is written before anything else: just
-the rest when the file still ends where that write did, a line end and the whole line when another process wrote after
-it, the whole line when it is another file by now. So no line of this sink ever runs into another one.
+Theory. The file is opened when the sink is made and again on demand: by `reopen` (the operator has renamed it), when it
+has been deleted, and after every failure to open it. A write may end in the middle of a line (no space left). That line
+counts as done, and what is missing of it is written before anything else: just the rest when the file still ends where
+that write did, a line end and the whole line when another process wrote after it, the whole line when it is another
+file by now. So no line of this sink ever runs into another one.
 
 A hard limit is treated as a full disk: nothing more is written until the file is rotated or made smaller.
 
 Rules of this file
  - Symbolic links are followed, as xinetd does: /var/log may be one, and /dev/stdout is (paths.py). A log's folder must
-   belong to the user of the daemon; a service's log in a folder where others may create files is a mistake
-   of the operator.
- - Opened non-blocking, so that a FIFO without a reader is trouble like any other. A hanging network file
+   belong to the user of the daemon; a service's log in a folder where others may create files is a mistake of the
+   operator.
+ - The file is opened non-blocking, so that a FIFO without a reader is trouble like any other. A hanging network file
    system still blocks: write(2) on a regular file cannot be told not to.
 """
 

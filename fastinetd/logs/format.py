@@ -1,9 +1,10 @@
 """What the log looks like: a Format makes the entries of one destination (a file, syslog, standard error).
 
-Theory. What is logged comes as it was recorded: a record of the Board with its service, or a message with its level.
-A Format makes an entry of it, a sink (sink.py) keeps, counts and writes entries and looks into none. So one more look
-of the log, such as lines of JSON or the datagrams of journald's own protocol, is a file with one more Formats, which
-the command hands to the DaemonLog; sinks and logs stay as they are. Its Format
+Theory. A Format is given what is logged as it was recorded: a record of the Board with its service, or a message with
+its level. It makes an entry of that; a sink (sink.py) keeps, counts and writes entries, and looks into none. So another
+look of the log, such as lines of JSON, is a file with one more Formats, which the command hands to the DaemonLog. A
+sink whose entries have one shape, such as the datagrams of journald's own protocol, brings one more Format. Other
+sinks, and what is logged, stay as they are. A Format
 
  - returns whole entries, as their sink writes them: of a file, a line with its end; of syslog, a datagram;
  - shows of a record what its service asks for, `record.fields` (Field), and nothing of the client beyond that;

@@ -7,8 +7,8 @@ started, a service switched off for a while) goes to the DaemonLog, at most once
 cause, with the number of the others.
 
 Rules of this file
- - A row keeps its last service until another one takes the row, so that servers that outlive a reload still
-   get their EXIT record.
+ - A row keeps its last service until another one takes the row, so that servers that outlive a reload still get their
+   EXIT record.
  - Nothing here raises for what a record holds or a sink does.
 """
 
@@ -96,8 +96,8 @@ class ServiceLog:
     def configure(self, services: Mapping[int, LoggedService]) -> None:
         """Set which service each row is. Rows that are not named keep theirs until `forget`.
 
-        Files are opened now; one that cannot be is reported, and written when it can be. Files that no row
-        needs any more are closed.
+        Files are opened now; one that cannot be is reported, and written when it can be. Files that no row needs any
+        more are closed.
         """
         limits: dict[str, list[LogType]] = {}
         for row, service in services.items():

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastinetd.config.model import LogKind, LogType
 from fastinetd.core.board import RecordTuple
@@ -319,10 +321,37 @@ def test_unknown_rows_are_counted(service_log: ServiceLog) -> None:
 
 
 def test_a_pool_event_that_does_not_exist_is_counted(service_log: ServiceLog, heard: Path, tmp_path: Path) -> None:
-    """Processes without privileges write records, too: no number in one stops the supervisor."""
     service_log.configure({0: to_file(tmp_path / "x.log")})
     none = max(PoolEvent) + 1
     service_log.write([news(PoolEvent.HUNG)._replace(reason=none), start(10)])
     assert service_log.lost == 1
     assert "pid=10" in (tmp_path / "x.log").read_text()
     assert said(heard) == []
+
+
+@pytest.mark.parametrize("kind", [0, *map(int, RecordKind), 2**16 - 1])
+@settings(max_examples=40)
+@given(
+    record=st.builds(
+        RecordTuple,
+        when=st.floats(0, 2**64 / 1e9),
+        row=st.just(0),
+        kind=st.just(0),
+        reason=st.integers(0, 20) | st.integers(0, 2**16 - 1),
+        pid=st.integers(-(2**31), 2**31 - 1),
+        value=st.integers(-(2**31), 2**31 - 1),
+        signalled=st.booleans(),
+        seconds=st.integers(0, 2**32 - 1),
+        address=st.sampled_from(["", "unix", "192.0.2.7", "2001:db8::1"]),
+        port=st.integers(0, 2**16 - 1),
+        fields=st.integers(0, 2**32 - 1),
+    )
+)
+def test_no_number_in_a_record_stops_the_supervisor(kind: int, record: RecordTuple) -> None:
+    """Processes without privileges write records, too."""
+    messages = DaemonLog(XinetdFormats(), filelog="/dev/null")
+    service_log = ServiceLog(messages)
+    service_log.configure({0: to_file(Path("/dev/null"))})
+    service_log.write([record._replace(kind=kind)])
+    service_log.close()
+    messages.close()
