@@ -63,7 +63,8 @@ class Children:
         return len(self._slots)
 
     def started(self, pid: int, slot: int, ended: Ended) -> None:
-        """A wait service's server runs; `ended` is called, once, when it has ended and is accounted for."""
+        """A server runs; `ended` is called, once, when it has ended and is accounted for: a function, as the parts that
+        start servers are built on this one."""
         self._slots[pid] = (slot, ended)
 
     def adopt(self, section: int, *, crashed: bool) -> Sequence[Handed]:
@@ -163,4 +164,4 @@ class Children:
             ended()
         except Exception:
             self._loop.later(0.0, self.reap)
-            raise  # the loop says so
+            raise  # the loop logs it

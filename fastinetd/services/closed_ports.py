@@ -54,7 +54,7 @@ class ClosedPorts:
             for sock in self._listeners.sockets_of_service(installed.planned):
                 if sock.type == socket.SOCK_STREAM:
                     _listen_again(sock)
-        except OSError as error:  # somebody took the port meanwhile
+        except OSError as error:  # another program has taken the port meanwhile
             name = installed.planned.id
             self._messages.error(f"service {name}: cannot listen: {error.strerror}; it is tried again")
             self.reopen_later(row, RETRY_AFTER)
@@ -65,8 +65,8 @@ class ClosedPorts:
 
 def _listen_again(sock: socket.socket) -> None:
     """Listen on a port that was closed, beside the connections of its servers. That takes SO_REUSEADDR, with which
-    anybody could have the port from here to listen(2): meanwhile a guard keeps it. Raises OSError, with the port still
-    nobody else's."""
+    any user could have the port from here to listen(2): meanwhile a guard keeps it. Raises OSError, with the port kept
+    all the same."""
     with open_guard(sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -23,11 +23,11 @@ def holders_of(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[
     """Slot -> pid of the child that has the slot's connection. `handed` are slots and inodes; children in `known` have
     other connections. Raises OSError when there is no descriptor or memory to look with."""
     slots = {inode: slot for slot, inode in handed if inode}
-    found: dict[int, int] = {}
+    holders: dict[int, int] = {}
     if slots:
         # A zygote may still have what its fork has taken: the fork comes later, and counts.
         for pid in sorted(set(list_children()) - set(known), key=lambda pid: (start_time_of(pid), pid)):
             connections = {slots[inode] for inode in socket_inodes_of(pid) if inode in slots}
             if len(connections) == 1:
-                found[connections.pop()] = pid
-    return found
+                holders[connections.pop()] = pid
+    return holders

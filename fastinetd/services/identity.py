@@ -37,19 +37,19 @@ first one is continued."""
 
 def continued(old: Sequence[PlannedService], new: Sequence[PlannedService]) -> dict[int, int]:
     """Position in `new` -> position in `old` of the service that it continues."""
-    found: dict[int, int] = {}
+    continuing: dict[int, int] = {}
     free = dict.fromkeys(range(len(old)))
     for keys in _WAYS:
         there: defaultdict[Hashable, deque[int]] = defaultdict(deque)
         for position in free:
             for key in keys(old[position]):
                 there[key].append(position)
-        for number in [number for number in range(len(new)) if number not in found]:
+        for number in [number for number in range(len(new)) if number not in continuing]:
             candidates = (position for key in keys(new[number]) for position in _freed(there.get(key), free))
             if (match := next(candidates, None)) is not None:
-                found[number] = match
+                continuing[number] = match
                 del free[match]
-    return found
+    return continuing
 
 
 def _freed(waiting: deque[int] | None, free: dict[int, None]) -> Iterable[int]:

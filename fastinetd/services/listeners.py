@@ -78,9 +78,9 @@ class WantedEndpoint:
 class Listeners:
     """Opens the endpoints that services want, and keeps them open.
 
-    Those who must be told of changes are made after the listeners, for they work with them; so each puts a function of
-    its own into `opened_late` (endpoints that could not be opened at first are open now, and no role has them yet) or
-    `changed` (an endpoint is open that was not, or the reverse).
+    The parts that must hear of changes are made after the listeners, for they work with them; so each puts a function
+    of its own into `opened_late` (endpoints that could not be opened at first are open now, and no role has them yet)
+    or `changed` (an endpoint is open that was not, or the reverse).
     """
 
     def __init__(self, loop: Loop, messages: DaemonLog) -> None:
@@ -91,8 +91,8 @@ class Listeners:
         self._wanted: dict[Endpoint, WantedEndpoint] = {}
 
     def want(self, requests: Iterable[ListenRequest]) -> set[Endpoint]:
-        """Open the endpoints that are not open yet, and set the options of all; returns the endpoints
-        no longer wanted, which `drop` closes."""
+        """Open the endpoints that are not open yet, and set the options of all. Returns the endpoints that no service
+        wants any more, which `drop` closes."""
         by_endpoint = {request.endpoint: request for request in requests}
         unwanted = self._wanted.keys() - by_endpoint.keys()
         leaving: dict[tuple[bool, int, int], list[socket.socket]] = {}

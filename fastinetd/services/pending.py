@@ -1,7 +1,7 @@
 """Which clients are in the accept queue of a stream socket: who is still there has not been accepted.
 
-Theory. The queue's length alone does not say whether a server has accepted anybody, for others may have come. The
-kernel lists connections that nobody has accepted as sockets without an inode, each with a cookie of its own
+Theory. The queue's length alone does not show whether a server has accepted a client, for others may have come. The
+kernel lists connections that have not been accepted as sockets without an inode, each with a cookie of its own
 (sock_diag(7), inet_diag); of a listening unix socket it lists the inodes of those that have connected (unix_diag).
 
 Rules of this file: sockets are borrowed. `pending` raises nothing; where the kernel does not say, its answer is None.

@@ -6,7 +6,7 @@ pause grows when the last server that was started has not helped: the first data
 still. `called_for` is the number of servers that the queue has called for since it was empty last: when one of those
 ends and something waits, another takes its place at once, which may be one too many and then waits for the next client.
 
-Rules of this file: no socket and no clock; whoever looks at the queue says what it found, and when.
+Rules of this file: no socket and no clock; the machine that looks at the queue passes what it saw, and when (wait.py).
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def discard_first(sock: socket.socket, peer: Peer) -> Peer:
 
 
 def accept_now(sock: socket.socket) -> tuple[socket.socket, object]:
-    """accept() that does not block, whoever else accepts from the socket. Raises OSError.
+    """accept() that does not block, though other processes accept from the socket. Raises OSError.
 
     What a server left behind has the socket too, may take the client first, and may change the shared O_NONBLOCK back
     in between: a timer ends what that would make endless.

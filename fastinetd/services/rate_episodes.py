@@ -1,8 +1,8 @@
 """Episodes: times in which clients of a service wait because its rate is used up, and the messages about them.
 
 Theory. An acceptor that finds the first client waiting writes a HELD_BACK record, once until the queue is empty again.
-Under a load about as high as the rate that may be several times in a second; so here an episode lasts until nobody has
-waited for QUIET seconds. One message says that it has begun, one what it came to, by the Board's counters.
+Under a load about as high as the rate that may be several times in a second; so here an episode lasts until no client
+has waited for QUIET seconds. One message says that it has begun, one what it came to, by the Board's counters.
 """
 
 from __future__ import annotations

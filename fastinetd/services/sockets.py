@@ -60,9 +60,9 @@ def _share_port(sockets: Sequence[socket.socket]) -> None:
 def open_guard(sock: socket.socket) -> socket.socket:
     """A socket that keeps a stream socket's port whatever becomes of that one; the caller's. Raises OSError.
 
-    It never listens. Once two sockets of a port have SO_REUSEADDR and none of them listens anybody may have the port as
-    well; the guard has it only while it is bound itself, beside the connections of earlier servers. SO_REUSEPORT lets
-    in sockets of this process's user, and so the next listener.
+    It never listens. Once two sockets of a port have SO_REUSEADDR and none of them listens every user may have the port
+    as well; the guard has it only while it is bound itself, beside the connections of earlier servers. SO_REUSEPORT
+    lets in sockets of this process's user, and so the next listener.
     """
     _share_port([sock])
     made = lift_socket(socket.socket(sock.family, sock.type))
@@ -84,8 +84,8 @@ def open_guard(sock: socket.socket) -> socket.socket:
 
 def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
     """(family, address for bind, device) of each socket of an endpoint. Raises OSError."""
-    found = _addresses_of_host(endpoint)
-    return [each for one in found for each in _by_family(endpoint, *one)] if endpoint.apart else found
+    addresses = _addresses_of_host(endpoint)
+    return [each for one in addresses for each in _by_family(endpoint, *one)] if endpoint.apart else addresses
 
 
 def _by_family(
@@ -124,12 +124,12 @@ def _addresses_of_host(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | 
             families = [*four, *six]
         return [(family, ("", port), host) for family in families]
     try:
-        found = socket.getaddrinfo(host, port, endpoint.family, endpoint.kind)
+        answers = socket.getaddrinfo(host, port, endpoint.family, endpoint.kind)
     except socket.gaierror as error:
         raise OSError(errno.EADDRNOTAVAIL, f"{host}: {error.strerror}") from None
     except UnicodeError:  # a part of it is longer than 63 characters, or empty
         raise OSError(errno.EADDRNOTAVAIL, f"{host}: no host can have this name") from None
-    unique = dict.fromkeys((family, (str(address[0]), port)) for family, _, _, _, address in found)
+    unique = dict.fromkeys((family, (str(address[0]), port)) for family, _, _, _, address in answers)
     return [(family, address, "") for family, address in unique]
 
 
@@ -211,7 +211,7 @@ def _bind_unix(made: socket.socket, path: str, options: SocketOptions) -> None:
     except FileNotFoundError:
         pass
     # The mode is the socket's before it has a name, and the owner is changed through a descriptor of what was bound:
-    # whoever may write the folder could put a link in its place meanwhile.
+    # a user that may write the folder could put a link in its place meanwhile.
     os.fchmod(made.fileno(), 0o666 if options.mode is None else options.mode)
     before = os.umask(0)
     try:

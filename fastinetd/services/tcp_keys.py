@@ -1,8 +1,8 @@
 """Whether a listening TCP socket has keys, by which its clients' segments must be signed (TCP_MD5SIG, RFC 2385).
 
 Theory. Every owner of a socket may set one, for any clients; those get no answer any more unless they sign. No socket
-option tells of it, but inet_diag does (sock_diag(7)), to who has CAP_NET_ADMIN. Keys of TCP-AO (RFC 5925, Linux 6.7)
-are not in its answers.
+option shows it, but inet_diag does (sock_diag(7)), to a process with CAP_NET_ADMIN. Keys of TCP-AO (RFC 5925, Linux
+6.7) are not in its answers.
 
 Rules of this file: sockets are borrowed. Where the kernel does not say, the answer is no.
 """

@@ -1,13 +1,13 @@
 """Wait services: servers are given the listening or datagram socket itself and keep it until they exit.
 
 Theory. One machine for each socket; its states and the ways between them are a table of their own (wait_states.py). It
-starts up to N servers: N is `instances` where the service itself says 2 or more, else 1. Nobody runs and something
-comes: a server is started, at once. While fewer than N servers run the machine looks on (SHARED), and starts another
+starts up to N servers: N is `instances` where the service itself says 2 or more, else 1. No server runs and something
+comes: one is started, at once. While fewer than N servers run the machine looks on (SHARED), and starts another
 one when what is in the queue is not taken (GRACE, queue_demand.py). With N servers the socket is left alone (FULL).
 
 Was what woke a server still there when it ended soon after its start, it did not read: the next start waits a growing
-pause (COOLDOWN). A stream's queue has a length only, which says little: once a server has ended soon and left somebody
-waiting, it is asked who waits (`pending`). A start that failed, or a limit that time will lift, pauses too.
+pause (COOLDOWN). A stream's queue has a length only, which says little: once a server has ended soon and left clients
+waiting, the kernel is asked which (`pending`). A start that failed, or a limit that time will lift, pauses too.
 
 Nothing in the queue is thrown away, but what a limit or an address rule refuses: that one datagram or client. While
 servers run not even that, for it is theirs to read and may be another datagram or client by the time it is taken off:
@@ -113,7 +113,7 @@ class WaitSocket:
         self._watched = False
         self._first_at_start: Head | None = None  # what was first in the queue at the last start
         self._first_at_question: Head | None = None  # and at the last question
-        self._suspect = False  # the last server of a stream ended soon, and somebody was waiting
+        self._suspect = False  # the last server of a stream ended soon, and clients were waiting
         self._own = settings_of(sock)
         self._prepare_queue()
         self._watch_or_not()
@@ -161,7 +161,7 @@ class WaitSocket:
             self._enter(state)
 
     def _cool_down(self, seconds: float, then: Callable[[], None] | None = None) -> None:
-        """Start nobody for so long; then settle, or do what `then` says."""
+        """Start no server for so long; then settle, or call `then`."""
         self._demand.begin_anew(len(self.servers))
         self._enter(State.COOLDOWN, seconds, then or self._settle)
 
@@ -313,7 +313,7 @@ class WaitSocket:
             self._look_in(self._demand.next_look)
 
     def _refuse(self, verdict: Verdict, peer: Peer) -> None:
-        """Nobody is started for what is first in the queue: take it off, unless servers run that may read it."""
+        """Start no server for what is first in the queue, and take that off, unless servers run that may read it."""
         if self.servers:
             self._demand.server_refused(len(self.servers))
             self._look_in(self._demand.next_look)

@@ -15,7 +15,7 @@ supervisor watches the socket only while it may have to start one.
     GRACE        look           GRACE      not yet over; or over: start one server more
     GRACE        look           FULL       over: start the last server
     any but GONE server ends    GRACE      something waits, others run: another server in its place, at once
-    any but GONE server ends    WATCHED    the queue is empty, or nobody is left
+    any but GONE server ends    WATCHED    the queue is empty, or no server is left
     any but GONE server ends    COOLDOWN   it did not read
     COOLDOWN     pause over     WATCHED
     any          N changes      WATCHED    only from SHARED, GRACE and FULL

@@ -56,9 +56,9 @@ class JournalWakeups:
 
     def _read(self) -> bool:
         """Read, and look at what may follow; whether another read is needed soon."""
-        found = self._journal.read()
+        any_records = self._journal.read()
         self._status.retitle()
-        return self._removals.free_rows() or found
+        return self._removals.free_rows() or any_records
 
     def _read_in(self, seconds: float) -> None:
         self._cancel()

@@ -24,4 +24,4 @@ class Options:
     stay_alive: bool = False
     dump_path: str = DUMP_PATH
     check_every: float = 0.0  # seconds between consistency checks; 0: only on SIGABRT
-    stopping: Callable[[], None] = lambda: None  # called when nobody is served any more
+    stopping: Callable[[], None] = lambda: None  # called when no client is served any more

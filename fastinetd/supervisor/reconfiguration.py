@@ -80,7 +80,7 @@ class Reconfiguration:
             self._messages.warning(f"{config.source} has no service, so nothing is served; add one, and reload again")
 
     def _read(self) -> tuple[Config, Plan, Report]:
-        """The configuration as its file has it now, the plan made of it, and what is to be said about both."""
+        """The configuration as its file has it now, the plan made of it, and the diagnostics of both."""
         report = Report()
         forget_lookups()
         config = self._options.read(report)

@@ -1,7 +1,7 @@
 """Which signals mean something to the daemon, and what becomes of the others.
 
-Theory. An ordinary signal that nobody handles ends a process. The supervisor has a meaning for some, and ignores or
-reports the rest: whoever sends SIGALRM or SIGIO to a daemon is mistaken, and its clients must not pay for that. Signals
+Theory. An ordinary signal without a handler ends a process. The supervisor has a meaning for some, and ignores or
+reports the rest: to send SIGALRM or SIGIO to a daemon is a mistake, and its clients must not pay for it. Signals
 are the supervisor's alone: `killall -HUP`, or an init script that looks for the executable file, reaches the roles too,
 and they do nothing. SIGTERM ends them: a program that an acceptor is just about to execute must not miss it.
 
@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.system.loop import Loop
 
 _FAULTS = {signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
@@ -35,15 +36,15 @@ def postpone_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ORDINARY - _STOPPING)
 
 
-def handle_signals(loop: Loop, meanings: Mapping[int, Callable[[], None]], report: Callable[[str], None]) -> None:
-    """Give signals their meanings, and deliver those that have come so far. `report(text)` is called for each other
-    signal that comes, the first time."""
+def handle_signals(loop: Loop, meanings: Mapping[int, Callable[[], None]], messages: DaemonLog) -> None:
+    """Give signals their meanings, and deliver those that have come so far. Each other signal is logged the
+    first time it comes."""
     reported: set[int] = set()
 
     def stray(number: int) -> None:
         if number not in reported:
             reported.add(number)
-            report(f"{_name(number)} has no meaning here and is ignored")
+            messages.warning(f"{_name(number)} has no meaning here and is ignored")
 
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)

@@ -63,7 +63,7 @@ class Status:
         self._reload_ok = False
 
     def stopping(self) -> None:
-        """The daemon serves nobody any more."""
+        """The daemon serves no client any more."""
         self._notifier.send_stopping()
         self._publish(ready=False)
 

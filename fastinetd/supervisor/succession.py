@@ -1,8 +1,8 @@
 """The generations: which one serves, and which ones are leaving.
 
-Theory. A generation takes over only when every role that accepts clients has said that it is ready. Until then the one
-before serves as it did; if one role does not come up, the whole generation is given up, and nothing has changed but for
-the clients that its ready roles have got meanwhile: these are served to their end.
+Theory. A generation takes over only when every role that accepts clients has reported that it is ready. Until then the
+one before serves as it did; if one role does not come up, the whole generation is given up, and nothing has changed but
+for the clients that its ready roles have got meanwhile: these are served to their end.
 
 Rules of this file: it owns the generations. What there is to serve is the roster's to say, what passes from one
 generation to another is in takeover.py, and what becomes of an ended role's servers in role_ends.py.

@@ -6,7 +6,7 @@ crashed or killed, its servers are adopted (role_ends). Everything else that hap
 record in the journal.
 
 Rules of this file: it never reads a byte of a client. Parts are made in an order in which each gets those that it works
-with; a part that must be told by an earlier one says so there (Listeners, Generation, WaitContext).
+with; where an earlier part must call a later one, its docstring has the reason (Listeners, WaitContext, Generation).
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Supervisor:
             signal.SIGTERM: self.departure.terminate, signal.SIGINT: self.departure.terminate,
             signal.SIGQUIT: self.departure.leave, signal.SIGUSR1: self._dump,
             signal.SIGABRT: self._check, signal.SIGCHLD: self.children.reap,
-        }, self.messages.warning)  # fmt: skip
+        }, self.messages)  # fmt: skip
         self.installation.install(plan)
         self.status.loaded()
         if self.options.check_every:

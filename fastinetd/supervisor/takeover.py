@@ -4,7 +4,7 @@ Theory. The supervisor itself serves the sockets of wait services, and asks the 
 about their clients. A socket that acceptors of an older generation have, because its service was one without wait, is
 served from here only once the last of those acceptors has left: until then they may accept from it.
 
-Rules of this file: it knows which of the generations are retiring from whoever calls.
+Rules of this file: its callers pass the generations that are retiring.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import select
 import signal
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,8 @@ def daemon(heard: Heard) -> Callable[[], None]:
         os.setpgid(0, 0)  # as a job of a shell: the kernel stops no process of a group that nobody could continue
         loop = Loop(heard.say)
         meanings = {number: lambda number=number: heard.say(number.name) for number in (signal.SIGHUP, signal.SIGTERM)}
-        handle_signals(loop, {**meanings, signal.SIGCHLD: lambda: None}, heard.say)  # type: ignore[dict-item]
+        messages: Any = SimpleNamespace(warning=heard.say)
+        handle_signals(loop, {**meanings, signal.SIGCHLD: lambda: None}, messages)  # type: ignore[dict-item]
         heard.say("ready")
         loop.run()
 
