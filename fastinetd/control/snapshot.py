@@ -62,7 +62,7 @@ def gather(sources: Sources) -> DumpState:
         services.append(
             ServiceLine(
                 service, state, board.row_live(installed.row), port, descriptors, ids, refused,
-                counters.rate_waits, counters.rate_wait_seconds, board.row_holds(installed.row), places,
+                counters.rate_waits, counters.rate_wait_ns / 1e9, board.row_holds(installed.row), places,
             )
         )  # fmt: skip
     names = {row: installed.planned.id for row, installed in sources.services.by_row.items()}

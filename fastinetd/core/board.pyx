@@ -1,15 +1,18 @@
 """The Board as Python sees it: created by the supervisor, mapped by every role, read by the monitor."""
 
 import os
-from typing import NamedTuple
+from operator import attrgetter
 
-from fastinetd.core.counters import CountersTuple
 from fastinetd.core.layout import SlotState
+from fastinetd.core.records import (
+    AdoptedServer, CounterSums, DeafEndpoint, HandedConnection, HeldPlace, JournalRecord, UsedSlot,
+)
 
+from fastinetd.core.counters cimport summed_counters
 from fastinetd.core.gate cimport pause_a_little
 from fastinetd.core.layout cimport (
-    ADMIT, ERRNOS, EXEC, FREE, LATENCIES, LAYOUT, METHODS, NO_LIMIT, POOL_STATES, REASONS, RECORDS, RECYCLINGS, RUNNING,
-    SESSIONS, STATUSES, TAKEN, WAYS, Counters, Header, Record, Row, Section, Slot, SlotState, View, counters_of,
+    ADMIT, EXEC, FREE, LAYOUT, NO_LIMIT, POOL_STATES, RECORDS, RUNNING,
+    TAKEN, WAYS, Counters, Header, Record, Row, Section, Slot, SlotState, View, counters_of,
     section_of, sections_high, set_state, slot_is_sound, slots_high, state_of, told_at,
 )
 from fastinetd.core.limits cimport rate_cells, start_wait
@@ -25,33 +28,19 @@ cdef u64 MAGIC = 0x66617374696E6574ULL  # "fastinet"
 cdef u64 PAGE = 4096
 
 
-class RecordTuple(NamedTuple):
-    """One journal record: `when` is Unix time in seconds; `address` is text, "" when unknown."""
-
-    when: float
-    row: int
-    kind: int
-    reason: int
-    pid: int
-    value: int
-    signalled: bool
-    seconds: int
-    address: str
-    port: int
-    fields: int
+cdef u64 whole_pages(u64 size) noexcept:
+    """A size in bytes, rounded up to pages."""
+    return (size + PAGE - 1) // PAGE * PAGE
 
 
-class SlotTuple(NamedTuple):
-    """One slot in use; `started` is CLOCK_MONOTONIC in seconds."""
-
-    slot: int
-    state: int
-    section: int
-    pid: int
-    row: int
-    started: float
-    address: str
-    port: int
+cdef u64 board_size(u64 rows, u64 slots, u64 sections, u64 buckets) noexcept:
+    """Bytes of a Board with these capacities: its parts in the order of Board.find_parts. Most of it is never touched,
+    and so never allocated."""
+    return (
+        PAGE + whole_pages(rows * sizeof(Row)) + whole_pages(slots * sizeof(Slot)) + whole_pages(buckets * WAYS * 8)
+        + whole_pages(rows * RATE_CELLS * 8) + whole_pages(sections * sizeof(Section))
+        + whole_pages(sections * rows * sizeof(Counters))
+    )
 
 
 cdef str address_text(const u8 *address, u16 family):
@@ -80,15 +69,6 @@ cdef class Board:
             munmap(self.view.base, self.size)
 
     @staticmethod
-    def size_for(rows: int, slots: int, sections: int, buckets: int) -> int:
-        """Bytes of a Board with these capacities (most of them never touched, so never allocated)."""
-        cdef u64 total = PAGE
-        for part in (rows * sizeof(Row), slots * sizeof(Slot), buckets * WAYS * 8, <u64> rows * RATE_CELLS * 8,
-                     sections * sizeof(Section), <u64> sections * rows * sizeof(Counters)):
-            total += (part + PAGE - 1) // PAGE * PAGE
-        return total
-
-    @staticmethod
     def create(rows: int, slots: int, sections: int) -> Board:
         """A new Board in a memfd of its own. `fd` is the memfd, owned by the Board's creator."""
         buckets = 64
@@ -96,7 +76,7 @@ cdef class Board:
             buckets *= 2
         fd = os.memfd_create("fastinetd-board", os.MFD_CLOEXEC)
         os.fchmod(fd, 0o600)  # so that who holds it for reading cannot open it for writing
-        os.ftruncate(fd, Board.size_for(rows, slots, sections, buckets))
+        os.ftruncate(fd, board_size(rows, slots, sections, buckets))
         cdef Board board = Board()
         board.fd = fd
         board.map(fd, True)
@@ -139,15 +119,15 @@ cdef class Board:
         self.view.bucket_mask = h.buckets - 1
         memcpy(self.view.key, h.hash_key, sizeof(self.view.key))
         self.view.rows = <Row *> (self.view.base + at)
-        at += (h.rows * sizeof(Row) + PAGE - 1) // PAGE * PAGE
+        at += whole_pages(<u64> h.rows * sizeof(Row))
         self.view.slots = <Slot *> (self.view.base + at)
-        at += (h.slots * sizeof(Slot) + PAGE - 1) // PAGE * PAGE
+        at += whole_pages(<u64> h.slots * sizeof(Slot))
         self.view.sources = <u64 *> (self.view.base + at)
-        at += (<u64> h.buckets * WAYS * 8 + PAGE - 1) // PAGE * PAGE
+        at += whole_pages(<u64> h.buckets * WAYS * 8)
         self.view.rates = <u64 *> (self.view.base + at)
-        at += (<u64> h.rows * RATE_CELLS * 8 + PAGE - 1) // PAGE * PAGE
+        at += whole_pages(<u64> h.rows * RATE_CELLS * 8)
         self.view.sections = <Section *> (self.view.base + at)
-        at += (h.sections * sizeof(Section) + PAGE - 1) // PAGE * PAGE
+        at += whole_pages(<u64> h.sections * sizeof(Section))
         self.view.counters = <Counters *> (self.view.base + at)
 
     def reader(self) -> int:
@@ -281,10 +261,10 @@ cdef class Board:
         store32(&self.view.rows[row].deaf_errno, number)
         store32(&self.view.rows[row].deaf, <u32> (endpoint + 1))
 
-    def row_deaf(self, u32 row) -> tuple | None:
-        """The first endpoint that does not listen, with its errno; None when all do."""
+    def row_deaf(self, u32 row) -> DeafEndpoint | None:
+        """The first endpoint that does not listen; None when all do."""
         cdef u32 endpoint = load32(&self.view.rows[row].deaf)
-        return (endpoint - 1, load32(&self.view.rows[row].deaf_errno)) if endpoint else None
+        return DeafEndpoint(endpoint - 1, load32(&self.view.rows[row].deaf_errno)) if endpoint else None
 
     def row_open(self, u32 row) -> None:
         """The port is open again."""
@@ -327,20 +307,20 @@ cdef class Board:
     # ---- the journal ----
 
     def depth(self) -> int:
-        """Records not yet drained, over all sections."""
+        """Records that the supervisor has not taken yet, over all sections."""
         cdef u32 i
         cdef u64 total = 0
         for i in range(sections_high(&self.view)):
             total += load64(&self.view.sections[i].head) - load64(&self.view.sections[i].tail)
         return total
 
-    def drain(self, int most=1024) -> list:
-        """Take up to `most` records of each section out of the journal, oldest first. Supervisor only."""
+    def take_records(self, int most=1024) -> list:
+        """Take up to `most` records of each section out of the journal: JournalRecords, oldest first. Supervisor only."""
         cdef u32 i
         cdef Section *s
         cdef Record *r
         cdef u64 tail, head
-        records = []
+        taken = []
         for i in range(sections_high(&self.view)):
             s = &self.view.sections[i]
             tail, head = s.tail, load64(&s.head)
@@ -348,17 +328,20 @@ cdef class Board:
                 head = tail + most
             while tail != head:
                 r = &s.journal[tail & (RECORDS - 1)]
-                records.append(RecordTuple(r.when / 1e9, r.row, r.kind, r.reason, r.pid, r.value, bool(r.signalled), r.seconds,
-                                           address_text(r.address, r.family), r.port, r.fields))
+                taken.append(JournalRecord(
+                    when=r.when / 1e9, row=r.row, kind=r.kind, reason=r.reason, pid=r.pid, value=r.value,
+                    signalled=bool(r.signalled), seconds=r.seconds, address=address_text(r.address, r.family),
+                    port=r.port, fields=r.fields,
+                ))
                 tail += 1
             store64(&s.tail, tail)
-        records.sort(key=record_time)
-        return records
+        taken.sort(key=attrgetter("when"))
+        return taken
 
     # ---- slots ----
 
     def slots_in_use(self, section: int | None = None) -> list:
-        """The slots in use, of one section or of all."""
+        """The slots in use, of one section or of all: UsedSlots."""
         cdef u32 i
         cdef Slot *s
         cdef i64 only = -1 if section is None else section
@@ -366,8 +349,10 @@ cdef class Board:
         for i in range(slots_high(&self.view)):
             s = &self.view.slots[i]
             if state_of(s) != FREE and (only < 0 or section_of(s) == only):
-                found.append(SlotTuple(i, state_of(s), section_of(s), s.pid, s.row, s.started / 1e9,
-                                       address_text(s.address, s.family), s.port))
+                found.append(UsedSlot(
+                    slot=i, state=state_of(s), section=section_of(s), pid=s.pid, row=s.row, started=s.started / 1e9,
+                    address=address_text(s.address, s.family), port=s.port,
+                ))
         return found
 
     def slot_row(self, u32 slot) -> int:
@@ -385,15 +370,14 @@ cdef class Board:
         return -1
 
     def handed(self, u32 section) -> list:
-        """What a dead process had given to its pools without hearing who took it: (slot, inode of the connection). Before
-        `adopt`."""
+        """The HandedConnections of a dead process's section. Before `adopt`."""
         cdef u32 i
         cdef Slot *s
         found = []
         for i in range(slots_high(&self.view)):
             s = &self.view.slots[i]
             if state_of(s) == TAKEN and section_of(s) == section and s.pid == 0 and s.method != EXEC:
-                found.append((i, s.inode))
+                found.append(HandedConnection(slot=i, inode=s.inode))
         return found
 
     def set_pid(self, u32 slot, int pid) -> None:
@@ -401,9 +385,8 @@ cdef class Board:
         self.view.slots[slot].pid = pid
 
     def adopt(self, u32 section, u32 heir) -> list:
-        """Give the slots of a dead process to `heir` and free those without a server, but those that are `handed`: they
-        stay TAKEN. Returns (slot, pid, state) of each server: TAKEN if its START record is still to be written, RUNNING if
-        its EXIT record is."""
+        """Give the slots of a dead process to the section `heir`: AdoptedServers, one for each server. Slots without a
+        server become free, but for those of HandedConnections, which stay TAKEN."""
         cdef u32 i, state
         cdef Slot *s
         adopted = []
@@ -422,7 +405,7 @@ cdef class Board:
                 s.pid, s.told = 0, 0
                 set_state(s, FREE, 0)
                 continue
-            adopted.append((i, s.pid, SlotState(state)))
+            adopted.append(AdoptedServer(slot=i, pid=s.pid, state=SlotState(state)))
             set_state(s, state, heir)
         return adopted
 
@@ -476,46 +459,23 @@ cdef class Board:
 
     # ---- counters ----
 
-    def counters(self, u32 row) -> CountersTuple:
+    def counters(self, u32 row) -> CounterSums:
         """A row's counters, summed over all sections."""
-        cdef Counters total
-        cdef Counters *part
-        cdef u64 *into = <u64 *> &total
-        cdef u64 *of
-        cdef u32 section, i
-        memset(&total, 0, sizeof(total))
-        for section in range(sections_high(&self.view)):
-            part = counters_of(&self.view, section, row)
-            of = <u64 *> part
-            for i in range(<u32> (sizeof(Counters) // 8)):
-                into[i] += load64(&of[i])
-        return CountersTuple(
-            total.accepted, total.activations, tuple([total.rejected[i] for i in range(REASONS)]),
-            tuple([total.spawn_failures[i] for i in range(ERRNOS)]),
-            tuple([tuple([total.latency[method][i] for i in range(LATENCIES)]) for method in range(METHODS)]),
-            tuple([total.latency_ns[method] / 1e9 for method in range(METHODS)]),
-            tuple([total.session[i] for i in range(SESSIONS)]), total.session_ns / 1e9,
-            tuple([total.exits[i] for i in range(STATUSES)]), total.user_us / 1e6, total.system_us / 1e6,
-            total.pool_hits, total.pool_misses, tuple([total.recycled[i] for i in range(RECYCLINGS)]),
-            tuple([total.pool[i] for i in range(POOL_STATES)]), total.rate_waits, total.rate_wait_ns / 1e9)
+        cdef dict sums = summed_counters(&self.view, row)
+        return CounterSums(**{name: sums[name] for name in CounterSums._fields})
 
     def held(self, u32 row) -> dict:
-        """Where a row's zygotes are held: (a HeldAt, a system call) -> how many of them."""
+        """Where a row's zygotes are held: HeldPlace -> how many of them."""
         cdef dict found = {}
         cdef u64 word
         cdef u32 section
         for section in range(sections_high(&self.view)):
             word = load64(&counters_of(&self.view, section, row).held)
             if word:
-                place = <u32> (word & 0xFF) - 1, <u32> (word >> 8)
+                place = HeldPlace(point=<u32> (word & 0xFF) - 1, call=<u32> (word >> 8))
                 found[place] = found.get(place, 0) + 1
         return found
 
     def count_activation(self, u32 section, u32 row) -> None:
         """A datagram (or a client of a wait service) started a server."""
         counters_of(&self.view, section, row).activations += 1
-
-
-def record_time(record):
-    """The sort key of drained records."""
-    return record.when

@@ -1,11 +1,9 @@
 """The counters of a section: buckets of latencies and sessions, the errnos of failed starts, and their sums in Python."""
 
-from typing import NamedTuple
-
 from libc.string cimport memset
 
-from fastinetd.core.layout cimport ERRNOS, LATENCIES, SESSIONS, Counters, Method
-from fastinetd.system.linux cimport u64, u8
+from fastinetd.core.layout cimport ERRNOS, LATENCIES, SESSIONS, Counters, Method, View, counters_of, sections_high
+from fastinetd.system.linux cimport load64, u32, u64, u8
 
 LATENCY_BOUNDS = (
     0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.0025,
@@ -63,26 +61,20 @@ cdef void count_spawn_failure(Counters *counters, int number) noexcept nogil:
     counters.spawn_failures[errno_slots[number] if 0 <= number < 256 else 0] += 1
 
 
-class CountersTuple(NamedTuple):
-    """A row's counters over all sections; times in seconds, histograms as counts per bucket.
+cdef dict summed_counters(View *b, u32 row):
+    """The counters of a row, each summed over all sections: the name in struct Counters -> a number, or tuples of them."""
+    cdef Counters total
+    cdef u64 *sums = <u64 *> &total
+    cdef u64 *words
+    cdef u32 section, i
+    memset(&total, 0, sizeof(total))
+    for section in range(sections_high(b)):
+        words = <u64 *> counters_of(b, section, row)
+        for i in range(<u32> (sizeof(Counters) // sizeof(u64))):
+            sums[i] += load64(&words[i])
+    return {name: as_tuples(value) for name, value in (<dict> total).items()}
 
-    `latency` and `latency_sum` are by Method, `recycled` by Recycling and `pool` by PoolState of the pools.
-    """
 
-    accepted: int
-    activations: int
-    rejected: tuple
-    spawn_failures: tuple
-    latency: tuple
-    latency_sum: tuple
-    session: tuple
-    session_sum: float
-    exits: tuple
-    user_seconds: float
-    system_seconds: float
-    pool_hits: int
-    pool_misses: int
-    recycled: tuple
-    pool: tuple
-    rate_waits: int
-    rate_wait_seconds: float
+cdef object as_tuples(value):
+    """A number as it is, lists within lists as tuples within tuples."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

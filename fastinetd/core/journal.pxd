@@ -1,4 +1,4 @@
-"""The writer's side of a section's journal on the Board. The supervisor reads it: `Board.drain`, logs/service_log.py."""
+"""The writer's side of a section's journal on the Board. Its reader is the supervisor, by `Board.take_records`."""
 
 from fastinetd.core.layout cimport RECORDS, Record, Section, Slot, View, set_state, told_at
 from fastinetd.core.ledger cimport Ledger

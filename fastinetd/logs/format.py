@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from fastinetd.config.model import LogType
-from fastinetd.core.board import RecordTuple
+from fastinetd.core.records import JournalRecord
 from fastinetd.logs.lines import Level
 
 
@@ -48,7 +48,7 @@ class Format(MessageFormat):
     """Makes the entries of a destination of records of services too."""
 
     @abstractmethod
-    def record(self, record: RecordTuple, service: LoggedService) -> str | None:
+    def record(self, record: JournalRecord, service: LoggedService) -> str | None:
         """The entry of a record; None where the service asks for none of it, or it is for the daemon alone."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from fastinetd.core.board import RecordTuple
+from fastinetd.core.records import JournalRecord
 from fastinetd.logs.lines import Level, error_text
 from fastinetd.pools.pool import PoolEvent
 from fastinetd.pools.system_calls import name_of_call
@@ -26,7 +26,7 @@ REMEDIES = {
 """What helps when a process of a pool cannot be started or watched, by errno."""
 
 
-def pool_message(record: RecordTuple, service_id: str) -> tuple[Level, str]:
+def pool_message(record: JournalRecord, service_id: str) -> tuple[Level, str]:
     """Level and text of what is logged about a POOL record. Its `reason` is a PoolEvent."""
     level, text = _event_text(PoolEvent(record.reason), record.value)
     return level, f"service {service_id}: {text}"

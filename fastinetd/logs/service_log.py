@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fastinetd.config.model import LogKind, LogType
-from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import RecordKind
+from fastinetd.core.records import JournalRecord
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.file_sink import FileSink
 from fastinetd.logs.format import Format, LoggedService
@@ -40,7 +40,7 @@ _POOL = int(RecordKind.POOL)
 _POOL_EVENTS = frozenset(map(int, PoolEvent))
 
 
-def message_of(record: RecordTuple, service: LoggedService) -> str | None:
+def message_of(record: JournalRecord, service: LoggedService) -> str | None:
     """What the daemon itself logs about a record (all of it errors), or None."""
     name, value = service.id, record.value
     if record.kind == _SPAWN_FAILED:
@@ -114,7 +114,7 @@ class ServiceLog:
         """The row's service is gone and its servers have ended; its file is closed by the next `flush`."""
         self._stale |= self._targets.pop(row, None) is not None
 
-    def write(self, records: Iterable[RecordTuple]) -> None:
+    def write(self, records: Iterable[JournalRecord]) -> None:
         """Write a batch of records, oldest first."""
         targets = self._targets
         for record in records:
@@ -183,7 +183,7 @@ class ServiceLog:
         paths = {sink.path for sink in used if isinstance(sink, FileSink)}
         self._sinks.keep_files(paths | self._messages.files)
 
-    def _log_message(self, record: RecordTuple, service: LoggedService) -> None:
+    def _log_message(self, record: JournalRecord, service: LoggedService) -> None:
         """Log what the daemon has to say about a record, unless it did a moment ago."""
         text = message_of(record, service)
         if text is None:
@@ -199,7 +199,7 @@ class ServiceLog:
         self._repeats[key] = _Repeats(text, now + REPEAT)
         self._messages.error(text)
 
-    def _log_pool_event(self, record: RecordTuple, service_id: str) -> None:
+    def _log_pool_event(self, record: JournalRecord, service_id: str) -> None:
         """Log what has become of a pool: once, until the configuration is read again."""
         key = (record.row, record.reason)
         if key not in self._pool_events:

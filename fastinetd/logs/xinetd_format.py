@@ -18,8 +18,8 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import REFUSALS, Field, RecordKind
+from fastinetd.core.records import JournalRecord
 from fastinetd.logs.format import Format, Formats, LoggedService, MessageFormat
 from fastinetd.logs.journald import with_priority
 from fastinetd.logs.lines import Level, file_stamp, lost_text, priority, syslog_stamp
@@ -38,7 +38,7 @@ _SPAWN_FAILED = int(RecordKind.SPAWN_FAILED)
 _REFUSALS = {int(refusal): word for refusal, word in REFUSALS.items()}
 
 
-def record_text(record: RecordTuple, service_id: str) -> str | None:
+def record_text(record: JournalRecord, service_id: str) -> str | None:
     """xinetd's text of a record; None where log_on_success or log_on_failure of its service asks for none.
 
     A start that failed is a refusal for the reason `fork` where there was no process to be had, else `exec`.
@@ -58,7 +58,7 @@ def record_text(record: RecordTuple, service_id: str) -> str | None:
     return None
 
 
-def _exit_text(record: RecordTuple, service_id: str, fields: int) -> str | None:
+def _exit_text(record: JournalRecord, service_id: str, fields: int) -> str | None:
     if not fields & (_EXIT | _DURATION):
         return None
     status = f" {'signal' if record.signalled else 'status'}={record.value}" if fields & _EXIT else ""
@@ -78,7 +78,7 @@ class _FileFormat(Format):
     def __init__(self) -> None:
         self._stamp = lru_cache(maxsize=1)(file_stamp)
 
-    def record(self, record: RecordTuple, service: LoggedService) -> str | None:
+    def record(self, record: JournalRecord, service: LoggedService) -> str | None:
         text = record_text(record, service.id)
         return None if text is None else f"{self._stamp(int(record.when))}: {text}\n"
 
@@ -96,7 +96,7 @@ class _SyslogFormat(Format):
         self._facility = facility
         self._stamp = lru_cache(maxsize=1)(syslog_stamp)
 
-    def record(self, record: RecordTuple, service: LoggedService) -> str | None:
+    def record(self, record: JournalRecord, service: LoggedService) -> str | None:
         text = record_text(record, service.id)
         if text is None:
             return None

@@ -37,27 +37,28 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from fastinetd.core.board import Board
-from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS, CountersTuple
+from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
 from fastinetd.core.layout import REFUSALS, Method, Status
+from fastinetd.core.records import CounterSums
 from fastinetd.monitor.http import Answer, accepts_gzip
 from fastinetd.pools.pool import HeldAt, PoolState, Recycling
 from fastinetd.pools.system_calls import held_call
 from fastinetd.system.processes import descriptor_limit
 
 REASONS = tuple((refusal.name.lower(), refusal.value) for refusal in REFUSALS)
-"""The label values of refusals, each with its place in CountersTuple.rejected."""
+"""The label values of refusals, each with its place in CounterSums.rejected."""
 
 STATUSES = tuple((s.name.lower(), s.value) for s in Status)
-"""The label values of ends, each with its place in CountersTuple.exits."""
+"""The label values of ends, each with its place in CounterSums.exits."""
 
 METHODS = {m.name.lower(): m.value for m in Method}
-"""How connections come to their servers, each with its place in CountersTuple.latency."""
+"""How connections come to their servers, each with its place in CounterSums.latency."""
 
 POOL_STATES = ("zygote", "starting", "idle", "busy")
 """The label values of a pool's processes, in the order of PoolState."""
 
 RECYCLINGS = tuple((r.name.lower(), r.value) for r in Recycling)
-"""The label values of processes that a pool gave up, each with its place in CountersTuple.recycled."""
+"""The label values of processes that a pool gave up, each with its place in CounterSums.recycled."""
 
 POINTS = tuple(point.name.lower() for point in HeldAt)
 """The label values of where a program is held, in the order of HeldAt."""
@@ -104,7 +105,7 @@ class Reading:
     """One service (or several with one id) at the moment of a page. `queue` is None without a stream socket.
     """
 
-    counters: CountersTuple
+    counters: CounterSums
     live: int
     queue: int | None
     latency: Mapping[str, Histogram]  # by method
@@ -151,7 +152,7 @@ METRICS = (
           lambda r: [((), r.counters.rate_waits)]),
     Entry("fastinetd_rate_wait_seconds_total", "counter", ("service",),
           "Time in which at least one client of the service had to wait for that.",
-          lambda r: [((), r.counters.rate_wait_seconds)]),
+          lambda r: [((), r.counters.rate_wait_ns / 1e9)]),
     Entry("fastinetd_accept_queue_length", "gauge", ("service",),
           "Connections that the kernel holds until they are accepted; services with a stream socket only.",
           lambda r: [] if r.queue is None else [((), r.queue)]),
@@ -170,14 +171,14 @@ METRICS = (
           lambda r: [((), r.live)]),
     Entry("fastinetd_session_seconds", "histogram", ("service",),
           "Time from the start of a server to its end, observed at its end.",
-          lambda r: [((), histogram(_SESSION_LE, r.counters.session, r.counters.session_sum))]),
+          lambda r: [((), histogram(_SESSION_LE, r.counters.session, r.counters.session_ns / 1e9))]),
     Entry("fastinetd_child_exits_total", "counter", ("service", "status"),
           "Servers that ended: success is exit status 0, failure another one, signal a signal's doing; "
           "unknown ended while nobody watched.",
           lambda r: [((name,), r.counters.exits[place]) for name, place in STATUSES]),
     Entry("fastinetd_child_cpu_seconds_total", "counter", ("service", "mode"),
           "CPU time of servers that ended, with their waited-for children, in mode user or system.",
-          lambda r: [(("user",), r.counters.user_seconds), (("system",), r.counters.system_seconds)]),
+          lambda r: [(("user",), r.counters.user_us / 1e6), (("system",), r.counters.system_us / 1e6)]),
     Entry("fastinetd_pool_processes", "gauge", ("service", "state"),
           "Processes of the service's pool: zygotes, those that are starting, those that wait for a connection (parked "
           "children and idle workers) and busy workers.",
@@ -235,11 +236,11 @@ def histogram(bounds: Sequence[str], counts: Sequence[int], total: float) -> His
     return Histogram(list(zip(bounds, accumulate(counts))), total)
 
 
-def added(parts: Sequence[CountersTuple]) -> CountersTuple:
+def added(parts: Sequence[CounterSums]) -> CounterSums:
     """Counters of several rows as one."""
     if len(parts) == 1:
         return parts[0]
-    return CountersTuple(*map(_sum, zip(*parts)))
+    return CounterSums(*map(_sum, zip(*parts)))
 
 
 def _sum(values: Sequence[Any]) -> Any:
@@ -306,7 +307,7 @@ class BoardCollector(Collector):
         counters = [self._board.counters(service.row) for service in group]
         total = added(counters)
         latency = {
-            method: histogram(_LATENCY_LE, total.latency[place], total.latency_sum[place])
+            method: histogram(_LATENCY_LE, total.latency[place], total.latency_ns[place] / 1e9)
             for method, place in METHODS.items()
             if any(method in service.methods for service in group)
         }

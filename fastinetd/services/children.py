@@ -19,6 +19,7 @@ from contextlib import suppress
 from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.core.layout import SlotState
+from fastinetd.core.records import AdoptedServer, HandedConnection
 from fastinetd.services.holders import holders_of
 from fastinetd.services.installed import InstalledServices
 from fastinetd.services.journal_reader import JournalReader
@@ -39,9 +40,6 @@ LOOK_AGAIN = 0.2
 """Seconds until the next attempt to see which process has a connection when there was no descriptor to look with."""
 
 Ended = Callable[[], None]
-
-Handed = tuple[int, int]
-"""A slot whose connection a process had given to its pools, and the connection's inode."""
 
 
 class Children:
@@ -67,7 +65,7 @@ class Children:
         start servers are built on this one."""
         self._slots[pid] = (slot, ended)
 
-    def adopt(self, section: int, *, crashed: bool) -> Sequence[Handed]:
+    def adopt(self, section: int, *, crashed: bool) -> Sequence[HandedConnection]:
         """Take over the servers of a process that is gone. Returns the connections that it had given to its pools: with
         these `find_holders` must be called once no process has any more what the one that is gone had open.
 
@@ -85,12 +83,12 @@ class Children:
             self._board.open_gate()
         if not sure:
             self._loop.later(COUNT_AGAIN, self._recount)
-        for slot, pid, state in adopted:
-            self._take_over(slot, pid, state)
+        for server in adopted:
+            self._take_over(server)
         self.reap()
         return handed
 
-    def find_holders(self, handed: Sequence[Handed]) -> None:
+    def find_holders(self, handed: Sequence[HandedConnection]) -> None:
         """No process can take any more what a dead one had given to its pools: see which have, and give back the slots
         of the rest."""
         in_slots = [slot.pid for slot in self._board.slots_in_use() if slot.pid]
@@ -99,22 +97,22 @@ class Children:
         except OSError:  # no descriptors or memory just now
             self._loop.later(LOOK_AGAIN, lambda: self.find_holders(handed))
             return
-        for slot, _ in handed:
+        for slot in (connection.slot for connection in handed):
             if slot in holders:
                 self._board.set_pid(slot, holders[slot])
-                self._take_over(slot, holders[slot], SlotState.TAKEN)
+                self._take_over(AdoptedServer(slot, holders[slot], SlotState.TAKEN))
             else:
                 self._keeper.drop(slot)
         self._journal.wake()  # a slot that is given back has no record
         self.reap()
 
-    def _take_over(self, slot: int, pid: int, state: SlotState) -> None:
-        """The slot's server is this process's child now."""
-        program = self._services.program_of(self._board.slot_row(slot))
-        if state == SlotState.TAKEN and program is not None:
-            self._keeper.recognise(program, slot)
-        if not self._account_for_end(slot):
-            self._slots[pid] = (slot, None)
+    def _take_over(self, server: AdoptedServer) -> None:
+        """The server is this process's child now."""
+        program = self._services.program_of(self._board.slot_row(server.slot))
+        if server.state == SlotState.TAKEN and program is not None:
+            self._keeper.recognise(program, server.slot)
+        if not self._account_for_end(server.slot):
+            self._slots[server.pid] = (server.slot, None)
 
     def _recount(self) -> None:
         """Count again what could not be counted because another process was stopped in the midst of counting."""

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fastinetd.core.records import HandedConnection
 from fastinetd.system.processes import list_children, socket_inodes_of, start_time_of
 
 
-def holders_of(handed: Iterable[tuple[int, int]], known: Iterable[int]) -> dict[int, int]:
-    """Slot -> pid of the child that has the slot's connection. `handed` are slots and inodes; children in `known` have
-    other connections. Raises OSError when there is no descriptor or memory to look with."""
-    slots = {inode: slot for slot, inode in handed if inode}
+def holders_of(handed: Iterable[HandedConnection], known: Iterable[int]) -> dict[int, int]:
+    """Slot -> pid of the child that has the slot's connection, for those `handed`; children in `known` have others.
+    Raises OSError when there is no descriptor or memory to look with."""
+    slots = {connection.inode: connection.slot for connection in handed if connection.inode}
     holders: dict[int, int] = {}
     if slots:
         # A zygote may still have what its fork has taken: the fork comes later, and counts.

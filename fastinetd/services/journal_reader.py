@@ -41,7 +41,7 @@ class JournalReader:
 
     def read(self) -> bool:
         """Write the records there are; False when there were none."""
-        records = self._board.drain()
+        records = self._board.take_records()
         if records:
             self._log.write(records)
             for record in records:

@@ -66,7 +66,7 @@ class Episodes:
             self._loop.later(QUIET, lambda: self._look_at_queue(row, logged))
             return
         counters = self._board.counters(row)
-        waits, seconds = counters.rate_waits, counters.rate_wait_seconds
+        waits, seconds = counters.rate_waits, counters.rate_wait_ns / 1e9
         if waits < logged.waits:  # the service was removed and has come back
             logged.waits, logged.seconds = 0, 0.0
         text = ended_text(installed.planned.service, waits - logged.waits, seconds - logged.seconds)

@@ -14,9 +14,10 @@ from dataclasses import fields
 from typing import Any
 
 from fastinetd._accept import Keeper
-from fastinetd.core.board import Board, SlotTuple
+from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.program import Program
+from fastinetd.core.records import UsedSlot
 from fastinetd.system.loop import Loop, Timer
 from support.proc import PATIENCE
 
@@ -56,7 +57,7 @@ def await_end(pid: int) -> None:
         os.close(descriptor)
 
 
-def end(keeper: Keeper, slot: SlotTuple) -> None:
+def end(keeper: Keeper, slot: UsedSlot) -> None:
     """Wait until a server has ended, and have the keeper record that."""
     await_end(slot.pid)
     assert keeper.end(slot.slot)

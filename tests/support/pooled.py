@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 from fastinetd._accept import Acceptor
-from fastinetd.core.board import Board, RecordTuple
-from fastinetd.core.counters import CountersTuple
+from fastinetd.core.board import Board
 from fastinetd.core.layout import Field, Method, RecordKind
 from fastinetd.core.program import Pool, Program
+from fastinetd.core.records import CounterSums, JournalRecord
 from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
 from fastinetd.stage.library import library
 from support.clients import everything
@@ -40,7 +40,7 @@ class Pooled:
         self.row = -1
         self.sections: dict[int, int] = {}
         self.controls: dict[int, int] = {}
-        self.records: list[RecordTuple] = []
+        self.records: list[JournalRecord] = []
         self.clients: list[socket.socket] = []
 
     # ---- what it serves ----
@@ -89,7 +89,7 @@ class Pooled:
     # ---- what it says ----
 
     @property
-    def counters(self) -> CountersTuple:
+    def counters(self) -> CounterSums:
         return self.board.counters(self.row)
 
     def state(self, which: PoolState) -> int:
@@ -116,9 +116,9 @@ class Pooled:
         """Wait until all connections have ended and their ends are recorded."""
         wait_for(lambda: not self.board.slots_in_use(), lambda: f"all have ended: {self.board.slots_in_use()}")
 
-    def of_kind(self, kind: RecordKind) -> list[RecordTuple]:
+    def of_kind(self, kind: RecordKind) -> list[JournalRecord]:
         """All records of a kind so far."""
-        self.records += self.board.drain(4096)
+        self.records += self.board.take_records(4096)
         return [record for record in self.records if record.kind == kind]
 
     def news(self) -> list[tuple[PoolEvent, int]]:

@@ -49,7 +49,7 @@ class Kit:
         self.loop = Loop(self.troubles.append)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         services = SimpleNamespace(program_of=lambda row: None)
-        journal = SimpleNamespace(read=self.board.drain)
+        journal = SimpleNamespace(read=self.board.take_records)
         self.children = Children(self.board, self.loop, self.keeper, services, journal, ())  # type: ignore[arg-type]
         self.questions = DoormanClient()
         self.spoilt: list[socket.socket] = []

@@ -93,10 +93,10 @@ class TestSections:
         for keeper in (*keepers, *reversed(keepers)):
             refuse(keeper, row)
         assert board.depth() == 6
-        records = board.drain()
+        records = board.take_records()
         assert [record.when for record in records] == sorted(record.when for record in records)
         assert board.depth() == 0
-        assert board.drain() == []
+        assert board.take_records() == []
 
 
 class TestJournal:
@@ -104,7 +104,7 @@ class TestJournal:
         row = open_row(board)
         keeper = Keeper(board, board.section_claim(1))
         keeper.refuse(program(row, log_failure=SHOW), Verdict.PER_SOURCE, bytes(15) + b"\1", 4000)
-        (record,) = board.drain()
+        (record,) = board.take_records()
         assert (record.row, record.kind, record.reason) == (row, RecordKind.FAIL, Verdict.PER_SOURCE)
         assert (record.address, record.port, record.fields) == ("::1", 4000, SHOW)
         assert (record.pid, record.value, record.signalled, record.seconds) == (0, 0, False, 0)
@@ -121,7 +121,7 @@ class TestJournal:
         seen: list[int] = []
         for _ in range(3):
             refuse(keeper, row, times=3000)
-            while records := board.drain(999):
+            while records := board.take_records(999):
                 assert len(records) <= 999
                 seen += [record.port for record in records]
         assert seen == [*range(3000)] * 3
@@ -143,7 +143,7 @@ class TestJournal:
         refuse(keeper, row)
         with pytest.raises(BlockingIOError):
             os.eventfd_read(board.wake)
-        assert len(board.drain()) == 2
+        assert len(board.take_records()) == 2
         assert board.sleep()
 
 

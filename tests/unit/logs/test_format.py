@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fastinetd.config.model import LogKind, LogType
-from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import REFUSALS, Field, RecordKind, Verdict
+from fastinetd.core.records import JournalRecord
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.format import Format, Formats, LoggedService
 from fastinetd.logs.lines import Level
@@ -22,7 +22,7 @@ WHEN = 1_790_000_000.0
 
 
 class JsonFormat(Format):
-    def record(self, record: RecordTuple, service: LoggedService) -> str | None:
+    def record(self, record: JournalRecord, service: LoggedService) -> str | None:
         if record.kind != RecordKind.FAIL or not record.fields & Field.SHOW_HOST:
             return None
         reason = REFUSALS[Verdict(record.reason)]
@@ -49,8 +49,8 @@ class JsonFormats(Formats):
         return JsonFormat()
 
 
-def refused(port: int, row: int = 0) -> RecordTuple:
-    return RecordTuple(WHEN, row, int(RecordKind.FAIL), int(Verdict.LOAD), 0, 0, False, 0, "192.0.2.7", port,
+def refused(port: int, row: int = 0) -> JournalRecord:
+    return JournalRecord(WHEN, row, int(RecordKind.FAIL), int(Verdict.LOAD), 0, 0, False, 0, "192.0.2.7", port,
                        int(Field.SHOW_HOST))
 
 

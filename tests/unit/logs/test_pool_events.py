@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import RecordKind
+from fastinetd.core.records import JournalRecord
 from fastinetd.logs.lines import Level
 from fastinetd.logs.pool_events import BY_EXEC, UNHOLDABLE, pool_message
 from fastinetd.pools.pool import PoolEvent
@@ -19,7 +19,7 @@ from support.stage import PACKAGE
 
 
 def said(news: int, value: int = 0) -> tuple[Level, str]:
-    level, text = pool_message(RecordTuple(0.0, 0, RecordKind.POOL, news, 0, value, False, 0, "", 0, 0), "web")
+    level, text = pool_message(JournalRecord(0.0, 0, RecordKind.POOL, news, 0, value, False, 0, "", 0, 0), "web")
     assert text.startswith("service web: ")
     return level, text.removeprefix("service web: ")
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastinetd.config.model import LogKind, LogType
-from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import Field, RecordKind
+from fastinetd.core.records import JournalRecord
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.format import LoggedService
 from fastinetd.logs.service_log import REPEAT, ServiceLog
@@ -28,16 +28,16 @@ WHEN = 1_790_000_000.5
 FIELDS = int(Field.SHOW_PID | Field.SHOW_HOST | Field.SHOW_EXIT | Field.SHOW_DURATION)
 
 
-def start(pid: int = 10, row: int = 0, when: float = WHEN) -> RecordTuple:
-    return RecordTuple(when, row, int(RecordKind.START), 0, pid, 0, False, 0, "192.0.2.7", 4000, FIELDS)
+def start(pid: int = 10, row: int = 0, when: float = WHEN) -> JournalRecord:
+    return JournalRecord(when, row, int(RecordKind.START), 0, pid, 0, False, 0, "192.0.2.7", 4000, FIELDS)
 
 
-def news(reason: PoolEvent, row: int = 0) -> RecordTuple:
-    return RecordTuple(WHEN, row, int(RecordKind.POOL), reason, 0, 5, False, 0, "", 0, 0)
+def news(reason: PoolEvent, row: int = 0) -> JournalRecord:
+    return JournalRecord(WHEN, row, int(RecordKind.POOL), reason, 0, 5, False, 0, "", 0, 0)
 
 
-def failed(number: int, row: int = 0) -> RecordTuple:
-    return RecordTuple(WHEN, row, int(RecordKind.SPAWN_FAILED), 0, 0, number, False, 0, "192.0.2.7", 4000, 0)
+def failed(number: int, row: int = 0) -> JournalRecord:
+    return JournalRecord(WHEN, row, int(RecordKind.SPAWN_FAILED), 0, 0, number, False, 0, "192.0.2.7", 4000, 0)
 
 
 def to_file(path: Path, name: str = "web", **limits: Any) -> LoggedService:
@@ -333,7 +333,7 @@ def test_a_pool_event_that_does_not_exist_is_counted(service_log: ServiceLog, he
 @settings(max_examples=40)
 @given(
     record=st.builds(
-        RecordTuple,
+        JournalRecord,
         when=st.floats(0, 2**64 / 1e9),
         row=st.just(0),
         kind=st.just(0),
@@ -347,7 +347,7 @@ def test_a_pool_event_that_does_not_exist_is_counted(service_log: ServiceLog, he
         fields=st.integers(0, 2**32 - 1),
     )
 )
-def test_no_number_in_a_record_stops_the_supervisor(kind: int, record: RecordTuple) -> None:
+def test_no_number_in_a_record_stops_the_supervisor(kind: int, record: JournalRecord) -> None:
     """Processes without privileges write records, too."""
     messages = DaemonLog(XinetdFormats(), filelog="/dev/null")
     service_log = ServiceLog(messages)

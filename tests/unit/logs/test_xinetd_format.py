@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastinetd.config.model import LogType
-from fastinetd.core.board import RecordTuple
 from fastinetd.core.layout import REFUSALS, Field, RecordKind, Verdict
+from fastinetd.core.records import JournalRecord
 from fastinetd.logs.format import LoggedService
 from fastinetd.logs.service_log import message_of
 from fastinetd.logs.xinetd_format import record_text
@@ -25,8 +25,8 @@ EXIT, DURATION, ATTEMPT = Field.SHOW_EXIT, Field.SHOW_DURATION, Field.SHOW_ATTEM
 ENTRY = LoggedService("web", LogType(), "/usr/sbin/webd")
 
 
-def record(kind: RecordKind, fields: int = 0, **values: Any) -> RecordTuple:
-    base = RecordTuple(1_790_000_000.25, 1, int(kind), 0, 4711, 0, False, 0, "192.0.2.7", 40000, int(fields))
+def record(kind: RecordKind, fields: int = 0, **values: Any) -> JournalRecord:
+    base = JournalRecord(1_790_000_000.25, 1, int(kind), 0, 4711, 0, False, 0, "192.0.2.7", 40000, int(fields))
     numbers: dict[str, Any] = {name: int(v) if isinstance(v, Verdict) else v for name, v in values.items()}
     return base._replace(**numbers)
 
@@ -147,7 +147,7 @@ SHAPE = re.compile(
 
 @given(
     st.builds(
-        RecordTuple,
+        JournalRecord,
         when=st.floats(0, 4e9),
         row=st.integers(0, 9),
         kind=st.integers(0, 9),
@@ -161,7 +161,7 @@ SHAPE = re.compile(
         fields=st.integers(0, 127),
     )
 )
-def test_every_record_has_a_known_shape_or_none(some: RecordTuple) -> None:
+def test_every_record_has_a_known_shape_or_none(some: JournalRecord) -> None:
     text = record_text(some, "web")
     assert text is None or SHAPE.fullmatch(text), text
 

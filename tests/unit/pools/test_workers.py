@@ -332,7 +332,7 @@ class TestDeath:
         pooled.await_recycled(Recycling.DIED)
         pooled.await_state(PoolState.IDLE, 1)
         assert ask(pooled, "by") == "worker"
-        assert pooled.counters.user_seconds > 0
+        assert pooled.counters.user_us > 0
 
     def test_before_it_has_received_its_connection(self, pooled: Pooled) -> None:
         """Then somebody else can serve it, and does, once."""

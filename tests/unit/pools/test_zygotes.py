@@ -52,7 +52,7 @@ class TestConnections:
         assert pooled.outcome() == (10, 0)
         assert pooled.by(EXEC) == 0
         assert pooled.counters.exits[Status.SUCCESS] == 10
-        assert 0 < pooled.counters.latency_sum[ZYGOTE] < 10 * PATIENCE
+        assert 0 < pooled.counters.latency_ns[ZYGOTE] < 10e9 * PATIENCE
         assert [each.pid for each in pooled.children(pid)] == [zygote]
 
     def test_how_a_server_ends_is_told(self, pooled: Pooled) -> None:

@@ -254,7 +254,7 @@ def test_records_and_counts_of_a_session(one: Callable[..., Service]) -> None:
     service = one("discard")
     service.connect().close()
     wait_for(lambda: service.board.depth() == 2, "both records are there")
-    begin, finish = service.board.drain()
+    begin, finish = service.board.take_records()
     assert (begin.kind, finish.kind) == (RecordKind.START, RecordKind.EXIT)
     assert (begin.address, finish.address, finish.value, finish.signalled) == (HOST, HOST, 0, False)
     counters = service.board.counters(service.row)
@@ -335,7 +335,7 @@ def test_discard_of_datagrams(one: Callable[..., Service]) -> None:
         client.setblocking(False)
         with pytest.raises(BlockingIOError):
             client.recv(10)
-    (record,) = service.board.drain()
+    (record,) = service.board.take_records()
     assert (record.kind, record.address) == (RecordKind.START, HOST)
 
 
@@ -349,7 +349,7 @@ def test_no_answer_to_another_built_in_service(relayed: Relayed, name: str) -> N
         wait_for(lambda: counters(service.row).rejected[Verdict.LOOP] == 1, "it was refused")
         assert service.ask()  # any other port is answered, and this answer comes after one to the datagram before
         assert counters(other.row).accepted == 0
-        assert [r.reason for r in relayed.board.drain() if r.kind == RecordKind.FAIL] == [Verdict.LOOP]
+        assert [r.reason for r in relayed.board.take_records() if r.kind == RecordKind.FAIL] == [Verdict.LOOP]
         os.write(relayed.control, b"r")
         assert reap(pid) == 0
 

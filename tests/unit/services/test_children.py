@@ -38,7 +38,7 @@ class Kit:
         self.null = os.open(os.devnull, os.O_RDWR)
 
     def drain(self) -> None:
-        self.drained += len(self.board.drain())
+        self.drained += len(self.board.take_records())
 
     def start(self, what: object = None) -> tuple[int, int]:
         """Slot and pid of a new server of the supervisor's."""
@@ -152,7 +152,7 @@ def test_adopted_servers_go_on(kit: Kit, crashed: bool) -> None:
     os.kill(pid, signal.SIGTERM)
     await_end(pid)
     kit.children.reap()
-    assert [record.kind for record in kit.board.drain()] == [RecordKind.START, RecordKind.EXIT]
+    assert [record.kind for record in kit.board.take_records()] == [RecordKind.START, RecordKind.EXIT]
     assert kit.board.counters(kit.row).exits[Status.SIGNAL] == 1
 
 

@@ -81,7 +81,7 @@ def adopted(board: Board, served: Program) -> Counter[RecordKind]:
     told: Counter[RecordKind] = Counter()
 
     def drain() -> None:
-        told.update(RecordKind(record.kind) for record in board.drain())
+        told.update(RecordKind(record.kind) for record in board.take_records())
 
     loop: Any = SimpleNamespace(later=lambda seconds, callback: None)
     services: Any = SimpleNamespace(program_of=lambda row: served)

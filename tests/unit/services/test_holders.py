@@ -18,6 +18,7 @@ import pytest
 
 from fastinetd._accept import Keeper
 from fastinetd.core.layout import Method, RecordKind
+from fastinetd.core.records import HandedConnection
 from fastinetd.pools.pool import PoolState
 from fastinetd.services.children import HEIR, Children
 from fastinetd.services.holders import holders_of
@@ -309,11 +310,11 @@ class TestTakers:
     def test_by_inode(self, pair: tuple[socket.socket, socket.socket]) -> None:
         one, other = pair
         inodes = [os.fstat(each.fileno()).st_ino for each in pair]
-        both = [(7, inodes[0]), (5, inodes[1])]
+        both = [HandedConnection(7, inodes[0]), HandedConnection(5, inodes[1])]
         with running(partial(keep, one, other)) as first, running(partial(keep, other, one)) as second:
             wait_for(lambda: holders_of(both, ()) == {7: first, 5: second}, "both are found")
             assert holders_of(both, [first]) == {5: second}
-            assert holders_of([(5, 1), (6, 0)], ()) == {}
+            assert holders_of([HandedConnection(5, 1), HandedConnection(6, 0)], ()) == {}
             assert holders_of([], ()) == {}
             assert {first, second} <= set(list_children())
             os.kill(first, signal.SIGKILL)
@@ -326,7 +327,7 @@ class TestTakers:
     ) -> None:
         """Nobody is said to have nothing because of that."""
         one, other = pair
-        handed = [(7, os.fstat(one.fileno()).st_ino)]
+        handed = [HandedConnection(7, os.fstat(one.fileno()).st_ino)]
         with running(partial(keep, one, other)) as pid:
             wait_for(lambda: holders_of(handed, ()) == {7: pid}, "it is found")
             monkeypatch.setattr("fastinetd.system.processes.list_children", lambda: [pid])
@@ -340,7 +341,7 @@ class TestTakers:
 
     def test_who_has_several_has_taken_none(self, pair: tuple[socket.socket, socket.socket]) -> None:
         """As a process that the acceptor was just starting has, before exec, what was open in the acceptor."""
-        both = [(7 + count, os.fstat(each.fileno()).st_ino) for count, each in enumerate(pair)]
+        both = [HandedConnection(7 + count, os.fstat(each.fileno()).st_ino) for count, each in enumerate(pair)]
         with running(signal.pause) as copy:
             assert copy in list_children()
             assert holders_of(both, ()) == {}
@@ -353,7 +354,8 @@ class TestTakers:
         with running(signal.pause) as fork_of_it, running(signal.pause) as zygote:
             times = {fork_of_it: 200, zygote: 100}
             monkeypatch.setattr("fastinetd.services.holders.start_time_of", lambda pid: times.get(pid, 0))
-            assert holders_of([(7, os.fstat(pair[0].fileno()).st_ino)], ()) == {7: fork_of_it}
+            handed = [HandedConnection(7, os.fstat(pair[0].fileno()).st_ino)]
+            assert holders_of(handed, ()) == {7: fork_of_it}
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root may leave /proc behind")
     def test_nobody_is_found_without_proc(self, tmp_path: Path) -> None:
@@ -361,7 +363,7 @@ class TestTakers:
 
         def main() -> None:
             os.chroot(tmp_path)
-            assert holders_of([(7, 1)], ()) == {}
+            assert holders_of([HandedConnection(7, 1)], ()) == {}
 
         assert reap(fork(main)) == 0
 

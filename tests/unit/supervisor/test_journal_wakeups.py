@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from fastinetd._accept import Keeper
-from fastinetd.core.board import Board, RecordTuple
+from fastinetd.core.board import Board
 from fastinetd.core.layout import Field, RecordKind, Verdict
+from fastinetd.core.records import JournalRecord
 from fastinetd.services.journal_reader import JournalReader
 from fastinetd.supervisor.journal_wakeups import JournalWakeups
 from fastinetd.system.loop import Loop
@@ -23,7 +24,7 @@ class Kit:
 
     def __init__(self) -> None:
         self.errors: list[str] = []
-        self.written: list[RecordTuple] = []
+        self.written: list[JournalRecord] = []
         self.reads_needed = 0
         self.reads = 0
         self.faults = 0
