@@ -122,7 +122,7 @@ def run_server(
 
 
 def stop_server(process: subprocess.Popen[bytes]) -> None:
-    """End a server by SIGTERM, then by SIGKILL; and what it leaves behind likewise, each process by its pid and
+    """End a server by SIGTERM, then by SIGKILL, and in the same way what it leaves behind, each process by its pid and
     birth."""
     family = procs.process_tree(process.pid)
     process.terminate()

@@ -37,7 +37,7 @@ def null() -> Iterator[int]:
 
 @pytest.fixture(params=[0, 200], ids=["small", "200MB"])
 def parent(request: pytest.FixtureRequest) -> Iterator[None]:
-    """So many more megabytes, touched, in this process."""
+    """A parent with so many more megabytes, touched: the process of the test itself."""
     ballast = bytearray(request.param * 1_000_000)
     ballast[::PAGE] = b"\1" * len(range(0, len(ballast), PAGE))
     yield

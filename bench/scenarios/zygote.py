@@ -1,4 +1,4 @@
-"""The same small program, unchanged, forked from a copy of it that is held just before main: no exec, no dynamic
+"""The small program of `exec`, unchanged, forked from a copy of it that is held just before main: no exec, no dynamic
 linker. Every other server of the comparison has to exec, but the one that only forks itself: the least that a fork
 costs."""
 

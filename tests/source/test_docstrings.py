@@ -11,6 +11,9 @@ PACKAGE = Path(__file__).parents[2] / "fastinetd"
 FOLDERS = ("config", "plan", "policy", "system")
 """The folders that hold to it."""
 
+HELPERS = ("bench", "tests/support", "tests/mutation")
+"""Folders beside the package whose docstrings stand alone; where a name says all, there is none."""
+
 LEANS = re.compile(
     r"(?:it|its|itself|they|them|their|this|these|those|that|he|she|him|his|her|so|nor|and|or|but|then|"
     r"likewise|also|too|the same|the former|the latter|as above|see above|ditto)\b",
@@ -78,6 +81,14 @@ def test_docstrings_stand_alone(folder: str) -> None:
         docstrings = python_docstrings(path) if path.suffix == ".py" else cython_docstrings(path)
         faults += [f"{path.relative_to(PACKAGE)}:{fault}" for found in docstrings for fault in faults_of(found)]
     assert faults == []
+
+
+@pytest.mark.parametrize("folder", HELPERS)
+def test_docstrings_of_helpers_stand_alone(folder: str) -> None:
+    paths = sorted((PACKAGE.parent / folder).rglob("*.py"))
+    assert paths
+    written = [(path, found) for path in paths for found in python_docstrings(path) if found[2] is not None]
+    assert [f"{path.name}:{fault}" for path, found in written for fault in faults_of(found)] == []
 
 
 @pytest.mark.parametrize(

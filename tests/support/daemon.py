@@ -250,7 +250,7 @@ def clear(family: set[int]) -> list[str]:
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without what a service manager or pytest adds."""
+    """The environment of the test's process without what a service manager or pytest adds."""
     dropped = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "PYTEST_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return kept | dict(more or {})

@@ -31,7 +31,7 @@ class View:
     group_is_own: bool
     terminal: int
     descriptors: list[tuple[int, str, bool]]
-    """(number, what it is, whether it is non-blocking)"""
+    """Number, what it is, and whether it is non-blocking."""
     places: str
 
     def variables(self) -> dict[str, str]:

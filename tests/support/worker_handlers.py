@@ -12,7 +12,7 @@ from fastinetd.worker import Peer
 
 NOT_CALLABLE = 3
 FOUND = {"os": os, "asyncio": asyncio, "socket": socket, "kept": []}
-"""Its global names; what it puts into `kept` stays."""
+"""The global names of a request's function; what it puts into `kept` stays."""
 
 
 def _function(sock: socket.socket, kind: str) -> Any:

@@ -29,7 +29,7 @@ VARIABLES = {
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """(client's end, server's end)"""
+    """A TCP connection: the client's end, and the server's."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
