@@ -120,7 +120,7 @@ class Listeners:
                 apply_options(one, request.options)
         if before.options != request.options and wanted.path_inode is not None:
             self._permit(wanted, wanted.path_inode)
-        if not wanted.sockets and wanted.retry is not None:  # a reload is worth another attempt
+        if wanted.retry is not None:  # a reload is worth another attempt
             wanted.stop_retrying()
             self._attempt(wanted)
 

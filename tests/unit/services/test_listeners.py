@@ -121,6 +121,7 @@ def test_queued_clients_survive_a_reload(kit: Kit) -> None:
         accepted.close()
         assert address == client.getsockname()
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert kit.said.take() == []
 
 
 def test_no_longer_wanted(kit: Kit) -> None:
@@ -146,6 +147,17 @@ def test_nobody_is_left_waiting_at_a_port_that_is_closed(kit: Kit) -> None:
         kit.listeners.drop([endpoint])
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, 10)
+
+
+def test_a_server_keeps_the_socket_it_was_given(kit: Kit) -> None:
+    """It may go on after its service is removed."""
+    endpoint = tcp()
+    kit.listeners.want([ListenRequest(endpoint, NONE, True, "web")])
+    (sock,) = kit.listeners.sockets_of(endpoint)
+    with sock.dup() as theirs:
+        kit.listeners.drop([endpoint])
+        with socket.create_connection(theirs.getsockname(), 10):
+            theirs.accept()[0].close()
 
 
 def test_acceptors_do_not_wait_in_accept(kit: Kit) -> None:
@@ -350,6 +362,20 @@ class TestKept:
         kit.loop.ring()
         assert kit.opened_late == 1
 
+    @pytest.mark.parametrize(("seconds", "pause"), [(59.9, 0.1), (60.1, 0.0)])
+    def test_how_long_a_spoilt_socket_is_remembered(
+        self, kit: Kit, seconds: float, pause: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The next one is served at once if its server spoils it a minute later."""
+        now = 1000.0
+        monkeypatch.setattr("fastinetd.services.listeners.time.monotonic", lambda: now)
+        sock, endpoint = self.opened(kit, socket.AF_INET, socket.SOCK_STREAM)
+        kit.listeners.renew(sock)
+        kit.loop.ring()
+        now += seconds
+        kit.listeners.renew(kit.listeners.sockets_of(endpoint)[0])
+        assert kit.loop.pending() == [pause]
+
     @pytest.mark.parametrize("how", ["shut", "connected"])
     def test_a_datagram_socket(self, kit: Kit, how: str) -> None:
         sock, endpoint = self.opened(kit, socket.AF_INET, socket.SOCK_DGRAM)
@@ -417,7 +443,7 @@ class TestKept:
         for they may have it so long. None is left behind."""
         before = len(os.listdir("/proc/self/fd"))
         endpoint = tcp()
-        for given, guards in ((False, 0), (True, 1), (False, 1), (True, 1)):
+        for given, guards in ((False, 0), (True, 1), (False, 1), (False, 1), (True, 1)):
             kit.listeners.want([ListenRequest(endpoint, NONE, given, "web")])
             assert len(os.listdir("/proc/self/fd")) == before + 1 + guards
         kit.listeners.drop([endpoint])
