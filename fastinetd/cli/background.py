@@ -1,10 +1,10 @@
-"""Into the background, and the descriptors a daemon begins with.
+"""Goes into the background, and prepares the descriptors with which a daemon begins.
 
-Theory. The command waits until its daemon serves, or has said why it cannot: the daemon's end of a pipe tells. So the
-shell's prompt comes back with the truth, and an init script knows that connections are answered. Whoever waits for the
-end of the command's output (a pipe, `$(...)`, ssh) must not wait for the daemon's: so the daemon gives up the standard
-descriptors before it forks anything, and keeps one copy of standard error, which no other process gets, until it
-serves.
+Theory. The command waits until its daemon serves, or has logged why it cannot: the daemon writes the exit status to a
+pipe. So the shell's prompt comes back with the result, and an init script can rely on connections being answered. A
+program that waits for the end of the command's output (a pipe, `$(...)`, ssh) must not wait for the end of the daemon:
+so the daemon gives up the standard descriptors before it forks anything, and keeps one copy of standard error, which no
+other process gets, until it serves.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
 def must_stay(environ: Mapping[str, str]) -> bool:
-    """Whether this process must not leave the foreground: a service manager waits for word from it (sd_notify(3)), or a
-    container ends with it. That it runs in a container, or was started by a unit, says nothing (Type=forking)."""
+    """Whether this process must not leave the foreground.
+
+    A service manager waits for its messages (sd_notify(3)), or a container ends with it. A unit or a container alone is
+    no reason: a unit may have Type=forking.
+    """
     return "NOTIFY_SOCKET" in environ or os.getpid() == 1
 
 
 def prepare_descriptors() -> None:
-    """0, 1 and 2 are open, everything else that was inherited is closed. Raises OSError where there is no /dev/null,
-    also if all three are open: what comes later needs it too."""
+    """Have 0, 1 and 2 open and close all other descriptors that were inherited.
+
+    Raises OSError when /dev/null cannot be opened, also if it is not needed for this: servers need it later.
+    """
     for descriptor in range(3):
-        # Nobody inherits what is close-on-exec: a library has opened a file where one was closed, as libffi 3.5 does.
+        # Not inherited if close-on-exec: then a library has opened a file where one was closed, as libffi 3.5 does.
         with suppress(OSError):
             if not os.get_inheritable(descriptor):
                 os.close(descriptor)
@@ -42,12 +47,12 @@ def prepare_descriptors() -> None:
 
 
 class Launch:
-    """The way into the background. In the foreground every method does nothing."""
+    """The fork into the background. In the foreground every method does nothing."""
 
     def __init__(self, *, background: bool) -> None:
-        """Fork, if it is to be the background; the command goes on as `parent`. Raises OSError."""
+        """Fork for the background; `parent` is True in the command, which has only to `wait`. Raises OSError."""
         self.parent = False
-        self.errors = 2  # where the start tells its errors
+        self.errors = 2  # the descriptor for errors of the start
         self._pipe = -1
         self._daemon = -1
         if not background:
@@ -61,35 +66,41 @@ class Launch:
         os.setsid()
         self._pipe = lift_descriptor(writer)
         self.errors = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
-        _lead_nowhere(0, 1, 2)
-        if "INVOCATION_ID" not in os.environ:
-            _forget_oom_score()
+        _redirect_to_null(0, 1, 2)
+        if "INVOCATION_ID" not in os.environ:  # a unit's OOMScoreAdjust= is meant for the daemon
+            _reset_oom_score()
 
     def wait(self) -> int:
-        """In the parent: the exit status, once the daemon serves (0) or has given up. Who interrupts the command does
-        not want what it has begun: the daemon is ended, and the command ends by the signal once that has ended too."""
+        """The exit status, when the daemon serves (0) or has given up; to be called in the parent.
+
+        SIGINT ends the daemon too: it is sent to the daemon, and this process ends by it when the daemon has ended.
+        """
         try:
-            told = os.read(self._pipe, 1)
+            status = os.read(self._pipe, 1)
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second time it waits for nothing any more
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second SIGINT ends this process at once
             os.kill(self._daemon, signal.SIGINT)
             os.waitpid(self._daemon, 0)
             signal.raise_signal(signal.SIGINT)
-            raise  # it is blocked
-        return told[0] if told else 1
+            raise  # reached only if SIGINT is blocked
+        return status[0] if status else 1
 
     def ready(self) -> None:
-        """In the daemon: it serves, and nothing of the launcher's is left open. The number of `errors` stays taken:
-        what could not be written to it yet must not go to whatever is opened next."""
+        """Have the command end with status 0; to be called in the daemon when it serves.
+
+        `errors` becomes /dev/null and is not closed: lines that could not be written to it yet must not go to a file
+        that gets its number.
+        """
         if self._pipe >= 0:
-            _lead_nowhere(self.errors)
-        self._tell(0)
+            _redirect_to_null(self.errors)
+        self._send_status(0)
 
     def failed(self, status: int) -> None:
-        """In the daemon: it gives up."""
-        self._tell(status)
+        """Have the command end with this status; to be called in the daemon when it gives up."""
+        self._send_status(status)
 
-    def _tell(self, status: int) -> None:
+    def _send_status(self, status: int) -> None:
+        """Write the exit status to the command, once."""
         if self._pipe >= 0:
             with suppress(OSError):
                 os.write(self._pipe, bytes([status]))
@@ -97,16 +108,16 @@ class Launch:
             self._pipe = -1
 
 
-def _lead_nowhere(*descriptors: int) -> None:
-    """Make descriptors lead to /dev/null; those above 2 stay close-on-exec."""
+def _redirect_to_null(*descriptors: int) -> None:
+    """Make descriptors /dev/null; those above 2 are close-on-exec."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for descriptor in descriptors:
         os.dup2(null, descriptor, inheritable=descriptor <= 2)
     os.close(null)
 
 
-def _forget_oom_score() -> None:
-    """The launcher's oom_score_adj is not the daemon's nor its servers' (a unit's OOMScoreAdjust is meant for them)."""
-    with suppress(OSError, ValueError):  # lowering it is root's
+def _reset_oom_score() -> None:
+    """Set oom_score_adj to 0: the daemon and its servers do not inherit that of a shell or an init script."""
+    with suppress(OSError, ValueError):  # only root may lower it
         if int(_OOM_SCORE.read_text()):
             _OOM_SCORE.write_text("0")

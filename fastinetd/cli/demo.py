@@ -13,15 +13,17 @@ from itertools import count
 from fastinetd.config.model import Config, Place, Service
 
 HOST = "127.0.0.1"
+"""The address of the demo's services."""
 FIRST_PORT = 17007
+"""The lowest port of the demo's services."""
 
 SCRIPT = 'echo "Hello $REMOTE_ADDR from process $$, started for you by fastinetd."'
-"""What the spawned program says; any program that talks on its standard input and output would do."""
+"""The script of the started program; any program that uses its standard input and output would do."""
 
 
-def configuration() -> Config:
-    """Echo and daytime built in, and a program started for each connection."""
-    ports = _free_ports(3)
+def make_configuration() -> Config:
+    """The Config of --demo: echo and daytime, built in, and `hello`, a program started for each connection."""
+    ports = _find_ports(3)
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -29,6 +31,7 @@ def configuration() -> Config:
     place = Place("--demo", 1)
 
     def service(name: str, port: int, **values: object) -> Service:
+        """A service on a port of the loopback address, with further fields."""
         internal = frozenset({"UNLISTED"}) if "server" in values else frozenset({"INTERNAL", "UNLISTED"})
         return Service(name, name, place, types=internal, port=port, bind=(HOST,), **values)  # type: ignore[arg-type]
 
@@ -40,20 +43,22 @@ def configuration() -> Config:
 
 
 def instructions(config: Config, metrics: tuple[str, int] | None) -> str:
-    """A line to paste for each service, and for the metrics; each can be run with what is on this machine."""
+    """Text with a command for each service, and for the metrics, made of programs that this machine has."""
     lines = ["fastinetd --demo serves, until Control-C:", ""]
     for service in config.services:
         says = "are you there?" if service.id == "echo" else ""
-        lines.append(f"  {service.id:8} {_client(service.port or 0, says=says)}")
+        lines.append(f"  {service.id:8} {_client_command(service.port or 0, says=says)}")
     if metrics is not None:
         host = metrics[0] if metrics[0] not in ("", "0.0.0.0", "::") else HOST
-        lines.append(f"  {'metrics':8} {_page(host, metrics[1])}")
+        lines.append(f"  {'metrics':8} {_metrics_command(host, metrics[1])}")
     return "\n".join([*lines, ""])
 
 
-def _client(port: int, says: str) -> str:
-    """A command that connects, says a line if there is one, and shows the answer: with OpenBSD's nc, or else with bash
-    or Python alone. Other programs called nc do not know -N, or do not end without it."""
+def _client_command(port: int, says: str) -> str:
+    """A command that connects, sends the line `says` unless it is empty, and prints the answer.
+
+    With OpenBSD's nc, or else with bash or Python alone: other programs called nc have no -N, or do not end without it.
+    """
     if "openbsd" in os.path.realpath(shutil.which("nc") or ""):
         return f"echo '{says}' | nc -N {HOST} {port}" if says else f"nc {HOST} {port}"
     if shutil.which("bash"):
@@ -64,16 +69,16 @@ def _client(port: int, says: str) -> str:
     return f"{shlex.quote(sys.executable)} -c '{connect}; {talk}print(s.makefile().readline(), end=\"\")'"
 
 
-def _page(host: str, port: int) -> str:
-    """A command that shows the metrics: with curl, or else with Python alone."""
+def _metrics_command(host: str, port: int) -> str:
+    """A command that prints the metrics: with curl, or else with Python alone."""
     url = f"http://[{host}]:{port}/metrics" if ":" in host else f"http://{host}:{port}/metrics"
     if shutil.which("curl"):
         return f"curl {url}"
     return f"{shlex.quote(sys.executable)} -c 'import urllib.request as r; print(r.urlopen(\"{url}\").read().decode())'"
 
 
-def _free_ports(wanted: int) -> list[int]:
-    """The first free ports from FIRST_PORT on, so that the lines to paste stay the same where nothing is in the way."""
+def _find_ports(wanted: int) -> list[int]:
+    """The first free ports from FIRST_PORT on: the same ones at each start, if no other process takes them."""
     found: list[int] = []
     for port in count(FIRST_PORT):
         with socket.socket() as probe:

@@ -1,17 +1,18 @@
-/* The executable file of the command: a process of its own name, with Python in it.
+/* The executable file of the command: a process with a name of its own, with Python in it.
  *
- * Theory. The executable file of a script's process is the interpreter, and whoever looks for a daemon by its file
- * (start-stop-daemon --exec, killall and pidof with a path) does not find it. So the command is this program. It opens
- * the interpreter's library and runs `fastinetd` in it as `python -E -P -m fastinetd` would: what PYTHON... variables
- * say is for servers, not for the daemon. The interpreter is, in a virtual environment, the one beside this file, else
- * the one it was built with. The library is that interpreter's: it is where it was at the build, seen from there. Where
- * there is none the interpreter itself is executed, and told the name of this process (system/own_process.py).
+ * Theory. The executable file of a script's process is the interpreter, and programs that look for a daemon by its
+ * file (start-stop-daemon --exec, killall and pidof with a path) do not find it. So the command is this program. It
+ * opens the interpreter's library and runs `fastinetd` in it as `python -E -P -m fastinetd` would: variables
+ * PYTHON... are for servers, not for the daemon. The interpreter is, in a virtual environment, the one beside this
+ * file, else the one with which this file was built. The library is the interpreter's, at the path from the
+ * interpreter that it had at the build. Where there is none the interpreter itself is executed, with the name of this
+ * process as an option (system/own_process.py).
  *
  * Rules of this file:
  *  - environment, arguments, descriptors, signals and memory limits are left as they are;
- *  - no path is searched for: neither PATH nor the linker's folders say what root runs. Without /proc this file is
- *    what was executed, as the kernel was told (AT_EXECFN), but for who gains something by telling it;
- *  - what goes wrong is one line on standard error, with what to do, and status 1.
+ *  - no path is searched: neither PATH nor the linker's folders decide what root runs. Without /proc the path of this
+ *    file is AT_EXECFN, which its caller chooses, but not if this process has gained privileges (AT_SECURE);
+ *  - an error is one line on standard error, with the remedy, and status 1.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -27,7 +28,7 @@
 
 #define MODULE "fastinetd"
 
-/* Of the library; their types are Python.h's. */
+/* The functions that are taken from the library; Python.h has their types. */
 #define FUNCTIONS(USE) \
     USE(PyPreConfig_InitPythonConfig) USE(Py_PreInitialize) USE(PyConfig_InitPythonConfig) \
     USE(PyConfig_SetBytesArgv) USE(PyConfig_SetBytesString) USE(PyConfig_Clear) USE(PyStatus_Exception) \
@@ -52,7 +53,7 @@ static void fail(const char *format, ...)
     exit(1);
 }
 
-/* The folder of a file, in its place. */
+/* Cut a path to that of its folder. */
 static void to_folder(char *absolute_path)
 {
     char *slash = strrchr(absolute_path, '/');
@@ -60,7 +61,7 @@ static void to_folder(char *absolute_path)
     slash[slash == absolute_path] = 0;
 }
 
-/* This file's path; whether it is known. */
+/* Find the path of this file. Returns whether it is known. */
 static int find_itself(char path[PATH_MAX])
 {
     ssize_t size = readlink("/proc/self/exe", path, PATH_MAX - 1);
@@ -72,7 +73,7 @@ static int find_itself(char path[PATH_MAX])
     return !getauxval(AT_SECURE) && getauxval(AT_EXECFN) && realpath((const char *)getauxval(AT_EXECFN), path);
 }
 
-/* The interpreter's path. */
+/* Find the path of the interpreter. */
 static void find_interpreter(char interpreter[PATH_MAX])
 {
     char folder[PATH_MAX], settings[PATH_MAX];
@@ -86,7 +87,7 @@ static void find_interpreter(char interpreter[PATH_MAX])
     strcpy(interpreter, PYTHON_FILE);
 }
 
-/* Open the interpreter's library, and find its functions; whether there is one. */
+/* Open the interpreter's library and find its functions. Returns whether there is a library. */
 static int open_library(const char *interpreter)
 {
     char library[PATH_MAX], real[PATH_MAX];
@@ -114,7 +115,7 @@ static void hold(PyStatus status)
         fail("Python cannot start: %s", status.err_msg ? status.err_msg : "it does not say why");
 }
 
-/* The interpreter in this process; returns its exit status. */
+/* Run the interpreter in this process. Returns its exit status. */
 static int run_here(const char *interpreter, int argc, char **argv)
 {
     PyPreConfig first;
@@ -127,9 +128,9 @@ static int run_here(const char *interpreter, int argc, char **argv)
     python.PyConfig_InitPythonConfig(&config);
     config.use_environment = 0;
     config.parse_argv = 0;
-    config.safe_path = 1;               /* the current folder is no place for modules */
+    config.safe_path = 1;               /* modules are not looked for in the current folder */
     if (getauxval(AT_SECURE))
-        config.user_site_directory = 0;     /* HOME would say whose modules run with the file's capabilities */
+        config.user_site_directory = 0;     /* else the caller's HOME would choose modules */
     hold(python.PyConfig_SetBytesString(&config, &config.program_name, interpreter));
     hold(python.PyConfig_SetBytesString(&config, &config.executable, interpreter));
     hold(python.PyConfig_SetBytesString(&config, &config.run_module, MODULE));
@@ -139,7 +140,7 @@ static int run_here(const char *interpreter, int argc, char **argv)
     return python.Py_RunMain();
 }
 
-/* The interpreter in place of this program. */
+/* Execute the interpreter in place of this program. */
 static void __attribute__((noreturn)) execute(char *interpreter, int argc, char **argv)
 {
     char name[16] = "", option[sizeof MODULE "=" + sizeof name];
@@ -159,7 +160,7 @@ static void __attribute__((noreturn)) execute(char *interpreter, int argc, char 
          strerror(errno));
 }
 
-/* Not main: what it has on the stack may be more than there is. */
+/* Not a part of main: its arrays may be larger than the stack, which main checks first. */
 static int __attribute__((noinline)) start(int argc, char **argv)
 {
     char interpreter[PATH_MAX];

@@ -1,5 +1,5 @@
-/* Limits of this process (getrlimit(2)) under which an interpreter crashes, or ends in a traceback of its imports. What
- * the daemon itself needs is system/allowances.py's; here is what it takes to come so far. */
+/* rlimits of this process (getrlimit(2)) under which an interpreter crashes, or ends in a traceback of its imports. The
+ * needs of the daemon itself are in system/allowances.py. */
 #ifndef FASTINETD_LAUNCHER_LIMITS_H
 #define FASTINETD_LAUNCHER_LIMITS_H
 
@@ -21,7 +21,7 @@ static const struct {
     {RLIMIT_NOFILE, 16, 1, "open files are", "", "ulimit -n, LimitNOFILE"},
 };
 
-/* Whether this process is limited to too little; that is told, with what to allow. */
+/* Print a line for each rlimit that is too low, with what to allow. Returns whether there is one. */
 static int limited_to_too_little(const char *program)
 {
     int found = 0;

@@ -1,6 +1,6 @@
 """The command `fastinetd`: options, --check, --demo, start.
 
-Rules of this file: whatever goes wrong here ends in one line on standard error that says what to do, and status 1.
+Rules of this file: an error ends the command with one line on standard error, which has the remedy, and status 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from fastinetd._accept import probe
 from fastinetd.cli import demo
 from fastinetd.cli.background import Launch, must_stay, prepare_descriptors
-from fastinetd.cli.options import INETD_CONF, PLACES, Refusal, parse, parse_address
+from fastinetd.cli.options import INETD_CONF, PLACES, Refusal, parse_address, parse_options
 from fastinetd.cli.pidfile import PidFile
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load_config
@@ -39,11 +39,12 @@ from fastinetd.system.descriptors import lift_socket
 from fastinetd.system.loop import describe_error
 
 _NO_INETD = {"xinetd": "an xinetd.conf", "toml": "TOML"}
-"""Kinds of files that are no inetd.conf, as a message calls them."""
+"""Kind of a configuration that is no inetd.conf -> its name in messages."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options, warnings = parse(sys.argv[1:] if arguments is None else arguments)
+    options, warnings = parse_options(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.check:
             return _check(options, warnings)
@@ -55,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 1
 
 
-def _source(options: argparse.Namespace) -> tuple[str, str]:
-    """The configuration's path and kind."""
+def _find_source(options: argparse.Namespace) -> tuple[str, str]:
+    """Path and kind of the configuration. Raises Refusal when there is none."""
     if options.demo:
         return "--demo", "demo"
     if options.inetd:
@@ -71,30 +72,31 @@ def _source(options: argparse.Namespace) -> tuple[str, str]:
                   "or try --demo")
 
 
-def _reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Report], Config]:
-    """What reads the configuration, now and at each reload."""
+def _make_reader(options: argparse.Namespace, path: str, kind: str) -> Callable[[Report], Config]:
+    """The function that reads the configuration, now and at each reload; errors go to its Report."""
     if kind == "demo":
-        config = demo.configuration()
+        config = demo.make_configuration()
         return lambda report: config
     compat = INETD_CONF if options.inetd_compat else None
     try:
         folder = str(Path.cwd())
-    except FileNotFoundError:  # it has been removed
+    except FileNotFoundError:  # the current folder has been removed
         folder = "/"
 
     def read(report: Report) -> Config:
+        """The Config of the files as they are now."""
         config = load_config(path, kind=kind, dialect=options.dialect or "debian", report=report, inetd_compat=compat,
                       keep_environment=options.keep_environment)
         if config.kind in _NO_INETD:
-            for option, remedy in _without_effect(options, config.kind):
+            for option, remedy in _unused_options(options, config.kind):
                 report.add("option-unused", Place(path, 1), option=option, kind=_NO_INETD[config.kind], remedy=remedy)
         return locate_logs(config, folder, report)
 
     return read
 
 
-def _without_effect(options: argparse.Namespace, kind: str) -> Iterator[tuple[str, str]]:
-    """The options that mean nothing where the configuration is no inetd.conf, and what to do instead."""
+def _unused_options(options: argparse.Namespace, kind: str) -> Iterator[tuple[str, str]]:
+    """(option, remedy) for each option that has no effect because the configuration is no inetd.conf."""
     remedy = "name an inetd.conf with --inetd FILE, or remove the option"
     beside = options.inetd_compat and kind == "xinetd"  # an inetd.conf is read as well
     if options.dialect and not beside:
@@ -106,13 +108,13 @@ def _without_effect(options: argparse.Namespace, kind: str) -> Iterator[tuple[st
 
 
 def _check(options: argparse.Namespace, warnings: list[str]) -> int:
-    """--check: every problem as file:line:column: severity: message."""
-    path, kind = _source(options)
-    _validate(options)
+    """Run --check: print each diagnostic as file:line:column: severity: message; returns the exit status."""
+    path, kind = _find_source(options)
+    _check_options(options)
     if options.filelog and (why := trouble_with(os.path.abspath(options.filelog))):
         warnings = [*warnings, f"-filelog {options.filelog}: {why}"]
     report = Report()
-    config = _reader(options, path, kind)(report)
+    config = _make_reader(options, path, kind)(report)
     plan = make_plan(config, Surroundings(), report)
     check_hosts((*config.services, *config.broken), report)
     for left in config.disabled:
@@ -131,12 +133,12 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
         last += "; with these errors nothing of it is used"
     elif idle:
         last += "; without any service fastinetd starts only with -stayalive or -dontfork: add one, or use these"
-    _print([*lines, (Level.ERROR if bad else Level.INFO, last)])
+    _print_lines([*lines, (Level.ERROR if bad else Level.INFO, last)])
     return 1 if bad else 0
 
 
-def _print(lines: Iterable[tuple[Level, str]]) -> None:
-    """What --check has found, on standard output; a unit's reload sends it to the journal."""
+def _print_lines(lines: Iterable[tuple[Level, str]]) -> None:
+    """Print the lines of --check on standard output, with their level if that is systemd's journal. Raises Refusal."""
     try:
         print(*(stream_line(1, level, printable(text)) for level, text in lines), sep="\n", flush=True)
     except OSError as error:
@@ -144,19 +146,20 @@ def _print(lines: Iterable[tuple[Level, str]]) -> None:
 
 
 def _stays_alive(options: argparse.Namespace) -> bool:
-    """Whether it goes on without any service; -dontfork means that too, as in xinetd."""
+    """Whether the daemon runs without any service: with -stayalive and, as in xinetd, with -dontfork."""
     return bool(options.stay_alive or options.foreground)
 
 
-def _validate(options: argparse.Namespace) -> None:
-    """What can be said of the options without starting anything."""
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise Refusal for a bad value of an option."""
     if options.syslog and options.syslog not in FACILITIES:
         raise Refusal(f"there is no syslog facility {options.syslog!r}; write one of: {', '.join(sorted(FACILITIES))}")
     if options.metrics:
-        _metrics_address(options.metrics)
+        _parse_metrics(options.metrics)
 
 
-def _metrics_address(text: str) -> tuple[str | None, int]:
+def _parse_metrics(text: str) -> tuple[str | None, int]:
+    """Host, None for every address, and port of --metrics. Raises Refusal."""
     try:
         return parse_address(text)
     except ValueError as error:
@@ -164,8 +167,9 @@ def _metrics_address(text: str) -> tuple[str | None, int]:
 
 
 def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
-    _validate(options)
-    path, kind = _source(options)
+    """Run the daemon, in the background unless it must stay; returns the exit status. Raises Refusal."""
+    _check_options(options)
+    path, kind = _find_source(options)
     foreground = options.foreground or options.debug or options.demo or must_stay(os.environ)
     if (why := allowances.refusal()) is not None:
         raise Refusal(why)
@@ -183,13 +187,13 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     if launch.parent:
         return launch.wait()
     postpone_signals()
-    surroundings = Surroundings(clone=probe())
+    surroundings = Surroundings(clone=probe())  # before the limit is raised: servers get the original
     allowances.raise_descriptor_limit()
     messages = DaemonLog(
         XinetdFormats(),
         filelog=os.path.abspath(options.filelog) if options.filelog else None,
         syslog=options.syslog or (None if foreground or options.filelog else "daemon"),
-        stderr=True,  # until the daemon serves, whoever started it is told
+        stderr=True,  # until the daemon serves
         stderr_fd=launch.errors,
         debug=options.debug,
     )
@@ -201,7 +205,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     except (OSError, MemoryError) as error:
         messages.critical(allowances.explain_error(error))
         status = 1
-    except KeyboardInterrupt:  # at the terminal, or by the command that has been interrupted
+    except KeyboardInterrupt:  # from the terminal, or from Launch.wait in the command
         messages.critical("interrupted, the start is given up")
         status = 128 + signal.SIGINT
     except Exception as error:
@@ -214,12 +218,13 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
 
 def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str, messages: DaemonLog,
          surroundings: Surroundings, launch: Launch, foreground: bool) -> int:
+    """Start the supervisor and run it until the daemon ends; returns the exit status. Raises Refusal and OSError."""
     for warning in (*warnings, *launcher.shortcomings(), *allowances.warnings()):
         messages.warning(warning)
-    reader = _reader(options, path, kind)
-    os.umask(os.umask(0o022) | 0o022)
+    reader = _make_reader(options, path, kind)
+    os.umask(os.umask(0o022) | 0o022)  # never writable for others, and no more than was allowed at the start
     with PidFile(Path(options.pidfile).absolute() if options.pidfile else None) as pidfile:
-        metrics = _metrics(options.metrics) if options.metrics else None
+        metrics = _listen_for_metrics(options.metrics) if options.metrics else None
         os.chdir("/")
         supervisor = Supervisor(
             Options(
@@ -250,9 +255,9 @@ def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str,
     return 0
 
 
-def _metrics(text: str) -> socket.socket:
-    """The metrics listener: every address of both families, or the one that is named."""
-    host, port = _metrics_address(text)
+def _listen_for_metrics(text: str) -> socket.socket:
+    """The listener of --metrics, on the address that is named or on all of both families. Raises Refusal."""
+    host, port = _parse_metrics(text)
     try:
         if host is None:
             made = _listen_everywhere(port)
@@ -261,7 +266,7 @@ def _metrics(text: str) -> socket.socket:
             made = socket.create_server(address[:2], family=family, backlog=128)
     except socket.gaierror as error:
         raise Refusal(f"--metrics {text}: cannot listen: {error.strerror}; name an address of this machine") from None
-    except OSError as error:  # its own text has an address in it, if it is create_server's
+    except OSError as error:  # create_server puts the address into the text
         why = f"{os.strerror(error.errno or 0)} ({errno.errorcode.get(error.errno or 0, error.errno)})"
         raise Refusal(f"--metrics {text}: cannot listen: {why}; choose another address or port") from None
     made.setblocking(False)
@@ -269,6 +274,7 @@ def _metrics(text: str) -> socket.socket:
 
 
 def _listen_everywhere(port: int) -> socket.socket:
+    """A listener on all addresses, of IPv6 too if the kernel has it. Raises OSError."""
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
     return socket.create_server(("", port), backlog=128)

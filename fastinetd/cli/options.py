@@ -1,4 +1,4 @@
-"""The command line: fastinetd's long options, and xinetd's in their own spelling."""
+"""The command line: fastinetd's long options, and those of xinetd with one dash."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import Level
 
 PLACES = (("/etc/fastinetd/fastinetd.toml", "toml"), ("/etc/xinetd.conf", "xinetd"), ("/etc/inetd.conf", "inetd"))
-"""Where a configuration is looked for, in this order, and what kind of file it is."""
+"""Paths of a configuration, in the order in which they are looked for, and their kinds."""
 
 INETD_CONF = "/etc/inetd.conf"
+"""The path of --inetd and -inetd_compat."""
 
 
 class Refusal(Exception):
-    """The command cannot do what it is asked; the text says why and what to do."""
+    """Raised when the command cannot do what it is asked; the text has the reason and the remedy."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Exit status 1 and one line for a usage error, as xinetd has it."""
+    """A parser that ends with status 1 and one line for a usage error, as xinetd does."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
+        """Print a usage error and end with status 1."""
         self.exit(1, stream_line(2, Level.CRITICAL, f"{self.prog}: {message}; see {self.prog} --help\n"))
 
     def _get_option_tuples(self, option_string: str) -> list[tuple[argparse.Action, str, str | None]]:
-        """No option is the beginning of another: argparse would take -fork for -f ork, and -pid for -pidfile."""
+        """No abbreviations of options: argparse would take -fork for -f ork, and -pid for -pidfile."""
         return []
 
     @property
@@ -36,8 +38,8 @@ class _Parser(argparse.ArgumentParser):
         return frozenset(self._option_string_actions)
 
 
-def parser() -> _Parser:
-    """All options. Those with one dash are xinetd's."""
+def make_parser() -> _Parser:
+    """The parser of all options; those with one dash are xinetd's."""
     p = _Parser(
         prog="fastinetd",
         allow_abbrev=False,
@@ -70,7 +72,7 @@ def parser() -> _Parser:
     life.add_argument("-pidfile", "--pid-file", dest="pidfile", metavar="FILE", help="write the process id there")
     life.add_argument("-limit", "--limit", metavar="N", type=_limit,
                       help="at most so many servers at a time; 0: no limit")
-    life.add_argument("--acceptors", metavar="N", type=_positive,
+    life.add_argument("--acceptors", metavar="N", type=_acceptors,
                       help="processes that accept connections (default: one more than processors, "
                            "as each sleeps during exec)")
     life.add_argument("-cc", "--consistency-check", dest="check_every", metavar="SECONDS", type=_count, default=0,
@@ -90,17 +92,20 @@ def parser() -> _Parser:
     return p
 
 
-def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options, and warnings about those with one dash that are nobody's: xinetd ignores such, and init scripts have
-    some. One that only lacks its second dash is an error: -check is not to start a daemon."""
-    own = parser()
+def parse_options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and warnings; ends with status 1 for a usage error.
+
+    An unknown option with one dash is a warning: xinetd ignores such, and init scripts have some. One that only lacks
+    its second dash is an error: -check must not start a daemon.
+    """
+    own = make_parser()
     options, rest = own.parse_known_args(arguments)
     warnings = []
     for word in filter(None, rest):  # a quoted variable of an init script may be empty
         if word.startswith("-") and not word.startswith("--"):
             if f"-{word}" in own.option_strings:
                 own.error(f"there is no option {word}, write -{word}")
-            if word.startswith("-f/"):  # to read another configuration than the one that is named is no help
+            if word.startswith("-f/"):  # xinetd takes no such spelling; ignored, it would mean another file
                 own.error(f"there is no option {word}, write -f {word[2:]}")
             warnings.append(f"there is no option {word}, it is ignored; see fastinetd --help")
         else:
@@ -115,16 +120,19 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _count(text: str) -> int:
+    """A number from 0 on, as argparse converts it."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
     return int(text)
 
 
 def _limit(text: str) -> int | None:
+    """A number from 1 on, or None for 0, as argparse converts it."""
     return _count(text) or None
 
 
-def _positive(text: str) -> int:
+def _acceptors(text: str) -> int:
+    """A number from 1 to 32, as argparse converts it."""
     if _count(text) < 1 or _count(text) > 32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 32")
     return int(text)
@@ -133,7 +141,7 @@ def _positive(text: str) -> int:
 def parse_address(text: str) -> tuple[str | None, int]:
     """Host and port of `--metrics`: `:9100` and `9100` (every address: None), `127.0.0.1:9100`, `[::1]:9100`.
 
-    Raises ValueError, whose text says what was expected.
+    Raises ValueError, whose text has the expected form.
     """
     host, _, port = text.rpartition(":")
     wrong = ValueError(f"{text!r} is no address of the form [HOST]:PORT, such as :9100 or [::1]:9100")

@@ -1,12 +1,12 @@
 """The pid file: written when the daemon serves, and locked, so that no second daemon takes the first one's place.
 
-Theory. Everybody may read the pid file, and who may read a file may lock it, for as long as he likes. So the lock is on
-a file beside it, PIDFILE.lock, that only the daemon's user can open. It is fcntl's: it belongs to this process alone,
-its forks do not have it, and the kernel gives it up whatever ends the process. A pid file whose lock is free is stale,
-and is replaced. It is replaced and not written to, because it may be a link to something else.
+Theory. Every user may read the pid file, and a user who may read a file may lock it for any time. So the lock is on a
+file beside it, PIDFILE.lock, that only the daemon's user can open. It is a lock of fcntl(2): it belongs to this process
+alone, its forks do not have it, and the kernel gives it up when the process ends. A pid file whose lock is free is
+stale, and is replaced. It is replaced and not written to, because it may be a link to another file.
 
-Rules of this file: the lock's file is removed only by who has the lock, and a lock counts only if its file still has
-its name; so two daemons never have two locks.
+Rules of this file: the lock's file is removed only by the process that has the lock, and a lock counts only if its file
+still has its name; so two daemons never have two locks.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from fastinetd.system.allowances import remedy_for
 from fastinetd.system.descriptors import lift_descriptor
 
 _ATTEMPTS = 100
-"""Changes of the lock's file by others that are put up with."""
+"""Times that other processes may replace the lock's file before the start fails."""
 
 
 class PidFile:
-    """A path that is the daemon's as long as it serves; without one, None, every method does nothing."""
+    """The daemon's pid file as long as it serves; with the path None every method does nothing."""
 
     def __init__(self, path: Path | None) -> None:
-        """Lock the path, put an empty file there. Raises Refusal if another daemon has it, or no file can be made."""
+        """Lock the path and make an empty file there. Raises Refusal: another daemon has it, or it cannot be made."""
         self._path = path
         self._lock = self._descriptor = -1
         if path is None:
             return
         self._lock_path = path.with_name(f"{path.name}.lock")
         try:
-            self._lock = self._claim()
+            self._lock = self._open_lock()
             with suppress(FileNotFoundError):
                 path.unlink()
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -52,7 +52,7 @@ class PidFile:
         self.release()
 
     def write(self) -> None:
-        """The daemon serves. Raises Refusal if that cannot be written down."""
+        """Write the pid, when the daemon serves. Raises Refusal."""
         if self._path is None:
             return
         try:
@@ -61,8 +61,10 @@ class PidFile:
             raise self._refusal(error) from None
 
     def release(self) -> None:
-        """The daemon serves no more: remove the file, unless it is another's by now. The next one may begin, while this
-        one waits for the end of its servers."""
+        """Remove the file, unless another process has replaced it, and give up the lock.
+
+        To be called when the daemon serves no more: the next one may start while this one waits for its servers to end.
+        """
         if self._path is None or self._descriptor < 0:
             return
         with suppress(OSError):
@@ -72,8 +74,8 @@ class PidFile:
         self._descriptor = -1
         self._unlock()
 
-    def _claim(self) -> int:
-        """The lock's descriptor, the caller's. Raises OSError, or Refusal when another daemon has the lock."""
+    def _open_lock(self) -> int:
+        """The locked descriptor of the lock's file. Raises OSError, or Refusal when another daemon has the lock."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         for _ in range(_ATTEMPTS):
             try:
@@ -83,10 +85,10 @@ class PidFile:
                     raise
                 self._lock_path.unlink(missing_ok=True)
                 continue
-            descriptor = lift_descriptor(descriptor)  # before it is locked: the end of any descriptor ends the lock
+            descriptor = lift_descriptor(descriptor)  # before locking: closing any descriptor of the file unlocks it
             kept = False
             try:
-                kept = self._take(descriptor)
+                kept = self._lock_file(descriptor)
             finally:
                 if not kept:
                     os.close(descriptor)
@@ -94,12 +96,15 @@ class PidFile:
                 return descriptor
         raise OSError(0, f"{self._lock_path} is replaced again and again")
 
-    def _take(self, descriptor: int) -> bool:
-        """Lock what was opened; False if it is not what must be locked (any more)."""
+    def _lock_file(self, descriptor: int) -> bool:
+        """Lock an open file and write the pid into it; False when it is not, or no longer, the lock's file.
+
+        Raises Refusal when another daemon has the lock.
+        """
         status = os.fstat(descriptor)
         private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
         if not stat.S_ISREG(status.st_mode) or not private or status.st_nlink > 1:
-            # Others can lock that, or it is another file by a second name. Another daemon may have replaced it by now.
+            # Other users could lock it, or it is a file with a second name. Another daemon may have replaced it by now.
             if self._has_its_name(status):
                 self._lock_path.unlink(missing_ok=True)
             return False
@@ -117,13 +122,14 @@ class PidFile:
         return True
 
     def _has_its_name(self, status: os.stat_result) -> bool:
-        """Whether a file is still what the lock's path leads to."""
+        """Whether the lock's path still leads to the file with this status."""
         try:
             return os.path.samestat(status, self._lock_path.lstat())
         except FileNotFoundError:
             return False
 
     def _unlock(self) -> None:
+        """Remove the lock's file and give up the lock, if this process has it."""
         if self._lock >= 0:
             with suppress(OSError):
                 if self._has_its_name(os.fstat(self._lock)):
@@ -132,6 +138,7 @@ class PidFile:
             self._lock = -1
 
     def _refusal(self, error: OSError | ValueError) -> Refusal:
+        """The Refusal for an error of the pid file or its lock."""
         why, remedy = (error.strerror, remedy_for(error.errno)) if isinstance(error, OSError) else (str(error), None)
         how = remedy or "choose another place with -pidfile"
         return Refusal(f"cannot write the pid file {self._path}: {why}; {how}")

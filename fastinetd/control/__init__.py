@@ -1,1 +1,1 @@
-"""What the running daemon is asked."""
+"""Answers about the running daemon: its state, and the dump of it."""

@@ -1,9 +1,8 @@
-"""The state dump of SIGUSR1, in xinetd's layout: `render` makes the text, `write_dump` a file of it.
+"""The state dump of SIGUSR1, in xinetd's layout: `render_dump` makes the text, `write_dump` the file.
 
-What is left out on purpose: the daemon's environment, and the values of a service's `env`. xinetd writes
-both into a file that everybody may read; here the file is its owner's only, and secrets stay out of it
-nevertheless. There is no block for `defaults`: each service shows what holds for it. Address lists are shown
-as they are written.
+The daemon's environment and the values of a service's `env` are left out on purpose. xinetd writes both into a file
+that every user may read; here the file is readable for its owner only, and secrets stay out of it nevertheless. There
+is no block for `defaults`: each service has all values that hold for it. Address lists are as in the configuration.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from fastinetd.config.model import UNLIMITED, LogKind, OverRate, Service
 from fastinetd.logs.lines import error_text, printable
 
 DUMP_PATH = "/run/fastinetd.dump"
-"""Where the dump goes."""
+"""The file of the dump."""
 
 
-def failure(path: str, error: OSError) -> str:
-    """What to say when there is no dump, and what to do."""
+def describe_failure(path: str, error: OSError) -> str:
+    """The line of the log about a dump that cannot be written, with the remedy."""
     roots = error.errno in (errno.EPERM, errno.EACCES)
     remedy = "only a daemon that root has started can" if roots else "mend that and send SIGUSR1 again"
     return f"cannot write the state dump to {path}: {error_text(error.errno)}; {remedy}"
 
 
 class ServiceState(Enum):
-    """xinetd's words for what a service is doing."""
+    """xinetd's words for the state of a service."""
 
     ACTIVE = "Active"
     SUSPENDED = "Suspended"  # a wait service whose server has the socket, or a listener closed for its rate
@@ -42,24 +41,24 @@ class ServiceState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceLine:
-    """One service and what is true of it now."""
+    """One service and its present state."""
 
     service: Service
     state: ServiceState
     running: int = 0  # servers
-    port: int | None = None  # the one it listens on; None: the service's own, if it names one
+    port: int | None = None  # the port of its listener; None: that of the configuration, if it names one
     descriptors: tuple[int, ...] = ()  # its listening sockets in the supervisor
     ids: tuple[int, int] | None = None  # uid and gid of its servers; None: the daemon's own
-    refused: str | None = None  # why it has no pool although it asks for one
-    waits: int = 0  # clients that had to wait for the rate, and in how many seconds somebody did
-    waited: float = 0.0
-    holding: bool = False  # somebody does now
-    held: tuple[tuple[int, str, str], ...] = ()  # zygotes, the word of a HeldAt, and a system call or ""
+    refused: str | None = None  # why the service has no pool although it asks for one
+    waits: int = 0  # clients that had to wait for the rate
+    waited: float = 0.0  # seconds in which at least one client waited for the rate
+    holding: bool = False  # clients wait for the rate now
+    held: tuple[tuple[int, str, str], ...] = ()  # zygotes, the word of their HeldAt, system call or ""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLine:
-    """One running server. `started` is Unix time in seconds; `address` is "" when the client is not known."""
+    """One running server. `started` is Unix time in seconds; `address` is "" for a client without an address."""
 
     service: str  # id
     pid: int
@@ -70,7 +69,7 @@ class ServerLine:
 
 @dataclass(frozen=True, slots=True)
 class DumpState:
-    """Everything a dump shows. `now` is Unix time in seconds."""
+    """All that a dump contains. `now` is Unix time in seconds."""
 
     version: str
     now: float
@@ -84,8 +83,8 @@ class DumpState:
     lost_records: int = 0
 
 
-def render(state: DumpState) -> str:
-    """The dump as text."""
+def render_dump(state: DumpState) -> str:
+    """The text of a dump."""
     lines = [
         f"INTERNAL STATE DUMP: fastinetd {state.version}",
         f"Current time: {time.ctime(state.now)}",
@@ -93,10 +92,10 @@ def render(state: DumpState) -> str:
         "Services + defaults:",
     ]
     for entry in state.services:
-        lines += [*_service(entry), ""]
+        lines += [*_service_lines(entry), ""]
     lines += ["Server table dump:"]
     for server in state.servers:
-        lines += [*_server(server), ""]
+        lines += [*_server_lines(server), ""]
     lines += ["", "Retry table dump:", ""]  # always empty: a start that failed is not tried again
     active = sum(entry.state is ServiceState.ACTIVE for entry in state.services)
     available = sum(entry.state is not ServiceState.DISABLED for entry in state.services)
@@ -120,7 +119,8 @@ def render(state: DumpState) -> str:
     return "\n".join(lines)
 
 
-def _service(entry: ServiceLine) -> Iterator[str]:
+def _service_lines(entry: ServiceLine) -> Iterator[str]:
+    """The lines of a service."""
     name = printable(entry.service.name)
     yield f"Service = {name}"
     yield f"\tState = {entry.state.value}"
@@ -128,13 +128,13 @@ def _service(entry: ServiceLine) -> Iterator[str]:
     for attribute, value in _attributes(entry):
         if value is not None:
             yield f"\t\t{attribute} = {printable(str(value))}"
-    yield f"\t\tOnly from: {printable(_list(entry.service.only_from, 'All sites'))}"
-    yield f"\t\tNo access: {printable(_list(entry.service.no_access, 'No blocked sites'))}"
-    for line in (*_logging(entry.service), *_environment(entry.service)):
+    yield f"\t\tOnly from: {printable(_join_entries(entry.service.only_from, 'All sites'))}"
+    yield f"\t\tNo access: {printable(_join_entries(entry.service.no_access, 'No blocked sites'))}"
+    for line in (*_logging_lines(entry.service), *_environment_lines(entry.service)):
         yield f"\t\t{line}"
     yield f"\trunning servers = {entry.running}"
     yield "\tretry servers = 0"
-    yield f"\tservice fd = {_list(tuple(map(str, entry.descriptors)) or None, 'none')}"
+    yield f"\tservice fd = {_join_entries(tuple(map(str, entry.descriptors)) or None, 'none')}"
 
 
 def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
@@ -152,29 +152,29 @@ def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
         ("socket_type", s.socket_type),
         ("Protocol (name,number)", f"({s.protocol},{_PROTOCOL_NUMBERS.get(s.protocol, 0)})"),
         ("port", s.port if entry.port is None else entry.port),
-        ("Instances", _limit(s.instances)),
+        ("Instances", _limit_text(s.instances)),
         ("wait", "yes" if s.wait else "no"),
         ("user", uid),
         ("group", gid if s.group else None),
         ("Groups", "yes" if s.groups else "no"),
         ("umask", None if s.umask is None else f"{s.umask:o}"),
         ("Nice", s.nice),
-        ("CPS", _rate(s)),
+        ("CPS", _rate_text(s)),
         ("over_rate", None if s.rate is None else s.over_rate.value),
-        ("Waited for CPS", _waits(entry)),
+        ("Waited for CPS", _waits_text(entry)),
         ("max_load", s.max_load),
         ("PER_SOURCE", -1 if s.per_source in (None, UNLIMITED) else s.per_source),
         ("Bind", _words(s.bind) or "All addresses."),
         ("Server", "internal" if s.internal else s.server),
         ("Server argv", " ".join(s.argv) if s.argv else None),
-        *_pool(entry),
-        ("Resource limits", _words(f"{name}:{_limit(value)}" for name, value in sorted(s.rlimits.items()))),
-        ("Access times", _words(_window(*window) for window in s.access_times)),
+        *_pool_attributes(entry),
+        ("Resource limits", _words(f"{name}:{_limit_text(value)}" for name, value in sorted(s.rlimits.items()))),
+        ("Access times", _words(_window_text(*window) for window in s.access_times)),
     ]
 
 
-def _pool(entry: ServiceLine) -> list[tuple[str, object]]:
-    """How connections get their processes, where it is not by exec as in xinetd."""
+def _pool_attributes(entry: ServiceLine) -> list[tuple[str, object]]:
+    """The attributes of a service's pool; [] for one without, which is served by exec as in xinetd."""
     s = entry.service
     if s.spawn == "exec" or s.internal:
         return []
@@ -193,12 +193,13 @@ _HELD = {
     "at_start": ", early: nothing is gained over main",
     "unsupported": ": first_io cannot be had here",
 }
-"""What is added to where a program is held, by the word of a HeldAt."""
+"""The word of a HeldAt -> what the dump adds to the system call at which a program is held."""
 
 _PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}  # of protocols(5)
 
 
-def _logging(service: Service) -> Iterator[str]:
+def _logging_lines(service: Service) -> Iterator[str]:
+    """The lines about where records of a service go, and what is in them."""
     kind = service.log_type
     if kind.kind is LogKind.NONE:
         yield "No logging"
@@ -213,14 +214,16 @@ def _logging(service: Service) -> Iterator[str]:
     yield f"Log_on_failure flags = {_words(service.log_on_failure) or ''}".rstrip()
 
 
-def _environment(service: Service) -> Iterator[str]:
+def _environment_lines(service: Service) -> Iterator[str]:
+    """The lines about a service's environment: names only."""
     if service.passenv is not None:
         yield f"Passenv = {printable(' '.join(service.passenv))}".rstrip()
     if service.env:
         yield f"Environment names = {printable(_words(name for name, _ in service.env) or '')}"
 
 
-def _server(server: ServerLine) -> Iterator[str]:
+def _server_lines(server: ServerLine) -> Iterator[str]:
+    """The lines of a server."""
     service = printable(server.service)
     yield f"{service} server"
     yield f"pid = {server.pid}"
@@ -231,22 +234,24 @@ def _server(server: ServerLine) -> Iterator[str]:
 
 
 def _words(words: Iterator[str] | Sequence[str] | frozenset[str]) -> str | None:
-    """Words on one line, those of a set in order; None if there are none."""
+    """Words joined by blanks, those of a set sorted; None for no words."""
     return " ".join(sorted(words) if isinstance(words, frozenset) else words) or None
 
 
-def _list(entries: Sequence[str] | None, none: str) -> str:
-    """An address list; an empty one, which refuses everybody or blocks nobody, is shown as that."""
+def _join_entries(entries: Sequence[str] | None, none: str) -> str:
+    """The entries of a list joined by blanks; `none` for a list that is not set, a remark for an empty one."""
     if entries is None:
         return none
     return " ".join(entries) if entries else "(empty list)"
 
 
-def _limit(value: int | None) -> str:
+def _limit_text(value: int | None) -> str:
+    """A limit as xinetd writes it."""
     return "UNLIMITED" if value is None or value == UNLIMITED else str(value)
 
 
-def _rate(service: Service) -> str | None:
+def _rate_text(service: Service) -> str | None:
+    """The value of CPS; None without a rate."""
     rate = service.rate
     if rate is None:
         return None
@@ -254,28 +259,29 @@ def _rate(service: Service) -> str | None:
     return f"max conn:{rate.count}{period} wait:{rate.pause}"
 
 
-def _waits(entry: ServiceLine) -> str | None:
+def _waits_text(entry: ServiceLine) -> str | None:
+    """How much clients waited for the rate; None for a service whose clients never do."""
     if entry.service.rate is None or entry.service.over_rate is not OverRate.WAIT:
         return None
     return f"{entry.waits} clients, {entry.waited:.1f} seconds{', and clients do now' if entry.holding else ''}"
 
 
-def _window(start: int, end: int) -> str:
+def _window_text(start: int, end: int) -> str:
+    """A span of access_times, given in minutes of the day, as HH:MM-HH:MM."""
     return f"{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}"
 
 
 def write_dump(path: str, text: str) -> None:
-    """Put `text` into the file `path`, readable by its owner only, in place of what was there.
+    """Put `text` into the file `path`, readable for its owner only, in place of a file that is there.
 
-    The text is written to a new file beside it, which then takes the name in one step: a reader never sees
-    half a dump, and a symbolic or hard link somebody has left under the name is replaced rather than
-    followed. Raises OSError.
+    The text is written to a new file beside it, which is then renamed: a reader never sees half a dump, and a symbolic
+    or hard link under the name is replaced rather than followed. Raises OSError.
     """
     target = Path(path)
     made = target.with_name(f".{target.name}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileNotFoundError):
-        made.unlink()  # left behind by a process of the same number
+        made.unlink()  # left behind by an earlier process with this pid
     fd = os.open(made, flags, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:

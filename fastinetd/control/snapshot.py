@@ -1,27 +1,27 @@
-"""The daemon's state for a dump: gathered here from all who know of it, written by dump.py."""
+"""The daemon's state for a dump, taken from the parts of the supervisor and written by dump.py."""
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastinetd import __version__
-from fastinetd.control.dump import DumpState, ServerLine, ServiceLine, ServiceState, render, write_dump
+from fastinetd.control.dump import DumpState, ServerLine, ServiceLine, ServiceState, render_dump, write_dump
 from fastinetd.core.board import Board
 from fastinetd.logs.service_log import ServiceLog
 from fastinetd.pools.pool import HeldAt
 from fastinetd.pools.system_calls import held_call
-from fastinetd.services.installed import InstalledServices
+from fastinetd.services.installed import InstalledService, InstalledServices
 from fastinetd.services.listeners import Listeners
 from fastinetd.services.wait_services import WaitServices
+from fastinetd.system.processes import count_own_descriptors
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Whom the daemon's state is asked of."""
+    """The parts of the supervisor from which the daemon's state is taken."""
 
     board: Board
     services: InstalledServices
@@ -35,36 +35,14 @@ class Sources:
 
 def dump_state(sources: Sources, path: str) -> None:
     """Write the daemon's state to the file `path`, in place of the last dump. Raises OSError."""
-    write_dump(path, render(gather(sources)))
+    write_dump(path, render_dump(take_snapshot(sources)))
 
 
-def gather(sources: Sources) -> DumpState:
-    """The daemon's state now."""
+def take_snapshot(sources: Sources) -> DumpState:
+    """The daemon's present state. Raises OSError."""
     board = sources.board
-    wall = time.time() - time.monotonic()
-    services = []
-    for installed in sources.services:
-        service = installed.planned.service
-        sockets = sources.listeners.sockets_of_service(installed.planned)
-        state = ServiceState.ACTIVE if sockets else ServiceState.NOT_STARTED
-        taken = installed.row in sources.wait_services.rows_left_to_servers()
-        if taken or board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
-            state = ServiceState.SUSPENDED
-        port = installed.planned.endpoints[0].port or None
-        descriptors = tuple(sock.fileno() for sock in sockets)
-        ids, refused = installed.planned.start.ids, installed.planned.refused
-        places = tuple(
-            (count, HeldAt(point).name.lower(), held_call(point, call))
-            for (point, call), count in sorted(board.held(installed.row).items())
-            if point < len(HeldAt)
-        )
-        counters = board.counters(installed.row)
-        services.append(
-            ServiceLine(
-                service, state, board.row_live(installed.row), port, descriptors, ids, refused,
-                counters.rate_waits, counters.rate_wait_ns / 1e9, board.row_holds(installed.row), places,
-            )
-        )  # fmt: skip
+    wall = time.time() - time.monotonic()  # slots have times of CLOCK_MONOTONIC
+    services = [_service_line(sources, installed) for installed in sources.services]
     names = {row: installed.planned.id for row, installed in sources.services.by_row.items()}
     servers = tuple(
         ServerLine(names.get(slot.row, "?"), slot.pid, wall + slot.started, slot.address, slot.port)
@@ -80,6 +58,34 @@ def gather(sources: Sources) -> DumpState:
         roles=tuple(sources.roles),
         process_limit=sources.process_limit,
         max_descriptors=most,
-        descriptors_free=most - len(os.listdir("/proc/self/fd")),
+        descriptors_free=most - count_own_descriptors(),
         lost_records=sources.log.lost,
+    )
+
+
+def _service_line(sources: Sources, installed: InstalledService) -> ServiceLine:
+    """The present state of a service."""
+    board, planned = sources.board, installed.planned
+    sockets = sources.listeners.sockets_of_service(planned)
+    state = ServiceState.ACTIVE if sockets else ServiceState.NOT_STARTED
+    taken = installed.row in sources.wait_services.rows_left_to_servers()
+    if taken or board.row_closed(installed.row) or board.rate_wait(installed.row) > 0:
+        state = ServiceState.SUSPENDED
+    counters = board.counters(installed.row)
+    return ServiceLine(
+        planned.service,
+        state,
+        running=board.row_live(installed.row),
+        port=planned.endpoints[0].port or None,
+        descriptors=tuple(sock.fileno() for sock in sockets),
+        ids=planned.start.ids,
+        refused=planned.refused,
+        waits=counters.rate_waits,
+        waited=counters.rate_wait_ns / 1e9,
+        holding=board.row_holds(installed.row),
+        held=tuple(
+            (count, HeldAt(point).name.lower(), held_call(point, call))
+            for (point, call), count in sorted(board.held(installed.row).items())
+            if point < len(HeldAt)
+        ),
     )

@@ -1,1 +1,1 @@
-"""The role that finds out who clients are."""
+"""The role that looks up clients' names."""

@@ -1,7 +1,7 @@
-"""The supervisor's questions to the doorman: may this sender of a datagram, by its name, start a wait service's server?
+"""The supervisor's questions to the doorman: may the sender of a datagram, by its name, start a wait service's server?
 
-Theory. The channel belongs to a generation; with the next one comes another, and what is unanswered is asked again
-there. A doorman that died is asked again too, until time is up: then there is no answer.
+Theory. The channel belongs to a generation. The next generation has another channel, through which unanswered questions
+are asked again. So they are when the doorman has died, until ANSWER_WITHIN is over: then there is no answer.
 
 Rules of this file: it borrows the channel. Every question ends in exactly one call of its callback, with True, False
 or, for no answer, None.
@@ -20,68 +20,74 @@ from fastinetd.system.loop import Loop, Timer
 from fastinetd.system.strangers import receive_message
 
 Callback = Callable[[bool | None], None]
+"""Called with whether the client is allowed; None: there was no answer in time."""
 
 
 @dataclass
-class Asked:
+class _Asked:
+    """A question without an answer."""
+
     message: bytes
     callback: Callback
-    left: float  # seconds until there is no answer
+    left: float  # seconds until the question ends without an answer
     timer: Timer | None = None
 
 
 class DoormanClient:
-    """Open questions of the supervisor."""
+    """Sends the supervisor's questions to the doorman and receives its answers."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._channel: socket.socket | None = None
         self._cookies = count(1)
-        self._open: dict[int, Asked] = {}
+        self._open: dict[int, _Asked] = {}
 
     def use(self, channel: socket.socket | None) -> None:
-        """Ask through this channel from now on (None: there is no doorman)."""
+        """Use a channel (borrowed; None: there is no doorman) from now on; open questions are sent there again."""
         if self._channel is not None:
             self._loop.unwatch(self._channel.fileno())
         self._channel = channel
         if channel is not None:
-            self._loop.watch(channel.fileno(), self._answers)
+            self._loop.watch(channel.fileno(), self._receive_answer)
         for asked in self._open.values():
-            self._send(asked)
+            self._send_question(asked)
 
     def ask(self, row: int, address: bytes, callback: Callback) -> None:
-        """Ask about a client of `row`; `address` has 4 or 16 bytes."""
+        """Ask whether the client with `address`, 4 or 16 bytes, may use the service of `row`."""
         cookie = next(self._cookies)
         family = Family.IPV4 if len(address) == 4 else Family.IPV6
         message = QUESTION.pack(cookie, row, family, 0, address.ljust(16, b"\0"))
-        asked = self._open[cookie] = Asked(message, callback, ANSWER_WITHIN)
-        self._send(asked)
-        asked.timer = self._loop.later(ASK_AGAIN, lambda: self._overdue(cookie))
+        asked = self._open[cookie] = _Asked(message, callback, ANSWER_WITHIN)
+        self._send_question(asked)
+        asked.timer = self._loop.later(ASK_AGAIN, lambda: self._ask_again(cookie))
 
-    def _send(self, asked: Asked) -> None:
+    def _send_question(self, asked: _Asked) -> None:
+        """Send a question, if the channel has room; else it is sent again later."""
         if self._channel is not None:
             with suppress(OSError):
                 self._channel.send(asked.message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
-    def _overdue(self, cookie: int) -> None:
+    def _ask_again(self, cookie: int) -> None:
+        """Send a question again, or end it without an answer."""
         asked = self._open[cookie]
         asked.left -= ASK_AGAIN
         if asked.left > 0:
-            self._send(asked)
-            asked.timer = self._loop.later(ASK_AGAIN, lambda: self._overdue(cookie))
+            self._send_question(asked)
+            asked.timer = self._loop.later(ASK_AGAIN, lambda: self._ask_again(cookie))
         else:
             del self._open[cookie]
             asked.callback(None)
 
-    def _answers(self, _: int) -> None:
+    def _receive_answer(self, _: int) -> None:
+        """Receive an answer and call its question's callback."""
         assert self._channel is not None
         try:
             message = receive_message(self._channel, ANSWER.size)
         except BlockingIOError:
             return
-        except OSError:  # descriptors came with it: no doorman says this
+        except OSError:  # a message with descriptors, which the doorman does not send
             message = b""
-        if len(message) != ANSWER.size:
+        if len(message) != ANSWER.size:  # b"" at the end; the next generation's channel comes with `use`
             self._loop.unwatch(self._channel.fileno())
             return
         cookie, reply = ANSWER.unpack(message)

@@ -1,15 +1,15 @@
-"""Questions whose answer hangs on a client's names: who waits for which lookup, what is known or overdue.
+"""Questions whose answer depends on a client's names: which wait for which lookup, which names are known.
 
-Theory. A question is in one of two states. Answered: its verdict was found at once (numbers decide, the names
-are known, or there is nothing to decide by), or by `learn` or `expire` later. Waiting: it stands in
-`_waiting`, and among those who wait for its address in `_lookups`. All questions wait equally long, so
-`_waiting` is in the order of deadlines. A lookup is in flight from the moment `ask` says so until `learn` or
-`forget`; it may outlive those who waited for it, and a new question about its address joins it. At its
-deadline a question is answered as if the client had no name.
+Theory. A question is in one of two states. Answered: its verdict was found at once (the address decides, the names are
+known, or the question cannot be read), or later by `learn_names` or `expire_questions`. Waiting: it is in `_waiting`,
+and in `_lookups` under its address. All questions wait for the same time, so `_waiting` is in the order of deadlines. A
+lookup runs from the moment `ask` returns its address until `learn_names` or `forget_lookup`; it may outlive the
+questions that wait for it, and a new question about its address joins it. At its deadline a question is answered as if
+the client had no name.
 
-Rules: `learn` is called once for each lookup begun, or `forget` in its place when it was cancelled, and only
-when nobody waits for it. No socket, thread or clock here; times are seconds of one clock that does not run
-backwards.
+Rules of this file: for each lookup `learn_names` is called once or, if it was cancelled, `forget_lookup`, which is
+called only when no question waits for it. No socket, thread or clock here; times are seconds of one clock that does
+not run backwards.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from fastinetd.doorman.protocol import DECIDE_WITHIN
 from fastinetd.policy.access import AccessTable, Address, AddressVerdict, decide_named, verdict_at
 
-KEEP_NAMED = 60.0  # seconds that names are remembered
-KEEP_NAMELESS = 10.0  # seconds that their absence is
-MOST_KEPT = 4096  # addresses remembered; beyond, the oldest goes
+KEEP_NAMED = 60.0  # seconds for which names are kept
+KEEP_NAMELESS = 10.0  # seconds for which it is kept that an address has no name
+MOST_KEPT = 4096  # addresses whose names are kept; with more the oldest is dropped
 
 Names = frozenset[str]
 """Confirmed names of a client: lower case, no dot at the end."""
@@ -30,15 +30,16 @@ Names = frozenset[str]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """May this client use that service? `channel` and `cookie` together name the question."""
+    """May the client with `address` use the service of `row`? `channel` and `cookie` together identify a question."""
 
     channel: int
     cookie: int
     row: int
-    address: Address | None  # IPv4 for IPv4-mapped; None: unreadable
+    address: Address | None  # IPv4 for an IPv4-mapped one; None: it cannot be read
 
     @property
     def key(self) -> tuple[int, int]:
+        """Channel and cookie."""
         return self.channel, self.cookie
 
 
@@ -48,43 +49,46 @@ Answer = tuple[int, int, bool]
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
+    """A question that waits for a lookup."""
+
     question: Question
     address: Address
     table: AccessTable
     deadline: float
 
     def answer(self, names: Names) -> Answer:
+        """The answer to the question if the client has these names."""
         return *self.question.key, decide_named(self.table, self.address, names)
 
 
 class Desk:
-    """Turns questions into answers."""
+    """Turns questions into answers, with access tables, kept names and deadlines."""
 
     def __init__(self, tables: Mapping[int, AccessTable]) -> None:
-        """`tables`: row -> its access table."""
+        """`tables`: row of the Board -> access table of its service."""
         self._tables = tables
         self._waiting: dict[tuple[int, int], _Waiting] = {}
         self._lookups: dict[Address, dict[tuple[int, int], _Waiting]] = {}
-        self._known: dict[Address, tuple[Names, float]] = {}  # names, and until when; the oldest first
+        self._known: dict[Address, tuple[Names, float]] = {}  # names, and until when they are kept
 
     @property
     def deadline(self) -> float | None:
-        """When `expire` will next have something to do."""
+        """The time of the next deadline; None when no question waits."""
         return next((waiting.deadline for waiting in self._waiting.values()), None)
 
     @property
     def remembered(self) -> int:
-        """How many addresses' names are remembered."""
+        """The number of addresses whose names are kept."""
         return len(self._known)
 
     def is_waiting(self, question: Question) -> bool:
-        """Whether a question of the same channel and cookie waits."""
+        """Whether a question with this channel and cookie waits."""
         return question.key in self._waiting
 
     def ask(self, question: Question, now: float) -> tuple[bool | None, Address | None]:
-        """The verdict, or None when it will come later; and an address whose lookup must begin, if any.
+        """Whether the client is allowed, or None when the answer comes later; and an address whose lookup must begin.
 
-        The question must not be waiting already. An unknown row or an unreadable address is refused.
+        The question must not wait already. An unknown row or an address that cannot be read is refused.
         """
         table, address = self._tables.get(question.row), question.address
         if table is None or address is None:
@@ -101,19 +105,19 @@ class Desk:
         self._waiting[question.key] = waiting
         return None, address if begin else None
 
-    def learn(self, address: Address, names: Names, now: float) -> list[Answer]:
-        """A lookup has ended: the answers to those who waited for it."""
+    def learn_names(self, address: Address, names: Names, now: float) -> list[Answer]:
+        """Keep the names that the lookup of an address found; returns answers to the questions that waited for it."""
         self._known.pop(address, None)
         if len(self._known) >= MOST_KEPT:
-            del self._known[next(iter(self._known))]
+            del self._known[next(iter(self._known))]  # the oldest, for a dict keeps its order
         self._known[address] = names, now + (KEEP_NAMED if names else KEEP_NAMELESS)
         waiters = self._lookups.pop(address)
         for key in waiters:
             del self._waiting[key]
         return [waiting.answer(names) for waiting in waiters.values()]
 
-    def expire(self, now: float) -> tuple[list[Answer], list[Address]]:
-        """Answers to those who waited too long, and the lookups that lost their last waiter by it."""
+    def expire_questions(self, now: float) -> tuple[list[Answer], list[Address]]:
+        """Answers to questions past their deadline, and the addresses whose lookup no question waits for any more."""
         overdue = []
         for waiting in self._waiting.values():
             if now < waiting.deadline:
@@ -128,6 +132,6 @@ class Desk:
                 idle.append(waiting.address)
         return [waiting.answer(frozenset()) for waiting in overdue], idle
 
-    def forget(self, address: Address) -> None:
-        """A lookup nobody waits for was cancelled before it began."""
+    def forget_lookup(self, address: Address) -> None:
+        """Forget the lookup of an address, for which no question waits, and which was cancelled before it began."""
         del self._lookups[address]

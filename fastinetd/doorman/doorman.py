@@ -1,24 +1,24 @@
-"""The doorman: a process without privileges that finds out clients' names and says who may come in.
+"""The doorman: a process without privileges that looks up clients' names and decides by them.
 
-Theory of operation. An acceptor that cannot decide by numbers sends a question over its own SOCK_SEQPACKET
-pair and goes on; the answer comes back with the question's cookie (protocol.py). Three parts, each ignorant of
-the next:
+Theory. An acceptor that cannot decide by the client's address sends a question over its own SOCK_SEQPACKET pair and
+goes on; the answer comes back with the question's cookie (protocol.py). Three parts, of which none knows the ones
+after it:
 
   * The `Desk` (desk.py) turns questions into answers: tables, cache, deadlines.
   * A pool of threads runs `confirmed_names`, which blocks in the system's resolver. A thread's only effects
     are an entry in a deque and a byte in a pipe.
   * `Doorman` is the loop: channels, the control descriptor, the pipe.
 
-A name counts only when it leads back to the client's address: whoever owns an address may write any name into
-its reverse zone, and only the owner of the name can confirm it.
+A name counts only when it leads back to the client's address: the owner of an address may write any name into its
+reverse zone, and only the owner of the name can confirm it.
 
 Rules of this file:
   * Only the loop's thread touches the Desk and the channels.
   * Nothing grows without bound: a channel with MOST_WAITING unanswered questions, or with an answer that its
-    acceptor does not take, is not read until that changes; so no answer is ever dropped.
-  * A lookup nobody waits for any more is cancelled if it has not begun. One that hangs costs a thread until
-    the resolver gives up, and nothing else.
-  * What comes from the network (a name) is checked before use; what comes from an acceptor (a datagram) too.
+    acceptor does not receive, is not read until that changes; so no answer is ever dropped.
+  * A lookup for which no question waits any more is cancelled if it has not begun. One that hangs costs a thread
+    until the resolver gives up, and nothing else.
+  * Names from the network and datagrams from acceptors are checked before use.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ from fastinetd.doorman.protocol import ANSWER, QUESTION, Family, Reply
 from fastinetd.policy.access import AccessTable, Address
 from fastinetd.policy.addresses import plausible_name
 
-THREADS = 16
+THREADS = 16  # lookups at a time
 MOST_WAITING = 4096  # questions of one channel
-MOST_NAMES = 8  # names of one address that are confirmed
+MOST_NAMES = 8  # names of one address that are tried
 BATCH = 64  # datagrams read from one channel before the others have their turn
 
 Resolver = Callable[[Address], Names]
-"""Finds the confirmed names of an address. May block; may raise, which means that it found none."""
+"""Returns the confirmed names of an address. May block; an exception means that there are none."""
 
 
 # Names
 
 
 def reverse_names(address: Address) -> Iterable[str]:
-    """Names the resolver has for an address, unconfirmed. Raises OSError when there are none."""
+    """Names that the resolver has for an address, unconfirmed. Raises OSError when there are none."""
     name, aliases, _ = socket.gethostbyaddr(str(address))
     return [name, *aliases]
 
 
 def forward_addresses(name: str, family: int) -> Iterable[str]:
-    """Addresses of a name. `family`: AF_INET or AF_INET6. Raises OSError or UnicodeError."""
+    """Addresses that the resolver has for a name in AF_INET or AF_INET6. Raises OSError or UnicodeError."""
     return [str(found[4][0]) for found in socket.getaddrinfo(name, None, family, socket.SOCK_STREAM)]
 
 
@@ -72,7 +72,7 @@ def confirmed_names(
     reverse: Callable[[Address], Iterable[str]] = reverse_names,
     forward: Callable[[str, int], Iterable[str]] = forward_addresses,
 ) -> Names:
-    """Those names of an address that lead back to it; the first MOST_NAMES are tried. Raises OSError."""
+    """Names of an address, of the first MOST_NAMES, that lead back to it. Raises OSError when it has none."""
     family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
     claimed = dict.fromkeys(name.lower().removesuffix(".") for name in reverse(address))
     confirmed = set()
@@ -92,7 +92,7 @@ def confirmed_names(
 
 
 def parse_question(channel: int, datagram: bytes) -> Question | None:
-    """None: not a question."""
+    """The question in a datagram of a channel; None when its size is not that of a question."""
     if len(datagram) != QUESTION.size:
         return None
     cookie, row, family, _, raw = QUESTION.unpack(datagram)
@@ -107,7 +107,7 @@ def parse_question(channel: int, datagram: bytes) -> Question | None:
 
 @dataclass(slots=True)
 class Channel:
-    """An acceptor's end; owns its socket."""
+    """The doorman's end of an acceptor's channel; owns its socket."""
 
     socket: socket.socket
     waiting: int = 0  # questions read and not answered, unsent answers included
@@ -116,7 +116,7 @@ class Channel:
 
 
 class Doorman:
-    """The loop. Takes `channels` (sockets) and `control`: all are closed when `run` returns."""
+    """The loop. Takes `channels` (descriptors of sockets) and `control`: all are closed when `run` returns."""
 
     def __init__(
         self,
@@ -134,60 +134,61 @@ class Doorman:
         self._channels = {fd: Channel(socket.socket(fileno=fd)) for fd in channels}
         for fd, channel in self._channels.items():
             channel.socket.setblocking(False)
-            self._watch(fd, channel)
+            self._watch_channel(fd, channel)
         self._pool = ThreadPoolExecutor(THREADS, "lookup")
-        self._threads = False  # the pool has one
+        self._threads = False  # the pool has a thread
         self._futures: dict[Address, Future[None]] = {}
         self._found: deque[tuple[Address, Names]] = deque()
-        self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._rope_lock = Lock()  # a thread that outlives the loop must not write to a closed descriptor
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake_lock = Lock()  # a thread that outlives the loop must not write to a closed descriptor
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
         self._selector.register(control, selectors.EVENT_READ)
 
     def run(self) -> None:
-        """Answer until `control` or all channels have ended."""
+        """Answer questions until `control` or all channels have ended."""
         try:
-            while self._channels and self._turn():
+            while self._channels and self._run_turn():
                 pass
         finally:
-            self._close()
+            self._close_all()
 
-    def _turn(self) -> bool:
-        """Wait for something and do it; False when the control descriptor has ended."""
+    def _run_turn(self) -> bool:
+        """Wait for events and deadlines, and handle them; False when the control descriptor has ended."""
         deadline = self._desk.deadline
         timeout = None if deadline is None else max(0.0, deadline - self._clock())
         for key, events in self._selector.select(timeout):
             if key.fd == self._control:
-                if _ended(self._control):
+                if _has_ended(self._control):
                     return False
-            elif key.fd == self._bell:
-                os.read(self._bell, 4096)
+            elif key.fd == self._wake_reader:
+                os.read(self._wake_reader, 4096)
             else:
-                self._serve(key.fd, events)
+                self._serve_channel(key.fd, events)
         while self._found:
             address, names = self._found.popleft()
-            if self._futures.pop(address, None) is not None:  # else time was up before a thread began
-                self._send(self._desk.learn(address, names, self._clock()))
-        answers, idle = self._desk.expire(self._clock())
+            if self._futures.pop(address, None) is not None:  # else it was cancelled, and began later
+                self._send_answers(self._desk.learn_names(address, names, self._clock()))
+        answers, idle = self._desk.expire_questions(self._clock())
         for address in idle:
             if self._futures[address].cancel():
                 del self._futures[address]
-                self._desk.forget(address)
-        self._send(answers)
+                self._desk.forget_lookup(address)
+        self._send_answers(answers)
         return True
 
-    def _serve(self, fd: int, events: int) -> None:
+    def _serve_channel(self, fd: int, events: int) -> None:
+        """Send to and read from a channel that is ready, and drop it when its acceptor is gone."""
         channel = self._channels[fd]
-        alive = self._flush(channel) if events & selectors.EVENT_WRITE else True
+        alive = self._flush_answers(channel) if events & selectors.EVENT_WRITE else True
         if alive and events & selectors.EVENT_READ:
-            alive = self._read(fd, channel)
+            alive = self._read_questions(fd, channel)
         if alive:
-            self._watch(fd, channel)
+            self._watch_channel(fd, channel)
         else:
-            self._drop(fd)
+            self._drop_channel(fd)
 
-    def _read(self, fd: int, channel: Channel) -> bool:
-        """Take up to BATCH questions; False when the acceptor is gone."""
+    def _read_questions(self, fd: int, channel: Channel) -> bool:
+        """Read up to BATCH questions of a channel; False when its acceptor is gone."""
         for _ in range(BATCH):
             if channel.unsent or channel.waiting >= MOST_WAITING:
                 break
@@ -197,7 +198,7 @@ class Doorman:
                 break
             except OSError:
                 return False
-            if not datagram and _hung_up(fd):
+            if not datagram and _is_hung_up(fd):
                 return False
             question = parse_question(fd, datagram)
             if question is None or self._desk.is_waiting(question):
@@ -206,49 +207,49 @@ class Doorman:
             verdict, address = self._desk.ask(question, self._clock())
             if verdict is not None:
                 channel.unsent.append(ANSWER.pack(question.cookie, Reply(verdict)))
-                if not self._flush(channel):
+                if not self._flush_answers(channel):
                     return False
             elif address is not None:
-                self._begin(address)
+                self._begin_lookup(address)
         return True
 
-    def _begin(self, address: Address) -> None:
-        """Have a thread look an address up. Where none can be started nor is there, nobody will: time decides then."""
+    def _begin_lookup(self, address: Address) -> None:
+        """Have a thread look up the names of an address; the deadline decides if no thread can be started."""
         try:
-            self._futures[address] = self._pool.submit(self._look_up, address)
+            self._futures[address] = self._pool.submit(self._look_up_names, address)
             self._threads = True
-        except RuntimeError:  # it is in the pool's queue all the same
+        except RuntimeError:  # no thread could be started; the lookup is in the pool's queue all the same
             self._futures[address] = Future()
             if not self._threads:
                 self._pool.shutdown(wait=False, cancel_futures=True)
                 self._pool = ThreadPoolExecutor(THREADS, "lookup")
 
-    def _look_up(self, address: Address) -> None:
-        """In a thread of the pool."""
+    def _look_up_names(self, address: Address) -> None:
+        """Look up the names of an address and wake the loop. Runs in a thread of the pool."""
         try:
             names = self._resolver(address)
-        except Exception:  # whatever the resolver stumbles over, the client has no name
+        except Exception:  # whatever the resolver raises, the client has no name then
             names = frozenset()
         self._found.append((address, names))
-        with self._rope_lock:
-            if self._rope >= 0:
+        with self._wake_lock:
+            if self._wake_writer >= 0:
                 with suppress(BlockingIOError):  # a full pipe wakes the loop as well
-                    os.write(self._rope, b"!")
+                    os.write(self._wake_writer, b"!")
 
-    def _send(self, answers: Iterable[Answer]) -> None:
-        """Send answers, or keep them until their acceptor takes them; those for a closed channel are void."""
+    def _send_answers(self, answers: Iterable[Answer]) -> None:
+        """Send answers, or keep them until their acceptor receives them; those of a closed channel are dropped."""
         for fd, cookie, allowed in answers:
             channel = self._channels.get(fd)
             if channel is None:
                 continue
             channel.unsent.append(ANSWER.pack(cookie, Reply(allowed)))
-            if self._flush(channel):
-                self._watch(fd, channel)
+            if self._flush_answers(channel):
+                self._watch_channel(fd, channel)
             else:
-                self._drop(fd)
+                self._drop_channel(fd)
 
-    def _flush(self, channel: Channel) -> bool:
-        """Send what the acceptor takes; False when it is gone."""
+    def _flush_answers(self, channel: Channel) -> bool:
+        """Send unsent answers until the channel is full; False when its acceptor is gone."""
         while channel.unsent:
             try:
                 channel.socket.send(channel.unsent[0], socket.MSG_NOSIGNAL)
@@ -260,8 +261,8 @@ class Doorman:
             channel.waiting -= 1
         return True
 
-    def _watch(self, fd: int, channel: Channel) -> None:
-        """Have the selector watch for what the channel is ready to do."""
+    def _watch_channel(self, fd: int, channel: Channel) -> None:
+        """Have the selector watch a channel for room if answers are unsent, else for questions if more may wait."""
         events = 0
         if channel.unsent:
             events = selectors.EVENT_WRITE
@@ -277,33 +278,35 @@ class Doorman:
             self._selector.unregister(fd)
         channel.events = events
 
-    def _drop(self, fd: int) -> None:
+    def _drop_channel(self, fd: int) -> None:
+        """Close a channel and forget it."""
         channel = self._channels.pop(fd)
         if channel.events:
             self._selector.unregister(fd)
         channel.socket.close()
 
-    def _close(self) -> None:
+    def _close_all(self) -> None:
+        """Close all descriptors; threads that hang in the resolver are left alone."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for fd in list(self._channels):
-            self._drop(fd)
+            self._drop_channel(fd)
         self._selector.close()
-        with self._rope_lock:
-            rope, self._rope = self._rope, -1
-        for fd in (rope, self._bell, self._control):
+        with self._wake_lock:
+            writer, self._wake_writer = self._wake_writer, -1
+        for fd in (writer, self._wake_reader, self._control):
             os.close(fd)
 
 
-def _ended(control: int) -> bool:
-    """Whether a readable control descriptor is at its end."""
+def _has_ended(control: int) -> bool:
+    """Whether a readable control descriptor is at its end; bytes in it are read and ignored."""
     try:
         return not os.read(control, 4096)
     except OSError:
         return True
 
 
-def _hung_up(fd: int) -> bool:
-    """Whether an empty read was the end and not an empty datagram."""
+def _is_hung_up(fd: int) -> bool:
+    """Whether a channel has ended, so that an empty read was no empty datagram."""
     poller = poll()
     poller.register(fd, POLLRDHUP)
     return any(events & (POLLHUP | POLLRDHUP) for _, events in poller.poll(0))
@@ -318,11 +321,11 @@ def run(
     resolver: Resolver = confirmed_names,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Be the doorman until `control` reports end of file or no channel is left.
+    """Run the doorman until `control` reports end of file or no channel is left.
 
-    Takes `channels` (SOCK_SEQPACKET, one per acceptor) and `control` (a pipe or socket; what is written there
-    is ignored). `tables`: row -> access table. `title` becomes the process's title. A thread may still hang
-    in the resolver on return, and an orderly exit would wait for it: the process should end with os._exit.
+    Takes `channels` (SOCK_SEQPACKET, one per acceptor) and `control` (a pipe or socket; bytes written there are
+    ignored). `tables`: row -> access table. `title` becomes the process's title. A thread may still hang in the
+    resolver on return, and an orderly exit would wait for it: the process should end with os._exit.
     """
     if title is not None:
         setproctitle(title)

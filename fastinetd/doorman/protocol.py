@@ -1,24 +1,24 @@
-"""What is said to the doorman and what it answers, and how long each side waits.
+"""The messages to and from the doorman, and how long each side waits.
 
 Wire format, little-endian, one message in a datagram. A datagram of another size is ignored; an unknown row or family
 is refused. A cookie may be sent again while its question waits.
 
-Acceptors and the relay speak it in C: core/reception takes the numbers from here, and cannot be imported if its
-structures are not laid out as these are.
+Acceptors and the relay write and read them in C: core/reception takes the numbers from here, and cannot be imported if
+its structures have another layout.
 """
 
 from enum import IntEnum
 from struct import Struct
 
 QUESTION = Struct("<QIHH16s")
-"""Cookie, row of the service, a Family, 0, the client's address: IPv4 in the first four bytes."""
+"""A question: cookie, row of the service, a Family, 0, the client's address (IPv4 in the first four bytes)."""
 
 ANSWER = Struct("<QI")
-"""The question's cookie, a Reply."""
+"""An answer: the question's cookie, a Reply."""
 
 
 class Family(IntEnum):
-    """What kind of address a question has."""
+    """The address family of the client in a question."""
 
     IPV4 = 4
     IPV6 = 6
@@ -32,10 +32,10 @@ class Reply(IntEnum):
 
 
 DECIDE_WITHIN = 10
-"""Seconds from a question to the doorman's answer, at most: then the client counts as one without a name."""
+"""Seconds after which the doorman answers a question as if the client had no name."""
 
 ANSWER_WITHIN = 12
-"""Seconds after which who has asked no longer waits: longer than the doorman takes if it lives."""
+"""Seconds after which the side that asked waits no longer: more than a doorman that lives takes."""
 
 ASK_AGAIN = 4
-"""Seconds from a question without an answer to its repetition: a doorman that died may have taken it along."""
+"""Seconds after which an unanswered question is sent again: a doorman that died may have read it."""

@@ -1,1 +1,1 @@
-"""What is written from the tables: pages of documentation, the stub of the Board's layout."""
+"""Writes pages of documentation, and the stub of the Board's layout, from the tables."""

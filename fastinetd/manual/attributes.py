@@ -27,14 +27,15 @@ _HEADER = """\
 
 
 def attributes_page() -> str:
-    """The whole page."""
+    """The text of docs/attributes.md."""
     parts = [_INTRODUCTION]
     for heading, rows in GROUPS.items():
-        parts.append(f"\n## {heading}\n\n{_HEADER}" + "".join(map(_row, rows)))
+        parts.append(f"\n## {heading}\n\n{_HEADER}" + "".join(map(_table_row, rows)))
     return "".join(parts)
 
 
-def _row(row: Setting) -> str:
+def _table_row(row: Setting) -> str:
+    """An attribute as a row of the table, in Markdown."""
     name = f"`{row.name}`" + (" (TOML only)" if row.toml_only else "")
     operators = " ".join(f"`{operator}`" for operator in row.operators)
     where, default, origin = row.scope.value, row.default, row.origin.value

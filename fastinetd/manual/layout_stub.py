@@ -1,7 +1,6 @@
 """Writes the stub of the Board's layout: `python -m fastinetd.manual.layout_stub > fastinetd/core/layout.pyi`.
 
-The enums are written once, in core/layout.pxd; what Python sees of them is read off the compiled module here, for type
-checkers.
+The enums are written once, in core/layout.pxd; for type checkers they are read from the compiled module here.
 """
 
 from __future__ import annotations
@@ -25,13 +24,14 @@ REFUSALS: Mapping[Verdict, str]
 
 
 def layout_stub() -> str:
-    """The whole stub."""
+    """The text of core/layout.pyi."""
     found = [each for each in vars(layout).values() if isinstance(each, type) and issubclass(each, IntEnum)]
     enums = sorted((each for each in found if each.__module__ == layout.__name__), key=lambda enum: enum.__name__)
-    return "\n".join([_HEAD, *map(_class, enums)])
+    return "\n".join([_HEAD, *map(_enum_stub, enums)])
 
 
-def _class(enum: type[IntEnum]) -> str:
+def _enum_stub(enum: type[IntEnum]) -> str:
+    """An enum as it is in the stub."""
     members = "".join(f"    {member.name} = {member.value}\n" for member in enum)
     return f"class {enum.__name__}(IntEnum):\n{members}"
 

@@ -34,22 +34,23 @@ close` has closed). `/-/ready?service=ID` asks for one, 404 where there is none 
 
 
 def metrics_page() -> str:
-    """The whole page."""
+    """The text of docs/metrics.md."""
     rows = [
         f"| `{entry.name}` | {entry.type} | {', '.join(f'`{label}`' for label in entry.labels)} | {entry.help} |\n"
         for entry in METRICS
     ]
-    values = [f"| {label} | {', '.join(f'`{word}`' for word in words)} |\n" for label, words in _values().items()]
+    values = [f"| {label} | {', '.join(f'`{word}`' for word in words)} |\n" for label, words in _label_values().items()]
     return "".join([
         _INTRODUCTION, *rows, "\nA histogram has the samples `_bucket` (with the label `le`), `_sum` and `_count`.\n\n",
         "| label | values |\n|---|---|\n", *values, _HEALTH,
     ])  # fmt: skip
 
 
-def _values() -> dict[str, Iterable[str]]:
-    """What a label can be; where metrics have one name for different things, for each of them."""
+def _label_values() -> dict[str, Iterable[str]]:
+    """Label -> its values; a label whose values differ from metric to metric has an entry for each."""
 
     def bounds(of: Iterable[float]) -> list[str]:
+        """The values of `le` for the upper bounds of buckets."""
         return [*map(floatToGoString, of), "+Inf"]
 
     return {

@@ -1,1 +1,1 @@
-"""The role that serves metrics and pages."""
+"""The role that serves metrics and health pages."""

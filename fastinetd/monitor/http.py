@@ -1,9 +1,8 @@
 """HTTP/1.1 for the metrics port: bytes in, a Request out; an answer in, bytes out. No sockets, no clock.
 
 Rules of this file
- - What a stranger sends either becomes a Request or raises BadRequest; nothing else comes out of
-   `parse_head`.
- - Nothing a client sent is echoed in an answer.
+ - Bytes of a client either become a Request or raise BadRequest: `parse_head` does nothing else.
+ - No answer contains anything that a client has sent.
  - A request with a body is answered and ends its connection: the body is never read (RFC 9112, section 9.3).
 """
 
@@ -14,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-HEAD_LIMIT = 8192  # bytes of a request's line and headers, and of what may be sent ahead
+HEAD_LIMIT = 8192  # bytes of a request's line and headers, and of further requests sent ahead
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
@@ -24,7 +23,7 @@ _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 
 class BadRequest(Exception):
-    """A request that cannot be understood; `status` is the answer it gets."""
+    """Raised for a request that cannot be read; `status` is that of the answer."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
@@ -33,7 +32,7 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The head of a request. Header names are in lower case; `path` and `query` are without the `?` between."""
+    """The head of a request. Header names are in lower case; the `?` between `path` and `query` is in neither."""
 
     method: str
     path: str
@@ -44,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the client is told. `headers` are those besides the ones that every answer has."""
+    """An answer to a client; `headers` are those besides the ones that every answer has."""
 
     status: HTTPStatus
     body: bytes
@@ -52,19 +51,16 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def plain(status: HTTPStatus, text: str = "", **headers: str) -> Answer:
-    """A one-line answer; without `text` it names the status. An underscore in a header's name stands for a
-    hyphen."""
+def plain_answer(status: HTTPStatus, text: str = "", **headers: str) -> Answer:
+    """An answer of plain text, by default the phrase of its status; a `_` in a header's name becomes a hyphen."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, f"{text or status.phrase}\n".encode(), headers=named)
 
 
 def take_head(received: bytearray) -> bytes | None:
-    """Take the first complete head out of `received`, with its closing empty line; None while it is
-    incomplete.
+    """Remove the first head, with the empty line at its end, from `received`; None while it is incomplete.
 
-    Empty lines before it are dropped (RFC 9112, section 2.2). Raises BadRequest once it is longer than
-    HEAD_LIMIT.
+    Empty lines before it are dropped (RFC 9112, section 2.2). Raises BadRequest for a head above HEAD_LIMIT.
     """
     blank = len(received) - len(received.lstrip(b"\r\n"))
     if blank:
@@ -80,7 +76,7 @@ def take_head(received: bytearray) -> bytes | None:
 
 
 def parse_head(head: bytes) -> Request:
-    """Read a head that take_head gave. Raises BadRequest."""
+    """The request with a head that take_head has returned. Raises BadRequest."""
     lines = [line.removesuffix(b"\r") for line in head.rstrip(b"\r\n").split(b"\n")]
     first = _REQUEST_LINE.fullmatch(lines[0])
     if first is None:
@@ -100,12 +96,12 @@ def parse_head(head: bytes) -> Request:
     old = minor == b"0"
     if not old and "host" not in headers:
         raise BadRequest(HTTPStatus.BAD_REQUEST)
-    path, query = path_and_query(target.decode("latin-1"))
+    path, query = split_target(target.decode("latin-1"))
     return Request(method.decode("latin-1"), path, headers, stays_open(old, headers), query)
 
 
-def path_and_query(target: str) -> tuple[str, str]:
-    """Both of a request target in origin or absolute form (RFC 9112, section 3.2)."""
+def split_target(target: str) -> tuple[str, str]:
+    """Path and query of a request target in origin or absolute form (RFC 9112, section 3.2)."""
     absolute = _ORIGIN.match(target)
     path, _, query = (target[absolute.end() :] if absolute else target).partition("#")[0].partition("?")
     return path or "/", query
@@ -128,8 +124,8 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return False
 
 
-def encode(answer: Answer, *, date: str, with_body: bool, keep_alive: bool) -> bytes:
-    """The answer on the wire; `date` is now (RFC 9110, section 5.6.7), `with_body` is false for HEAD."""
+def encode_answer(answer: Answer, *, date: str, with_body: bool, keep_alive: bool) -> bytes:
+    """The bytes of an answer; `date` is now (RFC 9110, section 5.6.7), `with_body` is false for HEAD."""
     lines = [
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
         f"Date: {date}",

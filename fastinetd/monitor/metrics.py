@@ -1,15 +1,14 @@
 """The metrics page: one table of metrics, and a prometheus-client collector that reads them off the Board.
 
-Theory. The processes that serve count on the Board; nothing is counted here and nothing is kept between two
-pages. A page is one pass over the rows: services that share an id are summed, then each entry of METRICS says
-which samples it makes of a service. Every sample a service can ever have is on the first page, at 0, so that
-a rate() over it starts at 0. Labels are the service's id and words from fixed lists: never what a client sent
-or where it is.
+Theory. The processes that serve count on the Board; nothing is counted here and nothing is kept between two pages. A
+page is one pass over the rows: services that share an id are summed, then each entry of METRICS makes its samples of
+each service. Every sample that a service can ever have is on the first page, at 0, so that a rate() over it starts
+at 0. Labels are the service's id and words from fixed lists: never bytes or addresses of clients.
 
 Rules of this file
- - METRICS is the only place that names a metric; docs/metrics.md is made from it (metrics_manual).
- - It only reads, and a reader may see one counter newer than another.
- - All that a page needs is imported with this module: its process may be unable to read the program's files.
+ - METRICS is the only place that names a metric; docs/metrics.md is written from it (manual/metrics).
+ - The Board is only read, and one counter may be newer than another.
+ - All that a page needs is imported with this module: its process may not be able to read the program's files.
 """
 
 from __future__ import annotations
@@ -46,22 +45,22 @@ from fastinetd.pools.system_calls import held_call
 from fastinetd.system.processes import descriptor_limit
 
 REASONS = tuple((refusal.name.lower(), refusal.value) for refusal in REFUSALS)
-"""The label values of refusals, each with its place in CounterSums.rejected."""
+"""The label values of refusals, each with its index in CounterSums.rejected."""
 
 STATUSES = tuple((s.name.lower(), s.value) for s in Status)
-"""The label values of ends, each with its place in CounterSums.exits."""
+"""The label values of servers' ends, each with its index in CounterSums.exits."""
 
 METHODS = {m.name.lower(): m.value for m in Method}
-"""How connections come to their servers, each with its place in CounterSums.latency."""
+"""The methods by which connections reach their servers, each with its index in CounterSums.latency."""
 
 POOL_STATES = ("zygote", "starting", "idle", "busy")
 """The label values of a pool's processes, in the order of PoolState."""
 
 RECYCLINGS = tuple((r.name.lower(), r.value) for r in Recycling)
-"""The label values of processes that a pool gave up, each with its place in CounterSums.recycled."""
+"""The label values of reasons for which a pool gave up a process, each with its index in CounterSums.recycled."""
 
 POINTS = tuple(point.name.lower() for point in HeldAt)
-"""The label values of where a program is held, in the order of HeldAt."""
+"""The label values of places where a program is held, in the order of HeldAt."""
 
 assert len(POOL_STATES) == len(PoolState)
 
@@ -69,10 +68,11 @@ _LATENCY_LE = (*map(floatToGoString, LATENCY_BOUNDS), "+Inf")
 _SESSION_LE = (*map(floatToGoString, SESSION_BOUNDS), "+Inf")
 
 Labels = tuple[str, ...]
+"""Values of a metric's labels, or their names."""
 
 
 class Histogram(NamedTuple):
-    """What a histogram's family wants: cumulative counts by upper bound, and the sum in seconds."""
+    """A histogram as prometheus-client takes it: cumulative counts by upper bound, and the sum in seconds."""
 
     buckets: list[tuple[str, int]]
     total: float
@@ -83,12 +83,12 @@ Sample = tuple[Labels, float | Histogram]
 
 @dataclass(frozen=True, slots=True)
 class ServiceInfo:
-    """What the monitor knows of a service.
+    """The fields of a service that the monitor needs besides the Board.
 
-    `row` is its place on the Board; `id` its name in metrics; `methods` the ways in which its connections come to
-    a server (none: nothing is started, and there is no latency), more than one where it has a pool; `refused` says why
-    it has none although it asks for one; `inodes` are its listening sockets', `endpoints` all that it
-    is to listen on.
+    `row` is its row of the Board, `id` its name in metrics, `stream` whether its sockets are stream sockets. `methods`
+    are those by which its connections reach servers: () for a built-in service, which has no latency, more than one
+    with a pool. `inodes` are those of its listening sockets, `refused` is why it has no pool although it asks for one,
+    `endpoints` are the texts of all its endpoints.
     """
 
     row: int
@@ -102,21 +102,20 @@ class ServiceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One service (or several with one id) at the moment of a page. `queue` is None without a stream socket.
-    """
+    """The numbers of a service, or of several with one id, for a page; `queue` is None without a stream socket."""
 
     counters: CounterSums
     live: int
     queue: int | None
     latency: Mapping[str, Histogram]  # by method
-    pooled: bool  # it asks for a pool
+    pooled: bool  # the service asks for a pool
     refused: tuple[str, ...]
     held: Mapping[Labels, int]  # zygotes by point and system call
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """What is not of one service at the moment of a page; `status` is Board.status()."""
+    """The numbers of the daemon for a page; `status` is Board.status(), `depth` the records in the journals."""
 
     status: Mapping[str, Any]
     depth: int
@@ -125,10 +124,10 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A metric: name, type and labels as they stand on the page, and what it means.
+    """A metric: name, type and labels as they are on the page, and its meaning.
 
-    `of_service` makes its samples of a service, their labels without the first, `service`; `of_daemon` makes
-    its one value of the daemon. An entry with neither is taken from prometheus-client's ProcessCollector.
+    `of_service` returns its samples of a service, whose labels lack the first, `service`; `of_daemon` returns its one
+    value of the daemon, None for no sample. An entry with neither is from prometheus-client's ProcessCollector.
     """
 
     name: str
@@ -232,29 +231,29 @@ METRICS = (
 
 
 def histogram(bounds: Sequence[str], counts: Sequence[int], total: float) -> Histogram:
-    """The Board's counts per bucket as a histogram."""
+    """The Board's counts of each bucket as a histogram."""
     return Histogram(list(zip(bounds, accumulate(counts))), total)
 
 
-def added(parts: Sequence[CounterSums]) -> CounterSums:
-    """Counters of several rows as one."""
+def add_counters(parts: Sequence[CounterSums]) -> CounterSums:
+    """The sums of the counters of several rows."""
     if len(parts) == 1:
         return parts[0]
-    return CounterSums(*map(_sum, zip(*parts)))
+    return CounterSums(*map(_add_values, zip(*parts)))
 
 
-def _sum(values: Sequence[Any]) -> Any:
-    """The sum of numbers, or of tuples of equal shape place by place."""
-    return tuple(map(_sum, zip(*values))) if isinstance(values[0], tuple) else sum(values)
+def _add_values(values: Sequence[Any]) -> Any:
+    """The sum of numbers, or of tuples of one shape index by index."""
+    return tuple(map(_add_values, zip(*values))) if isinstance(values[0], tuple) else sum(values)
 
 
-def printable(text: str) -> str:
-    """The text as a label value: bytes of a configuration that are no UTF-8 become U+FFFD."""
+def label_value(text: str) -> str:
+    """A text of a configuration as the value of a label: bytes that are no UTF-8 become U+FFFD."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def family(entry: Entry) -> Metric:
-    """The entry as prometheus-client knows it, still without samples."""
+def make_family(entry: Entry) -> Metric:
+    """The metric family of prometheus-client for an entry, without samples."""
     if entry.type == "counter":
         return CounterMetricFamily(entry.name, entry.help, labels=entry.labels)
     if entry.type == "histogram":
@@ -267,8 +266,8 @@ def family(entry: Entry) -> Metric:
 class BoardCollector(Collector):
     """A collector of all METRICS.
 
-    `board` is borrowed and only read; `queues` gives the accept-queue lengths by inode, once a page. A socket
-    that is not among them counts as empty.
+    `board` is borrowed and only read; `queues` returns inode -> length of the accept queue, and is called once for
+    each page. A socket that is not among them counts as empty.
     """
 
     def __init__(self, board: Board, services: Sequence[ServiceInfo], version: str,
@@ -277,35 +276,36 @@ class BoardCollector(Collector):
         self._queues = queues
         self._groups: dict[str, list[ServiceInfo]] = {}
         for service in services:
-            self._groups.setdefault(printable(service.id), []).append(service)
+            self._groups.setdefault(label_value(service.id), []).append(service)
         self._build = {
-            "version": printable(version), "python": platform.python_version(),
+            "version": label_value(version), "python": platform.python_version(),
             "implementation": platform.python_implementation(), "machine": os.uname().machine,
         }
         self._process = ProcessCollector(pid=lambda: self._board.status()["supervisor"], registry=None)
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics as they are now, in the order of METRICS."""
+        """The families of all metrics with their present samples, in the order of METRICS."""
         queues = self._queues()
-        readings = [(id, self._read(group, queues)) for id, group in self._groups.items()]
+        readings = [(id, self._read_services(group, queues)) for id, group in self._groups.items()]
         daemon = Daemon(self._board.status(), self._board.depth(), self._build)
         process = {found.name: found for found in self._process.collect()}
         for entry in METRICS:
             if entry.of_service is not None:
-                yield self._of_services(entry, entry.of_service, readings)
+                yield self._fill_family(entry, entry.of_service, readings)
             elif entry.of_daemon is not None:
                 value = entry.of_daemon(daemon)
                 if value is not None:
-                    made = family(entry)
+                    made = make_family(entry)
                     made.add_metric((), value)  # type: ignore[attr-defined]
                     yield made
             elif (found := process.get(entry.name.removesuffix("_total"))) is not None:
                 found.documentation = entry.help
                 yield found
 
-    def _read(self, group: Sequence[ServiceInfo], queues: Mapping[int, int]) -> Reading:
+    def _read_services(self, group: Sequence[ServiceInfo], queues: Mapping[int, int]) -> Reading:
+        """The present numbers of services that share an id."""
         counters = [self._board.counters(service.row) for service in group]
-        total = added(counters)
+        total = add_counters(counters)
         latency = {
             method: histogram(_LATENCY_LE, total.latency[place], total.latency_ns[place] / 1e9)
             for method, place in METHODS.items()
@@ -324,9 +324,10 @@ class BoardCollector(Collector):
                     held[labels] = held.get(labels, 0) + count
         return Reading(total, live, queued if streams else None, latency, pooled, refused, held)
 
-    def _of_services(self, entry: Entry, samples: Callable[[Reading], Iterable[Sample]],
+    def _fill_family(self, entry: Entry, samples: Callable[[Reading], Iterable[Sample]],
                      readings: Sequence[tuple[str, Reading]]) -> Metric:
-        made = family(entry)
+        """The family of an entry with the samples of all services."""
+        made = make_family(entry)
         add: Callable[..., None] = made.add_metric  # type: ignore[attr-defined]
         for id, reading in readings:
             for labels, value in samples(reading):
@@ -337,10 +338,10 @@ class BoardCollector(Collector):
         return made
 
 
-def page(collector: Collector, accept: str = "", accept_encoding: str = "") -> Answer:
-    """The metrics page in the format that the Accept header asks for, packed if Accept-Encoding allows it.
+def make_page(collector: Collector, accept: str = "", accept_encoding: str = "") -> Answer:
+    """The metrics page in the format that the Accept header asks for, compressed if Accept-Encoding allows it.
 
-    The garbage collector rests meanwhile: a page makes tens of thousands of objects, none of them in a cycle.
+    The garbage collector is off meanwhile: a page makes tens of thousands of objects, none of them in a cycle.
     """
     try:
         encoder, content_type = choose_encoder(accept)

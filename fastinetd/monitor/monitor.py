@@ -4,20 +4,20 @@ Theory. One thread, one loop. A connection is in one of three states, and each h
 
     HEAD    waiting for a request, or for the rest of one; also while a complete one waits for its turn
     ANSWER  sending; nothing is read meanwhile
-    LINGER  told that this was the last answer; what still comes is thrown away until the client closes
+    LINGER  the last answer is sent; bytes that still come are dropped until the client closes
 
-A request is answered in one go, and a large page may take a second; a connection gets one answer a turn, so a
-client that sends many requests ahead delays others by one page each. Without connections nothing wakes the
-process: the loop sleeps until the nearest deadline, and without one for ever.
+A request is answered without interruption, and a large page may take a second; a connection gets one answer in each
+turn of the loop, so a client that sends many requests ahead delays others by one page each. Without connections nothing
+wakes the process: the loop sleeps until the next deadline, and without one for ever.
 
-A byte on the control descriptor retires the role: the listener is closed at once, and clients that were
-accepted but not yet answered have a moment left, so that a reload costs no scrape. When the control
-descriptor ends, the supervisor is gone, and so is the monitor.
+A byte on the control descriptor retires the role: the listener is closed at once, and clients that were accepted but
+not yet answered have a second left, so that a reload costs no scrape. When the control descriptor ends, the supervisor
+is gone, and the monitor ends too.
 
 Rules of this file
- - Nothing a client does or leaves undone raises out of the loop, and no client is waited for.
- - What clients can make the process hold is bounded: connections, bytes received, bytes not yet sent.
- - All that is needed is imported with this module: its process may be unable to read the program's files.
+ - Nothing that a client does or leaves undone raises out of the loop, and no client is waited for.
+ - All that clients can make the process hold is bounded: connections, bytes received, bytes not yet sent.
+ - All that is needed is imported with this module: its process may not be able to read the program's files.
 """
 
 from __future__ import annotations
@@ -36,30 +36,41 @@ from enum import Enum, auto
 from http import HTTPStatus
 
 from fastinetd.core.board import Board
-from fastinetd.monitor.http import HEAD_LIMIT, Answer, BadRequest, Request, encode, parse_head, plain, take_head
-from fastinetd.monitor.metrics import BoardCollector, ServiceInfo, page
+from fastinetd.monitor.http import (
+    HEAD_LIMIT,
+    Answer,
+    BadRequest,
+    Request,
+    encode_answer,
+    parse_head,
+    plain_answer,
+    take_head,
+)
+from fastinetd.monitor.metrics import BoardCollector, ServiceInfo, make_page
 from fastinetd.monitor.readiness import Readiness, Unserved
 from fastinetd.system import listen_queues
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-RESET = struct.pack("ii", 1, 0)  # struct linger: close at once, throw away what is not sent (socket(7))
+RESET = struct.pack("ii", 1, 0)  # struct linger: close at once, drop bytes that are not sent (socket(7))
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What clients may take, in seconds unless said otherwise."""
+    """Limits on clients, in seconds but for the last two."""
 
     head: float = 10.0  # from the connection, or the first byte of a later request, to the end of its head
     idle: float = 120.0  # between an answer and the next request
     send: float = 30.0  # without any of the answer leaving
     linger: float = 2.0
-    retire: float = 1.0  # for clients that are there when the role is retired
+    retire: float = 1.0  # for clients that are connected when the role is retired
     pause: float = 1.0  # after accept(2) failed
     connections: int = 128
     unsent: int = 64 << 20  # bytes of answers, over all connections
 
 
 class State(Enum):
+    """The state of a connection, as in this module's docstring."""
+
     HEAD = auto()
     ANSWER = auto()
     LINGER = auto()
@@ -68,12 +79,14 @@ class State(Enum):
 
 @dataclass(slots=True, eq=False)
 class Connection:
+    """A client's connection; times are of CLOCK_MONOTONIC in seconds."""
+
     socket: socket.socket  # owned
     since: float  # start of the present state
     deadline: float
     state: State = State.HEAD
     received: bytearray = field(default_factory=bytearray)
-    head: bytes | None = None  # complete, waiting for its turn
+    head: bytes | None = None  # a complete request, which waits for its turn
     begun: bool = True  # the head's deadline runs; False between two requests
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
     keep: bool = True  # another request may follow the answer
@@ -81,8 +94,7 @@ class Connection:
 
 
 class Server:
-    """An HTTP server on a listening socket (borrowed, but closed on retirement), until `control_fd` says so.
-    """
+    """An HTTP server on a listening socket (borrowed, but closed on retirement), until `control_fd` retires it."""
 
     def __init__(self, listener: socket.socket, control_fd: int, answer: Callable[[Request], Answer],
                  bounds: Bounds) -> None:
@@ -99,38 +111,38 @@ class Server:
         """Serve until retirement. Raises nothing that a client can cause."""
         self._listener.setblocking(False)
         self._selector.register(self._listener, READ, self._accept)
-        self._selector.register(self._control_fd, READ, self._control)
+        self._selector.register(self._control_fd, READ, self._read_control)
         with self._selector:
             while self._leave_by is None or (self._connections and time.monotonic() < self._leave_by):
-                events = self._selector.select(self._patience())
-                now = time.monotonic()  # what came before the deadline counts, however long the answers take
+                events = self._selector.select(self._seconds_to_deadline())
+                now = time.monotonic()  # events before a deadline count, however long the answers to them take
                 for key, _ in events:
                     key.data()
                 self._expire(now)
             for connection in list(self._connections):
                 self._close(connection)
 
-    def _patience(self) -> float | None:
-        """Seconds until something is due; None: nothing is."""
+    def _seconds_to_deadline(self) -> float | None:
+        """Seconds until the next deadline; None without one."""
         due = [connection.deadline for connection in self._connections]
         due += [moment for moment in (self._paused_until, self._leave_by) if moment is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _expire(self, now: float) -> None:
+        """Watch the listener again after a pause, and answer or close connections past their deadline."""
         if self._paused_until is not None and self._paused_until <= now and self._leave_by is None:
             self._paused_until = None
             self._selector.register(self._listener, READ, self._accept)
         for connection in [late for late in self._connections if late.deadline <= now]:
             if connection.state is State.HEAD and connection.received:
-                self._start(connection, plain(HTTPStatus.REQUEST_TIMEOUT), keep=False)
+                self._start_answer(connection, plain_answer(HTTPStatus.REQUEST_TIMEOUT), keep=False)
             else:
                 self._close(connection)
 
     # ---- the control descriptor and the listener ----
 
-    def _control(self) -> None:
-        """A byte retires the role; the end means that the supervisor is gone, and there is nothing to wait
-        for."""
+    def _read_control(self) -> None:
+        """Retire on a byte from the supervisor; leave at once at the end of file, which means that it is gone."""
         try:
             ended = not os.read(self._control_fd, 512)
         except BlockingIOError:
@@ -151,6 +163,7 @@ class Server:
                 self._close(connection)
 
     def _accept(self) -> None:
+        """Accept up to 16 clients; when that fails close a connection and do not listen for a while."""
         for _ in range(16 if self._leave_by is None else 0):
             try:
                 client, _ = self._listener.accept()
@@ -169,29 +182,30 @@ class Server:
             now = time.monotonic()
             connection = Connection(client, now, now + self._bounds.head)
             self._connections.add(connection)
-            self._selector.register(client, READ, lambda connection=connection: self._go_on(connection))
+            self._selector.register(client, READ, lambda connection=connection: self._handle_event(connection))
 
     def _evict(self) -> None:
-        """Close the connection that has been waited for longest; one that is being answered only if all are.
-        """
+        """Close the connection that has been in its state for longest; one that is being answered only if all are."""
         if self._connections:
             self._close(min(self._connections, key=lambda c: (c.state is State.ANSWER, c.since)))
 
     # ---- connections ----
 
-    def _enter(self, connection: Connection, state: State, seconds: float) -> None:
+    def _enter_state(self, connection: Connection, state: State, seconds: float) -> None:
+        """Put a connection into a state, with a deadline after so many seconds."""
         connection.state = state
         connection.since = time.monotonic()
         connection.deadline = connection.since + seconds
 
     def _watch(self, connection: Connection, events: int) -> None:
+        """Have the selector watch a connection for these events."""
         if events != connection.wants:
             key = self._selector.get_key(connection.socket)
             self._selector.modify(connection.socket, events, key.data)
             connection.wants = events
 
     def _close(self, connection: Connection) -> None:
-        """Close; with a reset if part of an answer is left, or the kernel would go on keeping what it took of it."""
+        """Close a connection; with a reset if an answer is unsent in part, or the kernel would keep the other part."""
         if connection.state is not State.CLOSED:
             if connection.unsent:
                 with suppress(OSError):
@@ -202,8 +216,8 @@ class Server:
             self._selector.unregister(connection.socket)
             connection.socket.close()
 
-    def _go_on(self, connection: Connection) -> None:
-        """What a connection's event means in its state; one closed earlier in this turn has no state left."""
+    def _handle_event(self, connection: Connection) -> None:
+        """Do what an event asks for in the connection's state; nothing for one that was closed in this turn."""
         try:
             match connection.state:
                 case State.HEAD if connection.head is not None:
@@ -221,6 +235,7 @@ class Server:
             self._close(connection)
 
     def _receive(self, connection: Connection) -> None:
+        """Receive bytes of a request, and answer the request if it is complete."""
         data = connection.socket.recv(HEAD_LIMIT)
         if not data:
             self._close(connection)
@@ -228,42 +243,43 @@ class Server:
         connection.received += data
         if not connection.begun:
             connection.begun = True
-            self._enter(connection, State.HEAD, self._bounds.head)
+            self._enter_state(connection, State.HEAD, self._bounds.head)
         if self._look_for_head(connection):
             self._respond(connection)
 
     def _look_for_head(self, connection: Connection) -> bool:
-        """Whether a request is complete, now in `head`. One that is too long is answered here."""
+        """Whether a request is complete: then it is in `head`. One that is too long is answered."""
         try:
             connection.head = take_head(connection.received)
         except BadRequest as wrong:
-            self._start(connection, plain(wrong.status), keep=False)
+            self._start_answer(connection, plain_answer(wrong.status), keep=False)
         return connection.head is not None
 
     def _respond(self, connection: Connection) -> None:
-        """Answer the request in `head`."""
+        """Answer the request in the connection's `head`."""
         head, connection.head = connection.head, None
         assert head is not None
         try:
             request = parse_head(head)
         except BadRequest as wrong:
-            self._start(connection, plain(wrong.status), keep=False)
+            self._start_answer(connection, plain_answer(wrong.status), keep=False)
             return
+        # Slow readers of large pages: the one whose deadline is next loses its answer.
         while sum(len(other.unsent) for other in self._connections) > self._bounds.unsent:
             self._close(min((c for c in self._connections if c.unsent), key=lambda c: c.deadline))
         try:
             answer = self._answer(request)
-        except Exception as fault:  # told to who asked; the next page may be fine
-            answer = plain(HTTPStatus.INTERNAL_SERVER_ERROR, f"no page: {type(fault).__name__}")
-        self._start(connection, answer, keep=request.keep_alive, with_body=request.method != "HEAD")
+        except Exception as fault:  # the client gets its type; the next page may have no fault
+            answer = plain_answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"no page: {type(fault).__name__}")
+        self._start_answer(connection, answer, keep=request.keep_alive, with_body=request.method != "HEAD")
 
-    def _start(self, connection: Connection, answer: Answer, *, keep: bool, with_body: bool = True) -> None:
-        """Begin to send an answer."""
+    def _start_answer(self, connection: Connection, answer: Answer, *, keep: bool, with_body: bool = True) -> None:
+        """Begin to send an answer; `keep`: another request may follow."""
         connection.keep = keep and self._leave_by is None
         date = formatdate(usegmt=True)
         connection.unsent = memoryview(
-            encode(answer, date=date, with_body=with_body, keep_alive=connection.keep))
-        self._enter(connection, State.ANSWER, self._bounds.send)
+            encode_answer(answer, date=date, with_body=with_body, keep_alive=connection.keep))
+        self._enter_state(connection, State.ANSWER, self._bounds.send)
         self._watch(connection, WRITE)
         try:
             self._send(connection)
@@ -273,30 +289,31 @@ class Server:
             self._close(connection)
 
     def _send(self, connection: Connection) -> None:
+        """Send what is unsent, and go to the next state. Raises BlockingIOError when the client does not read."""
         while connection.unsent:
             sent = connection.socket.send(connection.unsent, socket.MSG_NOSIGNAL)
             connection.unsent = connection.unsent[sent:]
             connection.deadline = time.monotonic() + self._bounds.send
         connection.unsent = memoryview(b"")
         if connection.keep and self._leave_by is None:
-            self._enter(connection, State.HEAD, self._bounds.idle)
+            self._enter_state(connection, State.HEAD, self._bounds.idle)
             connection.begun = bool(connection.received)
             if self._look_for_head(connection):
-                self._watch(connection, WRITE)  # it is writable: answered in the next turn
+                self._watch(connection, WRITE)  # as it is writable, the next turn answers the request
             elif connection.state is State.HEAD:
                 self._watch(connection, READ)
                 if connection.begun:
-                    self._enter(connection, State.HEAD, self._bounds.head)
+                    self._enter_state(connection, State.HEAD, self._bounds.head)
         elif self._leave_by is None:
             connection.socket.shutdown(socket.SHUT_WR)
-            self._enter(connection, State.LINGER, self._bounds.linger)
+            self._enter_state(connection, State.LINGER, self._bounds.linger)
             self._watch(connection, READ)
         else:
             self._close(connection)
 
 
 class Pages:
-    """What there is to see."""
+    """The pages of the monitor, by path."""
 
     def __init__(self, collector: BoardCollector, readiness: Readiness, version: str) -> None:
         self._collector = collector
@@ -304,23 +321,24 @@ class Pages:
         self._landing = landing_page(version)
 
     def answer(self, request: Request) -> Answer:
+        """The answer to a request: a page, 404 or, for another method than GET and HEAD, 405."""
         if request.method not in ("GET", "HEAD"):
-            return plain(HTTPStatus.METHOD_NOT_ALLOWED, Allow="GET, HEAD")
+            return plain_answer(HTTPStatus.METHOD_NOT_ALLOWED, Allow="GET, HEAD")
         match request.path:
             case "/metrics":
                 accept, encoding = (request.headers.get(name, "") for name in ("accept", "accept-encoding"))
-                return page(self._collector, accept, encoding)
+                return make_page(self._collector, accept, encoding)
             case "/-/healthy":
-                return plain(HTTPStatus.OK, "healthy")
+                return plain_answer(HTTPStatus.OK, "healthy")
             case "/-/ready":
                 return self._readiness.answer(request.query)
             case "/":
                 return Answer(HTTPStatus.OK, self._landing, "text/html; charset=utf-8")
-        return plain(HTTPStatus.NOT_FOUND)
+        return plain_answer(HTTPStatus.NOT_FOUND)
 
 
 def landing_page(version: str) -> bytes:
-    """What a person sees who opens the port in a browser."""
+    """The HTML page of the path /, with links to the others."""
     links = (("/metrics", "metrics"), ("/-/healthy", "healthy"), ("/-/ready", "ready"))
     items = "".join(f'<li><a href="{path}">{name}</a></li>\n' for path, name in links)
     name = html.escape(f"fastinetd {version}")
@@ -330,11 +348,11 @@ def landing_page(version: str) -> bytes:
 
 def run(listener_fd: int, control_fd: int, board: Board, services: Sequence[ServiceInfo], *, version: str,
         unserved: Sequence[Unserved] = (), bounds: Bounds | None = None) -> None:
-    """The role: serve until a byte comes on `control_fd`, or its end.
+    """Run the monitor: serve until a byte or end of file comes on `control_fd`.
 
-    Takes `listener_fd`, a listening stream socket, and closes it when retired; borrows `control_fd`, the read
-    end of a pipe or a socket; `board` needs no more than a mapping to read. Works without any privilege, and
-    opens no file but in /proc. Raises OSError when the descriptors are not what they should be.
+    Takes `listener_fd`, a listening stream socket, and closes it when retired; borrows `control_fd`, the reading end of
+    a pipe or a socket; `board` may be mapped read-only. Needs no privilege, and opens no file but in /proc. Raises
+    OSError when a descriptor is of another kind.
     """
     collector = BoardCollector(board, services, version, listen_queues.read_queues)
     readiness = Readiness(board, services, unserved)

@@ -16,7 +16,7 @@ import signal
 
 from fastinetd import __version__
 from fastinetd._accept import Keeper
-from fastinetd.control.dump import failure
+from fastinetd.control.dump import describe_failure
 from fastinetd.control.snapshot import Sources, dump_state
 from fastinetd.core.board import Board
 from fastinetd.doorman.client import DoormanClient
@@ -139,7 +139,7 @@ class Supervisor:
         try:
             dump_state(self._sources(), self.options.dump_path)
         except OSError as error:
-            self.messages.error(failure(self.options.dump_path, error))
+            self.messages.error(describe_failure(self.options.dump_path, error))
         else:
             self.messages.info(f"generated state dump in file {self.options.dump_path}")
 

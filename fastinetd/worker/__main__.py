@@ -1,7 +1,7 @@
-"""`python -m fastinetd.worker module:function`: what the daemon starts for `handler = module:function`.
+"""`python -m fastinetd.worker module:function`: the program that the daemon starts for `handler = module:function`.
 
-Signals are those of a fresh process, so SIGTERM ends a worker as it ends a server that was started by exec. Who has
-something to finish first installs a handler of its own.
+Signals have their defaults, so SIGTERM ends a worker as it ends a server that was started by exec. A handler that has
+work to finish first installs a signal handler of its own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from fastinetd.worker.log import clients_only, log
 from fastinetd.worker.protocol import VARIABLE, Broken, Daemon, Peer, close, open_daemon, open_only_connection
 
 IDENT = "fastinetd-worker"
+"""The name of workers in syslog and in sys.argv."""
 
 CANNOT = 78
-"""Exit status of a worker that can serve nobody: EX_CONFIG of sysexits.h."""
+"""Exit status of a worker that cannot serve any client: EX_CONFIG of sysexits.h."""
 
 
-def _load(name: str) -> Handler:
+def _load_handler(name: str) -> Handler:
+    """The function of MODULE:FUNCTION. Raises what importing its module raises, AttributeError or TypeError."""
     module, _, attribute = name.partition(":")
     found: Any = import_module(module)
     for part in attribute.split("."):
@@ -36,7 +38,7 @@ def _load(name: str) -> Handler:
 
 
 def _is_async(handler: Any) -> bool:
-    """What inspect.iscoroutinefunction says, without its import."""
+    """Whether a handler is a coroutine function: inspect.iscoroutinefunction without the import of inspect."""
     while isinstance(handler, partial):
         handler = handler.func
     if hasattr(handler, "_is_coroutine_mark") or hasattr(handler, "_is_coroutine"):
@@ -45,8 +47,8 @@ def _is_async(handler: Any) -> bool:
     return any(code is not None and code.co_flags & 0x80 for code in codes)  # CO_COROUTINE
 
 
-def _cannot(name: str, error: BaseException, to_syslog: bool) -> int:
-    """Tell why a handler cannot be had, and what to do about it."""
+def _report_import(name: str, error: BaseException, to_syslog: bool) -> int:
+    """Log why a handler cannot be imported, with the remedy; returns the exit status."""
     import traceback
 
     what_to_do = "correct its module, as the traceback says"
@@ -55,25 +57,26 @@ def _cannot(name: str, error: BaseException, to_syslog: bool) -> int:
             "write `env = PYTHONPATH=/the/folder/of/the/module`, a folder that the service's user may read, or install "
             f"it for {sys.executable}"
         )
-    told = f"handler {name} cannot be imported: {summary(error)}; {what_to_do}"
-    _tell(told, "".join(traceback.format_exception(error)), to_syslog)
+    line = f"handler {name} cannot be imported: {summary(error)}; {what_to_do}"
+    _report(line, "".join(traceback.format_exception(error)), to_syslog)
     return CANNOT
 
 
-def _tell(line: str, more: str, to_syslog: bool) -> None:
-    """To the daemon; or to syslog and, for who tries it by hand, to standard error."""
+def _report(line: str, more: str, to_syslog: bool) -> None:
+    """Log a line, and more lines, to the daemon; or to syslog and, for a start by hand, to standard error."""
     log(line, more, to_syslog=to_syslog)
     if to_syslog:
         print(f"{IDENT}: {line}", more, sep="\n", end="", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str]) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own would become an exception in somebody's connection
+    """Run a worker for the handler in `arguments`; returns the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own would raise KeyboardInterrupt within a handler
     sys.argv[:] = [IDENT, *arguments]
     syslog.openlog(IDENT, syslog.LOG_PID, syslog.LOG_DAEMON)
     to_syslog = VARIABLE not in os.environ and clients_only()
     if len(arguments) != 1 or not all(arguments[0].partition(":")):
-        _tell(f"expected one argument, module:function, and not {' '.join(arguments) or 'none'}", "", to_syslog)
+        _report(f"expected one argument, module:function, and not {' '.join(arguments) or 'none'}", "", to_syslog)
         return CANNOT
     name, trouble, alone = arguments[0], None, None
     try:
@@ -83,21 +86,21 @@ def main(arguments: list[str]) -> int:
     except Broken as error:
         trouble = error
     try:
-        handler = _load(name)
+        handler = _load_handler(name)
     except (Exception, SystemExit) as error:
-        return _cannot(name, error, to_syslog)
+        return _report_import(name, error, to_syslog)
     if trouble is not None:
-        _tell(f"handler {name} can be imported, but {trouble}", "", to_syslog)
+        _report(f"handler {name} can be imported, but {trouble}", "", to_syslog)
         return CANNOT
     try:
-        return _run(Task(name, handler, to_syslog=to_syslog), daemon, alone)
+        return _run_task(Task(name, handler, to_syslog=to_syslog), daemon, alone)
     except Exception as error:
-        _tell(f"handler {name}: this worker ends: {summary(error)}", "", to_syslog)
+        _report(f"handler {name}: this worker ends: {summary(error)}", "", to_syslog)
         return 1
 
 
-def _run(task: Task, daemon: Daemon | None, alone: tuple[socket, Peer] | None) -> int:
-    """Serve the daemon's connections until it has no more, or the only one."""
+def _run_task(task: Task, daemon: Daemon | None, alone: tuple[socket, Peer] | None) -> int:
+    """Serve the daemon's connections until it has no more, or the only one, `alone`; returns the exit status."""
     is_async = _is_async(task.handler)
     if is_async:
         import asyncio

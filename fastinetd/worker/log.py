@@ -1,10 +1,11 @@
-"""What went wrong, for who runs the service: to the daemon, or to syslog where standard error is the client's.
+"""Logs errors of handlers: to the daemon, or to syslog where standard error is the client's connection.
 
-Theory. A worker's standard error is a socket of the daemon's, which tells what comes by it in its own log (each write
-is a message, and what there is no room for is lost), and so is that of a process which it starts for one client only.
-Started by something else, such a process has its client there, so it says to syslog what it has to say.
+Theory. The standard error of a worker is a socket of the daemon, which logs each message; each write is a message, and
+one for which there is no room is lost. A process that the daemon starts for one client has such a socket, too. Started
+by another program, such a process has its client there, and logs to syslog.
 
-Rules of this file: what a client has sent may be in it, so there is only so much, and only text; nothing here raises.
+Rules of this file: a line may contain what a client has sent, so its length is bounded and only text is let through;
+nothing here raises.
 """
 
 from __future__ import annotations
@@ -17,38 +18,41 @@ from contextlib import suppress
 from typing import Any
 
 LINE = 2000
-"""Characters of a line, at most."""
+"""Characters of a line that are logged."""
 
 LINES = 100
-"""Lines of a traceback, at most, from its beginning and its end."""
+"""Lines of a traceback that are logged, half of its beginning and half of its end."""
 
 MESSAGE = 8000
-"""Bytes that the daemon takes as one message."""
+"""Bytes that the daemon reads of one message."""
 
 
 class _Daemon(io.RawIOBase):
-    """Descriptor 2 as a file that takes everything: what the daemon has no room for, or is not there for, is lost."""
+    """Descriptor 2 as a file that never fails: a message is lost if the daemon has no room for it, or is gone."""
 
     def writable(self) -> bool:
+        """True, for io.BufferedWriter."""
         return True
 
     def fileno(self) -> int:
+        """The descriptor of standard error."""
         return 2
 
     def write(self, data: Any) -> int:
+        """Send the first MESSAGE bytes of `data`; returns the length of all of it."""
         with suppress(OSError):
             os.write(2, bytes(data)[:MESSAGE])
         return len(data)
 
 
 def print_to_the_daemon() -> None:
-    """Standard error is the daemon's: printing there raises nothing, whatever becomes of the daemon."""
+    """Make sys.stderr a file that sends messages to the daemon and never raises."""
     buffer = io.BufferedWriter(_Daemon(), MESSAGE)
     sys.stderr = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
 
 
 def clients_only() -> bool:
-    """Whether standard error is the same as standard input, a client's connection for one, or not open at all."""
+    """Whether standard error is the file of standard input, as a client's connection is, or not open."""
     try:
         return os.path.sameopenfile(0, 2)
     except OSError:
@@ -56,20 +60,21 @@ def clients_only() -> bool:
 
 
 def log(line: str, more: str = "", *, to_syslog: bool = False) -> None:
-    """A line and further ones."""
+    """Log a line and the lines of `more`, to syslog or on descriptor 2."""
     lines = more.splitlines()
     if len(lines) > LINES:
         lines[LINES // 2 : -LINES // 2] = [f"({len(lines) - LINES} lines are left out)"]
-    shown = [_shown(text) for text in [line, *lines]]
+    shown = [_escape(text) for text in [line, *lines]]
     if to_syslog:
         for text in shown:
             syslog.syslog(syslog.LOG_DAEMON | syslog.LOG_ERR, text)
         return
     while len(message := "\n".join(shown).encode()) > MESSAGE and len(shown) > 2:
-        del shown[len(shown) // 2]
+        del shown[len(shown) // 2]  # the middle: beginning and end of a traceback say most
     with suppress(OSError):
         os.write(2, message + b"\n")
 
 
-def _shown(text: str) -> str:
+def _escape(text: str) -> str:
+    """At most LINE characters of a text, with escapes for those that are not printable."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:LINE])[:LINE]

@@ -1,8 +1,8 @@
-"""The worker's side of the protocol (docs/workers.md): the daemon's socket, connections, who the client is.
+"""The worker's side of the protocol (docs/workers.md): the daemon's socket, connections, the clients' addresses.
 
-Theory. The worker says that it is ready, with the status of the connection before; the daemon answers with a connection
-and its variables, or with end of file, which is the worker's end. Without FASTINETD_WORKER in the environment the
-process was started for the one connection on descriptor 0, and everything looks the same to what serves it.
+Theory. The worker sends that it is ready, with the status of the connection before; the daemon answers with a
+connection and its variables, or with end of file, and then the worker ends. Without FASTINETD_WORKER in the environment
+the process was started for the one connection on descriptor 0, which is served in the same way.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 from fastinetd.worker.log import clients_only, print_to_the_daemon
 
 VARIABLE = "FASTINETD_WORKER"
-"""In the environment of a worker: the number of the daemon's socket."""
+"""The variable of a worker's environment that has the descriptor of the daemon's socket."""
 
 ROOM = 8192
-"""Bytes of a message, at most: the daemon sends less than a tenth of it."""
+"""Bytes that are received of a message; the daemon sends less than a tenth of it."""
 
 ONE_CONNECTION = (
     "TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALIP", "TCPLOCALPORT", "PROTO", "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_HOST",
     "IPCREMOTEEUID", "IPCREMOTEEGID",
 )  # fmt: skip
-"""The variables that tell of a connection, where they come by the environment."""
+"""The variables of a connection in the environment of a process that was started for it."""
 
 _STATUSES = tuple(number.to_bytes(4, sys.byteorder) for number in range(256))
 _ANCILLARY = socket.CMSG_SPACE(4)
@@ -34,30 +34,34 @@ _STREAM, _TCP = int(socket.SOCK_STREAM), int(socket.IPPROTO_TCP)
 _BOTH = int(socket.SHUT_RDWR)
 _CUT = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
 
-# What os.environ is made of. Its methods, for each variable of each connection, are a sixth of a worker's time.
+# The dict within os.environ: the methods of os.environ, for each variable of each connection, are a sixth of a worker's
+# time.
 _environ: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
 _putenv, _unsetenv = os.putenv, os.unsetenv
 
 Message = tuple[bytes, list[tuple[int, int, bytes]], int, Any]
-"""What recvmsg returns: bytes, ancillary data, flags, address."""
+"""A message as socket.recvmsg returns it: bytes, ancillary data, flags, address."""
 
 
 class Peer(NamedTuple):
-    """Who the client is. On a unix socket addresses are empty and ports 0."""
+    """The client of a connection. On a unix socket addresses are empty and ports 0."""
 
     host: str
-    """Its numeric address."""
+    """The numeric address of the client."""
     port: int
+    """The port of the client."""
     local_host: str
-    """The address it has connected to."""
+    """The numeric address to which the client has connected."""
     local_port: int
+    """The port to which the client has connected."""
     protocol: str
     """TCP, or IPC on a unix socket."""
     variables: Mapping[str, str]
     """The connection's variables, REMOTE_HOST and the others."""
 
 
-def _peer(variables: Mapping[str, str]) -> Peer:
+def _peer_of(variables: Mapping[str, str]) -> Peer:
+    """The client of a connection with these variables."""
     value = variables.get
     return Peer(
         value("TCPREMOTEIP", ""), int(value("TCPREMOTEPORT", 0)),
@@ -66,11 +70,11 @@ def _peer(variables: Mapping[str, str]) -> Peer:
 
 
 class Broken(Exception):
-    """The daemon's socket cannot be used as such."""
+    """Raised when the daemon's socket, or what it sends, cannot be used."""
 
 
 def close(connection: socket.socket) -> None:
-    """Shut and close a connection, whoever else holds it."""
+    """Shut and close a connection, also if other processes have its socket."""
     try:  # noqa: SIM105 - for each connection, and suppress() is slower
         connection.shutdown(_BOTH)
     except OSError:
@@ -81,7 +85,7 @@ def close(connection: socket.socket) -> None:
 
 
 class Daemon:
-    """The worker's end of the daemon's socket. Between `accept` and `finish` there is a connection."""
+    """The worker's end of the daemon's socket: `ready`, `receive`, `accept`, `finish` in turn for each connection."""
 
     def __init__(self, descriptor: int) -> None:
         try:
@@ -94,7 +98,7 @@ class Daemon:
         self._pid = os.getpid()
 
     def ready(self, status: int) -> bool:
-        """Ask for a connection; False: the daemon is gone."""
+        """Send "ready" with the status, 0 to 255, of the connection before; False if the daemon is gone."""
         try:
             self.socket.send(_STATUSES[status], _NO_SIGNAL)
         except (BrokenPipeError, ConnectionResetError):
@@ -102,20 +106,20 @@ class Daemon:
         return True
 
     def receive(self, flags: int = 0) -> Message | None:
-        """The next message, None at the end."""
+        """The daemon's next message; None at the end of file, which ends the worker."""
         try:
             message = self.socket.recvmsg(ROOM, _ANCILLARY, _OWN | flags)
-        except ConnectionResetError:  # the daemon has gone, and has not read our last message
+        except ConnectionResetError:  # the daemon ended before it read the last message of this worker
             return None
         return message if message[0] or message[1] else None
 
     def accept(self, message: Message) -> tuple[socket.socket, Peer]:
-        """The connection of a message; its variables enter the environment."""
+        """The connection of a message, and its client; its variables enter the environment. Raises Broken."""
         data, ancillary, flags, _ = message
         if not ancillary or flags & _CUT:
             raise Broken("no descriptor came with a connection: raise rlimit_files, or close what the handler opens")
         descriptor = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
-        # What is known already need not be asked of the kernel; the family is asked for in any case.
+        # Each -1 costs a getsockopt(2), so type and protocol are given where the variables tell them.
         known = (-1, _STREAM, _TCP) if b"PROTO=TCP\0" in data else (-1, -1, -1)
         connection = socket.socket(*known, descriptor)
         pairs = dict([item.split(b"=", 1) for item in data[:-1].split(b"\0") if item])
@@ -124,26 +128,29 @@ class Daemon:
         _environ.update(pairs)
         self._names = list(pairs)
         text = data[:-1].decode("utf-8", "surrogateescape").split("\0")
-        return connection, _peer(dict([item.split("=", 1) for item in text if item]))
+        return connection, _peer_of(dict([item.split("=", 1) for item in text if item]))
 
     def end_child(self, status: int) -> None:
-        """A child that was forked while the connection was served ends: two would hear what the daemon says."""
+        """End this process if a handler has forked it: only one process may receive from the daemon."""
         if os.getpid() != self._pid:
             os._exit(status)
 
     def finish(self, connection: socket.socket) -> None:
-        """Close the connection; its variables leave the environment."""
+        """Close a connection and remove its variables from the environment."""
         close(connection)
         for name in self._names:
             if name in self._constant:
                 os.environb[name] = self._constant[name]
             else:
                 _unsetenv(name)
-                _environ.pop(name, None)  # the handler may have done it
+                _environ.pop(name, None)  # None: the handler may have removed it
 
 
 def open_daemon() -> Daemon | None:
-    """None: this process was started for one connection. What a handler starts is no worker: the variable goes."""
+    """The daemon's socket; None for a process that was started for one connection. Raises Broken.
+
+    FASTINETD_WORKER is removed from the environment: programs that a handler starts are no workers.
+    """
     given = os.environ.pop(VARIABLE, None)
     if given is None:
         return None
@@ -155,8 +162,10 @@ def open_daemon() -> Daemon | None:
 
 
 def open_only_connection() -> tuple[socket.socket, Peer]:
-    """The connection on descriptor 0, moved away: 0 and 1 become /dev/null, as they are in a worker; so does 2 if it is
-    the client's."""
+    """The connection on descriptor 0 under another number, and its client. Raises Broken.
+
+    0 and 1 become /dev/null, as they are in a worker, and so does 2 if it is the client's connection.
+    """
     try:
         descriptor = os.dup(0)
         connection = socket.socket(fileno=descriptor)
@@ -167,11 +176,11 @@ def open_only_connection() -> tuple[socket.socket, Peer]:
         os.dup2(nowhere, standard)
     os.close(nowhere)
     print_to_the_daemon()
-    return connection, _peer({name: os.environ[name] for name in ONE_CONNECTION if name in os.environ})
+    return connection, _peer_of({name: os.environ[name] for name in ONE_CONNECTION if name in os.environ})
 
 
 class Connections:
-    """What `connections` returns. `status`, 0 to 255, is what the connection of this turn ends with."""
+    """An iterable of connections. `status`, 0 to 255, may be set in each turn and is the status of that connection."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -197,5 +206,5 @@ class Connections:
 
 
 def connections() -> Connections:
-    """Every connection that the daemon gives this process, as (socket, Peer), closed at the end of its turn."""
+    """The connections of this process, one after another, as (socket, Peer); each is closed at the end of its turn."""
     return Connections()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "fastinetd"
-FOLDERS = ("config", "plan", "policy", "system")
+FOLDERS = ("cli", "config", "control", "doorman", "manual", "monitor", "plan", "policy", "system", "worker")
 """The folders that hold to it."""
 
 HELPERS = ("bench", "tests/support", "tests/mutation")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
-from fastinetd.control.dump import DumpState, ServiceLine, ServiceState, render
+from fastinetd.control.dump import DumpState, ServiceLine, ServiceState, render_dump
 from fastinetd.plan.model import PlannedService
 from fastinetd.policy.addresses import rules_of
 
@@ -141,7 +141,7 @@ def addresses(text: str) -> frozenset[object]:
 def ours(planned: PlannedService) -> Shown:
     """What the Plan says of a service, in the form of `parsed`."""
     line = ServiceLine(planned.service, ServiceState.ACTIVE, ids=_ids(planned))
-    shown = parsed(render(DumpState("0", 0, "", (line,))))[planned.id][0]
+    shown = parsed(render_dump(DumpState("0", 0, "", (line,))))[planned.id][0]
     service = planned.service
     for name, entries in (("Only from", service.only_from), ("No access", service.no_access)):
         rules = rules_of(entries or (), lambda name: None)

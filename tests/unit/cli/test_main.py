@@ -185,7 +185,7 @@ def test_unknown_facility(conf: Path, capsys: pytest.CaptureFixture[str]) -> Non
 class TestMetrics:
     @pytest.mark.parametrize("host", ["127.0.0.1", ""])
     def test_listens(self, host: str) -> None:
-        with cli._metrics(f"{host}:{free_port()}") as made:
+        with cli._listen_for_metrics(f"{host}:{free_port()}") as made:
             assert made.fileno() >= FIRST_DESCRIPTOR
             assert not os.get_blocking(made.fileno())
             assert made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -194,13 +194,13 @@ class TestMetrics:
     @pytest.mark.parametrize("text", ["9100x", "x:y", "no-such-host.invalid:1", "127.0.0.1:99999", "", ":0"])
     def test_refuses(self, text: str) -> None:
         with pytest.raises(Refusal, match="--metrics"):
-            cli._metrics(text)
+            cli._listen_for_metrics(text)
 
     def test_taken(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
             with pytest.raises(Refusal, match=r"cannot listen: Address already in use \(EADDRINUSE\); choose"):
-                cli._metrics(f"127.0.0.1:{port}")
+                cli._listen_for_metrics(f"127.0.0.1:{port}")
 
 
 def test_more_descriptors() -> None:
@@ -214,7 +214,7 @@ def test_more_descriptors() -> None:
 
 class TestDemo:
     def test_what_it_serves(self) -> None:
-        config = demo.configuration()
+        config = demo.make_configuration()
         assert [service.id for service in config.services] == ["echo", "daytime", "hello"]
         ports = [service.port for service in config.services]
         assert len({*ports}) == 3
@@ -224,15 +224,15 @@ class TestDemo:
     def test_goes_out_of_the_way(self) -> None:
         with socket.socket() as other:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            other.bind((demo.HOST, demo.configuration().services[0].port))
+            other.bind((demo.HOST, demo.make_configuration().services[0].port))
             other.listen()
             taken = other.getsockname()[1]
-            assert taken not in [service.port for service in demo.configuration().services]
+            assert taken not in [service.port for service in demo.make_configuration().services]
 
     @pytest.mark.parametrize("netcat", ["/no/bin/nc.openbsd", "/no/bin/nc.traditional", None])
     def test_a_line_to_paste_for_each(self, monkeypatch: pytest.MonkeyPatch, netcat: str | None) -> None:
         monkeypatch.setattr(shutil, "which", lambda name: netcat)
-        config = demo.configuration()
+        config = demo.make_configuration()
         text = demo.instructions(config, ("::", 9100))
         for service in config.services:
             (line,) = (line for line in text.splitlines() if line.startswith(f"  {service.id}"))

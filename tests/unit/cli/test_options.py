@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastinetd import __version__
-from fastinetd.cli.options import parse, parser
+from fastinetd.cli.options import make_parser, parse_options
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from fastinetd.cli.options import parse, parser
     ],
 )
 def test_options_of_xinetd(words: str, name: str, value: object) -> None:
-    options, warnings = parse(words.split())
+    options, warnings = parse_options(words.split())
     assert getattr(options, name) == value
     assert warnings == []
 
@@ -47,20 +47,20 @@ def test_options_of_xinetd(words: str, name: str, value: object) -> None:
     ],
 )  # fmt: skip
 def test_own_options(words: str, name: str, value: object) -> None:
-    assert getattr(parse(words.split())[0], name) == value
+    assert getattr(parse_options(words.split())[0], name) == value
 
 
 def test_as_distributions_start_xinetd() -> None:
     debian = ["-pidfile", "/run/xinetd.pid", "-stayalive", "-inetd_compat", "-inetd_ipv6"]
     red_hat = ["-stayalive", "-pidfile", "/run/xinetd.pid", "", "-inetd_compat"]  # an empty variable, quoted
     for words in (debian, red_hat):
-        options, warnings = parse(words)
+        options, warnings = parse_options(words)
         assert (options.pidfile, options.stay_alive, options.inetd_compat) == ("/run/xinetd.pid", True, True)
         assert warnings == []
 
 
 def test_nothing() -> None:
-    options, warnings = parse([])
+    options, warnings = parse_options([])
     assert (options.file, options.inetd, options.debug, options.acceptors, options.check_every) == (
         None, None, False, None, 0,
     )  # fmt: skip
@@ -70,7 +70,7 @@ def test_nothing() -> None:
 
 @pytest.mark.parametrize("word", ["-unheard", "-inetd_ipv4", "-x"])
 def test_unknown_options_with_one_dash_are_told_and_ignored(word: str) -> None:
-    options, warnings = parse([word, "-d"])
+    options, warnings = parse_options([word, "-d"])
     assert options.debug
     assert len(warnings) == 1
     assert word in warnings[0]
@@ -79,7 +79,7 @@ def test_unknown_options_with_one_dash_are_told_and_ignored(word: str) -> None:
 
 @pytest.mark.parametrize("word", ["-foo", "-fork", "-dd", "-limits", "-pid"])
 def test_unknown_options_are_not_taken_for_the_beginning_of_others(word: str) -> None:
-    options, warnings = parse([word])
+    options, warnings = parse_options([word])
     assert (options.file, options.debug, options.limit, options.pidfile) == (None, False, None, None)
     assert len(warnings) == 1
 
@@ -94,7 +94,7 @@ def test_unknown_options_are_not_taken_for_the_beginning_of_others(word: str) ->
 )  # fmt: skip
 def test_errors_are_one_line_and_status_1(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse(words.split())
+        parse_options(words.split())
     assert ended.value.code == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -104,23 +104,23 @@ def test_errors_are_one_line_and_status_1(words: str, capsys: pytest.CaptureFixt
 
 
 def test_options_that_the_demo_has_no_use_for() -> None:
-    _, warnings = parse(["--demo", "--dialect", "debian", "-E", "-inetd_compat"])
+    _, warnings = parse_options(["--demo", "--dialect", "debian", "-E", "-inetd_compat"])
     assert [warning.split()[0] for warning in warnings] == ["--dialect", "-E", "-inetd_compat"]
 
 
 @pytest.mark.parametrize("word", ["-version", "--version"])
 def test_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse([word])
+        parse_options([word])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"fastinetd Version {__version__}\n"
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse(["--help"])
+        parse_options(["--help"])
     said = capsys.readouterr().out
-    for action in parser()._actions:
+    for action in make_parser()._actions:
         assert action.help
         for word in action.option_strings:
             assert word in said

@@ -19,8 +19,8 @@ from fastinetd.control.dump import (
     ServerLine,
     ServiceLine,
     ServiceState,
-    failure,
-    render,
+    describe_failure,
+    render_dump,
     write_dump,
 )
 
@@ -63,7 +63,7 @@ STATE = DumpState(
 
 
 def test_layout() -> None:
-    text = render(STATE)
+    text = render_dump(STATE)
     lines = text.splitlines()
     assert lines[0] == "INTERNAL STATE DUMP: fastinetd 1.0"
     assert re.fullmatch(r"Current time: \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d 2026", lines[1])
@@ -99,7 +99,7 @@ def test_layout() -> None:
 
 
 def test_a_service() -> None:
-    lines = render(replace(STATE, services=STATE.services[:1])).splitlines()
+    lines = render_dump(replace(STATE, services=STATE.services[:1])).splitlines()
     shown = lines[lines.index("Service = web") + 1 : lines.index("Server table dump:")]
     inner = [line.removeprefix("\t\t") for line in shown if line.startswith("\t\t")]
     outer = [line.removeprefix("\t") for line in shown if not line.startswith("\t\t")]
@@ -151,7 +151,7 @@ def test_pools() -> None:
         (WEB, None, []),
         (replace(PLAIN, spawn="zygote"), None, []),
     ):
-        text = render(replace(STATE, services=(ServiceLine(service, ServiceState.ACTIVE, refused=refused),)))
+        text = render_dump(replace(STATE, services=(ServiceLine(service, ServiceState.ACTIVE, refused=refused),)))
         found = [line.strip() for line in text.splitlines() if re.match(r"\t\t(Spawn|Snapshot|Handler) = ", line)]
         assert found == expected
 
@@ -159,7 +159,7 @@ def test_pools() -> None:
 def test_where_programs_are_held() -> None:
     held = ((2, "first_use", "read"), (1, "early", "alarm"), (1, "at_start", "eventfd2"), (1, "main", ""))
     service = replace(WEB, spawn="zygote", snapshot="first_io")
-    text = render(replace(STATE, services=(ServiceLine(service, ServiceState.ACTIVE, held=held),)))
+    text = render_dump(replace(STATE, services=(ServiceLine(service, ServiceState.ACTIVE, held=held),)))
     assert [line.strip() for line in text.splitlines() if line.startswith("\t\tHeld = ")] == [
         "Held = 2 at read, the first use of the connection",
         "Held = 1 at alarm, early: a fork would not copy it",
@@ -169,7 +169,7 @@ def test_where_programs_are_held() -> None:
 
 
 def test_a_built_in_service() -> None:
-    text = render(replace(STATE, services=STATE.services[1:]))
+    text = render_dump(replace(STATE, services=STATE.services[1:]))
     for part in (
         "State = Suspended",
         "port = 37",
@@ -182,13 +182,13 @@ def test_a_built_in_service() -> None:
 
 
 def test_a_list_that_refuses_everybody_is_not_all_sites() -> None:
-    assert "Only from: (empty list)" in render(
+    assert "Only from: (empty list)" in render_dump(
         DumpState("1", 0, "x", services=(ServiceLine(replace(WEB, only_from=()), ServiceState.ACTIVE),))
     )
 
 
 def test_running_servers() -> None:
-    text = render(STATE)
+    text = render_dump(STATE)
     assert "\npid = 4711\nstart_time = " in text
     assert "\tremote_address = 192.0.2.7,40000\n" in text
     assert text.count("No remote address") == 1
@@ -196,13 +196,13 @@ def test_running_servers() -> None:
 
 def test_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALSO_SECRET", "hunter3")
-    text = render(STATE)
+    text = render_dump(STATE)
     assert "hunter2" not in text and "hunter3" not in text and "ALSO_SECRET" not in text
 
 
 def test_values_cannot_forge_lines() -> None:
     odd = replace(WEB, name="a\nEND OF DUMP", argv=("x\ny",))
-    text = render(replace(STATE, services=(ServiceLine(odd, ServiceState.ACTIVE),)))
+    text = render_dump(replace(STATE, services=(ServiceLine(odd, ServiceState.ACTIVE),)))
     assert text.splitlines().count("END OF DUMP") == 1
 
 
@@ -244,9 +244,9 @@ def test_failures_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_dump_that_cannot_be_written_says_what_to_do() -> None:
-    said = failure("/run/x.dump", PermissionError(errno.EPERM, ""))
+    said = describe_failure("/run/x.dump", PermissionError(errno.EPERM, ""))
     assert said == (
         "cannot write the state dump to /run/x.dump: Operation not permitted (errno = 1); "
         "only a daemon that root has started can"
     )
-    assert failure("/run/x.dump", OSError(errno.ENOSPC, "")).endswith("; mend that and send SIGUSR1 again")
+    assert describe_failure("/run/x.dump", OSError(errno.ENOSPC, "")).endswith("; mend that and send SIGUSR1 again")

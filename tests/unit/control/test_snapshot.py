@@ -13,7 +13,7 @@ import pytest
 from fastinetd import __version__
 from fastinetd.config.model import Place, Rate, Service
 from fastinetd.control.dump import ServiceState
-from fastinetd.control.snapshot import dump_state, gather
+from fastinetd.control.snapshot import dump_state, take_snapshot
 from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.plan.model import Endpoint
@@ -55,7 +55,7 @@ def sources() -> Iterator[Any]:
 
 
 def test_gathered(sources: Any) -> None:
-    state = gather(sources)
+    state = take_snapshot(sources)
     (service,) = state.services
     assert (service.service.id, service.state, service.port) == ("web-1", ServiceState.ACTIVE, 7000)
     assert service.descriptors == (sources.open_sockets[0].fileno(),)
@@ -69,9 +69,9 @@ def test_gathered(sources: Any) -> None:
 def test_servers(sources: Any) -> None:
     accounts = Accounts(sources.board, 0)
     slot = accounts.admit(sources.installed.program, bytes([10, 0, 0, 1]), 4000)[1]
-    (server,) = gather(sources).servers
+    (server,) = take_snapshot(sources).servers
     assert (server.address, server.port) == ("10.0.0.1", 4000)
-    assert gather(sources).services[0].running == 1
+    assert take_snapshot(sources).services[0].running == 1
     accounts.drop(slot)
 
 
@@ -79,15 +79,15 @@ def test_states(sources: Any) -> None:
     accounts = Accounts(sources.board, 0)
     for _ in range(2):  # the rate's whole count
         accounts.admit(sources.installed.program, bytes([10, 0, 0, 1]))
-    assert gather(sources).services[0].state is ServiceState.SUSPENDED
+    assert take_snapshot(sources).services[0].state is ServiceState.SUSPENDED
     sources.board.row_limits(sources.installed.row, instances=None, per_source=None, over_rate=0,
                                 rate_count=0, rate_period=0, rate_pause=0, max_load=0.0)
-    assert gather(sources).services[0].state is ServiceState.ACTIVE
+    assert take_snapshot(sources).services[0].state is ServiceState.ACTIVE
     sources.wait_services.rows_left_to_servers = lambda: {sources.installed.row}
-    assert gather(sources).services[0].state is ServiceState.SUSPENDED
+    assert take_snapshot(sources).services[0].state is ServiceState.SUSPENDED
     sources.wait_services.rows_left_to_servers = set
     sources.open_sockets.pop().close()
-    assert gather(sources).services[0].state is ServiceState.NOT_STARTED
+    assert take_snapshot(sources).services[0].state is ServiceState.NOT_STARTED
 
 
 def test_written(sources: Any, tmp_path: Any) -> None:

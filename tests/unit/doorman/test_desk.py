@@ -44,7 +44,7 @@ def test_one_lookup_for_all_who_ask() -> None:
     assert desk.ask(question(1, channel=8), 1.0) == (None, None)
     assert desk.ask(question(3, address=TWO), 2.0) == (None, TWO)
     assert desk.is_waiting(question(1))
-    assert desk.learn(ONE, FRIEND, 3.0) == [(7, 1, True), (7, 2, True), (8, 1, True)]
+    assert desk.learn_names(ONE, FRIEND, 3.0) == [(7, 1, True), (7, 2, True), (8, 1, True)]
     assert not desk.is_waiting(question(1))
     assert desk.deadline == 2.0 + DECIDE_WITHIN
 
@@ -53,10 +53,10 @@ def test_names_are_remembered_for_a_while() -> None:
     desk = Desk(TABLES)
     for names, keep in ((FRIEND, KEEP_NAMED), (NOBODY, KEEP_NAMELESS)):
         assert desk.ask(question(1), 1000.0) == (None, ONE)
-        desk.learn(ONE, names, 1001.0)
+        desk.learn_names(ONE, names, 1001.0)
         assert desk.ask(question(2), 1001.0 + keep - 0.1) == (bool(names), None)
         assert desk.ask(question(3), 1001.0 + keep) == (None, ONE)
-        desk.learn(ONE, NOBODY, -1000.0)  # long forgotten
+        desk.learn_names(ONE, NOBODY, -1000.0)  # long forgotten
     assert desk.remembered == 1
 
 
@@ -64,27 +64,27 @@ def test_overdue_questions_are_answered_as_nameless() -> None:
     desk = Desk(TABLES)
     desk.ask(question(1), 0.0)
     desk.ask(question(2, STRANGERS), 1.0)
-    assert desk.expire(DECIDE_WITHIN - 0.1) == ([], [])
-    assert desk.expire(DECIDE_WITHIN) == ([(7, 1, False)], [])
+    assert desk.expire_questions(DECIDE_WITHIN - 0.1) == ([], [])
+    assert desk.expire_questions(DECIDE_WITHIN) == ([(7, 1, False)], [])
     assert desk.deadline == DECIDE_WITHIN + 1.0
-    assert desk.expire(DECIDE_WITHIN + 1.0) == ([(7, 2, True)], [ONE])
+    assert desk.expire_questions(DECIDE_WITHIN + 1.0) == ([(7, 2, True)], [ONE])
     assert desk.deadline is None
 
 
 def test_a_lookup_may_outlive_its_waiters() -> None:
     desk = Desk(TABLES)
     desk.ask(question(1), 0.0)
-    desk.expire(DECIDE_WITHIN)
+    desk.expire_questions(DECIDE_WITHIN)
     assert desk.ask(question(2), DECIDE_WITHIN) == (None, None)  # joins what is still in flight
-    assert desk.learn(ONE, FRIEND, DECIDE_WITHIN + 1) == [(7, 2, True)]
+    assert desk.learn_names(ONE, FRIEND, DECIDE_WITHIN + 1) == [(7, 2, True)]
     assert desk.ask(question(3), DECIDE_WITHIN + 2) == (True, None)
 
 
 def test_a_cancelled_lookup_begins_anew() -> None:
     desk = Desk(TABLES)
     desk.ask(question(1), 0.0)
-    assert desk.expire(DECIDE_WITHIN)[1] == [ONE]
-    desk.forget(ONE)
+    assert desk.expire_questions(DECIDE_WITHIN)[1] == [ONE]
+    desk.forget_lookup(ONE)
     assert desk.ask(question(2), DECIDE_WITHIN) == (None, ONE)
 
 
@@ -93,7 +93,7 @@ def test_memory_is_bounded() -> None:
     addresses = [IPv4Address(0x0A000000 + n) for n in range(policy.MOST_KEPT + 3)]
     for cookie, address in enumerate(addresses):
         desk.ask(question(cookie, address=address), 0.0)
-        desk.learn(address, FRIEND, 0.0)
+        desk.learn_names(address, FRIEND, 0.0)
     assert desk.remembered == policy.MOST_KEPT
     assert [desk.ask(question(0, address=a), 1.0)[0] for a in addresses[:4]] == [None, None, None, True]
 
@@ -140,14 +140,14 @@ def test_every_question_is_answered_once_and_right(steps: list[tuple[str, int, o
             assert isinstance(what, frozenset)
             flying.discard(address)
             found.setdefault(address, []).append(what)
-            for _, cookie, allowed in desk.learn(address, what, now):
+            for _, cookie, allowed in desk.learn_names(address, what, now):
                 settle(cookie, allowed)
         elif kind == "pass":
             now += number
-            for _, cookie, allowed in desk.expire(now)[0]:
+            for _, cookie, allowed in desk.expire_questions(now)[0]:
                 settle(cookie, allowed)
     now += DECIDE_WITHIN
-    for _, cookie, allowed in desk.expire(now)[0]:
+    for _, cookie, allowed in desk.expire_questions(now)[0]:
         settle(cookie, allowed)
     assert answered == set(asked)
     assert desk.deadline is None

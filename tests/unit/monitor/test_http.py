@@ -14,9 +14,9 @@ from fastinetd.monitor.http import (
     Answer,
     BadRequest,
     accepts_gzip,
-    encode,
+    encode_answer,
     parse_head,
-    plain,
+    plain_answer,
     take_head,
 )
 
@@ -213,7 +213,7 @@ def test_good_requests_are_read_as_the_standard_library_reads_them(
 
 def test_an_answer_on_the_wire() -> None:
     answer = Answer(HTTPStatus.OK, b"body", headers={"Vary": "Accept"})
-    head, _, body = encode(answer, date=DATE, with_body=True, keep_alive=True).partition(b"\r\n\r\n")
+    head, _, body = encode_answer(answer, date=DATE, with_body=True, keep_alive=True).partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
         b"HTTP/1.1 200 OK",
         f"Date: {DATE}".encode(),
@@ -226,15 +226,15 @@ def test_an_answer_on_the_wire() -> None:
 
 
 def test_an_answer_without_body_keeps_its_length() -> None:
-    data = encode(plain(HTTPStatus.NOT_FOUND), date=DATE, with_body=False, keep_alive=False)
+    data = encode_answer(plain_answer(HTTPStatus.NOT_FOUND), date=DATE, with_body=False, keep_alive=False)
     assert data.startswith(b"HTTP/1.1 404 Not Found\r\n")
     assert b"\r\nContent-Length: 10\r\n" in data
     assert data.endswith(b"\r\nConnection: close\r\n\r\n")
 
 
 def test_a_plain_answer() -> None:
-    assert plain(HTTPStatus.OK, "ready").body == b"ready\n"
-    assert plain(HTTPStatus.METHOD_NOT_ALLOWED, Retry_After="5").headers == {"Retry-After": "5"}
+    assert plain_answer(HTTPStatus.OK, "ready").body == b"ready\n"
+    assert plain_answer(HTTPStatus.METHOD_NOT_ALLOWED, Retry_After="5").headers == {"Retry-After": "5"}
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from fastinetd.monitor.metrics import (
     STATUSES,
     BoardCollector,
     ServiceInfo,
-    page,
+    make_page,
 )
 from fastinetd.pools.pool import HeldAt
 from support.core import program
@@ -110,7 +110,7 @@ class Page:
     """A page, parsed."""
 
     def __init__(self, collector: BoardCollector, accept: str = "") -> None:
-        answer = page(collector, accept)
+        answer = make_page(collector, accept)
         self.text = answer.body.decode()
         self.families = list((parse_openmetrics if accept else parse_text)(self.text))
         self.samples = {(s.name, frozenset(s.labels.items())): s.value for f in self.families for s in f.samples}
@@ -419,7 +419,7 @@ def test_names_follow_the_conventions() -> None:
 
 
 def test_openmetrics_ends_with_its_mark(board: Board) -> None:
-    answer = page(collector(board, service(0, "web")), OPENMETRICS)
+    answer = make_page(collector(board, service(0, "web")), OPENMETRICS)
     assert answer.content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert answer.body.endswith(b"# EOF\n")
 
@@ -435,11 +435,11 @@ def test_both_formats_tell_the_same(board: Board, writer: Writer) -> None:
 
 def test_gzip_when_accepted(board: Board) -> None:
     source = collector(board, service(0, "web"))
-    packed = page(source, "", "deflate, gzip;q=0.5")
+    packed = make_page(source, "", "deflate, gzip;q=0.5")
     assert packed.headers["Content-Encoding"] == "gzip"
     assert b"fastinetd_children" in gzip.decompress(packed.body)
     for refused in ("", "identity", "gzip;q=0", "x-gzip-not"):
-        assert "Content-Encoding" not in page(source, "", refused).headers
+        assert "Content-Encoding" not in make_page(source, "", refused).headers
 
 
 ACCEPTS = (
@@ -455,7 +455,7 @@ ACCEPTS = (
 def test_any_accept_header_gets_a_page(text: str, form: str) -> None:
     board = Board.create(1, 1, 1)
     try:
-        assert page(BoardCollector(board, [service(0, "web")], "1", dict), form.format(text)).body
+        assert make_page(BoardCollector(board, [service(0, "web")], "1", dict), form.format(text)).body
     finally:
         fd = board.fd
         board.unmap()
@@ -464,7 +464,7 @@ def test_any_accept_header_gets_a_page(text: str, form: str) -> None:
 
 @pytest.mark.parametrize("escaping", ["allow-utf-8", "underscores", "dots", "values", "other"])
 def test_every_escaping_gets_a_page(escaping: str, board: Board) -> None:
-    assert page(collector(board, service(0, "web")), f"{OPENMETRICS}; escaping={escaping}").body
+    assert make_page(collector(board, service(0, "web")), f"{OPENMETRICS}; escaping={escaping}").body
 
 
 @given(st.text(max_size=30))
@@ -495,7 +495,7 @@ def test_the_garbage_collector_is_as_before_a_fault(board: Board, collecting: bo
     (gc.enable if collecting else gc.disable)()
     try:
         with pytest.raises(RuntimeError):
-            page(BoardCollector(board, [service(0, "web")], "1", broken))
+            make_page(BoardCollector(board, [service(0, "web")], "1", broken))
         assert gc.isenabled() is collecting
     finally:
         (gc.enable if before else gc.disable)()
@@ -511,7 +511,7 @@ def test_the_kernels_queues_are_read_once_a_page(board: Board) -> None:
 
     source = BoardCollector(board, [service(row, f"s{row}") for row in range(9)], "1", queues)
     for count in (1, 2):
-        page(source)
+        make_page(source)
         assert len(looks) == count
 
 
@@ -525,7 +525,7 @@ def test_the_page_of_a_thousand_services_is_quick(board: Board) -> None:
         services = [service(row, f"service-{row}", inodes=(row,)) for row in range(1000)]
         source = BoardCollector(large, services, "1", dict)
         begun = time.process_time()
-        body = page(source, OPENMETRICS).body
+        body = make_page(source, OPENMETRICS).body
         taken = time.process_time() - begun
         assert body.count(b"\n") > 70_000
         assert taken < 5, f"{taken:.2f} s of CPU for a page"

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastinetd.cli.options import parse_address
 from fastinetd.core.board import Board
 from fastinetd.monitor import monitor
-from fastinetd.monitor.http import plain
+from fastinetd.monitor.http import plain_answer
 from fastinetd.monitor.metrics import ServiceInfo
 from fastinetd.monitor.monitor import Bounds
 from support.clients import read_all
@@ -201,7 +201,7 @@ def test_a_fault_in_the_page_is_an_answer(start: Start, monkeypatch: pytest.Monk
     def broken(*arguments: object) -> None:
         raise RuntimeError("internals")
 
-    monkeypatch.setattr(monitor, "page", broken)
+    monkeypatch.setattr(monitor, "make_page", broken)
     served = start()
     status, body = served.get("/metrics")
     assert (status, b"internals" in body) == (500, False)
@@ -421,7 +421,7 @@ def test_without_descriptors_it_pauses_and_goes_on(start: Start) -> None:
     reader, writer = os.pipe()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fickle: Any = Fickle(listener, 3)
-        server = monitor.Server(fickle, reader, lambda request: plain(HTTPStatus.OK), Bounds(pause=0.02))
+        server = monitor.Server(fickle, reader, lambda request: plain_answer(HTTPStatus.OK), Bounds(pause=0.02))
         thread = threading.Thread(target=server.serve)
         thread.start()
         try:
