@@ -176,6 +176,11 @@ def test_the_filters_of_log_readers() -> None:
     assert re.search(r"FAIL: \S+ address from=[\d.]+$", line + refused)  # fail2ban, xinetd-fail
 
 
+def test_a_refusal_that_does_not_exist_is_one_nevertheless() -> None:
+    """Processes without privileges write records, too."""
+    assert record_text(record(RecordKind.FAIL, HOST, reason=99), "web") == "FAIL: web refused from=192.0.2.7"
+
+
 def test_every_refusal_has_a_word_that_the_manual_explains() -> None:
     assert set(REFUSALS) == set(Verdict) - {Verdict.ADMIT, Verdict.ASK}
     _, table = MANUAL.read_text().split("| reason | meaning |\n|---|---|\n")
