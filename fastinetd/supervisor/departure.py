@@ -50,9 +50,11 @@ class Departure:
         """SIGTERM: take no more connections, signal every server, and leave when they have ended or time is up."""
         if self._succession.serving is None:
             return
-        self._stop_serving()
-        self._servers_end_by = time.monotonic() + SERVERS_END_WITHIN
-        self._end_servers()
+        try:
+            self._stop_serving()
+        finally:  # whatever went wrong, the daemon ends
+            self._servers_end_by = time.monotonic() + SERVERS_END_WITHIN
+            self._end_servers()
 
     def _end_servers(self) -> None:
         """Signal the servers that have not been; leave once there are none, or time is up."""
@@ -71,9 +73,11 @@ class Departure:
     def leave(self) -> None:
         """SIGQUIT, and the end of SIGTERM: go, and leave running servers alone."""
         if not self._leaving:
-            self._stop_serving()
             self._leaving = True
-            self._await_roles(time.monotonic() + ROLES_LEAVE_WITHIN)
+            try:
+                self._stop_serving()
+            finally:
+                self._await_roles(time.monotonic() + ROLES_LEAVE_WITHIN)
 
     def _await_roles(self, until: float) -> None:
         """Stop the loop once all roles have left, or are killed because time is up; their last records are written."""

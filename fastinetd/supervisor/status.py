@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from setproctitle import setproctitle, setthreadtitle
 
@@ -38,6 +39,7 @@ class Status:
         self._reload_ok = True
         self._reload_time = 0
         self._generations = 0
+        self._descriptors = 0
 
     # ---- what has happened ----
 
@@ -85,9 +87,16 @@ class Status:
 
     def _publish(self, *, ready: bool) -> None:
         self._board.set_status(
-            supervisor=os.getpid(), descriptors=len(os.listdir("/proc/self/fd")), ready=ready,
+            supervisor=os.getpid(), descriptors=self._count_descriptors(), ready=ready,
             reload_ok=self._reload_ok, reload_time=self._reload_time, generation=self._generations,
         )  # fmt: skip
+
+    def _count_descriptors(self) -> int:
+        """How many descriptors this process has, or had when there was memory to look: the status is published, and the
+        service manager told, all the same."""
+        with suppress(OSError, MemoryError):
+            self._descriptors = len(os.listdir("/proc/self/fd"))
+        return self._descriptors
 
     def _write_unheard_soon(self) -> None:
         """A socket is open that was not, or the reverse: thousands may be at once, and are looked at together."""

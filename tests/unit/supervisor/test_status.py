@@ -7,6 +7,9 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
 
 from fastinetd.core.board import Board
 from fastinetd.plan.model import Endpoint
@@ -27,6 +30,9 @@ class InstalledServices:
         self.services = services
         self.times = 0
 
+    def __len__(self) -> int:
+        return len(self.services)
+
     def __iter__(self) -> Iterator[InstalledService]:
         self.times += 1
         return iter(self.services)
@@ -42,6 +48,32 @@ class Listeners:
 
     def errno_of(self, endpoint: Endpoint) -> int:
         return errno.EADDRNOTAVAIL
+
+
+def test_without_memory_to_count_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service manager hears that the daemon serves, and the Board has the rest."""
+    board, loop = Board.create(1, 4, 1), Loop(lambda text: None)
+    sent: list[str] = []
+    notifier = SimpleNamespace(send_ready=sent.append, send_reloading=lambda: sent.append("reloading"))
+    services = InstalledServices([])
+    monkeypatch.setattr("fastinetd.supervisor.status.setproctitle", lambda title: None)
+    monkeypatch.setattr("fastinetd.supervisor.status.setthreadtitle", lambda name: None)
+    status = Status(board, loop, services, Listeners(), notifier)  # type: ignore[arg-type]
+    status.serving()
+    before = board.status()
+    assert before["descriptors"] > 0
+    assert before["reload_ok"]
+    monkeypatch.setattr(os, "listdir", lacking_memory)
+    status.reloading()
+    status.serving()
+    assert board.status() == {**before, "reload_ok": False}
+    assert sent == ["0 services", "reloading", "0 services; the last reload was refused, as the log says why"]
+    close_loop(loop)
+    os.close(board.fd)
+
+
+def lacking_memory(path: str) -> list[str]:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path)
 
 
 def test_many_that_do_not_listen_are_looked_at_together() -> None:
