@@ -7,11 +7,11 @@ The supervisor's hand in starting and ending servers is here too: the Keeper.
 """
 
 from fastinetd.core.admit cimport (
-    Accounts, Client, decide, held_back, held_no_longer, make_client, make_peer, record_refusal, record_start, take_slot,
+    Accounts, Client, held_back, held_no_longer, make_client, make_peer, record_refusal, record_start,
 )
 from fastinetd.core.board cimport Board
 from fastinetd.core.layout cimport (
-    ADMIT, ASK, EXEC, FREE, PREFORK, RATE, WORKER, Counters, Slot, Verdict, View, section_of, slots_high, state_of,
+    ADMIT, EXEC, FREE, PREFORK, RATE, WORKER, Counters, Slot, Verdict, View, section_of, slots_high, state_of,
 )
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.program cimport Peer, Program, Target, environment
@@ -183,11 +183,8 @@ cdef class Keeper(Accounts):
         cdef Counters *counters = own_counters(&self.ledger, program.target.row)
         cdef int number
         make_client(&client, fd, address, port)
-        cdef Verdict verdict = decide(view, &program.target, &client.peer)
-        if verdict == ASK and vouched:
-            verdict = ADMIT
-        if verdict == ADMIT:
-            verdict = take_slot(&self.ledger, &program.target, &client, &slot)
+        client.vouched = vouched
+        cdef Verdict verdict = self.admit_client(program, &client, &slot)
         if verdict == ADMIT and view.rows[program.target.row].held_to:
             counters.rate_waits += 1
         if verdict != RATE:

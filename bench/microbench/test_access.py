@@ -7,7 +7,8 @@ import socket
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastinetd.core.admit import address_verdict_of
+from fastinetd.core.admit import Accounts
+from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
@@ -30,15 +31,22 @@ def test_compile(benchmark: BenchmarkFixture, networks: int) -> None:
 
 @pytest.mark.parametrize("ranges", [1, 100, 100_000])
 def test_1000_look_ups(benchmark: BenchmarkFixture, ranges: int) -> None:
-    """Each includes the call from Python (some 100 ns), which a real connection does not make."""
+    """Refusals by address. Each includes the call from Python (some 100 ns), which a real connection does not make."""
     networks = [(n << 8, (n << 8) + 127, Verdict.ADMIT) for n in range(ranges)]
-    program = Program(0, ExecContext(b"/bin/true", (b"true",)), ranges=Ranges(networks, ()))
-    inside, outside = socket.inet_aton("0.0.0.9"), socket.inet_aton("192.0.2.1")
-    assert address_verdict_of(program, inside) == Verdict.ADMIT
-    assert address_verdict_of(program, outside) == Verdict.ADDRESS
+    board = Board.create(1, 4, 1)
+    row = board.row_claim()
+    board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_count=0, rate_period=0, rate_pause=0,
+                     max_load=0.0)
+    board.row_times(row, 0, 2**62)
+    board.row_enable(row, True)
+    program = Program(row, ExecContext(b"/bin/true", (b"true",)), ranges=Ranges(networks, ()))
+    accounts = Accounts(board, board.section_claim(1))
+    inside, outside = socket.inet_aton("0.0.0.9"), socket.inet_aton("0.0.0.129")
+    assert accounts.admit(program, inside)[0] == Verdict.ADMIT
+    assert accounts.admit(program, outside) == (Verdict.ADDRESS, -1)
 
     def look_up() -> None:
         for _ in range(LOOKUPS):
-            address_verdict_of(program, inside)
+            accounts.admit(program, outside)
 
     benchmark(look_up)

@@ -3,7 +3,7 @@
 from fastinetd.core.board cimport Board
 from fastinetd.core.layout cimport Verdict, View
 from fastinetd.core.ledger cimport Ledger
-from fastinetd.core.program cimport Peer, Target
+from fastinetd.core.program cimport Peer, Program, Target
 from fastinetd.core.rates cimport Payment
 from fastinetd.system.linux cimport i32, i64, u32, u64
 
@@ -17,6 +17,7 @@ cdef struct Client:  # from accept until a server has its connection
 cdef class Accounts:
     cdef Board board
     cdef Ledger ledger
+    cdef Verdict admit_client(self, Program program, Client *client, u32 *slot) noexcept
 
 cdef void make_peer(Peer *peer, bytes address, int port) noexcept
 cdef void make_client(Client *client, int fd, bytes address, int port) noexcept

@@ -19,15 +19,14 @@ from fastinetd.core.counters cimport count_latency, count_session, count_spawn_f
 from fastinetd.core.gate cimport enter_gate, leave_gate
 from fastinetd.core.journal cimport journal_commit, journal_commit_with, journal_next, wake_supervisor
 from fastinetd.core.layout cimport (
-    ADDRESS, ADMIT, DISABLED, ENDED, EXEC, EXIT, FAIL, FAILURE, FREE, HELD_BACK, INSTANCES, LOAD, NO_LIMIT, POOL,
+    ADDRESS, ADMIT, ASK, DISABLED, ENDED, EXEC, EXIT, FAIL, FAILURE, FREE, HELD_BACK, INSTANCES, LOAD, NO_LIMIT, POOL,
     PROCESS_LIMIT, RATE, RUNNING, SHOW_DURATION, SHOW_EXIT, SIGNAL, SLOTS_FULL, SOURCES_FULL, SPAWN_FAILED, START,
     SUCCESS, TAKEN, TIME, UNKNOWN, Counters, Method, Record, Row, Slot, Status, Verdict, View, set_state, slot_is_sound,
     told_before,
 )
 from fastinetd.core.ledger cimport FreeSlots, Ledger, own_counters
-from fastinetd.core.limits cimport give_one, give_start, rate_cells, take_one, take_start
+from fastinetd.core.limits cimport give_one, give_start, take_one, take_start
 from fastinetd.core.program cimport Peer, Program, Range4, Range6, Target
-from fastinetd.core.rates cimport RATE_CELLS, Payment, rate_take
 from fastinetd.core.sources cimport source_give, source_hash, source_take
 from fastinetd.system.linux cimport (
     AF_INET, AF_INET6, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLOCK_REALTIME_COARSE, ENOMEM, F_DUPFD_CLOEXEC,
@@ -405,14 +404,7 @@ cdef void write_exit_record(Ledger *ledger, u32 slot, int code, int status, u64 
     own_counters(ledger, s.row).exits[<int> kind] += 1
 
 
-# ---- for tests, benchmarks and the supervisor ----
-
-def address_verdict_of(Program program, bytes address, int port=0) -> Verdict:
-    """What the address ranges of `program` say of a peer; `address` is 4 or 16 bytes in network order."""
-    cdef Peer peer
-    make_peer(&peer, address, port)
-    return address_verdict(&program.target, &peer)
-
+# ---- for Python ----
 
 cdef void make_peer(Peer *peer, bytes address, int port) noexcept:
     """A peer from 4 or 16 bytes in network order; any other length is an unknown one."""
@@ -442,39 +434,23 @@ cdef class Accounts:
     def __dealloc__(self):
         close_ledger(&self.ledger)
 
+    cdef Verdict admit_client(self, Program program, Client *client, u32 *slot) noexcept:
+        """`decide`, unless the doorman has, and `take_slot`."""
+        cdef Verdict verdict = decide(&self.board.view, &program.target, &client.peer)
+        if verdict == ASK and client.vouched:
+            verdict = ADMIT
+        if verdict == ADMIT:
+            verdict = take_slot(&self.ledger, &program.target, client, slot)
+        return verdict
+
     def admit(self, Program program, bytes address, int port=0) -> tuple:
-        """(verdict, slot): decide and take_slot for a peer; slot is -1 when refused."""
+        """Let a client in whose address is 4 or 16 bytes, or unknown: (verdict, slot); the slot is -1 when refused."""
         cdef Client client
         cdef u32 slot = 0
-        cdef Verdict verdict
         make_client(&client, -1, address, port)
-        verdict = decide(&self.board.view, &program.target, &client.peer)
-        if verdict == ADMIT:
-            verdict = take_slot(&self.ledger, &program.target, &client, &slot)
+        cdef Verdict verdict = self.admit_client(program, &client, &slot)
         return verdict, (slot if verdict == ADMIT else -1)
 
     def drop(self, int slot) -> None:
         """Give back a slot without a server."""
         drop_slot(&self.ledger, slot)
-
-    def take_start(self, u32 row, u64 now) -> tuple | None:
-        """Use up a start of the row's rate at a time of the caller's; None if the rate allows none. For tests."""
-        cdef Payment payment
-        if not rate_take(&self.board.view.rows[row].rate, rate_cells(&self.board.view, row), now, &payment):
-            return None
-        return payment.at, payment.cell, payment.before
-
-    def give_start(self, u32 row, u64 at, u32 cell, u64 before) -> None:
-        """Give back what take_start returned. For tests."""
-        cdef Payment payment
-        payment.at, payment.before, payment.cell = at, before, cell if cell < RATE_CELLS else 0
-        give_start(&self.board.view, row, &payment)
-
-    def end_as(self, u32 slot, int code, int status, u64 user_us, u64 system_us) -> None:
-        """The slot's server has ended, as waitid(2) tells it; give the slot back. For tests."""
-        record_end(&self.ledger, slot, code, status, user_us, system_us)
-        slot_free(&self.ledger, slot)
-
-    def lose_server(self, int slot, int number) -> None:
-        """The slot's server, reaped already, was ended by signal `number` before it had its connection. For tests."""
-        record_end_unserved(&self.ledger, slot, CLD_KILLED, number)

@@ -135,7 +135,7 @@ cdef class Board:
         return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     def unmap(self) -> None:
-        """Give up the mapping (a role without privileges maps the Board anew, read-only)."""
+        """Unmap the Board: a role without privileges maps it anew, read-only."""
         if self.view.base != NULL:
             munmap(self.view.base, self.size)
             memset(&self.view, 0, sizeof(self.view))
@@ -177,7 +177,7 @@ cdef class Board:
 
     def set_status(self, *, supervisor: int, descriptors: int, ready: bool, reload_ok: bool, reload_time: int,
                    generation: int) -> None:
-        """What the monitor tells of the supervisor: its pid and descriptors, readiness, the last reload."""
+        """Write what the monitor publishes of the supervisor: its pid and descriptors, readiness, the last reload."""
         cdef Header *h = self.view.header
         store32(&h.supervisor_pid, supervisor)
         store32(&h.supervisor_fds, descriptors)
@@ -187,7 +187,7 @@ cdef class Board:
         store64(&h.generation, generation)
 
     def status(self) -> dict:
-        """What set_status wrote."""
+        """What `set_status` wrote last."""
         cdef Header *h = self.view.header
         return {
             "supervisor": load32(&h.supervisor_pid), "descriptors": load32(&h.supervisor_fds),
@@ -209,7 +209,7 @@ cdef class Board:
         raise LookupError(f"more than {self.view.row_count} services")
 
     def row_release(self, u32 row) -> None:
-        """Free a row whose service is gone and whose servers have ended; its counters start at 0 for the next."""
+        """Free a row whose service is gone and whose servers have ended, with its counters at 0."""
         cdef u32 section
         for section in range(sections_high(&self.view)):
             memset(counters_of(&self.view, section, row), 0, sizeof(Counters))
@@ -218,7 +218,7 @@ cdef class Board:
 
     def row_limits(self, u32 row, *, instances: int | None, per_source: int | None, over_rate: int, u32 rate_count,
                    u64 rate_period, rate_pause: int, max_load: float) -> None:
-        """Write a service's limits; None is unlimited. What is counted stays as it is.
+        """Write a service's limits; None is unlimited. Counts stay as they are.
 
         `rate_count` starts in `rate_period` nanoseconds, RATE_CELLS at most; 0: any number.
         """
@@ -233,7 +233,7 @@ cdef class Board:
         r.max_load = max_load
         store64(&r.rate.period, rate_period)
         store32(&r.rate.count, rate_count)
-        for cell in range(rate_count, before):  # what is given up shall be empty if it is needed again
+        for cell in range(rate_count, before):  # what is unused now must be free when a later limit uses it again
             store64(&rate_cells(&self.view, row)[cell], 0)
         if rate_count > before > 0:
             store32(&r.rate.next, before)
@@ -257,7 +257,7 @@ cdef class Board:
         return load32(&self.view.rows[row].closed)
 
     def row_hears(self, u32 row, int endpoint=-1, int number=0) -> None:
-        """Say that all of the service's endpoints listen, or which is the first that does not, and its errno."""
+        """Record that all of the service's endpoints listen, or the first that does not, and its errno."""
         store32(&self.view.rows[row].deaf_errno, number)
         store32(&self.view.rows[row].deaf, <u32> (endpoint + 1))
 
@@ -267,7 +267,7 @@ cdef class Board:
         return DeafEndpoint(endpoint - 1, load32(&self.view.rows[row].deaf_errno)) if endpoint else None
 
     def row_open(self, u32 row) -> None:
-        """The port is open again."""
+        """Record that the service's port, which over_rate = close had closed, is open again."""
         store32(&self.view.rows[row].closed, 0)
 
     def rate_wait(self, u32 row) -> float:
@@ -315,7 +315,7 @@ cdef class Board:
         return total
 
     def take_records(self, int most=1024) -> list:
-        """Take up to `most` records of each section out of the journal: JournalRecords, oldest first. Supervisor only."""
+        """Take up to `most` records of each section out of the journal, oldest first. Supervisor only."""
         cdef u32 i
         cdef Section *s
         cdef Record *r
@@ -381,7 +381,7 @@ cdef class Board:
         return found
 
     def set_pid(self, u32 slot, int pid) -> None:
-        """A slot of a dead process turns out to have a server."""
+        """Record the server of a slot that its dead process left without one."""
         self.view.slots[slot].pid = pid
 
     def adopt(self, u32 section, u32 heir) -> list:
@@ -410,7 +410,8 @@ cdef class Board:
         return adopted
 
     def close_gate(self, dead: set) -> bool:
-        """Let nobody take or give back; True once nobody does (processes in `dead`, a set of sections, do not count)."""
+        """Let no process take or give back a slot: True once none does, not counting those of the sections in `dead`;
+        False after 50 ms. `open_gate` must follow either way."""
         cdef u32 i
         cdef u64 end = now_monotonic() + 50000000
         store32(&self.view.header.gate, 1)
@@ -424,6 +425,7 @@ cdef class Board:
         return True
 
     def open_gate(self) -> None:
+        """Let processes take and give back slots again."""
         store32(&self.view.header.gate, 0)
 
     def recount(self) -> None:
@@ -445,7 +447,8 @@ cdef class Board:
         store32(&b.header.live, total)
 
     def consistent(self) -> bool:
-        """Whether rows and total agree with the slots. Under load a difference may be a start between two looks."""
+        """Whether the counts of rows and the total agree with the slots. With the gate open a start or an end meanwhile
+        makes a difference."""
         cdef u32 i, total = 0
         cdef Slot *s
         counts = {}
@@ -477,5 +480,5 @@ cdef class Board:
         return found
 
     def count_activation(self, u32 section, u32 row) -> None:
-        """A datagram (or a client of a wait service) started a server."""
+        """Count the start of a wait service's server."""
         counters_of(&self.view, section, row).activations += 1

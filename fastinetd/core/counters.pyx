@@ -1,4 +1,4 @@
-"""The counters of a section: buckets of latencies and sessions, the errnos of failed starts, and their sums in Python."""
+"""The counters of a section: buckets of latencies and sessions, errnos of failed starts; and the sums of all."""
 
 from libc.string cimport memset
 
@@ -26,6 +26,7 @@ cdef u8 errno_slots[256]
 
 
 cdef void fill_tables() noexcept:
+    """Bounds and errnos for the functions without Python."""
     import errno as numbers
     cdef int i
     assert len(LATENCY_BOUNDS) == LATENCIES - 1 and len(SESSION_BOUNDS) == SESSIONS - 1 and len(ERRNO_NAMES) == ERRNOS
@@ -42,6 +43,7 @@ fill_tables()
 
 
 cdef void count_latency(Counters *counters, Method method, u64 nanoseconds) noexcept nogil:
+    """Count a start that took so long from accept."""
     cdef int i = 0
     while i < LATENCIES - 1 and nanoseconds > latency_bounds[i]:
         i += 1
@@ -50,6 +52,7 @@ cdef void count_latency(Counters *counters, Method method, u64 nanoseconds) noex
 
 
 cdef void count_session(Counters *counters, u64 nanoseconds) noexcept nogil:
+    """Count a server that ran for so long."""
     cdef int i = 0
     while i < SESSIONS - 1 and nanoseconds > session_bounds[i]:
         i += 1
@@ -58,11 +61,12 @@ cdef void count_session(Counters *counters, u64 nanoseconds) noexcept nogil:
 
 
 cdef void count_spawn_failure(Counters *counters, int number) noexcept nogil:
+    """Count a start that failed with the errno `number`; an errno without a name in ERRNO_NAMES counts as `other`."""
     counters.spawn_failures[errno_slots[number] if 0 <= number < 256 else 0] += 1
 
 
 cdef dict summed_counters(View *b, u32 row):
-    """The counters of a row, each summed over all sections: the name in struct Counters -> a number, or tuples of them."""
+    """The counters of a row, each summed over all sections: name in struct Counters -> number, or tuples of them."""
     cdef Counters total
     cdef u64 *sums = <u64 *> &total
     cdef u64 *words

@@ -11,6 +11,7 @@ from fastinetd.system.linux cimport getppid, load32, nanosleep, store32, timespe
 
 
 cdef inline void pause_a_little() noexcept nogil:
+    """Sleep for 50 microseconds."""
     cdef timespec t
     t.tv_sec = 0
     t.tv_nsec = 50000

@@ -1,4 +1,4 @@
-"""What a row's limits allow: servers up to a number, starts up to a rate. Taken, and given back."""
+"""The limits of a row: servers up to a number, starts up to a rate. What is taken of them is given back here, too."""
 
 from fastinetd.core.layout cimport View
 from fastinetd.core.rates cimport RATE_CELLS, Payment, rate_give, rate_take, rate_wait
@@ -26,6 +26,7 @@ cdef inline void give_one(u32 *word) noexcept nogil:
 
 
 cdef inline u64 *rate_cells(View *b, u32 row) noexcept nogil:
+    """The cells of the row's rate (rates.pxd)."""
     return &b.rates[<u64> row * RATE_CELLS]
 
 

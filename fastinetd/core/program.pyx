@@ -122,6 +122,7 @@ cdef void peer_of(const sockaddr_storage *address, socklen_t length, Peer *peer)
 
 
 cdef int put(char *into, const char *name, const char *value) noexcept nogil:
+    """Write a variable whose name ends with `=`, and its NUL."""
     cdef size_t n = strlen(name)
     cdef size_t m = strlen(value)
     memcpy(into, name, n)
@@ -130,6 +131,7 @@ cdef int put(char *into, const char *name, const char *value) noexcept nogil:
 
 
 cdef void put_number(char *into, const char *name, u32 value) noexcept nogil:
+    """Write a variable whose name ends with `=` and whose value is a number in decimal, and its NUL."""
     cdef char digits[12]
     cdef int i = 11
     digits[i] = 0
@@ -181,8 +183,8 @@ cdef u32 tell_client(Target *target, const Peer *peer, int fd) noexcept nogil:
 
 
 cdef u32 tell_own_end(Target *target, int fd) noexcept nogil:
-    """Write where the client has come to; returns how many variables that takes. Of a socket that has every address it
-    is not known which one the client has used."""
+    """Write the address and port that the client connected to; returns how many variables these are. For a datagram
+    socket that is bound to every address the kernel does not tell which one the client used: the port alone."""
     cdef char text[INET6_ADDRSTRLEN]
     cdef sockaddr_storage own
     cdef socklen_t length = sizeof(own)
@@ -250,8 +252,8 @@ cdef class Program:
         self, int row, context, *, ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False,
         bint datagrams=False, int builtin=0, pool=None, bint poolless=False,
     ):
-        """`context`: an ExecContext (core/exec_context.py). `ranges`: a Ranges; None admits every address. `log_success`
-        and `log_failure`: a sum of Field. `builtin`: the relay's service, from 1; 0: a program. `pool`: a Pool;
+        """`context`: an ExecContext (core/exec_context.py). `ranges`: a Ranges; None admits every address. `log_success` and
+        `log_failure`: a sum of Field. `builtin`: the relay's service, from 1; 0: a program. `pool`: a Pool;
         `poolless`: the service asks for one and gets none."""
         cdef Target *t = &self.target
         cdef Ranges r

@@ -30,6 +30,7 @@ cdef inline u64 source_hash(View *b, u32 row, const u8 *address, u16 family) noe
 
 
 cdef inline u64 *bucket_of(View *b, u64 source) noexcept nogil:
+    """The WAYS words that may count this source."""
     return &b.sources[(source & b.bucket_mask) * WAYS]
 
 

@@ -84,7 +84,8 @@ class InstalledServices:
         return self._use(services, changed, plan)
 
     def put_back(self, services: list[InstalledService], plan: Plan) -> list[InstalledService]:
-        """Make these the services again, which were that plan's; returns those removed, likewise."""
+        """Make these the services again, which were that plan's; returns those removed, whose rows stay theirs until
+        `free`."""
         return self._use(services, services, plan)
 
     def _use(
@@ -139,7 +140,7 @@ class InstalledServices:
         self._errors.close(row)
 
     def finish(self) -> None:
-        """The daemon leaves: what workers have said is told."""
+        """Log what workers have written and is not logged yet: the daemon leaves."""
         self._errors.close_all()
 
     def look_at_clock(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastinetd.core.admit import Accounts, address_verdict_of
+from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
@@ -21,6 +22,23 @@ SAME = {AddressVerdict.ALLOW: Verdict.ADMIT, AddressVerdict.DENY: Verdict.ADDRES
 fours = st.integers(0, 2**32 - 1).map(IPv4Address)
 sixes = st.integers(0, 2**128 - 1).map(IPv6Address).filter(lambda address: address.ipv4_mapped is None)
 near = st.integers(0x0A000000, 0x0A0000FF).map(IPv4Address) | st.integers(2**125, 2**125 + 300).map(IPv6Address)
+
+
+@pytest.fixture(scope="module")
+def accounts() -> Iterator[Accounts]:
+    """A process that lets clients in, to row 0."""
+    board = Board.create(1, 4, 1)
+    assert open_row(board) == 0
+    yield Accounts(board, 0)
+    os.close(board.fd)
+
+
+def verdict_on(accounts: Accounts, served: Program, address: bytes) -> Verdict:
+    """What a client from an address is told; one who is let in leaves at once."""
+    verdict, slot = accounts.admit(served, address)
+    if slot >= 0:
+        accounts.drop(slot)
+    return verdict
 
 
 def prefix(pair: tuple[IPv4Address | IPv6Address, int]) -> str:
@@ -53,30 +71,31 @@ def borders(table: AccessTable) -> list[IPv4Address | IPv6Address]:
 @settings(max_examples=400, deadline=None)
 @given(lists, lists, st.lists(fours | sixes | near, max_size=20))
 def test_as_the_policy_says(
-    only_from: tuple[str, ...] | None, no_access: tuple[str, ...] | None, peers: list[IPv4Address | IPv6Address]
+    accounts: Accounts, only_from: tuple[str, ...] | None, no_access: tuple[str, ...] | None,
+    peers: list[IPv4Address | IPv6Address],
 ) -> None:
     table = compile_access(only_from, no_access, lambda name: None)
     core = compiled(table)
     for peer in [*peers, *borders(table)]:
-        assert address_verdict_of(core, peer.packed) == SAME[verdict_at(table, peer)], peer
+        assert verdict_on(accounts, core, peer.packed) == SAME[verdict_at(table, peer)], peer
 
 
 @pytest.mark.parametrize("peer", [bytes(4), b"\xff" * 4, bytes(16), b"\xff" * 16, b""])
-def test_without_ranges_everybody_passes(peer: bytes) -> None:
-    assert address_verdict_of(program(0), peer) == Verdict.ADMIT
-    assert address_verdict_of(program(0, ranges=Ranges([], [])), peer) == Verdict.ADMIT
+def test_without_ranges_everybody_passes(accounts: Accounts, peer: bytes) -> None:
+    assert verdict_on(accounts, program(0), peer) == Verdict.ADMIT
+    assert verdict_on(accounts, program(0, ranges=Ranges([], [])), peer) == Verdict.ADMIT
 
 
-def test_outside_of_all_ranges_nobody_passes() -> None:
+def test_outside_of_all_ranges_nobody_passes(accounts: Accounts) -> None:
     core = program(0, ranges=Ranges([(10, 20, Verdict.ADMIT)], [(10, 20, Verdict.ADMIT)]))
     for width in (4, 16):
-        verdicts = [address_verdict_of(core, n.to_bytes(width, "big")) for n in (0, 9, 10, 15, 20, 21, 2**31)]
+        verdicts = [verdict_on(accounts, core, n.to_bytes(width, "big")) for n in (0, 9, 10, 15, 20, 21, 2**31)]
         assert [v == Verdict.ADMIT for v in verdicts] == [False, False, True, True, True, False, False]
 
 
-def test_unix_peers_have_no_address_to_judge() -> None:
+def test_unix_peers_have_no_address_to_judge(accounts: Accounts) -> None:
     core = program(0, ranges=Ranges([(0, 2**32 - 1, Verdict.ADDRESS)], [(0, 2**128 - 1, Verdict.ADDRESS)]))
-    assert address_verdict_of(core, b"") == Verdict.ADMIT
+    assert verdict_on(accounts, core, b"") == Verdict.ADMIT
 
 
 def test_a_verdict_of_ask_takes_no_slot() -> None:
@@ -87,12 +106,12 @@ def test_a_verdict_of_ask_takes_no_slot() -> None:
     os.close(board.fd)
 
 
-def test_many_ranges() -> None:
+def test_many_ranges(accounts: Accounts) -> None:
     """As many as a long block list has; every other address is refused."""
     count = 20_000
     ranges = [(2 * n, 2 * n, Verdict.ADDRESS if n % 3 else Verdict.ASK) for n in range(count)]
     core = program(0, ranges=Ranges(ranges, []))
     for n in (*range(0, count, 997), count - 1):
         wanted = Verdict.ADDRESS if n % 3 else Verdict.ASK
-        assert address_verdict_of(core, (2 * n).to_bytes(4, "big")) == wanted
-        assert address_verdict_of(core, (2 * n + 1).to_bytes(4, "big")) == Verdict.ADDRESS
+        assert verdict_on(accounts, core, (2 * n).to_bytes(4, "big")) == wanted
+        assert verdict_on(accounts, core, (2 * n + 1).to_bytes(4, "big")) == Verdict.ADDRESS

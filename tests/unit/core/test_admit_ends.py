@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
@@ -38,10 +39,12 @@ def keeper(board: Board) -> Keeper:
     (CLD_KILLED, signal.SIGTERM, Status.SIGNAL, True), (CLD_DUMPED, signal.SIGABRT, Status.SIGNAL, True),
     (0, 0, Status.UNKNOWN, False),
 ])  # fmt: skip
-def test_how_it_ended(board: Board, keeper: Keeper, code: int, status: int, kind: Status, signalled: bool) -> None:
+def test_how_it_ended(
+    accounting: ModuleType, board: Board, keeper: Keeper, code: int, status: int, kind: Status, signalled: bool
+) -> None:
     row = open_row(board)
     _, slot = keeper.admit(program(row, log_success=ALL), FOUR)
-    keeper.end_as(slot, code, status, 3_000_000, 7_000_000)
+    accounting.end_as(keeper, slot, code, status, 3_000_000, 7_000_000)
     counters = board.counters(row)
     assert [number for number, count in enumerate(counters.exits) if count] == [kind]
     assert (counters.user_us, counters.system_us) == (3_000_000, 7_000_000)
@@ -69,7 +72,7 @@ def test_processor_time(board: Board, keeper: Keeper) -> None:
 class TestPlaceOfASource:
     """Two servers for each client."""
 
-    def test_given_back(self, board: Board, keeper: Keeper, address: bytes) -> None:
+    def test_given_back(self, accounting: ModuleType, board: Board, keeper: Keeper, address: bytes) -> None:
         mine = program(open_row(board, per_source=2))
         slots = []
         for _ in range(2):
@@ -77,7 +80,7 @@ class TestPlaceOfASource:
             assert verdict == Verdict.ADMIT
             slots.append(slot)
         other = address[:-1] + b"\x08"
-        for give_back in (keeper.drop, lambda slot: keeper.end_as(slot, CLD_EXITED, 0, 0, 0)) * 2:
+        for give_back in (keeper.drop, lambda slot: accounting.end_as(keeper, slot, CLD_EXITED, 0, 0, 0)) * 2:
             assert keeper.admit(mine, address)[0] == Verdict.PER_SOURCE
             verdict, once = keeper.admit(mine, other)
             assert verdict == Verdict.ADMIT

@@ -7,12 +7,12 @@ import signal
 import struct
 import time
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from support.core import fork, open_row, reap
 
@@ -49,18 +49,19 @@ steps = st.lists(st.tuples(st.floats(0, 0.7), st.booleans()), max_size=80)
 
 @given(counts, periods, steps)
 @settings(deadline=None)
-def test_exact(count: int, period: int, steps: list[tuple[float, bool]]) -> None:
+def test_exact(accounting: ModuleType, count: int, period: int, steps: list[tuple[float, bool]]) -> None:
     """Each verdict is the oracle's, whenever clients come and whatever starts are given back at once."""
     board = Board.create(1, 1, 1)
     try:
-        row, accounts = open_row(board, rate_count=count, rate_period=period), Accounts(board, 0)
+        row = open_row(board, rate_count=count, rate_period=period)
+        rate = accounting.Rate(board, row)
         oracle, now = Window(count, period), START
         for gap, given_back in steps:
             now += int(gap * period)
-            taken = accounts.take_start(row, now)
+            taken = rate.take(now)
             assert (taken is not None) == oracle.allows(now)
             if taken is not None and given_back:
-                accounts.give_start(row, *taken)
+                rate.give(*taken)
             elif taken is not None:
                 oracle.starts.append(now)
     finally:
@@ -69,113 +70,120 @@ def test_exact(count: int, period: int, steps: list[tuple[float, bool]]) -> None
 
 @given(counts, steps, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_never_above(count: int, steps: list[tuple[float, bool]], random: object) -> None:
+def test_never_above(accounting: ModuleType, count: int, steps: list[tuple[float, bool]], random: object) -> None:
     """Nor when starts are given back late, or by processes whose clock was read a little earlier."""
     board = Board.create(1, 1, 1)
     try:
         now, period = START, 1000
-        row, accounts = open_row(board, rate_count=count, rate_period=period), Accounts(board, 0)
+        row = open_row(board, rate_count=count, rate_period=period)
+        rate = accounting.Rate(board, row)
         held: list[tuple[int, int, int]] = []
         starts: list[int] = []
         for gap, given_back in steps:
             now += int(gap * period)
-            taken = accounts.take_start(row, now - random.randrange(40))  # type: ignore[attr-defined]
+            taken = rate.take(now - random.randrange(40))  # type: ignore[attr-defined]
             if taken is not None:
                 held.append(taken)
                 starts.append(taken[0])
             if given_back and held:
                 back = held.pop(random.randrange(len(held)))  # type: ignore[attr-defined]
                 starts.remove(back[0])
-                accounts.give_start(row, *back)
+                rate.give(*back)
             assert not crowded(starts, count, period)
         now += 2 * period
-        assert all(accounts.take_start(row, now) for _ in range(count)), "after a rest all of it is there"
-        assert accounts.take_start(row, now) is None
+        assert all(rate.take(now) for _ in range(count)), "after a rest all of it is there"
+        assert rate.take(now) is None
     finally:
         os.close(board.fd)
 
 
-def test_all_of_the_room(board: Board) -> None:
-    row, accounts = open_row(board, rate_count=4096, rate_period=10**9), Accounts(board, 0)
-    assert all(accounts.take_start(row, START) for _ in range(4096))
-    assert accounts.take_start(row, START + 10**9 - 1) is None
-    assert all(accounts.take_start(row, START + 10**9) for _ in range(4096))
+def test_all_of_the_room(accounting: ModuleType, board: Board) -> None:
+    row = open_row(board, rate_count=4096, rate_period=10**9)
+    rate = accounting.Rate(board, row)
+    assert all(rate.take(START) for _ in range(4096))
+    assert rate.take(START + 10**9 - 1) is None
+    assert all(rate.take(START + 10**9) for _ in range(4096))
     with pytest.raises(ValueError, match="room for 4096"):
         open_row(board, rate_count=4097, rate_period=1)
 
 
-def test_a_start_given_back_late_is_there_again(board: Board) -> None:
+def test_a_start_given_back_late_is_there_again(accounting: ModuleType, board: Board) -> None:
     """Though others were taken since: the next who comes has it."""
-    row, accounts = open_row(board, rate_count=8, rate_period=10**9), Accounts(board, 0)
-    taken = [accounts.take_start(row, START + turn) for turn in range(8)]
-    assert accounts.take_start(row, START + 9) is None
+    row = open_row(board, rate_count=8, rate_period=10**9)
+    rate = accounting.Rate(board, row)
+    taken = [rate.take(START + turn) for turn in range(8)]
+    assert rate.take(START + 9) is None
     for payment in taken[2:6]:
         assert payment is not None
-        accounts.give_start(row, *payment)
-        accounts.give_start(row, *payment)  # once is enough
-    assert sum(accounts.take_start(row, START + 10) is not None for _ in range(8)) == 4
+        rate.give(*payment)
+        rate.give(*payment)  # once is enough
+    assert sum(rate.take(START + 10) is not None for _ in range(8)) == 4
 
 
-def test_more_of_them_after_a_reload(board: Board) -> None:
+def test_more_of_them_after_a_reload(accounting: ModuleType, board: Board) -> None:
     """What was started counts on, and what is added is there at once."""
     limits = {"instances": None, "per_source": None, "over_rate": 0, "rate_pause": 0, "max_load": 0.0}
-    row, accounts = open_row(board, rate_count=3, rate_period=10**9), Accounts(board, 0)
-    assert [accounts.take_start(row, START) is not None for _ in range(4)] == [True] * 3 + [False]
+    row = open_row(board, rate_count=3, rate_period=10**9)
+    rate = accounting.Rate(board, row)
+    assert [rate.take(START) is not None for _ in range(4)] == [True] * 3 + [False]
     board.row_limits(row, rate_count=5, rate_period=10**9, **limits)  # type: ignore[arg-type]
-    assert [accounts.take_start(row, START + 1) is not None for _ in range(3)] == [True] * 2 + [False]
+    assert [rate.take(START + 1) is not None for _ in range(3)] == [True] * 2 + [False]
     board.row_limits(row, rate_count=2, rate_period=10**9, **limits)  # type: ignore[arg-type]
-    assert accounts.take_start(row, START + 2) is None
-    assert [accounts.take_start(row, START + 10**9 + 2) is not None for _ in range(3)] == [True] * 2 + [False]
+    assert rate.take(START + 2) is None
+    assert [rate.take(START + 10**9 + 2) is not None for _ in range(3)] == [True] * 2 + [False]
     board.row_limits(row, rate_count=5, rate_period=10**9, **limits)  # type: ignore[arg-type]
-    assert [accounts.take_start(row, START + 10**9 + 3) is not None for _ in range(4)] == [True] * 3 + [False]
+    assert [rate.take(START + 10**9 + 3) is not None for _ in range(4)] == [True] * 3 + [False]
 
 
-def test_starts_given_back_before_fewer_are_allowed(board: Board) -> None:
+def test_starts_given_back_before_fewer_are_allowed(accounting: ModuleType, board: Board) -> None:
     """The cells they leave free are beyond the new number: after the reload nobody is let in for them."""
-    row, accounts = open_row(board, rate_count=8, rate_period=10**9), Accounts(board, 0)
-    taken = [accounts.take_start(row, START) for _ in range(8)]
+    row = open_row(board, rate_count=8, rate_period=10**9)
+    rate = accounting.Rate(board, row)
+    taken = [rate.take(START) for _ in range(8)]
     for payment in taken[2:6]:
         assert payment is not None
-        accounts.give_start(row, *payment)
+        rate.give(*payment)
     limits = {"instances": None, "per_source": None, "over_rate": 0, "rate_pause": 0, "max_load": 0.0}
     board.row_limits(row, rate_count=2, rate_period=10**9, **limits)  # type: ignore[arg-type]
-    assert accounts.take_start(row, START + 1) is None
-    assert [accounts.take_start(row, START + 10**9) is not None for _ in range(3)] == [True] * 2 + [False]
+    assert rate.take(START + 1) is None
+    assert [rate.take(START + 10**9) is not None for _ in range(3)] == [True] * 2 + [False]
 
 
-def test_another_service_on_the_row(board: Board) -> None:
-    row, accounts = open_row(board, rate_count=2, rate_period=10**9), Accounts(board, 0)
+def test_another_service_on_the_row(accounting: ModuleType, board: Board) -> None:
+    row = open_row(board, rate_count=2, rate_period=10**9)
+    rate = accounting.Rate(board, row)
     for _ in range(2):
-        accounts.take_start(row, START)
+        rate.take(START)
     board.row_release(row)
     assert open_row(board, rate_count=2, rate_period=10**9) == row
-    assert accounts.take_start(row, START)
+    assert rate.take(START)
 
 
-def test_who_comes_late_with_an_early_clock(board: Board) -> None:
+def test_who_comes_late_with_an_early_clock(accounting: ModuleType, board: Board) -> None:
     """A start that was given back leaves no trace, but the one before it in the same cell does."""
-    row, accounts = open_row(board, rate_count=1, rate_period=1000), Accounts(board, 0)
-    assert accounts.take_start(row, START)
-    taken = accounts.take_start(row, START + 1005)
+    row = open_row(board, rate_count=1, rate_period=1000)
+    rate = accounting.Rate(board, row)
+    assert rate.take(START)
+    taken = rate.take(START + 1005)
     assert taken is not None
-    accounts.give_start(row, *taken)
-    assert accounts.take_start(row, START + 950) is None  # it was stopped between its look at the clock and now
-    assert accounts.take_start(row, START + 1005)
+    rate.give(*taken)
+    assert rate.take(START + 950) is None  # it was stopped between its look at the clock and now
+    assert rate.take(START + 1005)
 
 
-def test_several_processes(board: Board) -> None:
+def test_several_processes(accounting: ModuleType, board: Board) -> None:
     """They take and give back at once, and one after another is killed in the midst of it; exact all the same."""
     count, period = 7, 400_000
     row = open_row(board, rate_count=count, rate_period=period)
     reader, writer = os.pipe()
 
     def work() -> None:
-        accounts, turn = Accounts(board, 0), 0
+        rate, turn = accounting.Rate(board, row), 0
         while True:
-            taken = accounts.take_start(row, time.monotonic_ns())
+            taken = rate.take(time.monotonic_ns())
             turn += 1
             if taken is not None and turn % 3:
-                accounts.give_start(row, *taken)
+                rate.give(*taken)
             elif taken is not None:
                 os.write(writer, struct.pack("=q", taken[0]))
 
@@ -194,8 +202,8 @@ def test_several_processes(board: Board) -> None:
         except BlockingIOError:
             break
     assert not crowded(starts, count, period)
-    accounts, now = Accounts(board, 0), time.monotonic_ns() + period
-    assert all(accounts.take_start(row, now) for _ in range(count)), "what the dead took is free after one period"
-    assert accounts.take_start(row, now) is None
+    rate, now = accounting.Rate(board, row), time.monotonic_ns() + period
+    assert all(rate.take(now) for _ in range(count)), "what the dead took is free after one period"
+    assert rate.take(now) is None
     os.close(reader)
     os.close(writer)
