@@ -154,7 +154,7 @@ cdef class Acceptor(Reception):
             s = &self.ledger.view.slots[i]
             if s.pid == pid and section_of(s) == self.ledger.section and state_of(s) != FREE:
                 return True
-        return self.zygotes.has_process(pid) or self.workers.knows(pid)
+        return self.zygotes.has_process(pid) or self.workers.has_worker(pid)
 
     cdef i64 due(self) noexcept nogil:
         cdef i64 own = self.servers.due()
@@ -167,7 +167,7 @@ cdef class Acceptor(Reception):
 
     cdef bint busy(self) noexcept nogil:
         """Connections are still with pools, and nobody has taken them; or workers that have none are about to leave."""
-        return self.zygotes.handed.count > 0 or self.workers.outstanding > 0 or self.workers.leaving()
+        return self.zygotes.handed.count > 0 or self.workers.waiting.count > 0 or self.workers.dismiss_free()
 
 
 cdef class Keeper(Accounts):

@@ -28,7 +28,7 @@ cdef struct Listener:
     int fd
     bint paused
     u32 pool  # the subclass's
-    bint full  # paused by its pool, until there is room again
+    bint paused_by_pool  # until there is room for another client that waits
     u64 until  # CLOCK_MONOTONIC: when a paused one is watched again
     Target *target
 

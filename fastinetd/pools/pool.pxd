@@ -34,7 +34,7 @@ cpdef enum Recycling:
     SPARE = 4  # there were more than max_spare
     CHANGED = 5  # the program's file is another
     DIED = 6
-    MISTRUSTED = 7  # it failed to start, hung, or said what is not understood
+    MISTRUSTED = 7  # it failed to start, hung, or sent what is no message of the protocol
 
 cpdef enum HeldAt:
     """Where a zygote is held."""
@@ -52,7 +52,7 @@ cpdef enum PoolEvent:
     UNHOLDABLE = 4  # value: an enum stage_refusal
     HELD_EARLY = 5  # first_io: held before its first use of the socket; value: the system call
     HELD_AT_MAIN = 6  # first_io cannot be had here
-    UNINTELLIGIBLE = 7  # it said what is not understood
+    UNINTELLIGIBLE = 7  # it sent what is no message of the protocol
     HUNG = 8  # it left connections unanswered; value: seconds
     OVERTIME = 9  # a worker was killed after max_runtime; value: its pid
     HELD_AT_ONCE = 10  # first_io: as HELD_EARLY, and nothing is gained; value: the system call
@@ -79,7 +79,7 @@ cdef struct PoolLife:
 cdef u32 acceptors_serving(u32 kind, u32 count) noexcept nogil
 cdef void open_pool(PoolLife *life, Target *target, u32 acceptors) noexcept nogil
 cdef void pause_starts(PoolLife *life, u64 now) noexcept nogil
-cdef void record_failure(Reception at, PoolLife *life, PoolEvent news, i32 value, u64 now) noexcept nogil
+cdef void record_failure(Reception at, PoolLife *life, PoolEvent event, i32 value, u64 now) noexcept nogil
 cdef void reset_pause(PoolLife *life) noexcept nogil
 cdef void forget_failures(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil

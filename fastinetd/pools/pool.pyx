@@ -42,14 +42,14 @@ cdef inline u32 share_of(u32 whole, u32 share) noexcept nogil:
 cdef u32 acceptors_serving(u32 kind, u32 count) noexcept nogil:
     """How many of all acceptors serve a service of this kind, each with its share of the pool.
 
-    Half of them where there are workers: to pass a connection on costs so little that one more who wakes up for it costs
-    more than he takes off the others (on two processors one acceptor makes a fifth more than three).
+    Half of them where there are workers: to pass a connection on costs so little that one more acceptor that wakes up
+    for it costs more than it takes off the others (on two processors one acceptor serves a fifth more than three).
     """
     return max(count // 2, <u32> 1) if kind == WORKER else count
 
 
 cdef void open_pool(PoolLife *life, Target *target, u32 acceptors) noexcept nogil:
-    """The pool of a service in an acceptor, one of so many."""
+    """Open the pool of a service in an acceptor, one of so many."""
     cdef u32 share = acceptors_serving(target.pool.kind, acceptors)
     life.target = target
     life.least, life.most = share_of(target.pool.least, share), share_of(target.pool.most, share)
@@ -63,15 +63,15 @@ cdef void pause_starts(PoolLife *life, u64 now) noexcept nogil:
     life.pause = min(2 * life.pause, LONGEST_PAUSE)
 
 
-cdef void record_failure(Reception at, PoolLife *life, PoolEvent news, i32 value, u64 now) noexcept nogil:
+cdef void record_failure(Reception at, PoolLife *life, PoolEvent event, i32 value, u64 now) noexcept nogil:
     """Record why a process of the pool came to nothing, and let the next start wait."""
     at.await_room()
-    record_pool_event(&at.ledger, life.target.row, news, value)
+    record_pool_event(&at.ledger, life.target.row, event, value)
     pause_starts(life, now)
 
 
 cdef void reset_pause(PoolLife *life) noexcept nogil:
-    """A process of the pool was stable: after the next failure the pause is the shortest again."""
+    """Let the pause after the next failure be the shortest again: a process of the pool was stable."""
     life.pause = SHORTEST_PAUSE
 
 
@@ -104,8 +104,8 @@ cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil:
 
 
 cdef int make_pair(int *pair, bint attested) noexcept nogil:
-    """A pair of connected sockets, both close-on-exec: the first is this process's, and is told the senders' pids if it is
-    `attested`; the other one is for a process of the pool. Returns 0 or an errno."""
+    """Make a pair of connected sockets, both close-on-exec: the first is this process's, and gets the senders' pids if
+    it is `attested`; the other one is for a process of the pool. Returns 0 or an errno."""
     cdef int error = connect_pair(pair, attested)
     if error == 0:
         refuse_descriptors(pair[0])
@@ -122,8 +122,8 @@ cdef void close_both(int *pair) noexcept nogil:
 
 cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
                        i32 *pid) noexcept nogil:
-    """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` (MOST_FURTHER at most) from `at` on, all
-    borrowed; `tied`: it ends with this process. Returns 0, or an errno."""
+    """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` (MOST_FURTHER at most) from `at` on,
+    all borrowed; `tied`: it ends with this process. Returns 0 or an errno."""
     cdef int low[MOST_FURTHER + 2]
     cdef spawn_call call
     cdef int number = 0, errors = target.pool.errors, i

@@ -25,7 +25,7 @@ ELSEWHERE = {
     "config/load.py": "files of root's",
     "core/reception.pyx": "the supervisor's, and the doorman's answers of one size",
     "logs/standard_error.py": "workers' standard error: cut to a size, made text, logged",
-    "pools/workers.pyx": "workers', of one size",
+    "pools/worker.pyx": "workers', of one size",
     "pools/zygote.pyx": "held programs', of one size",
     "services/queue_head.py": "the kernel's, about who is first in a queue; his datagram stays there, and unread",
     "supervisor/roles.py": "roles', at their start: that they are ready, or why not",

@@ -35,5 +35,5 @@ def needs_another(u32 least, u32 most, u32 at_once, u32 count, u32 idle, u32 wai
     cdef WorkerPool pool
     memset(&pool, 0, sizeof(pool))
     pool.life.least, pool.life.workers, pool.at_once, pool.count = least, most, at_once, count
-    pool.idle_count, pool.waiting, pool.freed, pool.short_since = idle, waiting, freed, NOW - short
+    pool.idle_count, pool.queue.length, pool.freed, pool.short_since = idle, waiting, freed, NOW - short
     return too_few(&pool, NOW - waited, NOW)

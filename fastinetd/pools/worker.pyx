@@ -1,0 +1,120 @@
+"""One worker: its process, the socket to it, and what it has used of its limits (docs/workers.md is its side).
+
+What it is sent, and when it is let go, is in workers.pyx.
+"""
+
+from libc.string cimport memset
+
+from fastinetd.core.admit cimport Client
+from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, variables
+from fastinetd.core.reception cimport ON_WORKER, ON_WORKER_END, Reception
+from fastinetd.core.servers cimport wait_for_child, watched_pidfd
+from fastinetd.pools.pool cimport (
+    AGE, REQUESTS, RSS, SECOND, Recycling, close_both, elapsed, jittered, make_pair, send_message, start_process,
+)
+from fastinetd.system.linux cimport (
+    EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, close, epoll_ctl, errno,
+    fcntl, i32, ioctl, rusage, siginfo_t, u32, u64,
+)
+from fastinetd.system.strangers cimport close_channel, receive_last_descriptor, receive_words
+
+cdef extern from "system/processes.h" nogil:
+    u64 resident_bytes(i32 pid) noexcept
+
+cdef enum:
+    WORKER_SOCKET = 3  # its descriptor in the worker
+
+
+cdef int start_process_of_worker(Worker *w, Target *target, int nothing) noexcept nogil:
+    """Make the socket to a worker, and the worker, with `nothing` (borrowed) as its connection. Returns 0 or an errno;
+    when it is 0, descriptors of `w` that could not be had are -1, and `errno` says why."""
+    cdef PoolSpec *spec = &target.pool
+    cdef int pair[2]
+    cdef int error
+    pair[0] = pair[1] = -1
+    error = make_pair(pair, False)
+    if error == 0:
+        error = start_process(target, nothing, &pair[1], 1, WORKER_SOCKET, False, &w.pid)
+    if error == 0:
+        w.socket = fcntl(pair[0], F_DUPFD_CLOEXEC, 64)
+        w.other = fcntl(pair[1], F_DUPFD_CLOEXEC, 64)
+    close_both(pair)
+    if error == 0:
+        w.pidfd = watched_pidfd(w.pid)
+        w.requests, w.age, w.rss = jittered(spec.requests), jittered(spec.age), jittered(spec.rss)
+    return error
+
+
+cdef int watch_worker(Worker *w, u32 number, Reception at) noexcept nogil:
+    """Put a new worker's pidfd and socket into the epoll set; `number` is its place. Returns 0, or the errno for which
+    it cannot be watched."""
+    cdef u32 index = number | (w.turn & TURNS) << 16
+    if w.pidfd >= 0 and at.watch(w.pidfd, ON_WORKER_END, index, EPOLLIN) < 0:
+        close(w.pidfd)
+        w.pidfd = -1
+    if w.socket < 0 or w.other < 0 or w.pidfd < 0 or at.watch(w.socket, ON_WORKER, index, EPOLLIN) < 0:
+        return errno
+    return 0
+
+
+cdef bint send_client(Worker *w, Target *target, const Client *client) noexcept nogil:
+    """Send a connection to a worker; it stays open here. Returns whether that succeeded."""
+    cdef char message[STAGE_VARIABLES_SIZE]
+    cdef size_t length = variables(target, &client.peer, client.fd, message)
+    return send_message(w.socket, message, length, client.fd) == 0
+
+
+cdef Word read_word(Worker *w, Reception at, i32 *status) noexcept nogil:
+    """Read what a worker says: that it is ready, with the status of what it served last."""
+    cdef ssize_t length = receive_words(w.socket, status, sizeof(i32), NULL)
+    if length == -EAGAIN or length == -EINTR:
+        return WORD_NONE
+    if length <= 0:  # nothing more comes, or what comes cannot be read
+        epoll_ctl(at.epoll, EPOLL_CTL_DEL, w.socket, NULL)
+        return WORD_END if length == 0 else WORD_NONSENSE
+    return WORD_READY if length == sizeof(i32) and 0 <= status[0] <= 255 else WORD_NONSENSE
+
+
+cdef bint has_received(Worker *w) noexcept nogil:
+    """Whether a worker has taken the connection that it was sent last out of its socket."""
+    cdef int waiting = 0
+    # Not by a peek, which has the connection open for a moment.
+    w.received = ioctl(w.other, <unsigned long> FIONREAD, &waiting) < 0 or waiting == 0
+    return w.received
+
+
+cdef Recycling used_up(Worker *w, u64 now, u64 *again) noexcept nogil:
+    """Why a worker shall serve no more clients, or KEEP: then it is to be asked again at `again`, which is lowered. Its
+    memory is looked at after a connection, once a second at most."""
+    if w.requests and w.served >= w.requests:
+        return REQUESTS
+    if w.age and elapsed(w.since, now) >= w.age:
+        return AGE
+    if w.age:
+        again[0] = min(again[0], w.since + w.age)
+    if w.rss and w.weighed_at < w.busy_since:
+        if elapsed(w.weighed_at, now) < SECOND:
+            again[0] = min(again[0], w.weighed_at + SECOND)
+            return <Recycling> KEEP
+        w.weighed_at = now
+        if resident_bytes(w.pid) >= w.rss:
+            return RSS
+    return <Recycling> KEEP
+
+
+cdef bint reap_worker(Worker *w, siginfo_t *info, rusage *usage) noexcept nogil:
+    """Reap a worker that has ended. Returns whether it is reaped: it may be traced by another process, or run on."""
+    memset(usage, 0, sizeof(rusage))
+    return wait_for_child(P_PID, w.pid, info, usage, WEXITED | WNOHANG) != 0 or info.si_pid != 0
+
+
+cdef int close_worker(Worker *w, Reception at) noexcept nogil:
+    """Close what there is of a worker that is dead. Returns the connection that it was sent last, which is the
+    caller's, if it had not received that; else -1. With those before it the worker has said it had finished."""
+    cdef int fd = receive_last_descriptor(w.other)
+    at.forget(w.pidfd)
+    epoll_ctl(at.epoll, EPOLL_CTL_DEL, w.socket, NULL)
+    close_channel(w.socket)
+    close(w.other)
+    w.state = WORKER_NONE
+    return fd
