@@ -7,12 +7,14 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastinetd.plan.endpoints import has_ipv6
 from fastinetd.plan.model import Endpoint, SocketOptions
 from fastinetd.services.listeners import Listeners, ListenRequest
+from fastinetd.services.sockets import open_endpoint
 from support.clients import free_port
 from support.intruder import tries
 
@@ -248,7 +250,7 @@ def test_tried_again_until_it_opens(kit: Kit, in_the_way: socket.socket) -> None
     assert kit.listeners.sockets_of(endpoint) == []
     ((level, text),) = kit.said.take()
     assert level == "error"
-    assert "EADDRINUSE" in text
+    assert ": Address already in use (errno = EADDRINUSE); " in text
     assert "service web" in text
     assert f":{endpoint.port}" in text
     assert "; " in text
@@ -362,19 +364,56 @@ class TestKept:
         kit.loop.ring()
         assert kit.opened_late == 1
 
-    @pytest.mark.parametrize(("seconds", "pause"), [(59.9, 0.1), (60.1, 0.0)])
-    def test_how_long_a_spoilt_socket_is_remembered(
-        self, kit: Kit, seconds: float, pause: float, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(("seconds", "pauses"), [(59.9, [0.4, 0.8]), (60.1, [0.0, 0.1])])
+    def test_how_long_spoilt_sockets_are_remembered(
+        self, kit: Kit, seconds: float, pauses: list[float], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The next one is served at once if its server spoils it a minute later."""
+        """The next one is served at once if its server spoils it a minute later, and the pauses are short again."""
         now = 1000.0
         monkeypatch.setattr("fastinetd.services.listeners.time.monotonic", lambda: now)
-        sock, endpoint = self.opened(kit, socket.AF_INET, socket.SOCK_STREAM)
-        kit.listeners.renew(sock)
-        kit.loop.ring()
+        _, endpoint = self.opened(kit, socket.AF_INET, socket.SOCK_STREAM)
+
+        def renewed() -> float:
+            kit.listeners.renew(kit.listeners.sockets_of(endpoint)[0])
+            (pause,) = kit.loop.pending()
+            return pause
+
+        assert [renewed() for _ in range(3)] == [0.0, 0.1, 0.2]
         now += seconds
-        kit.listeners.renew(kit.listeners.sockets_of(endpoint)[0])
-        assert kit.loop.pending() == [pause]
+        assert [renewed() for _ in range(2)] == pauses
+
+    def test_trouble_after_it_was_open_is_told_as_the_first(
+        self, kit: Kit, in_the_way: socket.socket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However long the pauses were before it could be opened."""
+        endpoint = tcp(in_the_way.getsockname()[1])
+        kit.listeners.want([ListenRequest(endpoint, NONE, True, "web")])
+        kit.loop.ring()
+        in_the_way.close()
+        kit.loop.ring()
+        (sock,) = kit.listeners.sockets_of(endpoint)
+        kit.said.take()
+        monkeypatch.setattr("fastinetd.services.listeners.open_endpoint", self.refuse)
+        kit.listeners.renew(sock)
+        assert [level for level, _ in kit.said.take()] == ["warning", "error"]
+        assert kit.loop.pending() == [1.0]
+
+    def test_nobody_gets_the_port_while_the_next_socket_is_opened(
+        self, kit: Kit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The guard is there until then; the spoilt socket is closed, whoever still knows it."""
+        sock, endpoint = self.opened(kit, socket.AF_INET, socket.SOCK_STREAM)
+        sock.shutdown(socket.SHUT_RDWR)
+        got = []
+
+        def try_and_open(*arguments: Any, **more: Any) -> Any:
+            got.append(tries(endpoint.port))
+            return open_endpoint(*arguments, **more)
+
+        monkeypatch.setattr("fastinetd.services.listeners.open_endpoint", try_and_open)
+        kit.listeners.renew(sock)
+        assert got == [""]
+        assert sock.fileno() == -1
 
     @pytest.mark.parametrize("how", ["shut", "connected"])
     def test_a_datagram_socket(self, kit: Kit, how: str) -> None:
