@@ -134,7 +134,7 @@ cdef class Servers:
             self.unwatched += 1
 
     cdef void take_over(self, u32 slot, int pidfd) noexcept nogil:
-        """Likewise, with a pidfd that is in the epoll set already; takes it."""
+        """Watch the server of a slot by a pidfd (taken) that is in the epoll set already."""
         cdef epoll_event event
         event.events = EPOLLIN
         event.data.u64 = (<u64> ON_OTHER << 32) | slot

@@ -58,22 +58,28 @@ class DaemonLog:
             self.sinks.file(filelog)
 
     def debug(self, text: str) -> None:
+        """Log a line at the level DEBUG, if the daemon runs with -d."""
         if self._debug:
             self.log(Level.DEBUG, text)
 
     def info(self, text: str) -> None:
+        """Log a line at the level INFO."""
         self.log(Level.INFO, text)
 
     def notice(self, text: str) -> None:
+        """Log a line at the level NOTICE."""
         self.log(Level.NOTICE, text)
 
     def warning(self, text: str) -> None:
+        """Log a line at the level WARNING."""
         self.log(Level.WARNING, text)
 
     def error(self, text: str) -> None:
+        """Log a line at the level ERROR."""
         self.log(Level.ERROR, text)
 
     def critical(self, text: str) -> None:
+        """Log a line at the level CRITICAL."""
         self.log(Level.CRITICAL, text)
 
     def log_report(self, report: Report) -> None:

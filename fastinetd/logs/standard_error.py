@@ -35,7 +35,7 @@ CAUSES = 20
 MINUTE = 60.0
 
 READ_AT_ONCE, READ_PAUSE = 32, 0.1
-"""So many messages of a service are read within so many seconds, and then none for as long."""
+"""Messages of a service that are read within so many seconds, and then none for as long."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from fastinetd.system.linux cimport u32, u64
 
 
 cdef class HandedConnections:
-    """Those of one acceptor, by slot."""
+    """The connections that an acceptor has sent to its pools, by slot."""
 
     def __init__(self, Servers servers, bint needed):
         """`needed`: there are pools that connections may be sent to."""

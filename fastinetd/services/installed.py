@@ -63,6 +63,7 @@ class InstalledServices:
         return len(self._services)
 
     def of_mode(self, mode: Mode) -> list[InstalledService]:
+        """The services of a mode, in the order of the Plan."""
         return [installed for installed in self._services if installed.planned.mode is mode]
 
     def program_of(self, row: int) -> Program | None:

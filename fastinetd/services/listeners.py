@@ -65,11 +65,13 @@ class WantedEndpoint:
     rest: Timer | None = None  # until the sockets that replaced spoilt ones are served
 
     def stop_retrying(self) -> None:
+        """Cancel the next attempt to open the endpoint, if one is planned."""
         if self.retry is not None:
             self.retry.cancel()
             self.retry = None
 
     def stop_resting(self) -> None:
+        """Cancel the rest of new sockets, if there is one."""
         if self.rest is not None:
             self.rest.cancel()
             self.rest = None

@@ -75,6 +75,7 @@ class Episodes:
 
 
 def began_text(service: Service) -> str:
+    """The line of the log for the begin of an episode."""
     rate, name = service.rate, _attribute(service)
     number = "" if rate is None else f" of {rate.count} in {rate.seconds:g} s"
     default = "" if "cps" in service.places else ", the default,"
@@ -85,6 +86,7 @@ def began_text(service: Service) -> str:
 
 
 def ended_text(service: Service, waits: int, seconds: float) -> str:
+    """The line of the log for the end of an episode in which so many clients waited."""
     clients = "1 client" if waits == 1 else f"{waits} clients"
     return f"service {printable(service.id)}: nobody waits for its rate now; {clients} did, in {seconds:.1f} s"
 

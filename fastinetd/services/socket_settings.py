@@ -78,7 +78,7 @@ Settings = dict[Option, bytes]
 
 
 def settings_of(sock: socket.socket, options: tuple[Option, ...] = OPTIONS) -> Settings:
-    """Those of the options that a socket has and can be read, with their values."""
+    """The values of the options that a socket has and that can be read."""
     settings = {}
     for level, number in options:
         with suppress(OSError):

@@ -34,6 +34,8 @@ from enum import Enum
 
 
 class State(Enum):
+    """The state of a wait socket."""
+
     IDLE = "idle"
     ASKING = "asking"
     GRACE = "grace"

@@ -29,7 +29,7 @@ class DutyRoster:
         self._board_reader = board_reader
 
     def listening(self, services: Iterable[InstalledService]) -> list[Listening]:
-        """These services with each of their open sockets."""
+        """Each open socket of `services`, with its service."""
         return [(each, sock) for each in services for sock in self._listeners.sockets_of_service(each.planned)]
 
     def wait_sockets(self) -> list[Listening]:

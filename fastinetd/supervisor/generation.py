@@ -63,6 +63,7 @@ class RolePlace:
 
     @property
     def title(self) -> str:
+        """The title of the role's process."""
         return self.spec.title(self.number)
 
 

@@ -58,10 +58,12 @@ class Removal:
 
     @property
     def row(self) -> int:
+        """The row of the removed service."""
         return self.installed.row
 
     @property
     def name(self) -> Hashable:
+        """The identity of the removed service, as in services/identity."""
         return name_of(self.installed.planned.service)
 
 
@@ -79,7 +81,7 @@ class Removals:
         self._removals: list[Removal] = []
 
     def take_back(self, rows: Collection[int]) -> None:
-        """These rows have a service again."""
+        """Forget the removals of `rows`, which have a service again."""
         self._removals = [each for each in self._removals if each.row not in rows]
 
     def begin(self, removed: Iterable[InstalledService], plan: Plan, known_to: Sequence[Generation]) -> None:

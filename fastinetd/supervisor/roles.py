@@ -79,6 +79,7 @@ class Role:
 
     @property
     def title(self) -> str:
+        """The title of the role's process."""
         return self.spec.title(self.number)
 
     def read_report(self) -> None:
