@@ -27,7 +27,7 @@ cdef struct Brood:  # the parked children of one zygote
     u32 waiting  # those included that a connection is on the way to
     u32 free  # that no connection is on the way to
     u32 sent  # connections on the way
-    u32 leaving  # were told to leave
+    u32 leaving  # that were asked to end
     u32 unwatched
 
 cdef struct ParkedPool:

@@ -8,7 +8,7 @@ The zygotes own this object (zygotes.pyx). They send the connections, on sockets
 read what parked children say, and ask here whether it makes sense; and give up a zygote with all its children when this
 says so. The children's places, numbers and pidfds are here.
 
-When a parked child is lost while connections are on their way to it and its like, it cannot be told whether it had one.
+When a parked child is lost while connections are on their way to its zygote's children, it is unknown if it had one.
 Then all of them are given up, with their zygote: see zygotes.pyx for why nothing is lost by that and nothing served
 twice.
 
@@ -30,7 +30,9 @@ from fastinetd.core.servers cimport Servers, wait_for_child, watched_pidfd
 from fastinetd.pools.parked_demand cimport (
     BATCH, children_wanted, count_again, note_arrival, note_miss, note_parked,
 )
-from fastinetd.pools.pool cimport DIED, IDLE, NEVER, NOBODY, SECOND, SIGCONT, SIGKILL, SPARE, kill, own_child
+from fastinetd.pools.pool cimport (
+    DIED, IDLE, NEVER, NOBODY, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, SPARE, kill, own_child,
+)
 from fastinetd.pools.wire cimport FOR_PARKING, PLACES, STAGE_LEAVE, STAGE_PARK, TURNS, send_request
 from fastinetd.system.linux cimport (
     CLD_EXITED, EPOLLIN, P_PID, WEXITED, WNOHANG, close, errno, i32, now_monotonic, siginfo_t, u32, u64,
@@ -38,7 +40,6 @@ from fastinetd.system.linux cimport (
 
 cdef u64 REFILL_AFTER = SECOND // 1000  # a fork in the same moment would take the processor from who has the connection
 cdef u64 ASK_AGAIN_AFTER = SECOND // 10  # after a fork that failed
-cdef u64 REAP_AGAIN_AFTER = SECOND // 10
 
 
 cdef class ParkedChildren:
@@ -194,7 +195,7 @@ cdef class ParkedChildren:
         return child.zygote
 
     cdef bint reap_child(self, u32 index) noexcept nogil:
-        """Reap a parked child that has ended: told to leave, killed, or with a connection in its hands. All that it had
+        """Reap a parked child that has ended: asked to end, killed, or with a connection in its hands. All that it had
         said is read. Returns whether its zygote is to be given up."""
         cdef u32 place = index & PLACES
         cdef Parked *child = &self.children[place]
@@ -206,7 +207,7 @@ cdef class ParkedChildren:
         brood = &self.broods[number]
         self.at.forget(child.pidfd)
         if wait_for_child(P_PID, child.pid, &info, NULL, WEXITED | WNOHANG) == 0 and info.si_pid == 0:
-            # Another process traces it, and has to be told first. all_gone tries again.
+            # Another process traces it, and learns of it first. all_gone tries again.
             child.pidfd = -1
             brood.unwatched += 1
             self.wake_at(now_monotonic() + REAP_AGAIN_AFTER)

@@ -62,6 +62,7 @@ cdef enum:
 
 cdef u64 NEVER
 cdef u64 SECOND
+cdef u64 REAP_AGAIN_AFTER  # where no pidfd says when a process can be reaped
 cdef u64 TAKEN_WITHIN  # a connection that no process has taken by then is given to another one
 
 

@@ -21,6 +21,7 @@ from fastinetd.system.strangers cimport refuse_descriptors
 
 NEVER = 0xFFFFFFFFFFFFFFFF
 SECOND = 1000000000
+REAP_AGAIN_AFTER = SECOND // 10
 TAKEN_WITHIN = 5 * SECOND
 
 cdef u64 SHORTEST_PAUSE = SECOND // 10  # before the next start, after one that failed

@@ -37,10 +37,10 @@ from fastinetd.core.program cimport PoolSpec, Target
 from fastinetd.core.reception cimport ON_WORKER_END, Listener
 from fastinetd.core.servers cimport Servers, microseconds
 from fastinetd.pools.pool cimport (
-    BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, OVERTIME, RUNTIME, SECOND,
-    SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, UNINTELLIGIBLE, Recycling, acceptors_serving, elapsed,
-    files_changed, forget_failures, kill, look_at_files, milliseconds_until, open_pool, pause_starts, record_failure,
-    reset_pause,
+    BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, OVERTIME, REAP_AGAIN_AFTER,
+    RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, UNINTELLIGIBLE, Recycling,
+    acceptors_serving, elapsed, files_changed, forget_failures, kill, look_at_files, milliseconds_until, open_pool, pause_starts,
+    record_failure, reset_pause,
 )
 from fastinetd.pools.waiting cimport WaitingClients
 from fastinetd.pools.worker cimport (
@@ -60,7 +60,6 @@ cdef enum:
     NUMBERS = 0xFFFF
     CALM = 5  # seconds with more idle workers than wanted until some are let go
 
-cdef u64 REAP_AGAIN_AFTER = SECOND // 10
 cdef u64 STABLE_AFTER = 5 * SECOND  # a worker that lived so long was no failure
 cdef u64 LEAVES_WITHIN = 10 * SECOND  # of the end of file; then it is killed
 
@@ -106,7 +105,7 @@ cdef class Workers:
     # ---- connections ----
 
     cdef bint hand(self, u32 index, Listener *listener, const Client *client, u32 slot) noexcept nogil:
-        """Give an admitted client to the pool, which then takes its connection and `slot`; False: it cannot be served."""
+        """Give an admitted client to the pool, which then takes its connection and `slot`; False: that cannot be."""
         cdef WorkerPool *pool = &self.pools[index]
         cdef u64 now = self.ledger.view.slots[slot].started
         if files_changed(&pool.life, now):
@@ -273,7 +272,7 @@ cdef class Workers:
             self.tend(w.pool, now)
 
     cdef void dismiss(self, u32 number, Recycling why, bint at_once) noexcept nogil:
-        """Let a worker go: by end of file or, `at_once`, by SIGKILL. One that is busy finishes before an end of file."""
+        """Let a worker go: by end of file or, `at_once`, by SIGKILL. One that is busy finishes unless it is killed."""
         cdef Worker *w = &self.workers[number]
         cdef WorkerPool *pool = &self.pools[w.pool]
         cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
@@ -477,7 +476,7 @@ cdef class Workers:
             self.wake_at(now + SECOND)
 
     cdef void check_busy(self, u32 number, u64 now) noexcept nogil:
-        """End a worker that serves for too long, or has not even received its connection (it is stopped, for instance)."""
+        """End a worker that serves for too long, or has not even received its connection: it may be stopped."""
         cdef Worker *w = &self.workers[number]
         cdef Target *target = self.pools[w.pool].life.target
         if self.check_received(number, now) or target.pool.runtime == 0:
@@ -528,7 +527,7 @@ cdef class Workers:
         return False
 
     cdef bint dismiss_free(self) noexcept nogil:
-        """Let all workers go that have no connection: this process is retired. Returns whether some have not ended yet."""
+        """Let all workers go that have no connection, for this process is retired. Returns whether some still run."""
         cdef bint some = False
         cdef u32 number
         for number in range(self.worker_count):

@@ -13,9 +13,8 @@ each connection is served once, whatever dies when.
     NONE       it is time                                  STARTING
     STARTING   READY                                       READY
     STARTING   REFUSED, its end, not ready in time         LEAVING, and another after a pause
-    READY      its end, silence, nonsense,
-               a parked child lost with something
-               on its way, a changed file                  LEAVING, and another
+    READY      its end, silence, nonsense, a changed file,
+               a parked child lost with a connection       LEAVING, and another
     LEAVING    all its processes are reaped                NONE
 
 A zygote whose sockets end while it lives is killed, and its end is what counts: then its status is recorded.
@@ -37,9 +36,9 @@ from fastinetd.core.servers cimport Servers
 from fastinetd.pools.handed cimport Handed, HandedConnections
 from fastinetd.pools.parked cimport ParkedChildren
 from fastinetd.pools.pool cimport (
-    CHANGED, DIED, DIED_EARLY, HOLDING, HUNG, MISTRUSTED, NEVER, NOBODY, NO_START, SECOND, SIGCONT, SIGKILL, STARTING,
-    TAKEN_WITHIN, TOO_SLOW, UNHOLDABLE, UNINTELLIGIBLE, PoolLife, Recycling, elapsed, files_changed, forget_failures,
-    inode_of, kill, look_at_files, open_pool, own_child, pause_starts, record_failure, reset_pause,
+    CHANGED, DIED, DIED_EARLY, HOLDING, HUNG, MISTRUSTED, NEVER, NOBODY, NO_START, REAP_AGAIN_AFTER, SECOND, SIGCONT,
+    SIGKILL, STARTING, TAKEN_WITHIN, TOO_SLOW, UNHOLDABLE, UNINTELLIGIBLE, PoolLife, Recycling, elapsed, files_changed,
+    forget_failures, inode_of, kill, look_at_files, open_pool, own_child, pause_starts, record_failure, reset_pause,
 )
 from fastinetd.pools.wire cimport (
     FOR_PARKING, PLACES, STAGE_FAILED, STAGE_PARKED, STAGE_READY, STAGE_REFUSED, STAGE_TOOK, TURNS, stage_reply,
@@ -59,7 +58,6 @@ cdef enum:
 
 cdef u64 STABLE_AFTER = 5 * SECOND  # a zygote that lived so long was no failure
 cdef u64 REAPED_WITHIN = 10 * SECOND  # what is left of a zygote that was given up; then it is killed
-cdef u64 REAP_AGAIN_AFTER = SECOND // 10
 
 
 cdef class Zygotes:
@@ -101,7 +99,7 @@ cdef class Zygotes:
     # ---- connections ----
 
     cdef bint hand(self, u32 index, const Client *client, u32 slot) noexcept nogil:
-        """Give an admitted client to the pool, which then takes its connection and `slot`; False: it cannot be served."""
+        """Give an admitted client to the pool, which then takes its connection and `slot`; False: that cannot be."""
         cdef ZygotePool *pool = &self.pools[index]
         cdef u32 number = pool.zygote
         if number == NOBODY or self.zygotes[number].state != ZYGOTE_READY:
@@ -430,8 +428,7 @@ cdef class Zygotes:
             self.wake_at(now + SECOND)
 
     cdef void abandon(self) noexcept nogil:
-        """This process ends. So do the processes that have no connection, when they see its sockets end; those that are
-        stopped are woken for that. Zygotes are killed (PR_SET_PDEATHSIG)."""
+        """Wake the processes that are stopped, so that they end with this one: they see its sockets end."""
         cdef u32 number
         for number in range(self.zygote_count):
             if self.zygotes[number].state != ZYGOTE_NONE:

@@ -62,7 +62,7 @@ static void settle_signals(void)
     CALL(__NR_rt_sigprocmask, SIG_BLOCK, &handled, 0, 8);
 }
 
-/* A SIGSYS that somebody sent. */
+/* Do with a SIGSYS that a process has sent what the program's own action for it would. */
 static void pass_signal(int number, siginfo_t *info, struct ucontext *context)
 {
     if (program_action.handler > IGNORED)

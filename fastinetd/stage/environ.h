@@ -1,11 +1,11 @@
-/* The program's environment: our variables out of it before anybody looks, a connection's variables into it.
+/* The program's environment: the library's variables out of it before main, a connection's variables into it.
  *
- * Theory. execve put all strings side by side at the top of the stack, where /proc/PID/environ shows them, and ours are
- * the last: LD_PRELOAD, LD_BIND_NOW, the places, FASTINETD_STAGE. What they leave is one block of bytes, `room`; messages are received
- * right into it. The array of pointers keeps the free entries that ours leave at its end.
+ * Theory. execve put all strings side by side at the top of the stack, where /proc/PID/environ shows them, and the
+ * library's are the last: LD_PRELOAD, LD_BIND_NOW, the places, FASTINETD_STAGE. What they leave is one block of bytes,
+ * `room`; messages are received right into it. The array of pointers keeps the free entries that they leave at its end.
  *
  * Rules of this file:
- *  - the array is written only while `environ` is still the array that ours were taken from;
+ *  - the array is written only while `environ` is still the array that the library's were taken from;
  *  - room is all zero whenever a process is forked for PARK, and holds one connection's variables otherwise.
  */
 #ifndef FASTINETD_STAGE_ENVIRON_H

@@ -1,6 +1,6 @@
 /* What becomes of one system call that a program makes before it is held (first_io).
  *
- * Theory. The table (rules.h) says it for most calls; what takes a look at more than one descriptor is here, and
+ * Theory. The table (rules.h) decides about most calls; those about more than one descriptor are judged here, and
  * so are the calls that are made in another way for the program, because they concern SIGSYS or what the handler's
  * return restores.
  *

@@ -65,7 +65,7 @@ static const unsigned char stage_rules[] = {
     [__NR_set_tid_address] = PASSES, [__NR_set_robust_list] = PASSES, [__NR_get_robust_list] = PASSES,
     [__NR_rseq] = PASSES, [__NR_wait4] = PASSES, [__NR_waitid] = PASSES,
     [__NR_exit] = PASSES, [__NR_exit_group] = PASSES,
-    /* capget is not here: the guard (guard.h) is not the program's, and it would be told of it */
+    /* capget is not here: the guard (guard.h) is not the program's, which would see it */
     /* the machine */
     [__NR_uname] = PASSES, [__NR_sysinfo] = PASSES, [__NR_getrandom] = PASSES, [__NR_time] = PASSES,
     [__NR_gettimeofday] = PASSES, [__NR_clock_gettime] = PASSES, [__NR_clock_getres] = PASSES,

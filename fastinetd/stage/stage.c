@@ -5,13 +5,13 @@
  * requests (stage.h). For each it forks; the child takes the connection as 0, 1 and 2 and returns from where it was
  * held, so main begins (or the held system call is made) as after an execve. With snapshot = first_io the constructor
  * returns at once, and syscall user dispatch (dispatch.h) calls hold() later. The child is the acceptor's own
- * (CLONE_PARENT): the zygote never waits for anybody.
+ * (CLONE_PARENT): the zygote waits for no process.
  *
  * Rules of this file:
  *  - no C library: it may be another one, and its state belongs to the program. What hold() needs of it, the thread id,
  *    is in thread.h;
  *  - descriptor 0 is closed while the process is held, so that a connection is received as 0;
- *  - who has not said TOOK has not touched the connection; who cannot say it ends;
+ *  - a process that has not sent TOOK has not touched the connection; one that cannot send it ends;
  *  - the zygote keeps nothing of a connection: descriptor closed, variables cleared, before the next request is read;
  *  - a process that is not to serve never returns to the program: it ends in leave();
  *  - few system calls: recvmsg, clone, close for each request; what a child does before main is in serve().

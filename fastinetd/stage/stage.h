@@ -3,8 +3,8 @@
  * An acceptor has three SEQPACKET sockets to a zygote. On the first (STAGE_CONTROL there) it asks the zygote for forks; on
  * the second (STAGE_HAND), which all parked children share, the kernel gives each connection to exactly one of them; on
  * the third (STAGE_VOICE) they answer: a message that is read wakes those that wait for its sender's socket to look at
- * it, and of those that wait for a connection there may be thousands. Who has taken a connection says so before it does
- * anything else. Both ends are of one machine and one build: plain structures.
+ * it, and of those that wait for a connection there may be thousands. A process that has taken a connection says so
+ * before it does anything else. Both ends are of one machine and one build: plain structures.
  */
 #ifndef FASTINETD_STAGE_H
 #define FASTINETD_STAGE_H

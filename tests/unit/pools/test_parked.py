@@ -159,6 +159,53 @@ class TestHowMany:
         pooled.await_calm()
 
 
+class TestDemand:
+    """The numbers alone."""
+
+    def test_each_miss_doubles_what_is_wanted_more(self, rules: ModuleType) -> None:
+        demand = rules.ParkedDemand(2, 100)
+        found = [demand.wanted]
+        for _ in range(7):
+            demand.miss()
+            found.append(demand.wanted)
+        assert found == [2, 3, 5, 9, 17, 33, 34, 34]
+
+    def test_no_more_than_may_be(self, rules: ModuleType) -> None:
+        demand = rules.ParkedDemand(2, 10)
+        for _ in range(7):
+            demand.miss()
+        assert demand.wanted == 10
+
+    def test_misses_are_forgotten_by_halves(self, rules: ModuleType) -> None:
+        demand = rules.ParkedDemand(0, 100)
+        for _ in range(6):
+            demand.miss()
+        found = []
+        for number in range(6):
+            demand.count_again(0, number * SECOND)
+            found.append(demand.wanted)
+        assert found == [16, 8, 4, 2, 1, 0]
+
+    def test_as_many_as_come_while_one_is_made_ready_twice_over(self, rules: ModuleType) -> None:
+        """A hundred each second, a tenth of a second for each child; nothing is wanted when none has come for long."""
+        demand = rules.ParkedDemand(2, 1000)
+        for number in range(500):
+            demand.arrive(number * SECOND // 100)
+            demand.park(SECOND // 10)
+        assert 19 <= demand.wanted <= 21
+        for number in range(5, 20):
+            demand.count_again(0, number * SECOND + SECOND // 2)
+        assert demand.wanted == 2
+
+    def test_what_is_too_many_for_a_while_goes_by_halves(self, rules: ModuleType) -> None:
+        demand = rules.ParkedDemand(2, 100)
+        assert [demand.count_again(12, number * SECOND) for number in range(1, 5)] == [0, 0, 0, 0]
+        assert demand.count_again(12, 5 * SECOND) == 5
+        assert demand.count_again(7, 6 * SECOND) == 3
+        assert demand.count_again(2, 7 * SECOND) == 0
+        assert demand.count_again(12, 8 * SECOND) == 0, "it begins anew"
+
+
 class TestDeath:
     def test_of_one_that_waits(self, pooled: Pooled) -> None:
         pid = serve(pooled, least=3)
