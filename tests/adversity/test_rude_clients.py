@@ -135,7 +135,7 @@ def test_metrics_port(launch: Launch, keep: Keep[Any]) -> None:
         answer = ask(at, text)
         assert not answer or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5")), (text[:40], answer[:80])
     crowd(lambda _: reset(at), 200, 20)
-    assert daemon.metric("fastinetd_children", service="hello") == 0
+    daemon.await_metric("fastinetd_children", 0, service="hello")
     for client in slow:
         client.close()
     monitor = role(daemon, "monitor")

@@ -193,10 +193,12 @@ class Daemon:
         self.baseline, self.first = settled[1], self.opened()
 
     def grown(self) -> list[tuple[str, set[tuple[int, str]]]]:
-        """Processes with more descriptors than at the start, and which."""
+        """Processes with more descriptors than at the start, and which. A program that was just ending at the start
+        was counted out there without a descriptor of its own: where none is new, there are not more."""
         now, opened = self.counts(), self.opened()
         more = [name for name, then in self.baseline.items() if now.get(name, 0) > then]
-        return [(name, opened[name].items() - self.first[name].items()) for name in more]
+        new = [(name, opened.get(name, {}).items() - self.first[name].items()) for name in more]
+        return [(name, which) for name, which in new if which]
 
     def zombies(self) -> list[str]:
         return [each.name for each in below(self.pid).values() if each.state == "Z"]
