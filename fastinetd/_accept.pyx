@@ -15,12 +15,14 @@ from fastinetd.core.layout cimport (
 )
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.program cimport Peer, Program, Target, environment
-from fastinetd.core.reception cimport ON_OTHER, ON_WORKER, ON_WORKER_END, Listener, Reception
+from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport (
-    Servers, default_signals_between, disregard_signal, end_server, spawn_call, spawn_server, start_server,
+    ON_SERVER, Servers, default_signals_between, disregard_signal, end_server, spawn_call, spawn_server, start_server,
     wait_for_child,
 )
-from fastinetd.pools.pool cimport CHANGED, NEVER, NOBODY, SECOND, acceptors_serving, milliseconds_until
+from fastinetd.pools.pool cimport (
+    CHANGED, NEVER, NOBODY, ON_WORKER, ON_WORKER_END, SECOND, acceptors_serving, milliseconds_until,
+)
 from fastinetd.pools.workers cimport Workers
 from fastinetd.pools.zygotes cimport Zygotes
 from fastinetd.system.linux cimport (
@@ -30,6 +32,7 @@ from fastinetd.system.linux cimport (
 import os
 
 from fastinetd.core.exec_context import ExecContext
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 
@@ -43,6 +46,7 @@ cdef class Acceptor(Reception):
     cdef Servers servers
     cdef Zygotes zygotes
     cdef Workers workers
+    cdef u32 *pools  # by listener: the number of its service's pool, among zygotes or workers; NOBODY: it has none
     cdef u64 strangers_at  # when they are looked for
 
     def __init__(self, Board board, int section, listeners, int control, int doorman, u32 acceptors=1):
@@ -58,29 +62,32 @@ cdef class Acceptor(Reception):
         cdef u64 parked = 0, hands = 0
         cdef Target *target
         cdef Target *last = NULL
+        self.pools = <u32 *> malloc((self.count + 1) * sizeof(u32))
+        if self.pools == NULL:
+            raise MemoryError
         for i in range(self.count):
             target = self.listeners[i].target
-            self.listeners[i].pool = NOBODY
+            self.pools[i] = NOBODY
             if target.pool.kind == EXEC:
                 continue
             if target == last:
-                self.listeners[i].pool = self.listeners[i - 1].pool
+                self.pools[i] = self.pools[i - 1]
                 continue
             last = target
             share = acceptors_serving(target.pool.kind, acceptors)
             if target.pool.kind == WORKER:
-                self.listeners[i].pool = workers
+                self.pools[i] = workers
                 workers += 1
                 hands += 2 * ((target.pool.workers + share - 1) // share)  # those that leave beside those that come
             else:
-                self.listeners[i].pool = zygotes
+                self.pools[i] = zygotes
                 zygotes += 1
                 if target.pool.kind == PREFORK:
                     parked += 2 * ((target.pool.most + share - 1) // share) + 32
         self.zygotes = Zygotes(self.servers, zygotes, <u32> min(parked, 0xFFFF))
         self.workers = Workers(self.servers, workers, <u32> min(hands, 0xFFFF), <u32> len(os.sched_getaffinity(0)))
         for i in range(self.count):
-            target, n = self.listeners[i].target, self.listeners[i].pool
+            target, n = self.listeners[i].target, self.pools[i]
             if n == NOBODY:
                 continue
             if target.pool.kind == WORKER:
@@ -94,21 +101,26 @@ cdef class Acceptor(Reception):
         self.zygotes.abandon()
         self.workers.abandon()
 
-    cdef void admitted(self, Listener *listener, Client *client, u32 slot) noexcept nogil:
-        if listener.pool != NOBODY:
-            if listener.target.pool.kind == WORKER:
-                if self.workers.hand(listener.pool, listener, client, slot):
+    def __dealloc__(self):
+        free(self.pools)
+
+    cdef void admitted(self, u32 index, Client *client, u32 slot) noexcept nogil:
+        cdef Target *target = self.listeners[index].target
+        cdef u32 pool = self.pools[index]
+        if pool != NOBODY:
+            if target.pool.kind == WORKER:
+                if self.workers.hand(pool, client, slot):
                     return
-            elif self.zygotes.hand(listener.pool, client, slot):
+            elif self.zygotes.hand(pool, client, slot):
                 return
-        if listener.pool != NOBODY or listener.target.poolless:
-            own_counters(&self.ledger, listener.target.row).pool_misses += 1
-        self.servers.start(listener.target, client, slot)
+        if pool != NOBODY or target.poolless:
+            own_counters(&self.ledger, target.row).pool_misses += 1
+        self.servers.start(target, client, slot)
 
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
         if self.strangers_at == NEVER:
             self.strangers_at = now_monotonic() + SECOND
-        if kind == ON_OTHER:
+        if kind == ON_SERVER:
             self.servers.happened(index)
         elif kind == ON_WORKER or kind == ON_WORKER_END:
             self.workers.happened(kind, index)

@@ -7,7 +7,7 @@ the kernel's queue. Under over_rate = wait a start is paid for before the connec
 there was none. Who waits while the rate is used up is counted when accepted: from the first that finds it so until the
 queue is seen empty, everybody does, for a queue has an order.
 
-A client whose name decides waits here, with a question at the doorman; the answer, or its absence, decides.
+A client whose name decides waits in core/questions; the doorman's answer, or its absence, decides.
 
 The control pipe says how to leave. A byte: retired by a reload, so no new connections but the questions open
 are still decided. End of file: the supervisor is gone, leave at once. RENEW is the byte of a reload that changes nothing:
@@ -20,10 +20,9 @@ Rules of this file
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
 
 from fastinetd.core.admit cimport (
-    Client, close_ledger, decide, held_back, held_no_longer, open_ledger, record_refusal, take_slot,
+    Client, close_ledger, held_back, decide, held_no_longer, open_ledger, record_refusal, take_slot,
 )
 from fastinetd.core.board cimport Board
 from fastinetd.core.journal cimport journal_commit, journal_next, journal_room, wake_supervisor
@@ -33,16 +32,17 @@ from fastinetd.core.layout cimport (
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.limits cimport give_start, start_wait, take_start
 from fastinetd.core.program cimport Program, Target, peer_of
-from fastinetd.system.linux cimport (
-    AF_INET, AF_UNIX, EAGAIN, EBADMSG, ECONNABORTED, EINTR, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD,
-    EPOLL_CTL_DEL, EPROTO, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, POLLIN, SHUT_RDWR, SOCK_CLOEXEC, SOL_SOCKET,
-    SO_REUSEADDR, accept4, cas32, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, fcntl, i64,
-    load64, now_monotonic, poll, pollfd, read, send, setsockopt, shutdown, sockaddr, sockaddr_storage, socklen_t,
-    u16, u32, u64, u8,
+from fastinetd.core.questions cimport (
+    ALLOWED, NONSENSE, NO_ANSWER, QUESTIONS, Answer, ask_again, ask_doorman, open_questions, take_answer, take_overdue,
+    time_to_ask_again,
 )
-from fastinetd.system.strangers cimport close_shared, receive_words
-
-from fastinetd.doorman import protocol
+from fastinetd.system.linux cimport (
+    AF_UNIX, EAGAIN, ECONNABORTED, EINTR, EINVAL, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL, EPROTO, F_DUPFD_CLOEXEC, POLLIN, SHUT_RDWR, SOCK_CLOEXEC, SOL_SOCKET, SO_REUSEADDR, accept4, cas32,
+    close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, fcntl, i64, load64, now_monotonic, poll, pollfd,
+    read, setsockopt, shutdown, sockaddr, sockaddr_storage, socklen_t, u32, u64,
+)
+from fastinetd.system.strangers cimport close_shared
 
 cdef enum:
     WAIT = 0  # OverRate's order, as in Row.over_rate
@@ -51,45 +51,8 @@ cdef enum:
 
 cdef char RENEW = c"p"  # as supervisor/roles.py writes it
 cdef u64 SECOND = 1000000000
-cdef u64 STARVED = 50000000  # pause of a listener when there are no descriptors or no memory
-
-# The doorman's numbers, in the types they are used in here.
-cdef u64 ANSWER_WITHIN = protocol.ANSWER_WITHIN * SECOND
-cdef u64 ASK_AGAIN = protocol.ASK_AGAIN * SECOND
-cdef u16 IPV4 = protocol.Family.IPV4
-cdef u16 IPV6 = protocol.Family.IPV6
-cdef u32 ALLOW = protocol.Reply.ALLOW
-
-cdef packed struct QuestionMessage:
-    u64 cookie
-    u32 row
-    u16 family
-    u16 reserved
-    u8 address[16]
-
-cdef packed struct AnswerMessage:
-    u64 cookie
-    u32 reply
-
-
-cdef compare_layout():
-    """Raise ImportError unless the two messages have the bytes that doorman/protocol.py gives them."""
-    cdef QuestionMessage question
-    cdef AnswerMessage answer
-    address = bytes(range(24, 40))
-    question.cookie, question.row, question.family, question.reserved = 0x0807060504030201, 0x14131211, 0x1615, 0x1817
-    memcpy(question.address, <const char *> address, sizeof(question.address))
-    answer.cookie, answer.reply = question.cookie, question.row
-    for name, layout, here, fields in (
-        ("QUESTION", protocol.QUESTION, (<const char *> &question)[:sizeof(question)],
-         (question.cookie, question.row, question.family, question.reserved, address)),
-        ("ANSWER", protocol.ANSWER, (<const char *> &answer)[:sizeof(answer)], (answer.cookie, answer.reply)),
-    ):
-        if layout.size != len(here) or layout.unpack(here) != fields:
-            raise ImportError(f"core/reception.pyx does not lay {name} out as doorman/protocol.py does")
-
-
-compare_layout()
+cdef u64 FOREVER = 0xFFFFFFFFFFFFFFFF  # later than any time
+cdef u64 STARVED = 50000000  # pause of a listener when there are no descriptors, no memory or no place for a question
 
 
 cdef class Reception:
@@ -100,9 +63,7 @@ cdef class Reception:
         cdef Program program
         cdef u32 i
         cdef int low
-        self.board, self.control, self.doorman = board, control, doorman
-        # Unlike those of the process that was here before: its answers may still be on the way.
-        self.cookies = now_monotonic() & ~<u64> (QUESTIONS - 1)
+        self.board, self.control = board, control
         self.programs = [program for _, program in listeners]
         self.count = len(listeners)
         self.listeners = <Listener *> calloc(self.count + 1, sizeof(Listener))
@@ -110,8 +71,7 @@ cdef class Reception:
             raise MemoryError
         for i, (fd, program) in enumerate(listeners):
             self.listeners[i].fd, self.listeners[i].target = fd, &program.target
-        for i in range(QUESTIONS):
-            self.questions[i].client.fd = -1
+        open_questions(&self.questions, doorman)
         low = epoll_create1(EPOLL_CLOEXEC)
         self.epoll = fcntl(low, F_DUPFD_CLOEXEC, 64)
         if self.epoll < 0:
@@ -133,7 +93,9 @@ cdef class Reception:
         with nogil:
             self.receive()
 
-    cdef int watch(self, int fd, EventKind kind, u32 index, u32 events) noexcept nogil:
+    cdef int watch(self, int fd, u32 kind, u32 index, u32 events) noexcept nogil:
+        """Add a descriptor to the epoll set. `kind`: an EventKind, or the subclass's. Returns below 0, with errno, if that
+        cannot be had."""
         cdef epoll_event event
         event.events = events
         event.data.u64 = (<u64> kind << 32) | index
@@ -147,15 +109,20 @@ cdef class Reception:
 
     # ---- listeners ----
 
-    cdef void pause(self, Listener *listener, u64 nanoseconds) noexcept nogil:
+    cdef void pause_listener(self, u32 index, u64 nanoseconds) noexcept nogil:
         """Let the listener's clients wait in the kernel's queue for a while."""
+        cdef Listener *listener = &self.listeners[index]
         if not listener.paused:
             epoll_ctl(self.epoll, EPOLL_CTL_DEL, listener.fd, NULL)
             listener.paused = True
             self.paused += 1
         listener.until = now_monotonic() + nanoseconds
 
-    cdef void resume(self) noexcept nogil:
+    cdef void resume_listener(self, u32 index) noexcept nogil:
+        """End a listener's pause, if it has one, after this round of events."""
+        self.listeners[index].until = 0
+
+    cdef void resume_listeners(self) noexcept nogil:
         """Watch the listeners again whose pause is over."""
         cdef u64 now = now_monotonic()
         cdef u32 i
@@ -166,19 +133,20 @@ cdef class Reception:
                     continue
                 self.listeners[i].paused = False
                 self.paused -= 1
-                self.let_go(i)  # another process may have taken the last one in the queue just before this one held back
 
-    cdef void hold_back(self, u32 index) noexcept nogil:
-        """The rate is used up: let those wait that are in the queue. An empty one is watched on, and tells of the first."""
-        cdef Listener *listener = &self.listeners[index]
-        if readable(listener.fd):
-            held_back(&self.ledger, listener.target.row)
-            self.pause(listener, start_wait(self.ledger.view, listener.target.row))
+    cdef void wait_for_rate(self, u32 index) noexcept nogil:
+        """The rate is used up: a listener with clients in its queue is paused until the rate allows one. An empty one is
+        watched on: the first client to come shall be seen."""
+        cdef Target *target = self.listeners[index].target
+        if readable(self.listeners[index].fd):
+            held_back(&self.ledger, target.row)
+            self.pause_listener(index, start_wait(self.ledger.view, target.row))
         else:
-            self.let_go(index)
+            self.queue_was_empty(index)
 
-    cdef void let_go(self, u32 index) noexcept nogil:
-        """The queue may be empty: if clients had to wait for the rate, look at all queues of the service."""
+    cdef void queue_was_empty(self, u32 index) noexcept nogil:
+        """A listener's queue was just empty: if clients of the service had to wait for its rate, none does any more once
+        the queues of all its listeners are."""
         cdef Target *target = self.listeners[index].target
         cdef u32 i
         if load64(&self.ledger.view.rows[target.row].held_to) == 0 or self.retired:
@@ -187,6 +155,20 @@ cdef class Reception:
             if self.listeners[i].target == target and readable(self.listeners[i].fd):
                 return
         held_no_longer(&self.ledger, target.row)
+
+    cdef void shut_port(self, Target *target) noexcept nogil:
+        """Close the service's port for the pause that its rate asks for, on all its addresses. It stays bound, and
+        without SO_REUSEADDR nobody else can bind it meanwhile."""
+        cdef u64 pause = self.ledger.view.rows[target.row].rate_pause * SECOND
+        cdef int off = 0
+        cdef u32 i
+        for i in range(self.count):
+            if self.listeners[i].target == target:
+                setsockopt(self.listeners[i].fd, SOL_SOCKET, SO_REUSEADDR, &off, sizeof(off))
+                shutdown(self.listeners[i].fd, SHUT_RDWR)
+                self.pause_listener(i, pause)
+
+    # ---- clients ----
 
     cdef void await_room(self) noexcept nogil:
         """Wait until the journal has room for what one connection or one ended server writes.
@@ -209,8 +191,7 @@ cdef class Reception:
         cdef sockaddr_storage address
         cdef socklen_t length
         cdef Client client
-        cdef Record *record
-        cdef int i
+        cdef int i, number
         client.waited, client.vouched = 0, False
         for i in range(BATCH):
             if self.retired or listener.paused:
@@ -220,29 +201,24 @@ cdef class Reception:
                 return
             client.payment.at = 0
             if row.over_rate == WAIT and not take_start(self.ledger.view, target.row, &client.payment):
-                self.hold_back(index)
+                self.wait_for_rate(index)
                 return
-            if self.asking == QUESTIONS and target.asks:
-                self.pause(listener, STARVED)
-                client.fd = -1
-                errno_is_again()
-            else:
-                length = sizeof(address)
-                client.fd = accept4(listener.fd, <sockaddr *> &address, &length, SOCK_CLOEXEC)
-            if client.fd < 0:
+            if target.asks and self.questions.open == QUESTIONS:
                 give_start(self.ledger.view, target.row, &client.payment)
-                if errno == ECONNABORTED or errno == EINTR or errno == EPROTO:
+                self.pause_listener(index, STARVED)
+                self.queue_was_empty(index)
+                return
+            length = sizeof(address)
+            client.fd = accept4(listener.fd, <sockaddr *> &address, &length, SOCK_CLOEXEC)
+            if client.fd < 0:
+                number = errno
+                give_start(self.ledger.view, target.row, &client.payment)
+                if number == ECONNABORTED or number == EINTR or number == EPROTO:
                     continue
-                if errno == EAGAIN:
-                    self.let_go(index)
+                if number == EAGAIN:
+                    self.queue_was_empty(index)
                 else:
-                    if row.closed or listener_is_shut(errno):
-                        self.pause(listener, SECOND // 4)
-                    else:
-                        record = journal_next(&self.ledger)
-                        record.row, record.kind, record.value = target.row, ACCEPT_FAILED, errno
-                        journal_commit(&self.ledger)
-                        self.pause(listener, STARVED)
+                    self.accept_failed(index, number)
                 return
             counters.accepted += 1
             if row.held_to:
@@ -251,7 +227,20 @@ cdef class Reception:
             if target.unix_socket:
                 client.peer.family = AF_UNIX
             self.greet(index, &client)
-        self.let_go(index)
+        self.queue_was_empty(index)
+
+    cdef void accept_failed(self, u32 index, int number) noexcept nogil:
+        """accept(2) has failed with an errno that says nothing of a client: pause the listener."""
+        cdef u32 row = self.listeners[index].target.row
+        cdef Record *record
+        # EINVAL: it is shut, though the row says so no more: the port is about to be opened again.
+        if self.ledger.view.rows[row].closed or number == EINVAL:
+            self.pause_listener(index, SECOND // 4)
+            return
+        record = journal_next(&self.ledger)
+        record.row, record.kind, record.value = row, ACCEPT_FAILED, number
+        journal_commit(&self.ledger)
+        self.pause_listener(index, STARVED)
 
     cdef void greet(self, u32 index, Client *client) noexcept nogil:
         """Decide about a client; takes its connection and its payment."""
@@ -262,35 +251,24 @@ cdef class Reception:
         cdef Verdict verdict = decide(self.ledger.view, listener.target, &client.peer)
         if verdict == ASK:
             if not client.vouched:
-                self.ask(index, client)
+                if not ask_doorman(&self.questions, client, index, listener.target.row):
+                    self.refuse(listener, client, DOORMAN)
                 return
             verdict = ADMIT
         if verdict == ADMIT:
             verdict = take_slot(&self.ledger, listener.target, client, &slot)
         if verdict == ADMIT:
-            self.admitted(listener, client, slot)
+            self.admitted(index, client, slot)
             return
-        # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. So they are
-        # by who is retired and has no listener any more: its descriptor's number may be a client's by now.
+        # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. A process that
+        # is retired refuses them too: it has no listener any more, and its descriptor's number may be a client's by now.
         if (verdict == RATE and row.over_rate == CLOSE and not listener.target.unix_socket and not self.retired
                 and cas32(&row.closed, 0, 1)):
-            self.shut(listener.target)
+            self.shut_port(listener.target)
             record = journal_next(&self.ledger)
             record.row, record.kind, record.value = listener.target.row, DEACTIVATED, row.rate_pause
             journal_commit(&self.ledger)
         self.refuse(listener, client, verdict)
-
-    cdef void shut(self, Target *target) noexcept nogil:
-        """Close the service's port for the pause that its rate asks for, on all its addresses. It stays bound, and
-        without SO_REUSEADDR nobody else can bind it meanwhile."""
-        cdef u64 pause = self.ledger.view.rows[target.row].rate_pause * SECOND
-        cdef int off = 0
-        cdef u32 i
-        for i in range(self.count):
-            if self.listeners[i].target == target:
-                setsockopt(self.listeners[i].fd, SOL_SOCKET, SO_REUSEADDR, &off, sizeof(off))
-                shutdown(self.listeners[i].fd, SHUT_RDWR)
-                self.pause(&self.listeners[i], pause)
 
     cdef void refuse(self, Listener *listener, Client *client, Verdict verdict) noexcept nogil:
         """Close a client's connection, counted and recorded, and give back its payment; takes both."""
@@ -301,84 +279,40 @@ cdef class Reception:
         else:
             close(client.fd)
 
-    # ---- the doorman ----
+    # ---- clients that wait for the doorman ----
 
-    cdef void ask(self, u32 index, Client *client) noexcept nogil:
-        """Let a client wait for the doorman's answer; takes its connection and its payment."""
-        cdef Question *question = NULL
-        cdef int kept
-        cdef u32 i
-        for i in range(QUESTIONS):
-            if self.questions[i].client.fd < 0:
-                question = &self.questions[i]
-                break
-        kept = fcntl(client.fd, F_DUPFD_CLOEXEC, 64) if question != NULL and self.doorman >= 0 else -1
-        if kept < 0:
-            self.refuse(&self.listeners[index], client, DOORMAN)
-            return
-        close(client.fd)
-        self.cookies += QUESTIONS
-        question.client, question.listener, question.cookie = client[0], index, self.cookies + i
-        question.client.fd = kept
-        question.deadline = now_monotonic() + ANSWER_WITHIN
-        self.asking += 1
-        self.send_question(question)
-
-    cdef void send_question(self, Question *question) noexcept nogil:
-        cdef QuestionMessage message
-        memset(&message, 0, sizeof(message))
-        message.cookie, message.row = question.cookie, self.listeners[question.listener].target.row
-        message.family = IPV4 if question.client.peer.family == AF_INET else IPV6
-        memcpy(message.address, question.client.peer.address, 16)
-        send(self.doorman, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT)
-
-    cdef void answers(self) noexcept nogil:
-        """Take the doorman's answers."""
-        cdef AnswerMessage message
-        cdef Question *question
-        cdef ssize_t length
+    cdef void take_answers(self) noexcept nogil:
+        """Do with clients as the doorman has answered."""
         cdef Client client
+        cdef Answer answer
+        cdef u32 index
         while True:
-            length = receive_words(self.doorman, &message, sizeof(message), NULL)
-            if length == -EBADMSG:  # no doorman says this: who waits for him is refused when time is up
-                epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.doorman, NULL)
-            if length != sizeof(message):
+            answer = take_answer(&self.questions, &client, &index)
+            if answer == NONSENSE:  # it is listened to no more: who waits is refused when time is up
+                epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.questions.doorman, NULL)
+            if answer == NONSENSE or answer == NO_ANSWER:
                 return
-            question = &self.questions[message.cookie % QUESTIONS]
-            if question.client.fd < 0 or question.cookie != message.cookie:
-                continue
-            client = question.client
-            question.client.fd = -1
-            self.asking -= 1
             self.await_room()
-            if message.reply == ALLOW:
-                client.vouched = True
-                client.waited = <i64> (now_monotonic() - (question.deadline - ANSWER_WITHIN))
-                self.greet(question.listener, &client)
+            if answer == ALLOWED:
+                self.greet(index, &client)
             else:
-                self.refuse(&self.listeners[question.listener], &client, NAME)
+                self.refuse(&self.listeners[index], &client, NAME)
 
-    cdef void overdue(self, u64 now) noexcept nogil:
-        """Ask again what a dead doorman may have taken with it; refuse those who have waited too long."""
-        cdef Question *question
-        cdef u32 i
+    cdef void look_after_questions(self) noexcept nogil:
+        """Now and then: refuse clients that have waited for an answer too long, and ask again for the others."""
         cdef Client client
-        for i in range(QUESTIONS):
-            question = &self.questions[i]
-            if question.client.fd < 0:
-                continue
-            if now < question.deadline:
-                self.send_question(question)
-                continue
-            client = question.client
-            question.client.fd = -1
-            self.asking -= 1
+        cdef u64 now = now_monotonic()
+        cdef u32 index
+        if not time_to_ask_again(&self.questions, now):
+            return
+        while take_overdue(&self.questions, now, &client, &index):
             self.await_room()
-            self.refuse(&self.listeners[question.listener], &client, DOORMAN)
+            self.refuse(&self.listeners[index], &client, DOORMAN)
+        ask_again(&self.questions)
 
     # ---- life ----
 
-    cdef void hear(self) noexcept nogil:
+    cdef void read_control(self) noexcept nogil:
         """The control pipe: a byte retires or, RENEW, replaces pools; its end means nobody is in charge any more."""
         cdef char byte
         cdef ssize_t n = read(self.control, &byte, 1)
@@ -392,24 +326,17 @@ cdef class Reception:
             self.leave_now()
 
     cdef void leave_now(self) noexcept nogil:
-        """Nobody is in charge any more: drop what waits, and end `receive`. The Board may go on without this process
-        (too many generations were retired), so what clients have paid is given back, and their refusal counts."""
-        cdef Question *question
-        cdef u32 i
+        """Nobody is in charge any more: drop the clients that wait for the doorman, and end `receive`. The Board may go on
+        without this process (too many generations were retired), so they get their payment back, and their refusal counts."""
         cdef Client client
+        cdef u32 index
         self.retire()
-        for i in range(QUESTIONS):
-            question = &self.questions[i]
-            if question.client.fd < 0:
-                continue
-            client = question.client
-            question.client.fd = -1
+        while take_overdue(&self.questions, FOREVER, &client, &index):
             if journal_room(&self.ledger, 1):  # otherwise it is not waited for: perhaps nobody reads any more
-                self.refuse(&self.listeners[question.listener], &client, DOORMAN)
+                self.refuse(&self.listeners[index], &client, DOORMAN)
             else:
-                give_start(self.ledger.view, self.listeners[question.listener].target.row, &client.payment)
+                give_start(self.ledger.view, self.listeners[index].target.row, &client.payment)
                 close(client.fd)
-        self.asking = 0
         self.alone = True
 
     cdef void retire(self) noexcept nogil:
@@ -428,7 +355,7 @@ cdef class Reception:
         cdef u64 now, first
         cdef u32 i
         cdef i64 own = self.due()
-        if not self.paused and not self.asking:
+        if not self.paused and not self.questions.open:
             return <int> own
         now = now_monotonic()
         first = now + SECOND
@@ -440,10 +367,10 @@ cdef class Reception:
         return <int> (own if 0 <= own < i else i)
 
     cdef void receive(self) noexcept nogil:
+        """The loop: wait for events and do what they ask for, until retired and done, or alone."""
         cdef int n, i
-        cdef u64 asked_at = 0, now
         cdef u32 kind, index
-        while not (self.retired and not self.asking and not self.busy()):
+        while not (self.retired and not self.questions.open and not self.busy()):
             n = epoll_wait(self.epoll, self.events, EVENTS, self.timeout())
             # What ended first: a place given back is there for the client that comes in the same moment.
             for i in range(n):
@@ -451,42 +378,38 @@ cdef class Reception:
                 if kind >= ON_OTHER:
                     self.happened(kind, index, self.events[i].events)
                 elif kind == ON_DOORMAN:
-                    self.answers()
+                    self.take_answers()
             for i in range(n):
                 kind, index = <u32> (self.events[i].data.u64 >> 32), <u32> self.events[i].data.u64
                 if kind == ON_LISTENER:
                     self.serve(index)
                 elif kind == ON_CONTROL:
-                    self.hear()
+                    self.read_control()
             if self.alone:
                 return
             if self.paused:
-                self.resume()
-            if self.asking:
-                now = now_monotonic()
-                if now - asked_at > ASK_AGAIN:
-                    if asked_at:
-                        self.overdue(now)
-                    asked_at = now
+                self.resume_listeners()
+            if self.questions.open:
+                self.look_after_questions()
             if self.due() == 0:
                 self.its_time()
 
     # ---- for the subclass ----
 
-    cdef void admitted(self, Listener *listener, Client *client, u32 slot) noexcept nogil:
-        """Serve a client; takes its connection and `slot`."""
+    cdef void admitted(self, u32 index, Client *client, u32 slot) noexcept nogil:
+        """Serve a client that has come by listener `index`; takes its connection and `slot`."""
 
     cdef void renew_pools(self) noexcept nogil:
         """Replace the processes that wait for clients; those that serve go on."""
 
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
-        """Something of the subclass's own happened: `kind` is ON_OTHER or above."""
+        """An event of the subclass's own: `kind` is ON_OTHER or above."""
 
     cdef void its_time(self) noexcept nogil:
-        """What `due` asked for."""
+        """Do what is due: the time that `due` has named is there."""
 
     cdef i64 due(self) noexcept nogil:
-        """Milliseconds until the subclass wants to be called; -1: never."""
+        """Milliseconds until its_time is to be called; -1: never."""
         return -1
 
     cdef bint busy(self) noexcept nogil:
@@ -499,24 +422,3 @@ cdef inline bint readable(int fd) noexcept nogil:
     cdef pollfd look
     look.fd, look.events, look.revents = fd, POLLIN, 0
     return poll(&look, 1, 0) > 0 and (look.revents & POLLIN) != 0
-
-
-cdef inline void errno_is_again() noexcept nogil:
-    errno_set(EAGAIN)
-
-
-cdef inline bint listener_is_shut(int number) noexcept nogil:
-    return number == EINVAL
-
-
-cdef extern from *:
-    """
-    #include <errno.h>
-    static inline void errno_set(int number) { errno = number; }
-    """
-    void errno_set(int number) noexcept nogil
-
-
-cdef extern from "<errno.h>" nogil:
-    enum:
-        EINVAL

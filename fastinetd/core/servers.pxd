@@ -3,7 +3,7 @@
 from fastinetd.core.admit cimport Client
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target
-from fastinetd.core.reception cimport Reception
+from fastinetd.core.reception cimport ON_OTHER, Reception
 from fastinetd.system.linux cimport i32, i64, rusage, siginfo_t, timeval, u32, u64
 
 
@@ -51,6 +51,9 @@ cdef extern from "system/processes.h" nogil:
     int wait_for_child(int which, i32 id, siginfo_t *info, rusage *usage, int options) noexcept
 
 
+cdef enum:
+    ON_SERVER = ON_OTHER  # a server's pidfd; the index is its slot
+
 cdef int start_server(Ledger *ledger, Target *target, const Client *client, u32 slot, bint reset_signals) noexcept nogil
 cdef bint end_server(Ledger *ledger, u32 slot) noexcept nogil
 cdef int watched_pidfd(i32 pid) noexcept nogil
@@ -59,7 +62,7 @@ cdef u64 microseconds(const timeval *t) noexcept nogil
 
 
 cdef class Servers:
-    cdef Reception at
+    cdef Reception reception
     cdef Ledger *ledger  # the reception's
     cdef i32 *pidfds
     cdef u32 unwatched

@@ -18,7 +18,7 @@ from fastinetd.core.admit cimport Client, record_end, record_start, slot_free, s
 from fastinetd.core.layout cimport ENDED, RUNNING, WORKER, Slot, section_of, slots_high, state_of
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target, environment
-from fastinetd.core.reception cimport ON_OTHER, Reception
+from fastinetd.core.reception cimport Reception
 from fastinetd.system.linux cimport (
     EINTR, EPOLLIN, EPOLL_CTL_MOD, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close, epoll_ctl, epoll_event,
     errno, fcntl, i32, i64, now_monotonic, rusage, siginfo_t, timeval, u32, u64,
@@ -78,11 +78,12 @@ cdef bint end_server(Ledger *ledger, u32 slot) noexcept nogil:
 
 
 cdef u64 microseconds(const timeval *t) noexcept nogil:
+    """A time of rusage in microseconds."""
     return <u64> t.tv_sec * 1000000 + <u64> t.tv_usec
 
 
 cdef int watched_pidfd(i32 pid) noexcept nogil:
-    """A pidfd of a child that stays, at or above 64; the caller's. -1: there is none to be had."""
+    """A pidfd of a child, at or above 64; the caller's. -1: there are no descriptors or no memory."""
     cdef int low = pidfd_of(pid)
     cdef int high
     if low < 0:
@@ -93,8 +94,8 @@ cdef int watched_pidfd(i32 pid) noexcept nogil:
 
 
 cdef int set_aside(int fd, u32 others) noexcept nogil:
-    """A connection's descriptor that is kept for a while, beside `others`; takes `fd`. Some stay where they are: more
-    would leave no room below 64 for what children get."""
+    """The descriptor of a connection that a pool keeps open beside `others`; takes `fd`. The first of them stay where they
+    are; with more there would be no room below 64 for the descriptors that children get."""
     cdef int high = fcntl(fd, F_DUPFD_CLOEXEC, 64) if fd < 64 and others >= ASIDE else -1
     if high < 0:
         return fd
@@ -107,8 +108,8 @@ cdef class Servers:
 
     # pidfds: by slot; -1: not watched, looked at from time to time
 
-    def __init__(self, Reception at):
-        self.at, self.ledger = at, &at.ledger
+    def __init__(self, Reception reception):
+        self.reception, self.ledger = reception, &reception.ledger
         disregard_signal(SIGALRM)  # it ends a close that sleeps (close_shared)
         self.pidfds = <i32 *> malloc(self.ledger.view.slot_count * sizeof(i32))
         if self.pidfds == NULL:
@@ -127,7 +128,7 @@ cdef class Servers:
         """Wait for the end of the slot's server, which runs."""
         cdef int pidfd = watched_pidfd(self.ledger.view.slots[slot].pid)
         self.pidfds[slot] = pidfd
-        if pidfd >= 0 and self.at.watch(pidfd, ON_OTHER, slot, EPOLLIN) < 0:
+        if pidfd >= 0 and self.reception.watch(pidfd, ON_SERVER, slot, EPOLLIN) < 0:
             close(pidfd)
             self.pidfds[slot] = -1
         if self.pidfds[slot] < 0:
@@ -137,22 +138,22 @@ cdef class Servers:
         """Watch the server of a slot by a pidfd (taken) that is in the epoll set already."""
         cdef epoll_event event
         event.events = EPOLLIN
-        event.data.u64 = (<u64> ON_OTHER << 32) | slot
-        epoll_ctl(self.at.epoll, EPOLL_CTL_MOD, pidfd, &event)
+        event.data.u64 = (<u64> ON_SERVER << 32) | slot
+        epoll_ctl(self.reception.epoll, EPOLL_CTL_MOD, pidfd, &event)
         self.pidfds[slot] = pidfd
 
     cdef void happened(self, u32 slot) noexcept nogil:
-        """A server's pidfd says that it has ended."""
+        """The pidfd of the slot's server says that it has ended."""
         cdef int pidfd = self.pidfds[slot]
-        self.at.await_room()
+        self.reception.await_room()
         if not end_server(self.ledger, slot):
             # It ended, but cannot be waited for yet (somebody traces it): look at it from time to time instead.
             self.pidfds[slot] = -1
             self.unwatched += 1
-        self.at.forget(pidfd)
+        self.reception.forget(pidfd)
 
     cdef void look_after(self) noexcept nogil:
-        """Servers that could not be watched, for want of descriptors or memory, are looked at from time to time."""
+        """Look at the servers, ten times a second, that have no pidfd for want of descriptors or memory."""
         cdef u32 i
         cdef Slot *s
         cdef u64 now = now_monotonic()
@@ -162,12 +163,12 @@ cdef class Servers:
         for i in range(slots_high(self.ledger.view)):
             s = &self.ledger.view.slots[i]
             if section_of(s) == self.ledger.section and state_of(s) == RUNNING and s.method != WORKER and self.pidfds[i] < 0:
-                self.at.await_room()
+                self.reception.await_room()
                 if end_server(self.ledger, i):
                     self.unwatched -= 1
 
     cdef i64 due(self) noexcept nogil:
-        """Milliseconds until somebody is to be looked after; -1: nobody is."""
+        """Milliseconds until look_after has something to do; -1: it has nothing."""
         cdef u64 now
         if not self.unwatched:
             return -1

@@ -3,7 +3,7 @@
 Wire format, little-endian, one message in a datagram. A datagram of another size is ignored; an unknown row or family
 is refused. A cookie may be sent again while its question waits.
 
-Acceptors and the relay write and read them in C: core/reception takes the numbers from here, and cannot be imported if
+Acceptors and the relay write and read them in C: core/questions takes the numbers from here, and cannot be imported if
 its structures have another layout.
 """
 

@@ -25,13 +25,12 @@ Rules of this file are those of zygotes.pyx.
 from libc.stdlib cimport calloc, free
 
 from fastinetd.core.ledger cimport own_counters
-from fastinetd.core.reception cimport ON_PARKED
 from fastinetd.core.servers cimport Servers, wait_for_child, watched_pidfd
 from fastinetd.pools.parked_demand cimport (
     BATCH, children_wanted, count_again, note_arrival, note_miss, note_parked,
 )
 from fastinetd.pools.pool cimport (
-    DIED, IDLE, NEVER, NOBODY, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, SPARE, kill, own_child,
+    DIED, IDLE, NEVER, NOBODY, ON_PARKED, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, SPARE, kill, own_child,
 )
 from fastinetd.pools.wire cimport FOR_PARKING, PLACES, STAGE_LEAVE, STAGE_PARK, TURNS, send_request
 from fastinetd.system.linux cimport (
@@ -48,7 +47,7 @@ cdef class ParkedChildren:
     def __init__(self, Servers servers, u32 pool_count, u32 zygote_count, u32 child_count):
         """For so many services, with room for so many zygotes and parked children."""
         cdef u32 number
-        self.at, self.ledger = servers.at, servers.ledger
+        self.at, self.ledger = servers.reception, servers.ledger
         self.child_count = min(child_count, PLACES)
         self.pools = <ParkedPool *> calloc(pool_count + 1, sizeof(ParkedPool))
         self.broods = <Brood *> calloc(zygote_count + 1, sizeof(Brood))

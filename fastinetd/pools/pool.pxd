@@ -2,6 +2,7 @@
 
 from fastinetd.core.program cimport POOL_FILES, Target
 from fastinetd.core.reception cimport Reception
+from fastinetd.core.servers cimport ON_SERVER
 from fastinetd.system.linux cimport i32, i64, u32, u64
 
 
@@ -56,6 +57,15 @@ cpdef enum PoolEvent:
     HUNG = 8  # it left connections unanswered; value: seconds
     OVERTIME = 9  # a worker was killed after max_runtime; value: its pid
     HELD_AT_ONCE = 10  # first_io: as HELD_EARLY, and nothing is gained; value: the system call
+
+cdef enum:
+    # Kinds of events beside those of the reception and the servers.
+    ON_ZYGOTE = ON_SERVER + 1  # its pidfd
+    ON_CONTROL_REPLY = ON_SERVER + 2  # the sockets to it
+    ON_VOICE = ON_SERVER + 3
+    ON_PARKED = ON_SERVER + 4  # the pidfd of a child that waits for its connection
+    ON_WORKER = ON_SERVER + 5  # its socket
+    ON_WORKER_END = ON_SERVER + 6  # its pidfd
 
 cdef enum:
     NOBODY = 0xFFFFFFFF

@@ -7,10 +7,11 @@ from libc.string cimport memset
 
 from fastinetd.core.admit cimport Client
 from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, variables
-from fastinetd.core.reception cimport ON_WORKER, ON_WORKER_END, Reception
+from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
-    AGE, REQUESTS, RSS, SECOND, Recycling, close_both, elapsed, jittered, make_pair, send_message, start_process,
+    AGE, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, Recycling, close_both, elapsed, jittered, make_pair,
+    send_message, start_process,
 )
 from fastinetd.system.linux cimport (
     EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, close, epoll_ctl, errno,

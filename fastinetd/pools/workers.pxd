@@ -3,7 +3,7 @@
 from fastinetd.core.admit cimport Client
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target
-from fastinetd.core.reception cimport Listener, Reception
+from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport Servers
 from fastinetd.pools.pool cimport TAKEN_WITHIN, PoolLife, Recycling, elapsed
 from fastinetd.pools.waiting cimport Queue, WaitingClients
@@ -14,6 +14,7 @@ cdef struct WorkerPool:
     PoolLife life
     u32 first_listener
     u32 listeners
+    bint paused  # its listeners are, until there is room in the queue
     u32 idle  # the one that was idle last; NOBODY: none
     u32 idle_count
     u32 count  # all but those that leave
@@ -82,8 +83,8 @@ cdef class Workers:
     cdef u64 due_at
 
     cdef void add_pool(self, u32 index, Target *target, u32 acceptors, u32 listener) noexcept nogil
-    cdef bint hand(self, u32 index, Listener *listener, const Client *client, u32 slot) noexcept nogil
-    cdef void let_wait(self, WorkerPool *pool, Listener *listener, const Client *client, u32 slot) noexcept nogil
+    cdef bint hand(self, u32 index, const Client *client, u32 slot) noexcept nogil
+    cdef void let_wait(self, WorkerPool *pool, const Client *client, u32 slot) noexcept nogil
     cdef void serve_waiting(self, u32 index) noexcept nogil
     cdef bint hand_to_worker(self, u32 number, const Client *client, u32 slot) noexcept nogil
     cdef bint hand_to_idle(self, WorkerPool *pool, const Client *client, u32 slot) noexcept nogil

@@ -34,13 +34,12 @@ from fastinetd.core.admit cimport (
 from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.program cimport PoolSpec, Target
-from fastinetd.core.reception cimport ON_WORKER_END, Listener
 from fastinetd.core.servers cimport Servers, microseconds
 from fastinetd.pools.pool cimport (
-    BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, OVERTIME, REAP_AGAIN_AFTER,
-    RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, UNINTELLIGIBLE, Recycling,
-    acceptors_serving, elapsed, files_changed, forget_failures, kill, look_at_files, milliseconds_until, open_pool, pause_starts,
-    record_failure, reset_pause,
+    BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, ON_WORKER_END, OVERTIME,
+    REAP_AGAIN_AFTER, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, UNINTELLIGIBLE,
+    Recycling, acceptors_serving, elapsed, files_changed, forget_failures, kill, look_at_files, milliseconds_until,
+    open_pool, pause_starts, record_failure, reset_pause,
 )
 from fastinetd.pools.waiting cimport WaitingClients
 from fastinetd.pools.worker cimport (
@@ -69,7 +68,7 @@ cdef class Workers:
 
     def __init__(self, Servers servers, u32 pool_count, u32 worker_count, u32 processors):
         """For so many services and, over all of them, so many workers; `processors`: what the machine has."""
-        self.servers, self.at, self.ledger = servers, servers.at, servers.ledger
+        self.servers, self.at, self.ledger = servers, servers.reception, servers.ledger
         self.worker_count, self.processors = min(worker_count, NUMBERS), processors
         self.pools = <WorkerPool *> calloc(pool_count + 1, sizeof(WorkerPool))
         self.workers = <Worker *> calloc(self.worker_count + 1, sizeof(Worker))
@@ -104,7 +103,7 @@ cdef class Workers:
 
     # ---- connections ----
 
-    cdef bint hand(self, u32 index, Listener *listener, const Client *client, u32 slot) noexcept nogil:
+    cdef bint hand(self, u32 index, const Client *client, u32 slot) noexcept nogil:
         """Give an admitted client to the pool, which then takes its connection and `slot`; False: that cannot be."""
         cdef WorkerPool *pool = &self.pools[index]
         cdef u64 now = self.ledger.view.slots[slot].started
@@ -117,18 +116,20 @@ cdef class Workers:
             self.start(index, now)
         if hopeless(pool):
             return False
-        self.let_wait(pool, listener, client, slot)
+        self.let_wait(pool, client, slot)
         return True
 
-    cdef void let_wait(self, WorkerPool *pool, Listener *listener, const Client *client, u32 slot) noexcept nogil:
+    cdef void let_wait(self, WorkerPool *pool, const Client *client, u32 slot) noexcept nogil:
         """Let an admitted client wait for a worker; takes its connection and `slot`. When as many wait as there are
-        workers, the listener is paused, and further clients wait in the kernel's queue."""
+        workers, the service's listeners are paused, and further clients wait in the kernel's queue."""
+        cdef u32 i
         self.waiting.add_client(&pool.queue, client, slot)
         if pool.count == pool.starting:
             self.wake_at(pool.begun_at + TAKEN_WITHIN)
         if pool.queue.length >= pool.count and not self.at.retired:
-            listener.paused_by_pool = True
-            self.at.pause(listener, SECOND)
+            pool.paused = True
+            for i in range(pool.first_listener, pool.first_listener + pool.listeners):
+                self.at.pause_listener(i, SECOND)
 
     cdef void serve_waiting(self, u32 index) noexcept nogil:
         """Hand clients that wait to workers that are idle, or to servers by exec where no worker is to be expected."""
@@ -146,11 +147,10 @@ cdef class Workers:
             if not given:
                 own_counters(self.ledger, pool.life.target.row).pool_misses += 1
                 self.servers.start(pool.life.target, &client, slot)
-        if 2 * pool.queue.length <= pool.count:
+        if pool.paused and 2 * pool.queue.length <= pool.count:
+            pool.paused = False
             for i in range(pool.first_listener, pool.first_listener + pool.listeners):
-                if self.at.listeners[i].paused_by_pool:
-                    self.at.listeners[i].paused_by_pool = False
-                    self.at.listeners[i].until = 0
+                self.at.resume_listener(i)
 
     cdef bint hand_to_idle(self, WorkerPool *pool, const Client *client, u32 slot) noexcept nogil:
         """Send a client to the worker that was idle last; takes its connection and `slot` if there is one that can have

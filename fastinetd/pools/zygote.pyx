@@ -6,11 +6,11 @@ What it is asked, what it answers and when it is given up is in zygotes.pyx.
 from fastinetd.core.admit cimport Client, record_pool_event
 from fastinetd.core.ledger cimport Ledger, own_counters
 from fastinetd.core.program cimport Target, variables
-from fastinetd.core.reception cimport ON_CONTROL_REPLY, ON_VOICE, ON_ZYGOTE, Reception
+from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
-    AT_START, EARLY, FIRST_USE, HELD_AT_MAIN, HELD_AT_ONCE, HELD_EARLY, MAIN, SIGKILL, UNSUPPORTED, close_both, kill,
-    make_pair, own_child, send_message, start_process,
+    AT_START, EARLY, FIRST_USE, HELD_AT_MAIN, HELD_AT_ONCE, HELD_EARLY, MAIN, ON_CONTROL_REPLY, ON_VOICE, ON_ZYGOTE,
+    SIGKILL, UNSUPPORTED, close_both, kill, make_pair, own_child, send_message, start_process,
 )
 from fastinetd.pools.wire cimport (
     STAGE_AT_IO, STAGE_AT_MAIN, STAGE_AT_OTHER, STAGE_FORK, STAGE_LIBRARY, STAGE_NOT_FURTHER, STAGE_POINT_BITS,

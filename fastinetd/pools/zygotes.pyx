@@ -31,14 +31,14 @@ from fastinetd.core.admit cimport Client, client_of_slot, record_start
 from fastinetd.core.layout cimport EXEC, PREFORK, ZYGOTE, Counters, Slot
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.program cimport Target
-from fastinetd.core.reception cimport ON_PARKED, ON_VOICE, ON_ZYGOTE
 from fastinetd.core.servers cimport Servers
 from fastinetd.pools.handed cimport Handed, HandedConnections
 from fastinetd.pools.parked cimport ParkedChildren
 from fastinetd.pools.pool cimport (
-    CHANGED, DIED, DIED_EARLY, HOLDING, HUNG, MISTRUSTED, NEVER, NOBODY, NO_START, REAP_AGAIN_AFTER, SECOND, SIGCONT,
-    SIGKILL, STARTING, TAKEN_WITHIN, TOO_SLOW, UNHOLDABLE, UNINTELLIGIBLE, PoolLife, Recycling, elapsed, files_changed,
-    forget_failures, inode_of, kill, look_at_files, open_pool, own_child, pause_starts, record_failure, reset_pause,
+    CHANGED, DIED, DIED_EARLY, HOLDING, HUNG, MISTRUSTED, NEVER, NOBODY, NO_START, ON_PARKED, ON_VOICE, ON_ZYGOTE,
+    REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, STARTING, TAKEN_WITHIN, TOO_SLOW, UNHOLDABLE, UNINTELLIGIBLE,
+    PoolLife, Recycling, elapsed, files_changed, forget_failures, inode_of, kill, look_at_files, open_pool, own_child,
+    pause_starts, record_failure, reset_pause,
 )
 from fastinetd.pools.wire cimport (
     FOR_PARKING, PLACES, STAGE_FAILED, STAGE_PARKED, STAGE_READY, STAGE_REFUSED, STAGE_TOOK, TURNS, stage_reply,
@@ -65,7 +65,7 @@ cdef class Zygotes:
 
     def __init__(self, Servers servers, u32 pool_count, u32 child_count):
         """For so many services, with room for so many parked children."""
-        self.servers, self.at, self.ledger = servers, servers.at, servers.ledger
+        self.servers, self.at, self.ledger = servers, servers.reception, servers.ledger
         self.zygote_count = 4 * pool_count  # those that leave beside those that come
         self.handed = HandedConnections(servers, pool_count > 0)
         self.parked = ParkedChildren(servers, pool_count, self.zygote_count, child_count)

@@ -31,7 +31,7 @@ from fastinetd.system.linux cimport (
 from fastinetd.system.strangers cimport close_shared, keep_awake, stop_waking
 
 cdef enum:
-    ECHO = 1  # positions in rows.BUILTINS
+    ECHO = 1  # positions in services/installed.py's BUILTINS
     DISCARD = 2
     CHARGEN = 3
     DAYTIME = 4
@@ -135,7 +135,8 @@ cdef class Relay(Reception):
 
     # ---- streams ----
 
-    cdef void admitted(self, Listener *listener, Client *client, u32 slot) noexcept nogil:
+    cdef void admitted(self, u32 index, Client *client, u32 slot) noexcept nogil:
+        cdef Listener *listener = &self.listeners[index]
         cdef Session *session
         cdef u32 i
         fcntl(client.fd, F_SETFL, fcntl(client.fd, F_GETFL) | O_NONBLOCK)
@@ -201,7 +202,7 @@ cdef class Relay(Reception):
         self.look(session, index, wanted)
 
     cdef bint gone(self, Session *session) noexcept nogil:
-        """chargen throws away what the client sends; whether the client has closed."""
+        """Whether the client of chargen has closed; what it has sent is thrown away."""
         cdef char nothing[512]
         cdef ssize_t n = self.take(session.target, session.fd, nothing, sizeof(nothing), NULL, NULL)
         return n == 0 or (n < 0 and errno != EAGAIN)
@@ -233,7 +234,7 @@ cdef class Relay(Reception):
     # ---- datagrams ----
 
     cdef bint from_builtin(self, Peer *peer) noexcept nogil:
-        """Whether a built-in service may have sent it: here, or on the ports of the RFCs anywhere."""
+        """Whether a built-in service may have sent the datagram: one of here, or one at the ports of the RFCs anywhere."""
         cdef u32 i
         if peer.port == 0 or peer.port == 7 or peer.port == 9 or peer.port == 13 or peer.port == 17 \
                 or peer.port == 19 or peer.port == 37:
@@ -263,13 +264,13 @@ cdef class Relay(Reception):
                 return
             self.await_room()
             if not take_start(view, target.row, &payment):
-                self.hold_back(index)
+                self.wait_for_rate(index)
                 return
             length = sizeof(address)
             n = self.take(target, listener.fd, buffer, sizeof(buffer), <sockaddr *> &address, &length)
             if n < 0:
                 give_start(view, target.row, &payment)
-                self.let_go(index)
+                self.queue_was_empty(index)
                 return
             counters.accepted += 1
             if row.held_to:
@@ -290,7 +291,7 @@ cdef class Relay(Reception):
             elif target.builtin != ECHO:
                 n = moment(target.builtin, buffer)
             sendto(listener.fd, buffer, n, MSG_NOSIGNAL | MSG_DONTWAIT, <sockaddr *> &address, length)
-        self.let_go(index)
+        self.queue_was_empty(index)
 
 
 cdef u32 characters(char *into, u32 room, u32 *position) noexcept nogil:
@@ -307,7 +308,7 @@ cdef u32 characters(char *into, u32 room, u32 *position) noexcept nogil:
 
 
 cdef u32 moment(u32 kind, char *into) noexcept nogil:
-    """The time as daytime or time tells it; returns its length."""
+    """The answer of daytime or time; returns its length."""
     cdef timespec now
     cdef tm local
     cdef u32 seconds

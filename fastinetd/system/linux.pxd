@@ -16,7 +16,8 @@ ctypedef int64_t i64
 cdef extern from "<errno.h>" nogil:
     int errno
     enum:
-        EAGAIN, EBADMSG, ECHILD, ECONNABORTED, ECONNRESET, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPROTO, ESRCH
+        EAGAIN, EBADMSG, ECHILD, ECONNABORTED, ECONNRESET, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC
+        EPROTO, ESRCH
 
 
 cdef extern from "<sys/epoll.h>" nogil:

@@ -25,11 +25,11 @@ LIBRARY = {
     "memcpy", "memset", "ntohl", "ntohs", "strftime", "strlen",
 }  # fmt: skip
 OWN = {
-    "atomic_cas32", "atomic_cas64", "await_end", "close_elsewhere", "close_shared", "connect_pair", "errno_set",
+    "atomic_cas32", "atomic_cas64", "await_end", "close_elsewhere", "close_shared", "connect_pair",
     "forbid_descriptors", "inode_of", "keep_awake", "mark_file", "pidfd_of", "receive_last_descriptor", "receive_once",
     "resident_bytes", "send_message", "spawn_server", "stop_waking", "wait_for_child",
 }  # fmt: skip
-"""Inline C of system/linux.pxd, core/reception.pyx, core/spawn.h, and of the headers of system/."""
+"""Inline C of system/linux.pxd, core/spawn.h, and of the headers of system/."""
 
 WITHIN_OWN = {
     "__cmsg_nxthdr", "__isoc23_strtoull", "_exit", "fstat", "fstat64", "recvmsg", "sendmsg", "setitimer", "setsockopt",

@@ -15,7 +15,7 @@ RECEIVES = re.compile(
     r"\.(?:recv|recv_into|recvfrom|recvfrom_into|recvmsg|recvmsg_into|makefile|sock_recv)\("
     r"|\bos\.readv?\("
     r"|(?<![.\w])(?:recv|recvfrom|recvmsg|recvmmsg|splice|receive_\w+)\("
-    r"|(?<![.\w])readv?\(\w+, "
+    r"|(?<![.\w])readv?\([\w.]+, "
 )
 
 ELSEWHERE = {
@@ -23,7 +23,8 @@ ELSEWHERE = {
     "cli/demo.py": "nobody's: a command for its user to try",
     "cli/pidfile.py": "a file of root's",
     "config/load.py": "files of root's",
-    "core/reception.pyx": "the supervisor's, and the doorman's answers of one size",
+    "core/questions.pyx": "the doorman's answers, of one size",
+    "core/reception.pyx": "the supervisor's",
     "logs/standard_error.py": "workers' standard error: cut to a size, made text, logged",
     "pools/worker.pyx": "workers', of one size",
     "pools/zygote.pyx": "held programs', of one size",

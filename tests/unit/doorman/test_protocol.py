@@ -33,8 +33,8 @@ def test_who_asks_waits_longer_than_the_doorman_takes() -> None:
 def test_the_core_is_not_imported_with_another_layout(name: str, layout: str) -> None:
     program = (
         "import struct; from fastinetd.doorman import protocol; "
-        f"protocol.{name} = struct.Struct({layout!r}); import fastinetd.core.reception"
+        f"protocol.{name} = struct.Struct({layout!r}); import fastinetd.core.questions"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"ImportError: core/reception.pyx does not lay {name} out as doorman/protocol.py does" in done.stderr
+    assert f"ImportError: core/questions.pyx does not lay {name} out as doorman/protocol.py does" in done.stderr

@@ -1,0 +1,1 @@
+"""Clients whose names decide, while they wait for the doorman's answer: nothing of it is Python's."""
