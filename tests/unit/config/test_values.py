@@ -130,6 +130,14 @@ def test_sizes_of_buffers_and_processes() -> None:
         values.buffer(["2048M"])
 
 
+@pytest.mark.parametrize("low", [0, 1])
+@pytest.mark.parametrize("text", ["+5", "-0", "-5"])
+def test_no_sign_where_nothing_is_negative(low: int, text: str) -> None:
+    assert values.whole(low, 9)(["5"]) == 5
+    with pytest.raises(BadValue):
+        values.whole(low, 9)([text])
+
+
 def test_rates() -> None:
     assert values.rate(["0", "5"]) is None
     assert values.rate(["7", "5"]) == Rate(7, 1.0, 5)
