@@ -41,7 +41,20 @@ def test_times(text: str, found: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["24:01-1:00", "8-9", "8:00", "8:00-9:00-10:00", "-", ":-:", "8:00 -9:00", "08:00-9:60"]
+    "text",
+    [
+        "24:01-1:00",
+        "8-9",
+        "8:00",
+        "8:00-9:00-10:00",
+        "-",
+        ":-:",
+        "8:00 -9:00",
+        "08:00-9:60",
+        "x:30-9:00",
+        "8:x-9:00",
+        "8:00-9:x",
+    ],
 )
 def test_bad_times(text: str) -> None:
     with pytest.raises(BadValue):
@@ -51,6 +64,9 @@ def test_bad_times(text: str) -> None:
 def test_index_of_the_bad_word() -> None:
     for name, words, index in (
         ("cps", ["5", "x"], 1),
+        ("cps", ["x", "5"], 0),
+        ("cps", [str(2**31), "5"], 0),
+        ("cps", ["5", str(2**31)], 1),
         ("flags", ["REUSE", "REUSE", "x"], 2),
         ("log_type", ["SYSLOG", "daemon", "loud"], 2),
         ("env", ["A=1", "=1"], 1),
@@ -155,3 +171,27 @@ def test_how_far_a_log_may_grow(soft: int, hard: int) -> None:
     assert values.log_type(["SYSLOG", "DAEMON"]).level == "info"
     with pytest.raises(BadValue):
         values.log_type(["FILE", "/x", "5", "4"])
+
+
+@pytest.mark.parametrize("text", ["x-3", "3-x", "-", "3-", "-3", "4-3", "x", ""])
+def test_no_versions(text: str) -> None:
+    with pytest.raises(BadValue):
+        values.versions([text])
+
+
+@pytest.mark.parametrize(("text", "found"), [("3", (3, 3)), ("2-2", (2, 2)), ("1-3", (1, 3))])
+def test_versions(text: str, found: tuple[int, int]) -> None:
+    assert values.versions([text]) == found
+
+
+def test_the_smallest_and_the_largest_buffer() -> None:
+    assert [values.buffer([text]) for text in ("1", str(2**31 - 1))] == [1, 2**31 - 1]
+
+
+def test_words_of_syslog() -> None:
+    """The facilities and levels of xinetd.conf(5), and no more."""
+    assert sorted(values.FACILITIES) == sorted((
+        "daemon auth authpriv user mail lpr news uucp ftp cron syslog kern "
+        "local0 local1 local2 local3 local4 local5 local6 local7"
+    ).split())  # fmt: skip
+    assert values.LEVELS == ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
