@@ -8,10 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastinetd"
-LINES = {".py": 400, ".pyi": 250, ".pyx": 600, ".pxd": 450, ".h": 250, ".c": 250}
+LINES = {".py": 400, ".pyi": 250, ".pyx": 500, ".pxd": 450, ".h": 250, ".c": 250}
 FUNCTION = 60
 
-LONGER_FILES: dict[str, int] = {}
+LONGER_FILES: dict[str, int] = {"pools/workers.pyx": 540}
 LONGER_FUNCTIONS: dict[str, int] = {}
 """Name of file, or file and function, -> its own budget."""
 
@@ -36,7 +36,7 @@ def python_functions(path: Path) -> list[tuple[str, int]]:
 
 
 def cython_functions(path: Path) -> list[tuple[str, int]]:
-    """Likewise of a .pyx or .pxd: from the line that opens it to the last one indented deeper."""
+    """(name, lines) of each function of a .pyx or .pxd: from the line that opens it to the last one indented deeper."""
     found = []
     lines = path.read_text().splitlines()
     for at, line in enumerate(lines):
@@ -95,3 +95,11 @@ def test_stateful_files_open_with_theory_and_rules(name: str) -> None:
     text = (PACKAGE / name).read_text()
     assert "Theory." in text
     assert "Rules of this file" in text
+
+
+@pytest.mark.parametrize("name", LONGER_FILES)
+def test_longer_files_say_why(name: str) -> None:
+    """At their head, and only as long as they are longer."""
+    text = (PACKAGE / name).read_text()
+    assert "This file is longer than others:" in text[:2000]
+    assert len(text.splitlines()) > LINES[Path(name).suffix]
