@@ -7,7 +7,7 @@ The supervisor's hand in starting and ending servers is here too: the Keeper.
 """
 
 from fastinetd.core.admit cimport (
-    Accounts, Client, held_back, held_no_longer, make_client, make_peer, record_refusal, record_start,
+    Accounts, Client, begin_rate_wait, end_rate_wait, make_client, make_peer, record_refusal, record_start,
 )
 from fastinetd.core.board cimport Board
 from fastinetd.core.layout cimport (
@@ -200,7 +200,7 @@ cdef class Keeper(Accounts):
         if verdict == ADMIT and view.rows[program.target.row].held_to:
             counters.rate_waits += 1
         if verdict != RATE:
-            held_no_longer(&self.ledger, program.target.row)
+            end_rate_wait(&self.ledger, program.target.row)
         if verdict != ADMIT:
             return verdict, -1, 0
         counters.accepted += 1
@@ -209,13 +209,13 @@ cdef class Keeper(Accounts):
             return verdict, -1, -number
         return verdict, slot, view.slots[slot].pid
 
-    def hold(self, u32 row) -> None:
+    def begin_rate_wait(self, u32 row) -> None:
         """What came for a wait service waits for its rate."""
-        held_back(&self.ledger, row)
+        begin_rate_wait(&self.ledger, row)
 
-    def let_go(self, u32 row) -> None:
+    def end_rate_wait(self, u32 row) -> None:
         """Nothing that came for a wait service waits for its rate any more."""
-        held_no_longer(&self.ledger, row)
+        end_rate_wait(&self.ledger, row)
 
     def refuse(self, Program program, verdict: Verdict, bytes address=b"", int port=0) -> None:
         """Count and record a refusal that `start` returned."""
@@ -224,7 +224,7 @@ cdef class Keeper(Accounts):
         own_counters(&self.ledger, program.target.row).accepted += 1
         record_refusal(&self.ledger, &program.target, &peer, verdict)
 
-    def recognise(self, Program program, u32 slot) -> None:
+    def record_start(self, Program program, u32 slot) -> None:
         """An adopted server whose start its dead acceptor had not recorded."""
         record_start(&self.ledger, &program.target, slot, -1)
 

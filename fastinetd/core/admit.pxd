@@ -28,13 +28,13 @@ cdef Verdict decide(View *view, Target *target, const Peer *peer) noexcept nogil
 cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot) noexcept nogil
 cdef void client_of_slot(Ledger *ledger, u32 slot, int fd, i64 waited, Client *client) noexcept nogil
 cdef void drop_slot(Ledger *ledger, u32 slot) noexcept nogil
-cdef void held_back(Ledger *ledger, u32 row) noexcept nogil
-cdef void held_no_longer(Ledger *ledger, u32 row) noexcept nogil
+cdef void begin_rate_wait(Ledger *ledger, u32 row) noexcept nogil
+cdef void end_rate_wait(Ledger *ledger, u32 row) noexcept nogil
 cdef void record_refusal(Ledger *ledger, Target *target, const Peer *peer, Verdict verdict) noexcept nogil
 cdef void record_start(Ledger *ledger, Target *target, u32 slot, i64 waited) noexcept nogil
 cdef void record_datagram(Ledger *ledger, Target *target, const Peer *peer) noexcept nogil
-cdef void start_failed(Ledger *ledger, Target *target, u32 slot, int number, int step) noexcept nogil
+cdef void record_failed_start(Ledger *ledger, Target *target, u32 slot, int number, int step) noexcept nogil
 cdef void record_pool_event(Ledger *ledger, u32 row, u32 news, i32 value) noexcept nogil
 cdef void record_end(Ledger *ledger, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil
 cdef void record_end_unserved(Ledger *ledger, u32 slot, int code, int status) noexcept nogil
-cdef void slot_free(Ledger *ledger, u32 slot) noexcept nogil
+cdef void free_slot(Ledger *ledger, u32 slot) noexcept nogil

@@ -8,7 +8,7 @@ is still to be written.
 
 Rules of this file
  - Nothing here blocks but `enter` while the supervisor counts again.
- - Callers have made sure of journal room: one record for each of refused, started, start_failed, ended and held_back.
+ - Callers have made sure of room in the journal: one record for each refusal, start, failed start, end, wait for a rate.
 """
 
 from libc.stdlib cimport atof, free, malloc
@@ -110,7 +110,8 @@ cdef Verdict address_verdict(Target *target, const Peer *peer) noexcept nogil:
             else:
                 low = middle
         six = &target.ranges6[low]
-        if is_below(key_high, key_low, six.first_high, six.first_low) or is_below(six.last_high, six.last_low, key_high, key_low):
+        if (is_below(key_high, key_low, six.first_high, six.first_low)
+                or is_below(six.last_high, six.last_low, key_high, key_low)):
             return ADDRESS
         return <Verdict> six.verdict
     return ADMIT
@@ -146,7 +147,7 @@ cdef void close_ledger(Ledger *ledger) noexcept:
     ledger.free_slots.stack = NULL
 
 
-cdef i64 slot_find(Ledger *ledger) noexcept nogil:
+cdef i64 find_slot(Ledger *ledger) noexcept nogil:
     """Take a free slot; -1 when there is none."""
     cdef View *view = ledger.view
     cdef FreeSlots *free_slots = &ledger.free_slots
@@ -170,7 +171,7 @@ cdef i64 slot_find(Ledger *ledger) noexcept nogil:
     return -1
 
 
-cdef void slot_free(Ledger *ledger, u32 slot) noexcept nogil:
+cdef void free_slot(Ledger *ledger, u32 slot) noexcept nogil:
     """The slot's server is reaped, or never came to be."""
     cdef FreeSlots *free_slots = &ledger.free_slots
     ledger.view.slots[slot].pid = 0
@@ -197,7 +198,7 @@ cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot
     if client.payment.at == 0 and not take_start(view, target.row, &client.payment):
         return RATE
     enter_gate(ledger)
-    found = slot_find(ledger)
+    found = find_slot(ledger)
     if found < 0:
         verdict = SLOTS_FULL
     else:
@@ -223,7 +224,7 @@ cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot
                     give_one(&view.header.live)
                     give_one(&row.live)
         if verdict != ADMIT:
-            slot_free(ledger, <u32> found)
+            free_slot(ledger, <u32> found)
     leave_gate(ledger)
     if verdict != ADMIT:
         give_start(view, target.row, &client.payment)
@@ -248,7 +249,7 @@ cdef void drop_slot(Ledger *ledger, u32 slot) noexcept nogil:
     """Give back a slot without a server."""
     enter_gate(ledger)
     count_out(ledger, slot)
-    slot_free(ledger, slot)
+    free_slot(ledger, slot)
     leave_gate(ledger)
 
 
@@ -263,7 +264,7 @@ cdef void client_of_slot(Ledger *ledger, u32 slot, int fd, i64 waited, Client *c
 
 # ---- clients that wait for the rate ----
 
-cdef void held_back(Ledger *ledger, u32 row) noexcept nogil:
+cdef void begin_rate_wait(Ledger *ledger, u32 row) noexcept nogil:
     """A client waits because the rate is used up: count the time since the last look, or write that it begins."""
     cdef u64 *held_to = &ledger.view.rows[row].held_to
     cdef u64 now = now_monotonic(), seen = load64(held_to)
@@ -277,7 +278,7 @@ cdef void held_back(Ledger *ledger, u32 row) noexcept nogil:
             journal_commit(ledger)
 
 
-cdef void held_no_longer(Ledger *ledger, u32 row) noexcept nogil:
+cdef void end_rate_wait(Ledger *ledger, u32 row) noexcept nogil:
     """Nobody waits for the rate any more."""
     cdef u64 *held_to = &ledger.view.rows[row].held_to
     cdef u64 now = now_monotonic(), seen = load64(held_to)
@@ -334,7 +335,7 @@ cdef void record_datagram(Ledger *ledger, Target *target, const Peer *peer) noex
         journal_commit(ledger)
 
 
-cdef void start_failed(Ledger *ledger, Target *target, u32 slot, int number, int step) noexcept nogil:
+cdef void record_failed_start(Ledger *ledger, Target *target, u32 slot, int number, int step) noexcept nogil:
     """The server could not be started: count and record the errno `number` and the SpawnStep it comes from, free the
     slot."""
     cdef Slot *s = &ledger.view.slots[slot]
@@ -355,7 +356,7 @@ cdef void record_pool_event(Ledger *ledger, u32 row, u32 news, i32 value) noexce
 
 
 cdef void record_end(Ledger *ledger, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil:
-    """The server ended: count it out and write its EXIT record. `code` is siginfo's si_code, 0 when nobody saw it end."""
+    """The server ended: count it out and write its EXIT record. `code` is siginfo's si_code, 0 when it was not seen."""
     cdef Slot *s = &ledger.view.slots[slot]
     cdef u64 lasted = now_monotonic() - s.started
     cdef Counters *counters

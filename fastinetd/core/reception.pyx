@@ -22,7 +22,7 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 
 from fastinetd.core.admit cimport (
-    Client, close_ledger, held_back, decide, held_no_longer, open_ledger, record_refusal, take_slot,
+    Client, close_ledger, begin_rate_wait, decide, end_rate_wait, open_ledger, record_refusal, take_slot,
 )
 from fastinetd.core.board cimport Board
 from fastinetd.core.journal cimport journal_commit, journal_next, journal_room, wake_supervisor
@@ -139,7 +139,7 @@ cdef class Reception:
         watched on: the first client to come shall be seen."""
         cdef Target *target = self.listeners[index].target
         if readable(self.listeners[index].fd):
-            held_back(&self.ledger, target.row)
+            begin_rate_wait(&self.ledger, target.row)
             self.pause_listener(index, start_wait(self.ledger.view, target.row))
         else:
             self.queue_was_empty(index)
@@ -154,7 +154,7 @@ cdef class Reception:
         for i in range(self.count):
             if self.listeners[i].target == target and readable(self.listeners[i].fd):
                 return
-        held_no_longer(&self.ledger, target.row)
+        end_rate_wait(&self.ledger, target.row)
 
     cdef void shut_port(self, Target *target) noexcept nogil:
         """Close the service's port for the pause that its rate asks for, on all its addresses. It stays bound, and

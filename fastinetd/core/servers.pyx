@@ -14,7 +14,7 @@ Rules of this file
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastinetd.core.admit cimport Client, record_end, record_start, slot_free, start_failed
+from fastinetd.core.admit cimport Client, free_slot, record_end, record_failed_start, record_start
 from fastinetd.core.layout cimport ENDED, RUNNING, WORKER, Slot, section_of, slots_high, state_of
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target, environment
@@ -51,7 +51,7 @@ cdef int start_server(Ledger *ledger, Target *target, const Client *client, u32 
     if call.errors >= 0:
         close(call.errors)
     if number:
-        start_failed(ledger, target, slot, number, call.step)
+        record_failed_start(ledger, target, slot, number, call.step)
     else:
         record_start(ledger, target, slot, client.waited)
     return number
@@ -73,7 +73,7 @@ cdef bint end_server(Ledger *ledger, u32 slot) noexcept nogil:
                    microseconds(&usage.ru_utime), microseconds(&usage.ru_stime))
     if error == 0:
         wait_for_child(P_PID, s.pid, &info, NULL, WEXITED | WNOHANG)
-    slot_free(ledger, slot)
+    free_slot(ledger, slot)
     return True
 
 

@@ -29,7 +29,7 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 
 from fastinetd.core.admit cimport (
-    Client, client_of_slot, record_end, record_end_unserved, record_pool_event, record_start, slot_free,
+    Client, client_of_slot, record_end, record_end_unserved, record_pool_event, record_start, free_slot,
 )
 from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot
 from fastinetd.core.ledger cimport own_counters
@@ -239,7 +239,7 @@ cdef class Workers:
             counters.pool[<int> STARTING] -= 1
         elif w.state == WORKER_BUSY:
             record_end(self.ledger, w.slot, CLD_EXITED, status, 0, 0)
-            slot_free(self.ledger, w.slot)
+            free_slot(self.ledger, w.slot)
             counters.pool[<int> BUSY] -= 1
             w.served += 1
             pool.freed += 1
@@ -353,7 +353,7 @@ cdef class Workers:
         cdef Client client
         if fd < 0:
             record_end(self.ledger, w.slot, code, status, 0, 0)
-            slot_free(self.ledger, w.slot)
+            free_slot(self.ledger, w.slot)
             return
         record_end_unserved(self.ledger, w.slot, code, status)
         self.at.await_room()

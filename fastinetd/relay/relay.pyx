@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastinetd.core.admit cimport (
-    Client, decide, drop_slot, record_datagram, record_end, record_refusal, record_start, slot_free,
+    Client, decide, drop_slot, record_datagram, record_end, record_refusal, record_start, free_slot,
 )
 from fastinetd.core.board cimport Board
 from fastinetd.core.layout cimport ADMIT, ASK, LOOP, NAME, SLOTS_FULL, Counters, Row, Verdict, View
@@ -229,7 +229,7 @@ cdef class Relay(Reception):
         self.vacant[self.vacancies] = index
         self.vacancies += 1
         record_end(&self.ledger, session.slot, CLD_EXITED, 0, 0, 0)
-        slot_free(&self.ledger, session.slot)
+        free_slot(&self.ledger, session.slot)
 
     # ---- datagrams ----
 

@@ -110,7 +110,7 @@ class Children:
         """The server is this process's child now."""
         program = self._services.program_of(self._board.slot_row(server.slot))
         if server.state == SlotState.TAKEN and program is not None:
-            self._keeper.recognise(program, server.slot)
+            self._keeper.record_start(program, server.slot)
         if not self._account_for_end(server.slot):
             self._slots[server.pid] = (server.slot, None)
 

@@ -289,7 +289,7 @@ class WaitSocket:
             self._enter(State.ASKING)
             self._context.questions.ask(row, peer[0], lambda answer: self._answered(peer, answer))
         elif verdict == Verdict.RATE and self.installed.planned.service.over_rate.value == "wait":
-            self._keeper.hold(row)
+            self._keeper.begin_rate_wait(row)
             self._cool_down(max(self._board.rate_wait(row), 0.001), self._settle_after_rate)
         elif verdict != Verdict.ADMIT:
             self._refuse(verdict, peer)
@@ -336,5 +336,5 @@ class WaitSocket:
 
     def _queue_emptied(self) -> None:
         """The queue was empty: the servers are doing well, and nothing waits for the rate."""
-        self._keeper.let_go(self.installed.row)
+        self._keeper.end_rate_wait(self.installed.row)
         self._demand.queue_emptied(len(self.servers))

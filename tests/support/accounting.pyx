@@ -1,6 +1,6 @@
 """Starts, and ends of servers, at times and of kinds that a test chooses and no process could be made to have."""
 
-from fastinetd.core.admit cimport Accounts, record_end, record_end_unserved, slot_free
+from fastinetd.core.admit cimport Accounts, free_slot, record_end, record_end_unserved
 from fastinetd.core.board cimport Board
 from fastinetd.core.limits cimport rate_cells
 from fastinetd.core.rates cimport RATE_CELLS, Payment, rate_give, rate_take
@@ -34,7 +34,7 @@ cdef class Rate:
 def end_as(Accounts accounts, u32 slot, int code, int status, u64 user_us, u64 system_us) -> None:
     """The slot's server has ended, as waitid(2) describes it; the slot becomes free."""
     record_end(&accounts.ledger, slot, code, status, user_us, system_us)
-    slot_free(&accounts.ledger, slot)
+    free_slot(&accounts.ledger, slot)
 
 
 def lose_server(Accounts accounts, u32 slot, int number) -> None:

@@ -232,7 +232,7 @@ class TestAdopted:
         board.take_records()
         assert board.adopt(section, 0) == [(slot.slot, slot.pid, SlotState.RUNNING)]
         assert in_slot(board, slot.slot).section == 0
-        keeper.recognise(what, slot.slot)
+        keeper.record_start(what, slot.slot)
         assert not keeper.end(slot.slot)
         os.kill(slot.pid, signal.SIGKILL)
         end(keeper, slot)

@@ -47,7 +47,7 @@ class Episode:
 
     def wait(self) -> None:
         """A client waits."""
-        self.keeper.hold(self.row)
+        self.keeper.begin_rate_wait(self.row)
         self.episodes.client_waits(self.row)
 
     def serve(self) -> None:
