@@ -7,7 +7,7 @@ Each step changes the state next to the record it belongs to, so whoever adopts 
 is still to be written.
 
 Rules of this file
- - Nothing here blocks but `enter` while the supervisor counts again.
+ - Nothing here blocks but `enter_gate` while the supervisor counts again.
  - Callers have made sure of room in the journal: one record for each refusal, start, failed start, end, wait for a rate.
 """
 
@@ -234,7 +234,7 @@ cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot
 
 
 cdef void count_out(Ledger *ledger, u32 slot) noexcept nogil:
-    """Take back what take_slot counted. Between enter and leave."""
+    """Take back what take_slot counted. Between enter_gate and leave_gate."""
     cdef Slot *s = &ledger.view.slots[slot]
     if not slot_is_sound(ledger.view, s):
         return
@@ -376,7 +376,8 @@ cdef void record_end_unserved(Ledger *ledger, u32 slot, int code, int status) no
     """The server ended before it had its connection, which keeps its slot and gets another server."""
     cdef Slot *s = &ledger.view.slots[slot]
     write_exit_record(ledger, slot, code, status, now_monotonic() - s.started, TAKEN)
-    # As long as the slot says where that was told, its pid is nobody's (see Board.adopt).
+    # Until `told` is cleared, the slot's pid counts as that of a server whose end is recorded (Board.adopt): so the method
+    # and the pid change first.
     s.method = EXEC
     store32(<u32 *> &s.pid, 0)
     store32(&s.told, 0)

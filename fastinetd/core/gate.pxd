@@ -1,8 +1,8 @@
 """The gate of the Board: whoever changes what is counted is inside, and the supervisor counts again while nobody is.
 
 Theory. A process that dies between a slot and its counts leaves them apart. The supervisor closes the gate, waits until
-no living process is inside, and counts again from the slots. Nobody waits for long: between `enter` and `leave` nothing
-can block.
+no living process is inside, and counts again from the slots. Nobody waits for long: between `enter_gate` and
+`leave_gate` nothing can block.
 """
 
 from fastinetd.core.layout cimport Section, View

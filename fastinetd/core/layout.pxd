@@ -6,11 +6,11 @@ what several processes change (a row's `live`, a cell of its rate, a source's co
 
 The slot is the truth. `live`, the total and the source counts are caches of it: taking and giving back a slot changes
 them, and when a process died in between, the supervisor closes the gate for some microseconds, waits until nobody is
-between `enter` and `leave` (gate.pxd), and counts again from the slots.
+between `enter_gate` and `leave_gate` (gate.pxd), and counts again from the slots.
 
 Rules of this file
  - A slot in use is changed by the process whose section it names; by the supervisor once that process is dead.
- - take and give_back run between enter and leave, and nothing that can block does.
+ - take_slot, count_out and drop_slot count between enter_gate and leave_gate, and nothing there can block.
  - Counters are added to by their section's owner only; readers may see one number newer than another.
  - A journal record is complete before `head` moves past it; `head` is its section's, `tail` the supervisor's.
  - A slot's new state and its record cannot be written at once: the slot says before where its record will stand, so an
@@ -202,7 +202,7 @@ cdef struct Counters:
 
 cdef struct Section:
     u32 owner  # pid; 0: free
-    u32 inside  # 1: between enter and leave
+    u32 inside  # 1: between enter_gate and leave_gate
     u64 head
     u64 tail
     u8 padding[40]

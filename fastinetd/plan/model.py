@@ -111,7 +111,7 @@ class PlannedService:
     log_success: int  # the bits of core/layout.Field of log_on_success
     log_failure: int  # the bits of core/layout.Field of log_on_failure
     pool: PoolPlan | None = None  # None: every connection is served by exec
-    refused: str | None = None  # why it has no pool although it asks for one: a word of pools.REFUSALS
+    refused: str | None = None  # why it has no pool although it asks for one: a word of plan/pool_plan.REFUSALS
 
     @property
     def id(self) -> str:

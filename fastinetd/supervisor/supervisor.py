@@ -5,8 +5,8 @@ Processes of roles serve it, a generation of them for each plan (succession, gen
 crashed or killed, its servers are adopted (role_ends). Everything else that happens is a signal, a child's end or a
 record in the journal.
 
-Rules of this file: it never reads a byte of a client. Parts are made in an order in which each gets those that it works
-with; where an earlier part must call a later one, its docstring has the reason (Listeners, WaitContext, Generation).
+Rules of this file: nothing here reads a byte of a client. Parts are made in an order in which each gets those that it
+works with; where an earlier part must call a later one, its docstring says why (Listeners, WaitContext, Generation).
 """
 
 from __future__ import annotations

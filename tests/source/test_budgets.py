@@ -1,4 +1,4 @@
-"""Files and functions stay small. Whoever raises a budget does it here, where it is seen."""
+"""Files and functions of the package stay small. Whoever raises a budget does it here, where it is seen."""
 
 import ast
 import re

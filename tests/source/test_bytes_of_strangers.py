@@ -28,7 +28,8 @@ ELSEWHERE = {
     "logs/standard_error.py": "workers' standard error: cut to a size, made text, logged",
     "pools/worker.pyx": "workers', of one size",
     "pools/zygote.pyx": "held programs', of one size",
-    "services/queue_head.py": "the kernel's, about who is first in a queue; his datagram stays there, and unread",
+    "services/queue_head.py": "the kernel's, about who is first in a queue, and the beginning of his datagram, which "
+                              "stays there: it is compared, and never parsed",
     "supervisor/roles.py": "roles', at their start: that they are ready, or why not",
     "system/clock.py": "the kernel's, when the clock is set",
     "system/linux.pxd": "nobody's: it declares the calls",

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "fastinetd"
 FOLDERS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 assert len(FOLDERS) > 15
 
-HELPERS = ("bench", "tests/support", "tests/mutation")
+HELPERS = ("bench", "tests/support", "tests/mutation", "tests/source")
 """Folders beside the package whose docstrings stand alone; where a name says all, there is none."""
 
 LEANS = re.compile(

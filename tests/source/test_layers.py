@@ -33,12 +33,14 @@ def floors() -> dict[str, int]:
 
 
 def modules() -> dict[str, list[Path]]:
-    """Module, without `fastinetd.`, -> its files; a .pxd belongs to its .pyx."""
+    """Module, without `fastinetd.`, -> its files; a .pxd belongs to its .pyx, a header is a module with its ending."""
     found: dict[str, list[Path]] = {}
     for path in sorted(PACKAGE.rglob("*.p*")):
         if path.suffix in (".py", ".pyx", ".pxd") and path.name != "__init__.py":
             name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
             found.setdefault(name, []).append(path)
+    for path in sorted(PACKAGE.rglob("*.h")):
+        found[".".join(path.relative_to(PACKAGE).parts)] = [path]
     assert len(found) > 100, "modules are not where they are looked for"
     return found
 
@@ -59,6 +61,8 @@ def imports_of(text: str, suffix: str = ".py") -> set[str]:
         names = {name for line in whole for name in re.split(r"[\s,]+", line)}
         for module, taken in re.findall(r"^ *from (\S+) c?import (\([^)]*\)|.*)$", text, re.MULTILINE):
             names |= {module, *(f"{module}.{name}" for name in re.findall(r"\w+", taken))}
+        headers = re.findall(r'(?:extern from|#include) "(\w+)/(\w+\.h)"', text)
+        names |= {f"{SELF}{folder}.{name}" for folder, name in headers}
         return names
     names = set()
     for node in ast.walk(ast.parse(text)):
@@ -88,6 +92,14 @@ def imports(module: str) -> set[str]:
 ])  # fmt: skip
 def test_every_way_to_import_is_seen(line: str, suffix: str) -> None:
     assert "fastinetd.config.load" in imports_of(f"x = 1\n{line}\n", suffix)
+
+
+@pytest.mark.parametrize(("line", "suffix"), [
+    ('cdef extern from "core/spawn.h" nogil:', ".pxd"), ('#include "core/spawn.h"', ".h"),
+])  # fmt: skip
+def test_headers_are_seen(line: str, suffix: str) -> None:
+    assert "core.spawn.h" in modules()
+    assert "fastinetd.core.spawn.h" in imports_of(f"/* x */\n{line}\n", suffix)
 
 
 def test_the_table_has_every_folder() -> None:

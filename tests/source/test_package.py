@@ -67,7 +67,7 @@ def test_metadata(wheel: dict[str, str]) -> None:
 
 
 def test_the_command_is_an_executable_file(made: Path) -> None:
-    """It is no script, for which the interpreter would be the process's executable file."""
+    """The command is no script, for which the interpreter would be the process's executable file."""
     (path,) = made.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         (command,) = (info for info in archive.infolist() if "/scripts/" in info.filename)
