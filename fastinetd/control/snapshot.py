@@ -20,7 +20,7 @@ from fastinetd.system.processes import count_own_descriptors
 
 
 @dataclass(frozen=True)
-class Sources:
+class DumpSources:
     """The parts of the supervisor from which the daemon's state is taken."""
 
     board: Board
@@ -33,12 +33,12 @@ class Sources:
     process_limit: int | None
 
 
-def dump_state(sources: Sources, path: str) -> None:
+def dump_state(sources: DumpSources, path: str) -> None:
     """Write the daemon's state to the file `path`, in place of the last dump. Raises OSError."""
     write_dump(path, render_dump(take_snapshot(sources)))
 
 
-def take_snapshot(sources: Sources) -> DumpState:
+def take_snapshot(sources: DumpSources) -> DumpState:
     """The daemon's present state. Raises OSError."""
     board = sources.board
     wall = time.time() - time.monotonic()  # slots have times of CLOCK_MONOTONIC
@@ -63,7 +63,7 @@ def take_snapshot(sources: Sources) -> DumpState:
     )
 
 
-def _service_line(sources: Sources, installed: InstalledService) -> ServiceLine:
+def _service_line(sources: DumpSources, installed: InstalledService) -> ServiceLine:
     """The present state of a service."""
     board, planned = sources.board, installed.planned
     sockets = sources.listeners.sockets_of_service(planned)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastinetd.core.program import Program
 from fastinetd.monitor.metrics import ServiceInfo
 from fastinetd.monitor.readiness import Unserved
+from fastinetd.plan.model import Mode
 from fastinetd.policy.access import AccessTable
 from fastinetd.pools.pool import acceptors_of
 
@@ -17,8 +18,7 @@ class Duties:
     """What a generation serves."""
 
     acceptors: int
-    programs: Sequence[tuple[int, Program]]  # listener, program: for the acceptors
-    builtins: Sequence[tuple[int, Program]]  # for the relay
+    programs: Mapping[Mode, Sequence[tuple[int, Program]]]  # listener, program: for the role that accepts the mode
     tables: dict[int, AccessTable]  # rows whose clients' names decide
     asks_itself: bool  # wait services have such rows: the supervisor itself asks the doorman
     services: Sequence[ServiceInfo]

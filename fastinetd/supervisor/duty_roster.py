@@ -16,6 +16,7 @@ from fastinetd.services.wait_services import Listening
 from fastinetd.stage.library import library
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.options import Options
+from fastinetd.supervisor.role_specs import ROLES
 
 
 class DutyRoster:
@@ -41,8 +42,7 @@ class DutyRoster:
         services = self._services
         return Duties(
             acceptors=self._acceptors,
-            programs=self._programs(Mode.NOWAIT),
-            builtins=self._programs(Mode.BUILTIN),
+            programs={spec.accepts: self._programs(spec.accepts) for spec in ROLES if spec.accepts is not None},
             tables={each.row: each.planned.access for each in services if each.planned.access.asks_names},
             asks_itself=any(installed.planned.access.asks_names for installed in services.of_mode(Mode.WAIT)),
             services=[info_of(each, self._listeners.sockets_of_service(each.planned)) for each in services],

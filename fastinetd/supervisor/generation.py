@@ -82,7 +82,7 @@ class Generation:
         self._role_pids = role_pids
         self._ended = ended
         self._channels = Channels()
-        self.questions = self._channels.open() if duties.asks_itself else None  # the supervisor's own to the doorman
+        self.doorman_channel = self._channels.open() if duties.asks_itself else None  # the supervisor's own
         self.roles: dict[int, tuple[Role, RolePlace]] = {}
         self.retired = False
         self._places = [place for spec in ROLES for place in self._places_for(spec)]
@@ -120,23 +120,20 @@ class Generation:
         if poll.poll(max(0.0, seconds) * 1000):
             self._read_report(role)
 
-    @property
-    def accepts(self) -> bool:
-        """Whether a process may still accept clients for programs."""
-        return self._accepts(Mode.NOWAIT)
-
-    @property
-    def relays(self) -> bool:
-        """Whether a process may still accept clients of built-in services, or wait for an answer about one."""
-        return self._accepts(Mode.BUILTIN)
-
-    def _accepts(self, mode: Mode) -> bool:
+    def may_accept(self, mode: Mode) -> bool:
+        """Whether a process may still accept clients of services of this mode, or wait for an answer about one."""
         return any(role.spec.accepts is mode for role, _ in self.roles.values())
 
     @property
-    def accepting(self) -> frozenset[int]:
-        """The listeners (descriptors) that this generation's acceptors have or had."""
-        return frozenset(fd for fd, _ in self._duties.programs)
+    def may_start_servers(self) -> bool:
+        """Whether a process may still accept a client that gets a server, or wait for an answer about one."""
+        return any(role.spec.starts_servers for role, _ in self.roles.values())
+
+    @property
+    def server_listeners(self) -> frozenset[int]:
+        """The listeners (descriptors) whose clients may still be accepted and get a server."""
+        modes = {role.spec.accepts for role, _ in self.roles.values() if role.spec.starts_servers}
+        return frozenset(fd for mode, programs in self._duties.programs.items() if mode in modes for fd, _ in programs)
 
     def _places_for(self, spec: RoleSpec) -> Iterator[RolePlace]:
         """The places of one kind of role, as far as there is work for them. Raises OSError."""

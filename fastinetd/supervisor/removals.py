@@ -3,7 +3,7 @@
 Theory. Acceptors of the generations that knew a removed service may start one more server until they have heard of
 their retirement, and later yet where a client waits for the doorman's word; and a service may have been removed only by
 name, its port now another's: so its clients are not turned away meanwhile. Once those acceptors are gone, the row is
-disabled and the running servers are told to end. The row is freed when its last server has ended, no relay may start
+disabled and the running servers are told to end. The row is freed when its last server has ended, no role may start
 another session, and the journal has been read so often that no record of that server can be left in it; only then may
 the row be another service's. Until then the service may come back to it.
 
@@ -46,15 +46,14 @@ class Removal:
     reads: int = 0  # of the journal, since it was without servers
 
     @property
-    def accepted(self) -> bool:
-        """Whether an acceptor may still start a server of it."""
-        return any(generation.accepts for generation in self.known_to)
+    def may_get_servers(self) -> bool:
+        """Whether a server of it may still be started: of whichever mode it is now, it may have been of another."""
+        return any(generation.may_start_servers for generation in self.known_to)
 
     @property
-    def relayed(self) -> bool:
-        """Whether a relay may still start a session of it."""
-        builtin = self.installed.planned.mode is Mode.BUILTIN
-        return builtin and any(generation.relays for generation in self.known_to)
+    def may_get_sessions(self) -> bool:
+        """Whether a role of its mode may still start a session of it."""
+        return any(generation.may_accept(self.installed.planned.mode) for generation in self.known_to)
 
     @property
     def row(self) -> int:
@@ -97,7 +96,7 @@ class Removals:
 
     def role_ended(self) -> None:
         """A role has left: disable the services that no acceptor knows any more, and tell their servers to end."""
-        now = {each.row: each for each in self._removals if not each.disabled and not each.accepted}
+        now = {each.row: each for each in self._removals if not each.disabled and not each.may_get_servers}
         for row, each in now.items():
             self._board.row_enable(row, False)
             self._closed_ports.reopen(row)  # the port may be another service's now
@@ -107,13 +106,13 @@ class Removals:
                 if slot.row in now and not now[slot.row].spared:
                     self._children.signal(slot.pid, signal.SIGTERM)
         if any(each.disabled for each in self._removals):
-            self._journal.wake()  # rows may be freed: there may be no server, or the relay was waited for
+            self._journal.wake()  # rows may be freed: there may be no server, or the role was waited for
 
     def free_rows(self) -> bool:
         """The journal has been read once more: free the rows that may be freed. Returns whether it must be read again
         soon, for the others."""
         for each in [each for each in self._removals if each.disabled]:
-            busy = self._board.row_live(each.row) or self._board.row_closed(each.row) or each.relayed
+            busy = self._board.row_live(each.row) or self._board.row_closed(each.row) or each.may_get_sessions
             each.reads = 0 if busy else each.reads + 1
             if each.reads > READS:
                 self._removals.remove(each)

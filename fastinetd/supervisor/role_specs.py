@@ -63,13 +63,19 @@ class RoleSpec:
         """Whether a generation takes over only once this role is ready."""
         return self.accepts is not None
 
+    @property
+    def starts_servers(self) -> bool:
+        """Whether clients that it accepts get servers, which live on when it has left; it leaves soon after it has been
+        retired."""
+        return self.accepts is not None and not self.leaves_sessions
+
     def crashed(self, status: int) -> bool:
         """Whether counts must be made anew after a process that ended with this wait status."""
         return status != 0 or self.leaves_sessions
 
 
 def _acceptor(duties: Duties, number: int, channels: Channels) -> Work:
-    programs = programs_of(number, duties.acceptors, duties.programs)
+    programs = programs_of(number, duties.acceptors, duties.programs[Mode.NOWAIT])
     question = _question(duties, channels)
 
     def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
@@ -80,15 +86,16 @@ def _acceptor(duties: Duties, number: int, channels: Channels) -> Work:
 
 
 def _relay(duties: Duties, _: int, channels: Channels) -> Work | None:
-    if not duties.builtins:
+    programs = duties.programs[Mode.BUILTIN]
+    if not programs:
         return None
     question = _question(duties, channels)
 
     def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
         assert section is not None
-        return Relay(board, section, list(duties.builtins), control, question).run
+        return Relay(board, section, list(programs), control, question).run
 
-    return Work(main, _kept(duties, duties.builtins, question))
+    return Work(main, _kept(duties, programs, question))
 
 
 def _question(duties: Duties, channels: Channels) -> int:

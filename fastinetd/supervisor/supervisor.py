@@ -17,7 +17,7 @@ import signal
 from fastinetd import __version__
 from fastinetd._accept import Keeper
 from fastinetd.control.dump import describe_failure
-from fastinetd.control.snapshot import Sources, dump_state
+from fastinetd.control.snapshot import DumpSources, dump_state
 from fastinetd.core.board import Board
 from fastinetd.doorman.client import DoormanClient
 from fastinetd.logs.daemon_log import DaemonLog
@@ -128,10 +128,10 @@ class Supervisor:
 
     # ---- what an administrator may ask for ----
 
-    def _sources(self) -> Sources:
+    def _sources(self) -> DumpSources:
         """The parts that a dump is made of."""
         roles = [(role.title, role.pid) for each in self.succession for role, _ in each.roles.values()]
-        return Sources(self.board, self.services, self.listeners, self.wait_services, self.log, roles,
+        return DumpSources(self.board, self.services, self.listeners, self.wait_services, self.log, roles,
                        self.options.source, self.options.process_limit)
 
     def _dump(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastinetd.doorman.client import DoormanClient
-from fastinetd.plan.model import Mode
 from fastinetd.services.listeners import Listeners
 from fastinetd.services.wait_services import WaitServices
 from fastinetd.supervisor.duty_roster import DutyRoster
@@ -38,19 +37,19 @@ class Takeover:
         """Another generation is about to serve. Raises OSError when a socket cannot be watched."""
         self._status.count_generation()
         self.serve_wait_sockets(retiring)
-        self._questions.use(generation.questions)
+        self._questions.use(generation.doorman_channel)
 
     def retired_role_left(self, role: Role, retiring: Iterable[Generation]) -> None:
         """A role of a generation that retires has ended, as it should."""
         self._removals.role_ended()
-        if role.spec.accepts is Mode.NOWAIT and not any(generation.accepts for generation in retiring):
+        if role.spec.starts_servers and not any(generation.may_start_servers for generation in retiring):
             self.serve_wait_sockets(retiring)
             self._listeners.retry_now()
 
     def serve_wait_sockets(self, retiring: Iterable[Generation]) -> None:
-        """Serve the sockets of wait services, without those that retiring acceptors may still accept from. Raises
-        OSError."""
-        taken = {fd for generation in retiring if generation.accepts for fd in generation.accepting}
+        """Serve the sockets of wait services, without those that retiring roles may still start servers for.
+        Raises OSError."""
+        taken = {fd for generation in retiring for fd in generation.server_listeners}
         self._wait_services.serve([each for each in self._roster.wait_sockets() if each[1].fileno() not in taken])
 
     def stop_asking(self) -> None:

@@ -26,6 +26,9 @@ from fastinetd.system.loop import Loop
 from support.core import HOUR, close_loop, has_children, open_row, program, until
 from support.proc import PATIENCE, title, wait_for
 
+NEW_MODE = Mode.WAIT
+"""One that no role of the daemon accepts."""
+
 
 class Said:
     """Error messages."""
@@ -48,12 +51,13 @@ class Kit:
         self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.said = Said()
         self.loop = Loop(self.said.error)
-        self.listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        self.listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
         for listener in self.listeners:
             listener.setblocking(False)
         asking = Ranges([(0, 2**32 - 1, Verdict.ASK)], []) if names else None
-        rows = [open_row(self.board) for _ in range(2)]
-        programs = [program(rows[0], "/bin/echo", "hello", ranges=asking), program(rows[1], builtin=1)]
+        rows = [open_row(self.board) for _ in range(3)]
+        programs = [program(rows[0], "/bin/echo", "hello", ranges=asking), program(rows[1], builtin=1),
+                    program(rows[2])]
         self.ended: list[tuple[str, int]] = []
         self.role_pids: set[int] = set()
         self.reader = self.board.reader()
@@ -61,8 +65,11 @@ class Kit:
             self.board, self.loop, self.said,  # type: ignore[arg-type]
             Duties(
                 acceptors=2,
-                programs=[(self.listeners[0].fileno(), programs[0])],
-                builtins=[(self.listeners[1].fileno(), programs[1])],
+                programs={
+                    Mode.NOWAIT: [(self.listeners[0].fileno(), programs[0])],
+                    Mode.BUILTIN: [(self.listeners[1].fileno(), programs[1])],
+                    NEW_MODE: [(self.listeners[2].fileno(), programs[2])],
+                },
                 tables={rows[0]: compile_access(("localhost",), None, lambda name: None)} if names else {},
                 asks_itself=False,
                 services=[],
@@ -128,8 +135,8 @@ def named() -> Iterator[Kit]:
 
 def test_roles(kit: Kit) -> None:
     assert kit.titles() == ["acceptor 1", "acceptor 2", "relay"]
-    assert kit.generation.accepts
-    assert kit.generation.accepting == {kit.listeners[0].fileno()}
+    assert kit.generation.may_start_servers
+    assert kit.generation.server_listeners == {kit.listeners[0].fileno()}
     sections = [role.section for role, _ in kit.generation.roles.values()]
     assert len({*sections}) == 3
     assert kit.answer(0) == b"hello\n"
@@ -149,7 +156,7 @@ def test_who_is_asked_about_gets_back_what_he_paid(named: Kit) -> None:
         named.until(lambda: named.board.counters(row).accepted == 1)
         assert named.board.rate_wait(row) > 0
         named.generation.abandon()
-        named.until(lambda: not named.generation.accepts)
+        named.until(lambda: not named.generation.may_start_servers)
         assert client.recv(10) == b""
     os.kill(doorman, signal.SIGCONT)
     assert named.board.rate_wait(row) == 0
@@ -216,7 +223,8 @@ def test_retired(kit: Kit) -> None:
     kit.generation.retire()
     kit.until(lambda: not kit.generation.roles)
     assert sorted(kit.ended) == [("acceptor 1", 0), ("acceptor 2", 0), ("relay", 0)]
-    assert not kit.generation.accepts
+    assert not kit.generation.may_start_servers
+    assert kit.generation.server_listeners == frozenset()
     assert kit.said.lines == []
 
 
@@ -369,14 +377,15 @@ def test_why_one_ended_before_it_was_ready_is_told(unstarted: Kit, monkeypatch: 
                         unstarted.said.lines[0])
 
 
-def another_kind(prepared: Callable[[], Callable[[int], None]], accepts: Mode | None) -> RoleSpec:
+def another_kind(prepared: Callable[[], Callable[[int], None]], accepts: Mode | None, *,
+                 leaves_sessions: bool = False) -> RoleSpec:
     """A row for a kind of role, made of `prepared()`, that the daemon does not have."""
 
     def work(duties: Duties, number: int, channels: Channels) -> Work:
         return Work(lambda board, section, control: partial(prepared(), control), ())
 
     return RoleSpec(kind="tester", work=work, numbered=True, accepts=accepts, has_section=True, has_pools=False,
-                    keeps_privileges=False, leaves_sessions=False, leaves_last=False)
+                    keeps_privileges=False, leaves_sessions=leaves_sessions, leaves_last=False)
 
 
 def runs_until_it_is_told() -> Callable[[int], None]:
@@ -411,6 +420,28 @@ def test_a_row_is_all_that_another_kind_needs(one_more: Callable[[RoleSpec], Kit
     kit.generation.retire()
     kit.until(lambda: not kit.generation.roles)
     assert {("tester 1", 0), ("tester 2", 0)} < {*kit.ended}
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_a_kind_with_clients_of_its_own_is_known_by_its_row(
+    one_more: Callable[[RoleSpec], Kit], in_process: bool
+) -> None:
+    """For as long as its processes are there; what they may start servers for is theirs while they serve by servers."""
+    kit = one_more(another_kind(runs_until_it_is_told, NEW_MODE, leaves_sessions=in_process))
+    assert not kit.generation.may_accept(NEW_MODE)
+    kit.generation.start_whole()
+    assert all(kit.generation.may_accept(mode) for mode in Mode)
+    for acceptor in ("acceptor 1", "acceptor 2"):
+        role, _ = kit.generation.roles[kit.pid(acceptor)]
+        role.retire()
+    kit.generation.retired = True  # nobody takes their places
+    kit.until(lambda: not kit.generation.may_accept(Mode.NOWAIT))
+    assert kit.generation.may_accept(NEW_MODE)
+    assert kit.generation.may_start_servers is not in_process
+    assert kit.generation.server_listeners == (frozenset() if in_process else {kit.listeners[2].fileno()})
+    kit.generation.retire()
+    kit.until(lambda: not kit.generation.may_accept(NEW_MODE))
+    assert not kit.generation.may_start_servers
 
 
 @pytest.mark.parametrize("accepts", [Mode.BUILTIN, None])

@@ -23,8 +23,11 @@ from support.waiting import planned
 class Generation:
     """Which of its roles are there still."""
 
-    accepts: bool = True
-    relays: bool = False
+    may_start_servers: bool = True
+    accepted: Mode | None = None
+
+    def may_accept(self, mode: Mode) -> bool:
+        return mode is self.accepted
 
 
 class Kit:
@@ -66,27 +69,28 @@ def test_every_generation_that_may_start_a_server_is_waited_for(kit: Kit) -> Non
     first, last = Generation(), Generation()
     service = kit.removed(Mode.NOWAIT)
     kit.removals.begin([service], Plan(), [first, last])  # type: ignore[list-item]
-    last.accepts = False
+    last.may_start_servers = False
     kit.removals.role_ended()
     kit.read()
     assert kit.freed == []
-    first.accepts = False
+    first.may_start_servers = False
     kit.removals.role_ended()
     kit.read()
     assert kit.freed == [service.row]
 
 
-def test_a_relay_that_may_start_a_session_is_waited_for(kit: Kit) -> None:
-    """By its own services alone."""
-    before = Generation(accepts=False, relays=True)
-    builtin, other = kit.removed(Mode.BUILTIN), kit.removed(Mode.NOWAIT)
-    kit.removals.begin([builtin, other], Plan(), [before])  # type: ignore[list-item]
+@pytest.mark.parametrize("mode", [Mode.BUILTIN, Mode.WAIT], ids=["the relay's", "another role's"])
+def test_a_role_that_may_start_a_session_is_waited_for(kit: Kit, mode: Mode) -> None:
+    """By the services that it accepts alone."""
+    before = Generation(may_start_servers=False, accepted=mode)
+    service, other = kit.removed(mode), kit.removed(Mode.NOWAIT)
+    kit.removals.begin([service, other], Plan(), [before])  # type: ignore[list-item]
     kit.read()
     assert kit.freed == [other.row]
-    before.relays = False
+    before.accepted = None
     kit.removals.role_ended()
     kit.read()
-    assert kit.freed == [other.row, builtin.row]
+    assert kit.freed == [other.row, service.row]
 
 
 def test_the_journal_is_read_until_the_row_is_free(kit: Kit) -> None:

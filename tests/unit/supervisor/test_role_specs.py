@@ -19,6 +19,11 @@ def test_only_who_starts_programs_for_users_stays_root() -> None:
     assert those("keeps_privileges") == {"acceptor"}
 
 
+def test_whose_servers_live_on() -> None:
+    """Sessions of built-in services end with the relay."""
+    assert those("starts_servers") == {"acceptor"}
+
+
 def test_a_reload_is_refused_where_clients_would_not_be_accepted() -> None:
     """Names of clients and metrics may come a little later."""
     assert those("must_be_ready") == {"acceptor", "relay"}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fastinetd.core.board import Board
+from fastinetd.plan.model import Mode
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.generation import Generation
 from fastinetd.supervisor.roles import Role
@@ -20,8 +21,8 @@ from fastinetd.system.loop import Loop
 from support.core import close_loop, until
 
 NOTHING = Duties(
-    acceptors=1, programs=[], builtins=[], tables={}, asks_itself=False, services=[], unserved=[], library=-1,
-    metrics=None, reader=-1, version="0",
+    acceptors=1, programs={Mode.NOWAIT: [], Mode.BUILTIN: []}, tables={}, asks_itself=False, services=[], unserved=[],
+    library=-1, metrics=None, reader=-1, version="0",
 )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def test_what_cannot_be_handed_over_stays_with_who_served(kit: Kit) -> None:
     assert before is not None
     assert not before.retired
     until(kit.loop, lambda: not kit.succession.retiring, kit.errors)
-    assert before.accepts
+    assert before.may_start_servers
     assert kit.errors == []
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fastinetd.plan.model import Mode
+from fastinetd.supervisor.role_specs import ROLES, RoleSpec
 from fastinetd.supervisor.takeover import Takeover
+
+ACCEPTOR, RELAY, DOORMAN, _ = ROLES
 
 
 @dataclass
 class Generation:
     """As much of one as is asked."""
 
-    accepts: bool
-    accepting: frozenset[int]
-    questions: object = None
+    may_start_servers: bool
+    server_listeners: frozenset[int]
+    doorman_channel: object = None
 
 
 class Kit:
@@ -39,8 +42,8 @@ class Kit:
         status: Any = SimpleNamespace(count_generation=lambda: self.calls.append("counted"))
         self.takeover = Takeover(roster, wait_services, questions, listeners, removals, status)
 
-    def leave(self, accepts: Mode | None, *retiring: Generation) -> None:
-        role: Any = SimpleNamespace(spec=SimpleNamespace(accepts=accepts))
+    def leave(self, spec: RoleSpec, *retiring: Generation) -> None:
+        role: Any = SimpleNamespace(spec=spec)
         self.takeover.retired_role_left(role, retiring)  # type: ignore[arg-type]
 
 
@@ -58,23 +61,26 @@ def test_what_older_acceptors_may_accept_from_is_not_served(kit: Kit) -> None:
     channel = object()
     new: Any = Generation(True, frozenset(), channel)
     older: Any = Generation(True, frozenset({first.fileno()}))
-    gone: Any = Generation(False, frozenset({second.fileno()}))
+    gone: Any = Generation(False, frozenset())
     kit.takeover.generation_serves(new, [older, gone])
     assert kit.calls == ["counted", [second], channel]
 
 
-def test_it_is_served_once_the_last_of_them_has_left(kit: Kit) -> None:
+@pytest.mark.parametrize("spec", [ACCEPTOR, replace(ACCEPTOR, accepts=Mode.WAIT)], ids=["acceptor", "another kind"])
+def test_it_is_served_once_the_last_of_them_has_left(kit: Kit, spec: RoleSpec) -> None:
+    """Of whatever kind, if it starts servers."""
     older = Generation(True, frozenset({kit.sockets[0].fileno()}))
-    kit.leave(Mode.NOWAIT, older)
+    kit.leave(spec, older)
     assert kit.calls == ["removals"]
-    older.accepts = False
-    kit.leave(Mode.NOWAIT, older)
+    older.may_start_servers, older.server_listeners = False, frozenset()
+    kit.leave(spec, older)
     assert kit.calls == ["removals", "removals", kit.sockets, "retried"]
 
 
-@pytest.mark.parametrize("accepts", [Mode.BUILTIN, None])
-def test_no_other_role_has_what_waits(kit: Kit, accepts: Mode | None) -> None:
-    kit.leave(accepts)
+@pytest.mark.parametrize("spec", [RELAY, replace(RELAY, accepts=Mode.WAIT), DOORMAN],
+                         ids=["relay", "another that serves in process", "doorman"])
+def test_no_other_role_has_what_waits(kit: Kit, spec: RoleSpec) -> None:
+    kit.leave(spec)
     assert kit.calls == ["removals"]
 
 
