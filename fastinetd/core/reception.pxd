@@ -36,7 +36,7 @@ cdef class Reception:
     cdef u32 count
     cdef u32 paused
     cdef Questions questions
-    cdef epoll_event events[256]
+    cdef epoll_event events[EVENTS]
 
     cdef int watch(self, int fd, u32 kind, u32 index, u32 events) noexcept nogil
     cdef void forget(self, int fd) noexcept nogil

@@ -13,15 +13,13 @@ import struct
 from collections.abc import Collection
 from pathlib import Path
 
-from fastinetd.plan.holdable import Unholdable, find_bar, read_elf
+from fastinetd.plan.holdable import HEAD, Unholdable, find_bar, read_elf
 
 SCRIPTS_MOST = 5
 """Scripts that may be each other's interpreters: with one more execve(2) fails with ELOOP."""
 
 PATH_OF_NONE = "/bin:/usr/bin"
 """Folders in which execvp(3) looks for a program without PATH."""
-
-_HEAD = 256  # bytes of a program in which the kernel looks for `#!` (BINPRM_BUF_SIZE)
 
 
 def exec_fault(path: str, ids: tuple[int, int], groups: Collection[int], search: str | None = None) -> str | None:
@@ -35,7 +33,7 @@ def exec_fault(path: str, ids: tuple[int, int], groups: Collection[int], search:
             return fault
         try:
             with open(path, "rb") as file:  # noqa: PTH123 - bytes of a path of the configuration
-                head = file.read(_HEAD)
+                head = file.read(HEAD)
         except OSError:
             return None
         if not head.startswith(b"#!"):

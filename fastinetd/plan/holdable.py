@@ -21,7 +21,9 @@ from typing import NamedTuple
 DEPTH = 4
 """Scripts that may be each other's interpreters."""
 
-_HEAD = 256  # bytes of a program in which the kernel looks for `#!` (BINPRM_BUF_SIZE)
+HEAD = 256
+"""Bytes of a program in which the kernel looks for `#!` (BINPRM_BUF_SIZE)."""
+
 _HEADERS_MOST = 65536  # bytes of program headers that the kernel accepts
 _PT_INTERP = 3
 _LAYOUTS = {1: ("IIIHHH", 28, "IIIIIIII", 1, 4), 2: ("QQIHHH", 32, "IIQQQQQQ", 2, 5)}
@@ -116,7 +118,7 @@ def _interpreter_chain(path: str) -> list[_File]:
     files = [_File(path, "")]
     while True:
         here = files[-1].path
-        head = _read_bytes(here)[:_HEAD]
+        head = _read_bytes(here)[:HEAD]
         if not head.startswith(b"#!"):
             return files
         if len(files) > DEPTH + 1:
@@ -125,7 +127,7 @@ def _interpreter_chain(path: str) -> list[_File]:
         # As the kernel reads it: a path and one argument, with the blanks within the argument.
         line, newline, _ = head[2:].partition(b"\n")
         name, _, argument = line.replace(b"\t", b" ").strip(b" ").partition(b" ")
-        if not name or (not newline and len(head) == _HEAD and not argument):
+        if not name or (not newline and len(head) == HEAD and not argument):
             raise Unholdable("interpreter", f"the #! line of {here} names no interpreter", "name one")
         if not name.startswith(b"/"):
             reason = f"the interpreter of {here} is not an absolute path"
@@ -174,7 +176,7 @@ def read_elf(path: str) -> Elf | None:
     return Elf(kind, None)
 
 
-def _read_bytes(path: str, start: int = 0, size: int = _HEAD) -> bytes:
+def _read_bytes(path: str, start: int = 0, size: int = HEAD) -> bytes:
     """At most `size` bytes of a regular file from the offset `start` on. Raises Unholdable."""
     try:
         # O_NONBLOCK and O_NOCTTY: the path may lead to a FIFO or a terminal.

@@ -8,8 +8,7 @@ from libc.stdlib cimport calloc, free
 
 from fastinetd.core.admit cimport Client
 from fastinetd.core.servers cimport Servers, set_aside
-from fastinetd.pools.pool cimport NOBODY
-from fastinetd.pools.wire cimport PLACES, TURNS
+from fastinetd.pools.pool cimport NOBODY, PLACES, TURNS
 from fastinetd.system.linux cimport u32, u64
 
 

@@ -30,9 +30,10 @@ from fastinetd.pools.parked_demand cimport (
     BATCH, children_wanted, count_again, note_arrival, note_miss, note_parked,
 )
 from fastinetd.pools.pool cimport (
-    DIED, IDLE, NEVER, NOBODY, ON_PARKED, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, SPARE, kill, own_child,
+    DIED, IDLE, NEVER, NOBODY, ON_PARKED, PLACES, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, SPARE, TURNS, kill,
+    own_child,
 )
-from fastinetd.pools.wire cimport FOR_PARKING, PLACES, STAGE_LEAVE, STAGE_PARK, TURNS, send_request
+from fastinetd.pools.wire cimport FOR_PARKING, STAGE_LEAVE, STAGE_PARK, send_request
 from fastinetd.system.linux cimport (
     CLD_EXITED, EPOLLIN, P_PID, WEXITED, WNOHANG, close, errno, i32, now_monotonic, siginfo_t, u32, u64,
 )

@@ -68,6 +68,9 @@ cdef enum:
     ON_WORKER_END = ON_SERVER + 6  # its pidfd
 
 cdef enum:
+    # Of an event's index, or a message's: the number of a place, and above it how often that place was used.
+    PLACES = 0xFFFF  # slots, zygotes, parked children and workers have numbers up to this one
+    TURNS = 0x7FFF
     NOBODY = 0xFFFFFFFF
 
 cdef u64 NEVER

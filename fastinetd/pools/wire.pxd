@@ -1,7 +1,7 @@
 """The messages between an acceptor and the programs that it holds: stage/stage.h, where each is explained."""
 
 from fastinetd.core.program cimport STAGE_VARIABLES_SIZE
-from fastinetd.pools.pool cimport send_message
+from fastinetd.pools.pool cimport TURNS, send_message
 from fastinetd.system.linux cimport i32, u32
 
 
@@ -25,9 +25,7 @@ cdef extern from "stage/stage.h" nogil:
 
 cdef enum:
     # The seq of a request: the number of a slot or of a parked child's place, and above it how often that was used.
-    PLACES = 0xFFFF  # slots, zygotes and parked children have numbers up to this one
-    TURNS = 0x7FFF
-    FOR_PARKING = 0x8000  # in the turn of a PARK request: tells it from a slot's
+    FOR_PARKING = TURNS + 1  # in the turn of a PARK request: tells it from a slot's
 
 
 cdef inline int send_request(int to, u32 kind, u32 seq) noexcept nogil:

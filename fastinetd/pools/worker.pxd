@@ -14,7 +14,6 @@ cdef enum WorkerState:
     WORKER_LEAVING = 4  # it was asked to end, and has no connection
 
 cdef enum:
-    TURNS = 0x7FFF
     KEEP = 255  # used_up: no reason
 
 cdef enum Word:

@@ -10,7 +10,7 @@ from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, vari
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
-    AGE, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, Recycling, close_both, elapsed, jittered, make_pair,
+    AGE, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, TURNS, Recycling, close_both, elapsed, jittered, make_pair,
     send_message, start_process,
 )
 from fastinetd.system.linux cimport (

@@ -37,13 +37,14 @@ from fastinetd.core.program cimport PoolSpec, Target
 from fastinetd.core.servers cimport Servers, microseconds
 from fastinetd.pools.pool cimport (
     BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, ON_WORKER_END, OVERTIME,
-    REAP_AGAIN_AFTER, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, UNINTELLIGIBLE,
+    PLACES, REAP_AGAIN_AFTER, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS,
+    UNINTELLIGIBLE,
     Recycling, acceptors_serving, elapsed, files_changed, forget_failures, kill, look_at_files, milliseconds_until,
     open_pool, pause_starts, record_failure, reset_pause,
 )
 from fastinetd.pools.waiting cimport WaitingClients
 from fastinetd.pools.worker cimport (
-    KEEP, TURNS, WORD_END, WORD_NONE, WORD_READY, WORKER_BUSY, WORKER_IDLE, WORKER_LEAVING, WORKER_NONE,
+    KEEP, WORD_END, WORD_NONE, WORD_READY, WORKER_BUSY, WORKER_IDLE, WORKER_LEAVING, WORKER_NONE,
     WORKER_STARTING, Word, Worker, close_worker, has_received, read_word, reap_worker, send_client,
     start_process_of_worker, used_up, watch_worker,
 )
@@ -56,7 +57,6 @@ cdef extern from "system/processes.h" nogil:
     void await_end(int pidfd, int milliseconds) noexcept
 
 cdef enum:
-    NUMBERS = 0xFFFF
     CALM = 5  # seconds with more idle workers than wanted until some are let go
 
 cdef u64 STABLE_AFTER = 5 * SECOND  # a worker that lived so long was no failure
@@ -69,7 +69,7 @@ cdef class Workers:
     def __init__(self, Servers servers, u32 pool_count, u32 worker_count, u32 processors):
         """For so many services and, over all of them, so many workers; `processors`: what the machine has."""
         self.servers, self.at, self.ledger = servers, servers.reception, servers.ledger
-        self.worker_count, self.processors = min(worker_count, NUMBERS), processors
+        self.worker_count, self.processors = min(worker_count, PLACES), processors
         self.pools = <WorkerPool *> calloc(pool_count + 1, sizeof(WorkerPool))
         self.workers = <Worker *> calloc(self.worker_count + 1, sizeof(Worker))
         self.waiting = WaitingClients(servers, pool_count > 0)
@@ -211,7 +211,7 @@ cdef class Workers:
 
     cdef void happened(self, u32 kind, u32 index) noexcept nogil:
         """Something happened to a worker; `index` is its number, and its turn above."""
-        cdef u32 number = index & NUMBERS
+        cdef u32 number = index & PLACES
         if self.workers[number].state == WORKER_NONE or (self.workers[number].turn & TURNS) != index >> 16:
             return
         if kind == ON_WORKER_END:

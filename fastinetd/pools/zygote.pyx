@@ -10,11 +10,11 @@ from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
     AT_START, EARLY, FIRST_USE, HELD_AT_MAIN, HELD_AT_ONCE, HELD_EARLY, MAIN, ON_CONTROL_REPLY, ON_VOICE, ON_ZYGOTE,
-    SIGKILL, UNSUPPORTED, close_both, kill, make_pair, own_child, send_message, start_process,
+    SIGKILL, TURNS, UNSUPPORTED, close_both, kill, make_pair, own_child, send_message, start_process,
 )
 from fastinetd.pools.wire cimport (
     STAGE_AT_IO, STAGE_AT_MAIN, STAGE_AT_OTHER, STAGE_FORK, STAGE_LIBRARY, STAGE_NOT_FURTHER, STAGE_POINT_BITS,
-    STAGE_TAKE, TURNS, stage_message, stage_reply,
+    STAGE_TAKE, stage_message, stage_reply,
 )
 from fastinetd.system.linux cimport (
     AF_UNIX, CLD_EXITED, EAGAIN, EBADMSG, ECHILD, ECONNRESET, EINTR, EPOLLIN, EPOLL_CTL_DEL, F_DUPFD_CLOEXEC, P_PGID,

@@ -36,12 +36,12 @@ from fastinetd.pools.handed cimport Handed, HandedConnections
 from fastinetd.pools.parked cimport ParkedChildren
 from fastinetd.pools.pool cimport (
     CHANGED, DIED, DIED_EARLY, HOLDING, HUNG, MISTRUSTED, NEVER, NOBODY, NO_START, ON_PARKED, ON_VOICE, ON_ZYGOTE,
-    REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, STARTING, TAKEN_WITHIN, TOO_SLOW, UNHOLDABLE, UNINTELLIGIBLE,
-    PoolLife, Recycling, elapsed, files_changed, forget_failures, inode_of, kill, look_at_files, open_pool, own_child,
-    pause_starts, record_failure, reset_pause,
+    PLACES, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS, UNHOLDABLE,
+    UNINTELLIGIBLE, PoolLife, Recycling, elapsed, files_changed, forget_failures, inode_of, kill, look_at_files,
+    open_pool, own_child, pause_starts, record_failure, reset_pause,
 )
 from fastinetd.pools.wire cimport (
-    FOR_PARKING, PLACES, STAGE_FAILED, STAGE_PARKED, STAGE_READY, STAGE_REFUSED, STAGE_TOOK, TURNS, stage_reply,
+    FOR_PARKING, STAGE_FAILED, STAGE_PARKED, STAGE_READY, STAGE_REFUSED, STAGE_TOOK, stage_reply,
 )
 from fastinetd.pools.zygote cimport (
     BLOCKED, NO_REPLY, REPLY, SILENCE, ZYGOTE_LEAVING, ZYGOTE_NONE, ZYGOTE_READY, ZYGOTE_STARTING, Reading, Zygote,

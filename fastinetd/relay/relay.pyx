@@ -38,7 +38,7 @@ cdef enum:
     TIME_SERVICE = 5
     SESSIONS_MOST = 4096
     RESERVED = 64  # of these, for services that answer and close; elsewhere clients decide how long they stay
-    BUFFER = 16384
+    BUFFER = 16384  # of a session
     LINE = 74  # 72 characters and CRLF
     PRINTABLE = 95
     DATAGRAMS = 64  # answered in a row
@@ -69,7 +69,7 @@ cdef struct Session:
     bint finished  # the client sends no more
     u32 watching
     Target *target
-    char buffer[16384]
+    char buffer[BUFFER]
 
 
 cdef class Relay(Reception):
