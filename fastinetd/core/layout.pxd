@@ -98,6 +98,12 @@ cpdef enum Method:
     PREFORK = 2
     WORKER = 3
 
+cpdef enum OverRateRule:
+    """What happens to connections above a service's rate."""
+    OVER_WAIT = 0  # they wait in the kernel's queue
+    OVER_REFUSE = 1
+    OVER_CLOSE = 2  # the port is closed for a while
+
 cpdef enum Status:
     SUCCESS = 0  # exit status 0
     FAILURE = 1  # another exit status
@@ -141,7 +147,7 @@ cdef struct Row:
     u32 instances  # NO_LIMIT: any number
     u32 per_source
     u32 live
-    u32 over_rate  # OverRate's order: wait, refuse, close
+    u32 over_rate  # an OverRateRule
     Rate rate
     u64 held_to  # clients wait for the rate, and until then their waiting is counted; CLOCK_MONOTONIC; 0: nobody waits
     i64 open_from  # Unix seconds; open while open_from <= now < open_until

@@ -9,6 +9,9 @@ from enum import IntEnum
 REFUSALS: Mapping[Verdict, str]
 """The word of each refusal in a FAIL record; its name in small letters is the reason in metrics."""
 
+MOST_STARTS: int
+"""Starts of a service of which the Board has room for the times."""
+
 class Field(IntEnum):
     SHOW_PID = 1
     SHOW_HOST = 2
@@ -23,6 +26,11 @@ class Method(IntEnum):
     ZYGOTE = 1
     PREFORK = 2
     WORKER = 3
+
+class OverRateRule(IntEnum):
+    OVER_WAIT = 0
+    OVER_REFUSE = 1
+    OVER_CLOSE = 2
 
 class RecordKind(IntEnum):
     START = 1

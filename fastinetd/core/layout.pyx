@@ -1,5 +1,7 @@
 """The words of the Board's layout for Python: enums of verdicts, states, records, methods and ends (layout.pxd)."""
 
+from fastinetd.core.rates cimport RATE_CELLS
+
 
 def _words_of_refusals():
     """Verdict -> word; raises ImportError where a refusal has none."""
@@ -15,3 +17,6 @@ def _words_of_refusals():
 
 
 REFUSALS = _words_of_refusals()
+
+MOST_STARTS = RATE_CELLS
+"""Starts of a service of which the Board has room for the times."""

@@ -7,6 +7,8 @@ from typing_extensions import disjoint_base
 from fastinetd.core.board import Board
 from fastinetd.core.program import Program
 
+RENEWAL: bytes
+
 @disjoint_base
 class Reception:
     def __init__(

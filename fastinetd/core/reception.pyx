@@ -27,7 +27,7 @@ from fastinetd.core.admit cimport (
 from fastinetd.core.board cimport Board
 from fastinetd.core.journal cimport journal_commit, journal_next, journal_room, wake_supervisor
 from fastinetd.core.layout cimport (
-    ACCEPT_FAILED, ADMIT, ASK, DEACTIVATED, DOORMAN, NAME, RATE, Counters, Record, Row, Verdict,
+    ACCEPT_FAILED, ADMIT, ASK, DEACTIVATED, DOORMAN, NAME, OVER_CLOSE, OVER_WAIT, RATE, Counters, Record, Row, Verdict,
 )
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.limits cimport give_start, start_wait, take_start
@@ -44,12 +44,10 @@ from fastinetd.system.linux cimport (
 )
 from fastinetd.system.strangers cimport close_shared
 
-cdef enum:
-    WAIT = 0  # OverRate's order, as in Row.over_rate
-    REFUSE = 1
-    CLOSE = 2
+RENEWAL = b"p"
+"""The byte on a control pipe that has the processes of pools replaced."""
 
-cdef char RENEW = c"p"  # as supervisor/roles.py writes it
+cdef char RENEW = RENEWAL[0]
 cdef u64 SECOND = 1000000000
 cdef u64 FOREVER = 0xFFFFFFFFFFFFFFFF  # later than any time
 cdef u64 STARVED = 50000000  # pause of a listener when there are no descriptors, no memory or no place for a question
@@ -200,7 +198,7 @@ cdef class Reception:
             if self.retired:
                 return
             client.payment.at = 0
-            if row.over_rate == WAIT and not take_start(self.ledger.view, target.row, &client.payment):
+            if row.over_rate == OVER_WAIT and not take_start(self.ledger.view, target.row, &client.payment):
                 self.wait_for_rate(index)
                 return
             if target.asks and self.questions.open == QUESTIONS:
@@ -262,7 +260,7 @@ cdef class Reception:
             return
         # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. A process that
         # is retired refuses them too: it has no listener any more, and its descriptor's number may be a client's by now.
-        if (verdict == RATE and row.over_rate == CLOSE and not listener.target.unix_socket and not self.retired
+        if (verdict == RATE and row.over_rate == OVER_CLOSE and not listener.target.unix_socket and not self.retired
                 and cas32(&row.closed, 0, 1)):
             self.shut_port(listener.target)
             record = journal_next(&self.ledger)

@@ -20,6 +20,9 @@ from enum import IntEnum
 
 REFUSALS: Mapping[Verdict, str]
 """The word of each refusal in a FAIL record; its name in small letters is the reason in metrics."""
+
+MOST_STARTS: int
+"""Starts of a service of which the Board has room for the times."""
 '''
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fastinetd.config.diagnostics import Report, Severity
-from fastinetd.config.model import Config, OverRate, Place, Service
-from fastinetd.core.layout import Field
+from fastinetd.config.model import Config, Place, Service
+from fastinetd.core.layout import MOST_STARTS, Field
 from fastinetd.plan.access import access_of, forget_networks
 from fastinetd.plan.endpoints import endpoints_of, listed_port
 from fastinetd.plan.exec_context import program_of, start_of
@@ -108,7 +108,7 @@ def _plan_service(service: Service, surroundings: Surroundings, report: Report) 
         report.add("low-port", service.place_of("port"), service=service.id, port=port, lowest=lowest)
     access = access_of(service, report)
     return PlannedService(
-        service, mode, endpoints, options, start, access, rate_numbers(service.rate),
+        service, mode, endpoints, options, start, access, rate_numbers(service.rate, MOST_STARTS),
         _field_bits(service.log_on_success), _field_bits(service.log_on_failure),
         *pool_of(service, start, endpoints, access, surroundings, report),
     )
@@ -166,7 +166,3 @@ _FIELDS = {
 def _field_bits(words: frozenset[str]) -> int:
     """The bits of words of log_on_success or log_on_failure."""
     return sum(int(_FIELDS[word]) for word in words)
-
-
-OVER_RATE = {OverRate.WAIT: 0, OverRate.REFUSE: 1, OverRate.CLOSE: 2}
-"""over_rate -> the number that the core has for it (core/layout)."""

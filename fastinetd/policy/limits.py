@@ -1,7 +1,7 @@
 """Rates as numbers.
 
 The core keeps a rate (`core/rates`): so many starts in a period, and in no period of that length more. It has memory
-for the times of RATE_CELLS starts. A rate of more is divided: its period into equal parts, each with an equal part of
+for the times of a number of starts. A rate of more is divided: its period into equal parts, each with an equal part of
 the starts. It is never exceeded either, but the starts of a period cannot come all at once.
 """
 
@@ -12,21 +12,18 @@ from fastinetd.config.model import Rate
 NO_LIMIT = (0, 0)
 """(count, period) of a service without a rate."""
 
-RATE_CELLS = 4096
-"""Starts of a service of which the core keeps the times."""
-
 _SECOND = 1_000_000_000
 _LONGEST = 1 << 60  # nanoseconds, 36 years: a time and a period still fit into 64 bits
 
 
-def rate_numbers(rate: Rate | None) -> tuple[int, int]:
-    """A rate as (count, period): at most so many starts, RATE_CELLS or fewer, in so many nanoseconds.
+def rate_numbers(rate: Rate | None, most: int) -> tuple[int, int]:
+    """A rate as (count, period): at most so many starts, `most` or fewer, in so many nanoseconds.
 
     NO_LIMIT for None and for a count or a period that is not positive (`cps = 0 …` switches the check off). A period
-    whose parts would be shorter than a nanosecond has parts of a nanosecond, with RATE_CELLS starts each.
+    whose parts would be shorter than a nanosecond has parts of a nanosecond, with `most` starts each.
     """
     if rate is None or rate.count <= 0 or rate.seconds <= 0:
         return NO_LIMIT
     period = max(1, min(int(rate.seconds * _SECOND), _LONGEST))
-    parts = -(-rate.count // RATE_CELLS)
-    return max(1, min(rate.count // parts, RATE_CELLS)), max(1, -(-period // parts))
+    parts = -(-rate.count // most)
+    return max(1, min(rate.count // parts, most)), max(1, -(-period // parts))

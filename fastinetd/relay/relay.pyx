@@ -30,12 +30,15 @@ from fastinetd.system.linux cimport (
 )
 from fastinetd.system.strangers cimport close_shared, keep_awake, stop_waking
 
-cdef enum:
-    ECHO = 1  # positions in services/installed.py's BUILTINS
+cpdef enum Builtin:
+    """The services: their names in capitals, and a Program's `builtin`."""
+    ECHO = 1
     DISCARD = 2
     CHARGEN = 3
     DAYTIME = 4
-    TIME_SERVICE = 5
+    TIME = 5
+
+cdef enum:
     SESSIONS_MOST = 4096
     RESERVED = 64  # of these, for services that answer and close; elsewhere clients decide how long they stay
     BUFFER = 16384  # of a session
@@ -140,7 +143,7 @@ cdef class Relay(Reception):
         cdef Session *session
         cdef u32 i
         fcntl(client.fd, F_SETFL, fcntl(client.fd, F_GETFL) | O_NONBLOCK)
-        cdef bint brief = listener.target.builtin == DAYTIME or listener.target.builtin == TIME_SERVICE
+        cdef bint brief = listener.target.builtin == DAYTIME or listener.target.builtin == TIME
         if self.vacancies <= (0 if brief else RESERVED):
             drop_slot(&self.ledger, slot)
             self.refuse(listener, client, SLOTS_FULL)
@@ -313,7 +316,7 @@ cdef u32 moment(u32 kind, char *into) noexcept nogil:
     cdef tm local
     cdef u32 seconds
     clock_gettime(CLOCK_REALTIME, &now)
-    if kind == TIME_SERVICE:
+    if kind == TIME:
         seconds = htonl(<u32> (<u64> now.tv_sec + EPOCH_1900))
         memcpy(into, &seconds, 4)
         return 4

@@ -17,22 +17,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 
+from fastinetd.config.model import OverRate
 from fastinetd.core.board import Board
-from fastinetd.core.layout import Method, Verdict
+from fastinetd.core.layout import Method, OverRateRule, Verdict
 from fastinetd.core.program import Pool, Program, Ranges
 from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Mode, Plan, PlannedService, PoolPlan
-from fastinetd.plan.plan import OVER_RATE
 from fastinetd.policy.access import AccessTable, AddressVerdict
 from fastinetd.policy.times import window_at
+from fastinetd.relay.relay import Builtin
 from fastinetd.services.identity import continued
 from fastinetd.stage.library import library
 from fastinetd.system.loop import Loop, Timer
 
-BUILTINS = ("echo", "discard", "chargen", "daytime", "time")
-"""The relay's services; a Program's `builtin` is the position here, from 1."""
-
 _VERDICTS = {AddressVerdict.ALLOW: Verdict.ADMIT, AddressVerdict.DENY: Verdict.ADDRESS, AddressVerdict.ASK: Verdict.ASK}
+_OVER_RATE = {
+    OverRate.WAIT: OverRateRule.OVER_WAIT,
+    OverRate.REFUSE: OverRateRule.OVER_REFUSE,
+    OverRate.CLOSE: OverRateRule.OVER_CLOSE,
+}
 
 
 @dataclass(slots=True)
@@ -172,7 +175,7 @@ class InstalledServices:
             log_failure=planned.log_failure,
             unix_socket=planned.service.protocol == "unix",
             datagrams=planned.service.socket_type == "dgram",
-            builtin=BUILTINS.index(name) + 1 if planned.mode is Mode.BUILTIN else 0,
+            builtin=Builtin[name.upper()] if planned.mode is Mode.BUILTIN else 0,
             pool=pool,
             poolless=planned.refused is not None,
         )
@@ -184,7 +187,7 @@ class InstalledServices:
             installed.row,
             instances=service.instances,
             per_source=service.per_source,
-            over_rate=OVER_RATE[service.over_rate],
+            over_rate=_OVER_RATE[service.over_rate],
             rate_count=count,
             rate_period=period,
             rate_pause=service.rate.pause if service.rate else 0,

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from setproctitle import setproctitle
 
 from fastinetd._accept import default_signals, disregard_signals
+from fastinetd.core.reception import RENEWAL
 from fastinetd.supervisor.role_specs import RoleSpec
 from fastinetd.supervisor.signals import NOT_FOR_ROLES, ORDINARY
 from fastinetd.system.allowances import explain_error
@@ -115,7 +116,7 @@ class Role:
 
     def renew_pools(self) -> None:
         """Have an acceptor replace the processes of its pools that wait for clients."""
-        self._send(b"p")
+        self._send(RENEWAL)
 
     def when_closed(self, loop: Loop, then: Callable[[], object]) -> None:
         """The role has ended: call `then` once no process has any more what the role had open."""

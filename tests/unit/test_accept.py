@@ -20,7 +20,7 @@ import pytest
 
 from fastinetd._accept import Acceptor
 from fastinetd.core.board import Board
-from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Verdict
+from fastinetd.core.layout import Field, Method, OverRateRule, RecordKind, SlotState, Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.core.records import JournalRecord
 from fastinetd.doorman.protocol import ANSWER, QUESTION
@@ -30,7 +30,7 @@ from support.core import HOUR, await_end, open_row, program, reap, running
 from support.proc import PATIENCE, Offspring, descriptors, wait_for
 
 ALL = sum(Field)
-WAIT, REFUSE, CLOSE = range(3)
+WAIT, REFUSE, CLOSE = OverRateRule
 
 
 class Accepting:

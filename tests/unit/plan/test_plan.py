@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.model import UNLIMITED, Config, Family, GroupsOfRoot, OverRate, Place, Rate, Service
+from fastinetd.config.model import UNLIMITED, Config, Family, GroupsOfRoot, Place, Rate, Service
 from fastinetd.core.layout import Field
 from fastinetd.plan import access as access_lists
 from fastinetd.plan import endpoints, plan, users
 from fastinetd.plan.environment import MANAGERS
 from fastinetd.plan.model import Endpoint, Mode, Plan, PlannedService, Unplannable
-from fastinetd.plan.plan import OVER_RATE, forget_lookups, make_plan
+from fastinetd.plan.plan import forget_lookups, make_plan
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.plan.users import forget_users, gid_of
 from fastinetd.system.privileges import CAP_SETGID, CAP_SYS_NICE, CAP_SYS_RESOURCE, Privileges
@@ -354,7 +354,6 @@ def test_numbers() -> None:
     assert made.rate == (10, 2_000_000_000)
     assert made.log_success == Field.SHOW_PID | Field.SHOW_EXIT
     assert made.log_failure == Field.SHOW_HOST
-    assert {each: number for number, each in enumerate(OverRate)} == OVER_RATE
 
 
 def test_socket_options() -> None:

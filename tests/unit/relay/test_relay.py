@@ -14,8 +14,7 @@ import pytest
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Field, RecordKind, SlotState, Status, Verdict
 from fastinetd.core.program import Ranges
-from fastinetd.relay.relay import Relay
-from fastinetd.services.installed import BUILTINS
+from fastinetd.relay.relay import Builtin, Relay
 from support.clients import everything
 from support.core import HOUR, open_row, program, reap, running
 from support.proc import PATIENCE, wait_for
@@ -38,7 +37,7 @@ class Service:
         if not dgram:
             self.socket.listen()
         self.program = program(
-            self.row, builtin=BUILTINS.index(name) + 1, log_success=SHOWN, log_failure=SHOWN, **values
+            self.row, builtin=Builtin[name.upper()], log_success=SHOWN, log_failure=SHOWN, **values
         )
 
     @property

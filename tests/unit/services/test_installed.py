@@ -12,6 +12,7 @@ import pytest
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, OverRate, Place, Rate, Service
+from fastinetd.config.settings import INTERNALS
 from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
@@ -20,7 +21,8 @@ from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Mode, Plan, PlannedService
 from fastinetd.plan.plan import make_plan
 from fastinetd.plan.surroundings import Surroundings
-from fastinetd.services.installed import BUILTINS, InstalledServices
+from fastinetd.relay.relay import Builtin
+from fastinetd.services.installed import InstalledServices
 from fastinetd.system.privileges import Privileges
 
 MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None,
@@ -186,7 +188,9 @@ def test_modes(rows: InstalledServices) -> None:
 
 
 def test_builtins() -> None:
-    assert BUILTINS == ("echo", "discard", "chargen", "daytime", "time")
+    """What a configuration may name is what the relay serves."""
+    names = {name for kind in INTERNALS.values() for name in kind}
+    assert {each.name.lower() for each in Builtin} == names
 
 
 @pytest.mark.parametrize("values", [{"bind": ("127.0.0.1", "127.0.0.2")}, {"port": 7009}, {"wait": True}])
