@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from fastinetd.system.descriptors import FIRST_DESCRIPTOR, lift_descriptor
+from fastinetd.system.descriptors import FIRST_KEPT_DESCRIPTOR, lift_descriptor
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
@@ -65,7 +65,7 @@ class Launch:
         os.close(reader)
         os.setsid()
         self._pipe = lift_descriptor(writer)
-        self.errors = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
+        self.errors = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR)
         _redirect_to_null(0, 1, 2)
         if "INVOCATION_ID" not in os.environ:  # a unit's OOMScoreAdjust= is meant for the daemon
             _reset_oom_score()

@@ -29,9 +29,9 @@ from fastinetd.core.limits cimport give_one, give_start, take_one, take_start
 from fastinetd.core.program cimport Peer, Program, Range4, Range6, Target
 from fastinetd.core.sources cimport source_give, source_hash, source_take
 from fastinetd.system.linux cimport (
-    AF_INET, AF_INET6, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLOCK_REALTIME_COARSE, ENOMEM, F_DUPFD_CLOEXEC,
-    O_CLOEXEC, O_RDONLY, cas32, cas64, clock_gettime, close, fcntl, i32, i64, load32, load64, load_time,
-    now_monotonic, ntohl, open, pread, store32, timespec, u16, u32, u64, u8,
+    AF_INET, AF_INET6, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLOCK_REALTIME_COARSE, ENOMEM, FIRST_KEPT_DESCRIPTOR,
+    F_DUPFD_CLOEXEC, O_CLOEXEC, O_RDONLY, cas32, cas64, clock_gettime, close, fcntl, i32, i64, load32, load64,
+    load_time, now_monotonic, ntohl, open, pread, store32, timespec, u16, u32, u64, u8,
 )
 
 
@@ -56,7 +56,7 @@ cdef double current_load(u64 now) noexcept nogil:
         if load_average.fd < 0:
             low = open("/proc/loadavg", O_RDONLY | O_CLOEXEC)
             if low >= 0:  # it stays open, so it is not to be among those that are copied into each child
-                load_average.fd = fcntl(low, F_DUPFD_CLOEXEC, 64)
+                load_average.fd = fcntl(low, F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR)
                 close(low)
         n = pread(load_average.fd, text, sizeof(text) - 1, 0)
         text[n if n > 0 else 0] = 0

@@ -14,8 +14,8 @@ from libc.string cimport memcpy, memset
 
 from fastinetd.core.admit cimport Client
 from fastinetd.system.linux cimport (
-    AF_INET, EBADMSG, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, close, fcntl, i64, now_monotonic, send, u16, u32,
-    u64, u8,
+    AF_INET, EBADMSG, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, close, fcntl, i64,
+    now_monotonic, send, u16, u32, u64, u8,
 )
 from fastinetd.system.strangers cimport receive_words
 
@@ -85,7 +85,8 @@ cdef bint ask_doorman(Questions *questions, const Client *client, u32 listener, 
         if questions.all[place].client.fd < 0:
             question = &questions.all[place]
             break
-    kept = fcntl(client.fd, F_DUPFD_CLOEXEC, 64) if question != NULL else -1  # out of what is copied into each child
+    # Out of what is copied into each child.
+    kept = fcntl(client.fd, F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR) if question != NULL else -1
     if kept < 0:
         return False
     close(client.fd)

@@ -37,10 +37,10 @@ from fastinetd.core.questions cimport (
     time_to_ask_again,
 )
 from fastinetd.system.linux cimport (
-    AF_UNIX, EAGAIN, ECONNABORTED, EINTR, EINVAL, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD,
-    EPOLL_CTL_DEL, EPROTO, F_DUPFD_CLOEXEC, POLLIN, SHUT_RDWR, SOCK_CLOEXEC, SOL_SOCKET, SO_REUSEADDR, accept4, cas32,
-    close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, fcntl, i64, load64, now_monotonic, poll, pollfd,
-    read, setsockopt, shutdown, sockaddr, sockaddr_storage, socklen_t, u32, u64,
+    AF_UNIX, EAGAIN, ECONNABORTED, EINTR, EINVAL, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL,
+    EPROTO, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, POLLIN, SHUT_RDWR, SOCK_CLOEXEC, SOL_SOCKET, SO_REUSEADDR, accept4,
+    cas32, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, fcntl, i64, load64, now_monotonic, poll,
+    pollfd, read, setsockopt, shutdown, sockaddr, sockaddr_storage, socklen_t, u32, u64,
 )
 from fastinetd.system.strangers cimport close_shared
 
@@ -71,7 +71,7 @@ cdef class Reception:
             self.listeners[i].fd, self.listeners[i].target = fd, &program.target
         open_questions(&self.questions, doorman)
         low = epoll_create1(EPOLL_CLOEXEC)
-        self.epoll = fcntl(low, F_DUPFD_CLOEXEC, 64)
+        self.epoll = fcntl(low, F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR)
         if self.epoll < 0:
             raise OSError(errno, "epoll_create1")
         close(low)

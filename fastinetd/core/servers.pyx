@@ -7,7 +7,7 @@ reaped: should this process die in between, the supervisor finds the zombie and 
 from a pool are watched and end in the same way.
 
 Rules of this file
- - Descriptors below 64 are short-lived: only those are copied into a child. What stays is moved up.
+ - Descriptors below FIRST_KEPT_DESCRIPTOR are short-lived: only those are copied into a child. What stays is moved up.
  - A pidfd leaves the epoll set before it is closed: a child of another process may share it.
 """
 
@@ -20,14 +20,14 @@ from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target, environment
 from fastinetd.core.reception cimport Reception
 from fastinetd.system.linux cimport (
-    EINTR, EPOLLIN, EPOLL_CTL_MOD, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close, epoll_ctl, epoll_event,
-    errno, fcntl, i32, i64, now_monotonic, rusage, siginfo_t, timeval, u32, u64,
+    EINTR, EPOLLIN, EPOLL_CTL_MOD, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close,
+    epoll_ctl, epoll_event, errno, fcntl, i32, i64, now_monotonic, rusage, siginfo_t, timeval, u32, u64,
 )
 from fastinetd.system.strangers cimport close_shared
 
 
 cdef enum:
-    ASIDE = 20  # connections kept below 64
+    ASIDE = 20  # connections kept below FIRST_KEPT_DESCRIPTOR
 
 
 cdef int start_server(Ledger *ledger, Target *target, const Client *client, u32 slot, bint reset_signals) noexcept nogil:
@@ -38,7 +38,8 @@ cdef int start_server(Ledger *ledger, Target *target, const Client *client, u32 
     cdef int number
     call.plan = &target.spawn
     call.envp = environment(target, &client.peer, fd)
-    call.fd = fd if fd < 64 else fcntl(fd, F_DUPFD_CLOEXEC, 3)  # only low descriptors reach the child
+    # Only low descriptors reach the child.
+    call.fd = fd if fd < FIRST_KEPT_DESCRIPTOR else fcntl(fd, F_DUPFD_CLOEXEC, 3)
     call.errors = fcntl(target.pool.errors, F_DUPFD_CLOEXEC, 3) if target.pool.errors >= 0 else -1
     call.further_count = 0
     call.reset_signals, call.tied, call.guard = reset_signals, False, -1
@@ -83,20 +84,21 @@ cdef u64 microseconds(const timeval *t) noexcept nogil:
 
 
 cdef int watched_pidfd(i32 pid) noexcept nogil:
-    """A pidfd of a child, at or above 64; the caller's. -1: there are no descriptors or no memory."""
+    """A pidfd of a child, at or above FIRST_KEPT_DESCRIPTOR; the caller's. -1: there are no descriptors or no memory."""
     cdef int low = pidfd_of(pid)
     cdef int high
     if low < 0:
         return -1
-    high = fcntl(low, F_DUPFD_CLOEXEC, 64)
+    high = fcntl(low, F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR)
     close(low)
     return high
 
 
 cdef int set_aside(int fd, u32 others) noexcept nogil:
     """The descriptor of a connection that a pool keeps open beside `others`; takes `fd`. The first of them stay where they
-    are; with more there would be no room below 64 for the descriptors that children get."""
-    cdef int high = fcntl(fd, F_DUPFD_CLOEXEC, 64) if fd < 64 and others >= ASIDE else -1
+    are; with more there would be no room for the low descriptors that children get."""
+    cdef bint low = fd < FIRST_KEPT_DESCRIPTOR and others >= ASIDE
+    cdef int high = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR) if low else -1
     if high < 0:
         return fd
     close(fd)

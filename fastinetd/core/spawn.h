@@ -30,12 +30,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "system/descriptors.h"
 #include "system/processes.h"
 #include "spawn_guard.h"
 #include "spawn_plan.h"
 
 #define SPAWN_SECONDS 10     /* a child that has not come to exec by then is killed */
-#define SPAWN_LOW_FDS 64     /* descriptors the child may see before exec; everything long-lived is above */
 
 /* What a start consists of, as far as it may fail: system calls by their names (logs/service_log.py tells them). */
 enum spawn_step {
@@ -81,7 +81,7 @@ static int child_main(void *argument)
     CHILD_TRY(TIMER_CREATE, syscall(SYS_timer_create, CLOCK_MONOTONIC, &kill_me, &timer));
     CHILD_TRY(TIMER_SETTIME, syscall(SYS_timer_settime, timer, 0, &patience, NULL));
     /* Our own copy of the low descriptors only: this is what keeps the price flat with 10,000 open ones. */
-    CHILD_TRY(CLOSE_RANGE, syscall(SYS_close_range, SPAWN_LOW_FDS, ~0U, CLOSE_RANGE_UNSHARE));
+    CHILD_TRY(CLOSE_RANGE, syscall(SYS_close_range, FIRST_KEPT_DESCRIPTOR, ~0U, CLOSE_RANGE_UNSHARE));
     CHILD_TRY(SETSID, syscall(SYS_setsid));
     if (call->reset_signals) {
         struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); uint64_t mask; } standard;

@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, LogKind
+from fastinetd.system.descriptors import FIRST_KEPT_DESCRIPTOR
 
 _MOST_LINKS = 40  # that are followed, as by the kernel
-_LOWEST = 64  # of the daemon's descriptors that stay open
 _FD_FOLDER = re.compile(r"/proc/(\d+)/fd")
 
 
@@ -70,7 +70,7 @@ def copy_descriptor(path: str) -> int | None:
         if number is None:
             meant = os.stat(path)  # noqa: PTH116 - /proc/1/fd/1 as another process sees it
             number = next(each for each in (1, 2) if os.path.samestat(os.fstat(each), meant))
-        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _LOWEST)
+        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR)
     except (OSError, StopIteration):
         return None
 

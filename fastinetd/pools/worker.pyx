@@ -14,8 +14,8 @@ from fastinetd.pools.pool cimport (
     send_message, start_process,
 )
 from fastinetd.system.linux cimport (
-    EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, close, epoll_ctl, errno,
-    fcntl, i32, ioctl, rusage, siginfo_t, u32, u64,
+    EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG,
+    close, epoll_ctl, errno, fcntl, i32, ioctl, rusage, siginfo_t, u32, u64,
 )
 from fastinetd.system.strangers cimport close_channel, receive_last_descriptor, receive_words
 
@@ -37,8 +37,8 @@ cdef int start_process_of_worker(Worker *w, Target *target, int nothing) noexcep
     if error == 0:
         error = start_process(target, nothing, &pair[1], 1, WORKER_SOCKET, False, &w.pid)
     if error == 0:
-        w.socket = fcntl(pair[0], F_DUPFD_CLOEXEC, 64)
-        w.other = fcntl(pair[1], F_DUPFD_CLOEXEC, 64)
+        w.socket = fcntl(pair[0], F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR)
+        w.other = fcntl(pair[1], F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR)
     close_both(pair)
     if error == 0:
         w.pidfd = watched_pidfd(w.pid)

@@ -17,9 +17,9 @@ from fastinetd.pools.wire cimport (
     STAGE_TAKE, stage_message, stage_reply,
 )
 from fastinetd.system.linux cimport (
-    AF_UNIX, CLD_EXITED, EAGAIN, EBADMSG, ECHILD, ECONNRESET, EINTR, EPOLLIN, EPOLL_CTL_DEL, F_DUPFD_CLOEXEC, P_PGID,
-    P_PID, SHUT_RDWR, SOCK_CLOEXEC, WEXITED, WNOHANG, close, epoll_ctl, errno, fcntl, i32, shutdown, siginfo_t, store64,
-    u32, u64,
+    AF_UNIX, CLD_EXITED, EAGAIN, EBADMSG, ECHILD, ECONNRESET, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIRST_KEPT_DESCRIPTOR,
+    F_DUPFD_CLOEXEC, P_PGID, P_PID, SHUT_RDWR, SOCK_CLOEXEC, WEXITED, WNOHANG, close, epoll_ctl, errno, fcntl, i32,
+    shutdown, siginfo_t, store64, u32, u64,
 )
 from fastinetd.system.strangers cimport close_channel, receive_words
 
@@ -107,9 +107,9 @@ cdef int start_process_of_zygote(Zygote *z, Target *target) noexcept nogil:
         standing[1] = -1
         further[0], further[1], further[2], further[3] = target.pool.library, voice[1], control[1], hand[1]
         error = start_process(target, standing[0], further, 4, STAGE_LIBRARY, True, &z.pid)
-    z.control = fcntl(control[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
-    z.hand = fcntl(hand[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
-    z.voice = fcntl(voice[0], F_DUPFD_CLOEXEC, 64) if error == 0 else -1
+    z.control = fcntl(control[0], F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR) if error == 0 else -1
+    z.hand = fcntl(hand[0], F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR) if error == 0 else -1
+    z.voice = fcntl(voice[0], F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR) if error == 0 else -1
     z.pidfd = watched_pidfd(z.pid) if error == 0 else -1
     close_both(control)
     close_both(hand)

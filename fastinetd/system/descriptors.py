@@ -7,18 +7,18 @@ import fcntl
 import os
 import socket
 
-FIRST_DESCRIPTOR = 64
-"""The lowest number of a descriptor that stays open."""
+FIRST_KEPT_DESCRIPTOR = 64
+"""The lowest number of a descriptor that stays open; for the core it stands in descriptors.h."""
 
 
 def lift_descriptor(descriptor: int) -> int:
-    """Move a descriptor to a number from FIRST_DESCRIPTOR on; takes `descriptor`, also when it raises OSError."""
-    if descriptor >= FIRST_DESCRIPTOR:
+    """Move a descriptor to a number from FIRST_KEPT_DESCRIPTOR on; takes `descriptor`, also when it raises OSError."""
+    if descriptor >= FIRST_KEPT_DESCRIPTOR:
         return descriptor
     try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR)
     except OSError as error:
-        if error.errno == errno.EINVAL:  # the limit of open files is not above FIRST_DESCRIPTOR (fcntl(2))
+        if error.errno == errno.EINVAL:  # the limit of open files is not above FIRST_KEPT_DESCRIPTOR (fcntl(2))
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
         raise
     finally:
@@ -26,7 +26,7 @@ def lift_descriptor(descriptor: int) -> int:
 
 
 def open_lifted_pipe() -> tuple[int, int]:
-    """Reading and writing end of a new pipe, both from FIRST_DESCRIPTOR on. Raises OSError and leaves nothing open."""
+    """Reading and writing end of a new pipe, both from FIRST_KEPT_DESCRIPTOR on. After OSError none is open."""
     low_reader, low_writer = os.pipe2(os.O_CLOEXEC)
     try:
         reader = lift_descriptor(low_reader)
@@ -41,7 +41,7 @@ def open_lifted_pipe() -> tuple[int, int]:
 
 
 def lift_socket(opened: socket.socket) -> socket.socket:
-    """Move a socket to a descriptor from FIRST_DESCRIPTOR on; takes `opened`. Raises OSError."""
+    """Move a socket to a descriptor from FIRST_KEPT_DESCRIPTOR on; takes `opened`. Raises OSError."""
     return socket.socket(opened.family, opened.type, opened.proto, fileno=lift_descriptor(opened.detach()))
 
 

@@ -13,6 +13,11 @@ ctypedef int32_t i32
 ctypedef int64_t i64
 
 
+cdef extern from "system/descriptors.h" nogil:
+    enum:
+        FIRST_KEPT_DESCRIPTOR
+
+
 cdef extern from "<errno.h>" nogil:
     int errno
     enum:

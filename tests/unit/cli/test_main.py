@@ -17,7 +17,7 @@ from fastinetd.cli.main import main
 from fastinetd.cli.options import Refusal
 from fastinetd.plan import plan
 from fastinetd.system import allowances
-from fastinetd.system.descriptors import FIRST_DESCRIPTOR
+from fastinetd.system.descriptors import FIRST_KEPT_DESCRIPTOR
 from support.clients import free_port
 from support.daemon import COMMAND
 
@@ -186,7 +186,7 @@ class TestMetrics:
     @pytest.mark.parametrize("host", ["127.0.0.1", ""])
     def test_listens(self, host: str) -> None:
         with cli._listen_for_metrics(f"{host}:{free_port()}") as made:
-            assert made.fileno() >= FIRST_DESCRIPTOR
+            assert made.fileno() >= FIRST_KEPT_DESCRIPTOR
             assert not os.get_blocking(made.fileno())
             assert made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
             socket.create_connection(("127.0.0.1", made.getsockname()[1]), 10).close()

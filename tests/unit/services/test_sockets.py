@@ -16,7 +16,7 @@ import pytest
 from fastinetd.plan.endpoints import has_ipv6
 from fastinetd.plan.model import Endpoint, SocketOptions
 from fastinetd.services.sockets import open_endpoint
-from fastinetd.system.descriptors import FIRST_DESCRIPTOR, lift_descriptor, lift_socket
+from fastinetd.system.descriptors import FIRST_KEPT_DESCRIPTOR, lift_descriptor, lift_socket
 from support.clients import free_port
 from support.lacking import need_localhost
 
@@ -47,7 +47,7 @@ def opened(
 def test_opened(kept: ExitStack, kind: int, blocking: bool) -> None:
     port = free_port()
     made = opened(kept, Endpoint(socket.AF_INET, kind, "127.0.0.1", port), blocking=blocking)
-    assert made.fileno() >= FIRST_DESCRIPTOR
+    assert made.fileno() >= FIRST_KEPT_DESCRIPTOR
     assert not made.get_inheritable()
     assert made.getblocking() is blocking
     assert os.get_blocking(made.fileno()) is blocking
@@ -248,7 +248,7 @@ class TestUnix:
 def test_lift() -> None:
     low = os.dup(0)
     high = lift_descriptor(low)
-    assert high >= FIRST_DESCRIPTOR > low
+    assert high >= FIRST_KEPT_DESCRIPTOR > low
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(low)
     assert lift_descriptor(high) == high
@@ -259,7 +259,7 @@ def test_lift() -> None:
 def test_lifted() -> None:
     made = lift_socket(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     with made:
-        assert made.fileno() >= FIRST_DESCRIPTOR
+        assert made.fileno() >= FIRST_KEPT_DESCRIPTOR
         assert (made.family, made.type) == (socket.AF_INET, socket.SOCK_DGRAM)
 
 

@@ -16,7 +16,7 @@ import pytest
 from fastinetd.supervisor.role_specs import RoleSpec
 from fastinetd.supervisor.roles import Prepare, Role, drop_privileges, fork_role
 from fastinetd.supervisor.signals import NOT_FOR_ROLES
-from fastinetd.system.descriptors import FIRST_DESCRIPTOR, close_others
+from fastinetd.system.descriptors import FIRST_KEPT_DESCRIPTOR, close_others
 from fastinetd.system.loop import Loop
 from support.core import await_end, close_loop, fork, has_children, reap, until
 
@@ -117,7 +117,7 @@ def test_control_among_what_a_child_copies(kit: Kit) -> None:
     """Low, and closed by exec: so whoever is just being started by a role has it, and no program."""
     role = kit.role(lambda control: kit.say((control, os.get_inheritable(control))))
     number, inherited = ast.literal_eval(kit.heard())
-    assert (3 < number < FIRST_DESCRIPTOR, inherited) == (True, False)
+    assert (3 < number < FIRST_KEPT_DESCRIPTOR, inherited) == (True, False)
     assert kit.bury(role) == 0
 
 
