@@ -92,7 +92,7 @@ def test_c_is_kept_small() -> None:
     launcher = {path for path in everything if path.parent.name == "cli"}
     others = everything - child - stage - launcher
     found = len(child), len(stage), len(launcher), len(others)
-    assert found == (3, 15, 2, 3), "new C: is it needed, and where does it belong?"
+    assert found == (3, 15, 2, 4), "new C: is it needed, and where does it belong?"
     assert lines_of(child) <= 285
     assert lines_of(launcher) <= 225
     assert lines_of(others) <= 335
