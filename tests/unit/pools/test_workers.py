@@ -219,8 +219,10 @@ class TestEnough:
         serve(pooled, requests=20)
         pooled.await_state(PoolState.IDLE, 1)
         workers = [ask(pooled, "pid") for _ in range(500)]
-        counts = [workers.count(worker) for worker in dict.fromkeys(workers)][:-1]
-        assert all(18 < count <= 20 for count in counts), counts
+        served = [workers.count(worker) for worker in dict.fromkeys(workers)][:-1]
+        counts = [count for count in served if count > 1]  # one alone came while no worker was ready: exec served it
+        assert all(18 < count <= 20 for count in counts), served
+        assert len(counts) > 20
         assert len(set(counts)) == 2, "alike by chance once in ten million times"
 
     def test_age(self, pooled: Pooled) -> None:
