@@ -18,7 +18,7 @@ cdef enum:
 
 cdef enum Word:
     WORD_READY = 0
-    WORD_NONE = 1  # for now
+    WORD_NONE = 1  # nothing has come yet
     WORD_END = 2  # it has shut its socket down, and will serve no more clients
     WORD_NONSENSE = 3
 
