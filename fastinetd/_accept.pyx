@@ -2,24 +2,15 @@
 
 A server, as any child, can make further children of this process (CLONE_PARENT), and so can those. Nobody waits for
 such strangers. They are looked for a second after something has ended, and reaped once they are known to be nobody's.
-
-The supervisor's hand in starting and ending servers is here too: the Keeper.
 """
 
-from fastinetd.core.admit cimport (
-    Accounts, Client, begin_rate_wait, end_rate_wait, make_client, make_peer, record_refusal, record_start,
-)
+from fastinetd.core.admit cimport Client
 from fastinetd.core.board cimport Board
-from fastinetd.core.layout cimport (
-    ADMIT, EXEC, FREE, PREFORK, RATE, WORKER, Counters, Slot, Verdict, View, section_of, slots_high, state_of,
-)
+from fastinetd.core.layout cimport EXEC, FREE, PREFORK, WORKER, Slot, section_of, slots_high, state_of
 from fastinetd.core.ledger cimport own_counters
-from fastinetd.core.program cimport Peer, Program, Target, environment
+from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception
-from fastinetd.core.servers cimport (
-    ON_SERVER, Servers, default_signals_between, disregard_signal, end_server, spawn_call, spawn_server, start_server,
-    wait_for_child,
-)
+from fastinetd.core.servers cimport ON_SERVER, Servers, wait_for_child
 from fastinetd.pools.pool cimport (
     CHANGED, NEVER, NOBODY, ON_WORKER, ON_WORKER_END, SECOND, acceptors_serving, milliseconds_until,
 )
@@ -31,9 +22,7 @@ from fastinetd.system.linux cimport (
 
 import os
 
-from fastinetd.core.exec_context import ExecContext
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
 
 
 cdef enum:
@@ -180,96 +169,3 @@ cdef class Acceptor(Reception):
     cdef bint busy(self) noexcept nogil:
         """Connections are still with pools, and nobody has taken them; or workers that have none are about to leave."""
         return self.zygotes.handed.count > 0 or self.workers.waiting.count > 0 or self.workers.dismiss_free()
-
-
-cdef class Keeper(Accounts):
-    """The supervisor's hand: starts the servers of wait services, and ends what it started or adopted."""
-
-    def start(self, Program program, int fd, bytes address=b"", int port=0, bint vouched=False) -> tuple:
-        """Start a wait service's server on its socket `fd` (borrowed), for a peer whose address (4 or 16 bytes) may be
-        known; `vouched`: the doorman has admitted its name. Returns (verdict, slot, pid); the slot is -1 and the pid a
-        negative errno when the start failed."""
-        cdef Client client
-        cdef u32 slot = 0
-        cdef View *view = &self.board.view
-        cdef Counters *counters = own_counters(&self.ledger, program.target.row)
-        cdef int number
-        make_client(&client, fd, address, port)
-        client.vouched = vouched
-        cdef Verdict verdict = self.admit_client(program, &client, &slot)
-        if verdict == ADMIT and view.rows[program.target.row].held_to:
-            counters.rate_waits += 1
-        if verdict != RATE:
-            end_rate_wait(&self.ledger, program.target.row)
-        if verdict != ADMIT:
-            return verdict, -1, 0
-        counters.accepted += 1
-        number = start_server(&self.ledger, &program.target, &client, slot, True)
-        if number:
-            return verdict, -1, -number
-        return verdict, slot, view.slots[slot].pid
-
-    def begin_rate_wait(self, u32 row) -> None:
-        """What came for a wait service waits for its rate."""
-        begin_rate_wait(&self.ledger, row)
-
-    def end_rate_wait(self, u32 row) -> None:
-        """Nothing that came for a wait service waits for its rate any more."""
-        end_rate_wait(&self.ledger, row)
-
-    def refuse(self, Program program, verdict: Verdict, bytes address=b"", int port=0) -> None:
-        """Count and record a refusal that `start` returned."""
-        cdef Peer peer
-        make_peer(&peer, address, port)
-        own_counters(&self.ledger, program.target.row).accepted += 1
-        record_refusal(&self.ledger, &program.target, &peer, verdict)
-
-    def record_start(self, Program program, u32 slot) -> None:
-        """An adopted server whose start its dead acceptor had not recorded."""
-        record_start(&self.ledger, &program.target, slot, -1)
-
-    def end(self, u32 slot) -> bool:
-        """Account for and reap the slot's server if it has ended (or is gone without a trace); False while it runs."""
-        return end_server(&self.ledger, slot)
-
-
-def default_signals(int first=1, int last=64) -> None:
-    """Give signals the disposition of a fresh process, those that libc hides (32 and 33) included: whoever started the
-    daemon may have ignored them, and servers would inherit that."""
-    default_signals_between(first, last)
-
-
-def disregard_signals(numbers) -> None:
-    """Let signals do nothing to this process; the programs it executes have them as a fresh process does."""
-    for number in numbers:
-        disregard_signal(number)
-
-
-def spawn(Program program, int fd) -> int:
-    """Start a program on `fd` without any accounting; returns its pid. For benchmarks and tests of the primitives."""
-    cdef spawn_call call
-    cdef Peer peer
-    cdef i32 pid = 0
-    memset(&peer, 0, sizeof(peer))
-    call.plan = &program.target.spawn
-    call.envp = environment(&program.target, &peer, fd)
-    call.fd = fd
-    call.errors, call.further_count = -1, 0
-    call.reset_signals, call.tied, call.guard = True, False, -1
-    cdef int number = spawn_server(&call, &pid)
-    if number:
-        raise OSError(number, os.strerror(number))
-    return pid
-
-
-def probe() -> bool:
-    """Whether this kernel and its policies allow the start by clone (some containers do not)."""
-    cdef Program program = Program(0, ExecContext(b"/nonexistent", (b"x",)))
-    cdef int fd = os.open(os.devnull, os.O_RDWR)
-    try:
-        spawn(program, fd)
-    except OSError as problem:
-        return problem.errno == 2  # the child ran and did not find the program: the way there is free
-    finally:
-        os.close(fd)
-    return True

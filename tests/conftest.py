@@ -14,7 +14,7 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 
-from fastinetd._accept import default_signals  # noqa: E402
+from fastinetd.core.spawn import default_signals  # noqa: E402
 from support.daemon import COMMAND, Daemon, Launch  # noqa: E402
 from support.lacking import missing  # noqa: E402
 from support.proc import adopt_orphans  # noqa: E402

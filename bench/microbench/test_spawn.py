@@ -14,9 +14,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.build import BUILD, build_programs
-from fastinetd._accept import spawn
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.program import Program
+from fastinetd.core.spawn import spawn
 
 HELLO = BUILD / "hello"
 PAGE = 4096

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from fastinetd._accept import probe
 from fastinetd.cli import demo
 from fastinetd.cli.background import Launch, must_stay, prepare_descriptors
 from fastinetd.cli.options import INETD_CONF, PLACES, Refusal, parse_address, parse_options
@@ -22,6 +21,7 @@ from fastinetd.cli.pidfile import PidFile
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load_config
 from fastinetd.config.model import Config, Place
+from fastinetd.core.spawn import probe
 from fastinetd.logs.daemon_log import LEVELS, DaemonLog
 from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import FACILITIES, Level, printable

@@ -16,8 +16,8 @@ import os
 from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 
-from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import SlotState
 from fastinetd.core.records import AdoptedServer, HandedConnection
 from fastinetd.services.holders import holders_of

@@ -28,8 +28,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Verdict
 from fastinetd.doorman.client import DoormanClient
 from fastinetd.logs.daemon_log import DaemonLog

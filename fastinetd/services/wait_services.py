@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Iterator
 
-from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
+from fastinetd.core.keeper import Keeper
 from fastinetd.doorman.client import DoormanClient
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.services.children import Children

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 
 from setproctitle import setproctitle
 
-from fastinetd._accept import default_signals, disregard_signals
 from fastinetd.core.reception import RENEWAL
+from fastinetd.core.spawn import default_signals, disregard_signals
 from fastinetd.supervisor.role_specs import RoleSpec
 from fastinetd.supervisor.signals import NOT_FOR_ROLES, ORDINARY
 from fastinetd.system.allowances import explain_error

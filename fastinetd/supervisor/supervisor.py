@@ -15,10 +15,10 @@ import os
 import signal
 
 from fastinetd import __version__
-from fastinetd._accept import Keeper
 from fastinetd.control.dump import describe_failure
 from fastinetd.control.snapshot import DumpSources, dump_state
 from fastinetd.core.board import Board
+from fastinetd.core.keeper import Keeper
 from fastinetd.doorman.client import DoormanClient
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.service_log import ServiceLog

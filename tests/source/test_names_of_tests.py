@@ -14,7 +14,6 @@ OF_MORE_THAN_A_MODULE = {
     "config/test_corpus.py": "the whole folder: files as they are found in the world",
     "config/test_fuzz.py": "the whole folder: what must hold of any text",
     "config/test_golden.py": "the whole folder: pairs of a text and what is read in it",
-    "core/test_keeper.py": "the supervisor's way to start servers: of core but for a class that lies in _accept",
 }
 """File of tests that is named for no module -> what it holds."""
 

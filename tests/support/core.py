@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import Any
 
-from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.program import Program
 from fastinetd.core.records import UsedSlot
 from fastinetd.system.loop import Loop, Timer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastinetd"
-COMPILED = 19
+COMPILED = 21
 """Modules written in Cython."""
 
 HEADER = re.compile(

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from fastinetd._accept import Keeper
 from fastinetd.config.model import Place, Service
 from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.program import Ranges
 from fastinetd.plan.model import Mode, PlannedService, SocketOptions
 from fastinetd.policy.access import AccessTable

@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, RecordKind, Status, Verdict
 from support.core import await_end, open_row, program
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastinetd._accept import Keeper
 from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Verdict
 from support.core import fork, open_row, program, reap
 

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd._accept import Keeper, probe, spawn
 from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.counters import ERRNO_NAMES
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Status, Verdict
 from fastinetd.core.program import Program
 from fastinetd.core.records import UsedSlot
 from fastinetd.core.servers import SpawnStep
+from fastinetd.core.spawn import probe, spawn
 from support.core import await_end, end, fork, has_children, open_row, program, reap
 
 HERE = bytes([127, 0, 0, 1])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.program import (
     CONNECTION_VARIABLES,
     DATAGRAM_VARIABLES,

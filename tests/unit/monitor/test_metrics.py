@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
 from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Method, Verdict
 from fastinetd.manual.metrics import metrics_page
 from fastinetd.monitor.metrics import (

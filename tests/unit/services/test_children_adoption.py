@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, RecordKind, SlotState
 from fastinetd.core.program import Program
 from fastinetd.services.children import HEIR, Children

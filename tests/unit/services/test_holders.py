@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fastinetd._accept import Keeper
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Method, RecordKind
 from fastinetd.core.records import HandedConnection
 from fastinetd.pools.pool import PoolState

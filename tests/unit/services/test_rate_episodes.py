@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fastinetd._accept import Keeper
 from fastinetd.config.model import Place, Rate, Service
 from fastinetd.core.board import Board
+from fastinetd.core.keeper import Keeper
 from fastinetd.logs.lines import Level
 from fastinetd.services import rate_episodes as episodes
 from fastinetd.services.rate_episodes import Episodes, began_text

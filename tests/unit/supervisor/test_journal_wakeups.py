@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fastinetd._accept import Keeper
 from fastinetd.core.board import Board
+from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, RecordKind, Verdict
 from fastinetd.core.records import JournalRecord
 from fastinetd.services.journal_reader import JournalReader

@@ -1,0 +1,52 @@
+"""Starting programs without any accounting, and the signals that programs inherit."""
+
+from fastinetd.core.program cimport Peer, Program, environment
+from fastinetd.core.servers cimport default_signals_between, disregard_signal, spawn_call, spawn_server
+from fastinetd.system.linux cimport i32
+
+import os
+
+from fastinetd.core.exec_context import ExecContext
+from libc.string cimport memset
+
+
+def spawn(Program program, int fd) -> int:
+    """Start a program on `fd` (borrowed); returns its pid. For `probe`, and for benchmarks and tests."""
+    cdef spawn_call call
+    cdef Peer peer
+    cdef i32 pid = 0
+    memset(&peer, 0, sizeof(peer))
+    call.plan = &program.target.spawn
+    call.envp = environment(&program.target, &peer, fd)
+    call.fd = fd
+    call.errors, call.further_count = -1, 0
+    call.reset_signals, call.tied, call.guard = True, False, -1
+    cdef int number = spawn_server(&call, &pid)
+    if number:
+        raise OSError(number, os.strerror(number))
+    return pid
+
+
+def probe() -> bool:
+    """Whether this kernel and its policies allow the start by clone (some containers do not)."""
+    cdef Program program = Program(0, ExecContext(b"/nonexistent", (b"x",)))
+    cdef int fd = os.open(os.devnull, os.O_RDWR)
+    try:
+        spawn(program, fd)
+    except OSError as problem:
+        return problem.errno == 2  # the child ran and did not find the program: the way there is free
+    finally:
+        os.close(fd)
+    return True
+
+
+def default_signals(int first=1, int last=64) -> None:
+    """Give signals the disposition of a fresh process, those that libc hides (32 and 33) included: whoever started the
+    daemon may have ignored them, and servers would inherit that."""
+    default_signals_between(first, last)
+
+
+def disregard_signals(numbers) -> None:
+    """Let signals do nothing to this process; the programs it executes have them as a fresh process does."""
+    for number in numbers:
+        disregard_signal(number)
