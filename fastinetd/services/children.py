@@ -13,7 +13,7 @@ Rules of this file: a zombie is looked at (WNOWAIT) before it is reaped. Role pr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from fastinetd.core.board import Board
@@ -43,19 +43,18 @@ Ended = Callable[[], None]
 
 
 class Children:
-    """Which child is in which slot, and what is to be called at its end."""
+    """Which child is in which slot, and what is to be called at its end; and which children are roles."""
 
-    def __init__(self, board: Board, loop: Loop, keeper: Keeper, services: InstalledServices, journal: JournalReader,
-                 role_pids: Container[int]) -> None:
-        """`role_pids`: the processes of roles at any time, kept by those that fork them."""
+    def __init__(self, board: Board, loop: Loop, keeper: Keeper, services: InstalledServices,
+                 journal: JournalReader) -> None:
         self._board = board
         self._loop = loop
         self._keeper = keeper
         self._services = services
         self._journal = journal
-        self._role_pids = role_pids
         self._ends_since_read = 0
         self._slots: dict[int, tuple[int, Ended | None]] = {}
+        self._role_pids: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -64,6 +63,14 @@ class Children:
         """A server runs; `ended` is called, once, when it has ended and is accounted for: a function, as the parts that
         start servers are built on this one."""
         self._slots[pid] = (slot, ended)
+
+    def role_forked(self, pid: int) -> None:
+        """A role runs in this child: until `role_reaped` it is for its generation to reap."""
+        self._role_pids.add(pid)
+
+    def role_reaped(self, pid: int) -> None:
+        """Another child may have the pid of this role now."""
+        self._role_pids.discard(pid)
 
     def adopt(self, section: int, *, crashed: bool) -> Sequence[HandedConnection]:
         """Take over the servers of a process that is gone. Returns the connections that it had given to its pools: with

@@ -22,6 +22,7 @@ from fastinetd.core.board import Board
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.plan.model import Mode
 from fastinetd.policy.back_off import BackOff
+from fastinetd.services.children import Children
 from fastinetd.supervisor.channels import Channels
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.role_specs import ROLES, RoleMain, RoleSpec
@@ -70,16 +71,15 @@ class RolePlace:
 class Generation:
     """The running roles of one Plan."""
 
-    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, duties: Duties, role_pids: set[int],
+    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, duties: Duties, children: Children,
                  ended: Callable[[Role, int], None]) -> None:
-        """Nothing is forked yet. `role_pids` is kept up to date with this generation's processes. `ended(role, status)`
-        is called when a role's process has ended and before it is replaced, for whoever makes generations and keeps
-        them (succession.py). Raises OSError."""
+        """Nothing is forked yet. `ended(role, status)` is called when a role's process has ended and before it is
+        replaced, for whoever makes generations and keeps them (succession.py). Raises OSError."""
         self._board = board
         self._loop = loop
         self._messages = messages
         self._duties = duties
-        self._role_pids = role_pids
+        self._children = children
         self._ended = ended
         self._channels = Channels()
         self.doorman_channel = self._channels.open() if duties.asks_itself else None  # the supervisor's own
@@ -168,7 +168,7 @@ class Generation:
         self._messages.debug(f"{role.title} runs as pid {role.pid}")
         place.since = time.monotonic()
         self.roles[role.pid] = (role, place)
-        self._role_pids.add(role.pid)
+        self._children.role_forked(role.pid)
         self._loop.watch(role.pidfd, lambda _: self._role_ended(role, place))
         self._loop.watch(role.report, lambda _: self._read_report(role))
 
@@ -187,7 +187,7 @@ class Generation:
         self._loop.unwatch(role.pidfd)
         self._read_report(role)
         del self.roles[role.pid]
-        self._role_pids.discard(role.pid)
+        self._children.role_reaped(role.pid)
         try:
             self._ended(role, status)
         finally:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from fastinetd.core.board import Board
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.policy.back_off import BackOff
+from fastinetd.services.children import Children
 from fastinetd.services.listeners import Listeners
 from fastinetd.supervisor.duty_roster import DutyRoster
 from fastinetd.supervisor.generation import Generation, Unready
@@ -33,14 +34,13 @@ RENEW_FIRST = 1.0
 class Succession:
     """All generations that have processes."""
 
-    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, roster: DutyRoster, role_pids: set[int],
+    def __init__(self, board: Board, loop: Loop, messages: DaemonLog, roster: DutyRoster, children: Children,
                  role_ends: RoleEnds, takeover: Takeover, listeners: Listeners) -> None:
-        """`role_pids` is kept up to date with the processes of all generations."""
         self._board = board
         self._loop = loop
         self._messages = messages
         self._roster = roster
-        self._role_pids = role_pids
+        self._children = children
         self._role_ends = role_ends
         self._takeover = takeover
         listeners.opened_late = self.renew
@@ -59,7 +59,7 @@ class Succession:
         generation that served goes on. The first one, before which none did, is started as far as that can be had."""
         duties = self._roster.duties()
         old = self.serving
-        new = Generation(self._board, self._loop, self._messages, duties, self._role_pids, self._role_ended)
+        new = Generation(self._board, self._loop, self._messages, duties, self._children, self._role_ended)
         try:
             if old is None:
                 new.start()

@@ -77,8 +77,7 @@ class Supervisor:
         journal = JournalReader(board, loop, self.log, closed_ports, episodes)
         # servers of the supervisor's own
         keeper = Keeper(board, board.section_claim(os.getpid()))
-        role_pids: set[int] = set()
-        self.children = Children(board, loop, keeper, self.services, journal, role_pids)
+        self.children = Children(board, loop, keeper, self.services, journal)
         questions = DoormanClient(loop)
         self.wait_services = WaitServices(
             board, loop, keeper, self.children, questions, self.listeners, messages
@@ -88,7 +87,8 @@ class Supervisor:
         # roles
         role_ends = RoleEnds(board, loop, self.children, closed_ports)
         takeover = Takeover(roster, self.wait_services, questions, self.listeners, removals, self.status)
-        self.succession = Succession(board, loop, messages, roster, role_pids, role_ends, takeover, self.listeners)
+        self.succession = Succession(board, loop, messages, roster, self.children, role_ends, takeover,
+                                     self.listeners)
         # configurations
         self.installation = Installation(self.services, self.listeners, roster, self.log, self.children,
                                          self.wait_services, removals, takeover, self.succession)

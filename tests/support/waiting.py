@@ -50,7 +50,7 @@ class Kit:
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
         services = SimpleNamespace(program_of=lambda row: None)
         journal = SimpleNamespace(read=self.board.take_records)
-        self.children = Children(self.board, self.loop, self.keeper, services, journal, ())  # type: ignore[arg-type]
+        self.children = Children(self.board, self.loop, self.keeper, services, journal)  # type: ignore[arg-type]
         self.questions = DoormanClient()
         self.spoilt: list[socket.socket] = []
         self.said: list[str] = []

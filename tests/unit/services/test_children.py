@@ -28,13 +28,12 @@ class Kit:
         self.program = program(self.row, "/bin/true", log_success=SHOW)
         self.sleeper = program(self.row, "/bin/sleep", "1000", log_success=SHOW)
         self.keeper = Keeper(self.board, self.board.section_claim(os.getpid()))
-        self.roles: set[int] = set()
         self.drained = 0
         self.later: list[Callable[[], None]] = []
         loop: Any = SimpleNamespace(later=lambda seconds, callback: self.later.append(callback))
         services: Any = SimpleNamespace(program_of=lambda row: self.sleeper if row == self.row else None)
         journal: Any = SimpleNamespace(read=self.drain)
-        self.children = Children(self.board, loop, self.keeper, services, journal, self.roles)
+        self.children = Children(self.board, loop, self.keeper, services, journal)
         self.null = os.open(os.devnull, os.O_RDWR)
 
     def drain(self) -> None:
@@ -122,10 +121,20 @@ def test_orphans_are_reaped(kit: Kit) -> None:
 
 def test_roles_are_left_alone(kit: Kit) -> None:
     pid = fork(lambda: None)
-    kit.roles.add(pid)
+    kit.children.role_forked(pid)
     await_end(pid)
     kit.children.reap()
     assert reap(pid) == 0
+
+
+def test_a_child_with_the_pid_of_a_role_of_before_is_no_role(kit: Kit) -> None:
+    pid = fork(lambda: None)
+    kit.children.role_forked(pid)
+    kit.children.role_reaped(pid)
+    await_end(pid)
+    kit.children.reap()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def test_a_server_whose_acceptor_has_just_died_waits_for_its_adoption(kit: Kit) -> None:

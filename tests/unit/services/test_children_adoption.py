@@ -87,7 +87,7 @@ def adopted(board: Board, served: Program) -> Counter[RecordKind]:
     loop: Any = SimpleNamespace(later=lambda seconds, callback: None)
     services: Any = SimpleNamespace(program_of=lambda row: served)
     journal: Any = SimpleNamespace(read=drain)
-    children = Children(board, loop, Keeper(board, HEIR), services, journal, ())
+    children = Children(board, loop, Keeper(board, HEIR), services, journal)
     drain()
     children.adopt(DEAD, crashed=True)
     drain()

@@ -76,11 +76,10 @@ class Supervised:
         self.loop = loop
         self.pooled = pooled
         assert pooled.board.section_claim(os.getpid()) == HEIR
-        self.acceptors: set[int] = set()
         services: Any = SimpleNamespace(program_of=lambda row: pooled.program)
         journal: Any = SimpleNamespace(wake=lambda: None)
         keeper = Keeper(pooled.board, HEIR)
-        self.children = Children(pooled.board, loop, keeper, services, journal, self.acceptors)
+        self.children = Children(pooled.board, loop, keeper, services, journal)
 
     def serve(self, kind: Method, *argv: str, first: Callable[[], object] = lambda: None, **values: Any) -> int:
         """The pid of an acceptor of this service; `first` and `values` are Pooled's."""
@@ -89,7 +88,7 @@ class Supervised:
 
     def start(self, first: Callable[[], object] = lambda: None) -> int:
         pid = self.pooled.start(first=first)
-        self.acceptors.add(pid)
+        self.children.role_forked(pid)
         return pid
 
     def kill(self, pid: int) -> int:

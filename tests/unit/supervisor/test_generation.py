@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +61,7 @@ class Kit:
                     program(rows[2])]
         self.ended: list[tuple[str, int]] = []
         self.role_pids: set[int] = set()
+        self.children = SimpleNamespace(role_forked=self.role_pids.add, role_reaped=self.role_pids.remove)
         self.reader = self.board.reader()
         self.generation = Generation(
             self.board, self.loop, self.said,  # type: ignore[arg-type]
@@ -79,7 +81,7 @@ class Kit:
                 reader=self.reader,
                 version="0",
             ),
-            self.role_pids,
+            self.children,  # type: ignore[arg-type]
             self.role_ended,
         )  # fmt: skip
         if started:
@@ -110,6 +112,7 @@ class Kit:
     def close(self) -> None:
         self.generation.abandon()
         self.until(lambda: not self.generation.roles)
+        assert not self.role_pids
         while has_children():  # servers of acceptors that are gone are nobody's here
             os.waitpid(-1, 0)
         for listener in self.listeners:

@@ -42,7 +42,7 @@ class Kit:
         parts: Any = self
         self.role_pids: set[int] = set()
         self.left: list[Role] = []
-        self.succession = Succession(self.board, self.loop, parts, parts, self.role_pids, parts, parts, listeners)
+        self.succession = Succession(self.board, self.loop, parts, parts, parts, parts, parts, listeners)
 
     def error(self, text: str) -> None:
         self.errors.append(text)
@@ -56,6 +56,12 @@ class Kit:
         return NOTHING
 
     # ---- the parts that it works with ----
+
+    def role_forked(self, pid: int) -> None:
+        self.role_pids.add(pid)
+
+    def role_reaped(self, pid: int) -> None:
+        self.role_pids.remove(pid)
 
     def generation_serves(self, generation: Generation, retiring: list[Generation]) -> None:
         for pid in generation.roles if self.stops_them else ():
