@@ -8,6 +8,8 @@ from fastinetd.core.board import Board
 from fastinetd.core.program import Program
 from fastinetd.core.reception import Reception
 
+RENEWAL: bytes
+
 @disjoint_base
 class Acceptor(Reception):
     def __init__(

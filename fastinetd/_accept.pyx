@@ -25,6 +25,11 @@ import os
 from libc.stdlib cimport free, malloc
 
 
+RENEWAL = b"p"
+"""The order on an acceptor's control pipe that has the processes of its pools replaced."""
+
+cdef char RENEW = RENEWAL[0]
+
 cdef enum:
     STRANGERS = 64  # reaped in a row
 
@@ -116,7 +121,12 @@ cdef class Acceptor(Reception):
         else:
             self.zygotes.happened(kind, index)
 
+    cdef void obey_order(self, char order) noexcept nogil:
+        if order == RENEW:
+            self.renew_pools()
+
     cdef void renew_pools(self) noexcept nogil:
+        """Replace the processes that wait for clients; those that serve go on."""
         cdef u32 index
         self.zygotes.replace_all()
         for index in range(self.workers.pool_count):

@@ -59,7 +59,7 @@ cdef class Reception:
     cdef int timeout(self) noexcept nogil
     cdef void receive(self) noexcept nogil
     # the subclass's
-    cdef void renew_pools(self) noexcept nogil
+    cdef void obey_order(self, char order) noexcept nogil
     cdef void admitted(self, u32 index, Client *client, u32 slot) noexcept nogil
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil
     cdef void its_time(self) noexcept nogil

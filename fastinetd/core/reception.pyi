@@ -7,7 +7,7 @@ from typing_extensions import disjoint_base
 from fastinetd.core.board import Board
 from fastinetd.core.program import Program
 
-RENEWAL: bytes
+RETIREMENT: bytes
 
 @disjoint_base
 class Reception:

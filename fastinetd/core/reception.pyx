@@ -9,9 +9,8 @@ queue is seen empty, everybody does, for a queue has an order.
 
 A client whose name decides waits in core/questions; the doorman's answer, or its absence, decides.
 
-The control pipe says how to leave. A byte: retired by a reload, so no new connections but the questions open
-are still decided. End of file: the supervisor is gone, leave at once. RENEW is the byte of a reload that changes nothing:
-processes of pools are replaced.
+The control pipe says how to leave. RETIREMENT: retired by a reload, so no new connections but the questions open
+are still decided. End of file: the supervisor is gone, leave at once. Any other byte is an order for the subclass.
 
 Rules of this file
  - Nothing blocks but epoll_wait, and await_room while the journal is full.
@@ -44,10 +43,10 @@ from fastinetd.system.linux cimport (
 )
 from fastinetd.system.strangers cimport close_shared
 
-RENEWAL = b"p"
-"""The byte on a control pipe that has the processes of pools replaced."""
+RETIREMENT = b"r"
+"""The order on a control pipe that retires a role."""
 
-cdef char RENEW = RENEWAL[0]
+cdef char RETIRE = RETIREMENT[0]
 cdef u64 SECOND = 1000000000
 cdef u64 FOREVER = 0xFFFFFFFFFFFFFFFF  # later than any time
 cdef u64 STARVED = 50000000  # pause of a listener when there are no descriptors, no memory or no place for a question
@@ -311,15 +310,15 @@ cdef class Reception:
     # ---- life ----
 
     cdef void read_control(self) noexcept nogil:
-        """The control pipe: a byte retires or, RENEW, replaces pools; its end means nobody is in charge any more."""
-        cdef char byte
-        cdef ssize_t n = read(self.control, &byte, 1)
+        """The control pipe: a byte is an order, its end means that the supervisor is gone."""
+        cdef char order
+        cdef ssize_t n = read(self.control, &order, 1)
         if n < 0 and (errno == EAGAIN or errno == EINTR):
             return
-        if n > 0 and byte == RENEW:
-            self.renew_pools()
-        elif n > 0:
+        if n > 0 and order == RETIRE:
             self.retire()
+        elif n > 0:
+            self.obey_order(order)
         else:
             self.leave_now()
 
@@ -397,8 +396,8 @@ cdef class Reception:
     cdef void admitted(self, u32 index, Client *client, u32 slot) noexcept nogil:
         """Serve a client that has come by listener `index`; takes its connection and `slot`."""
 
-    cdef void renew_pools(self) noexcept nogil:
-        """Replace the processes that wait for clients; those that serve go on."""
+    cdef void obey_order(self, char order) noexcept nogil:
+        """The supervisor has sent an order of the subclass's own."""
 
     cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
         """An event of the subclass's own: `kind` is ON_OTHER or above."""

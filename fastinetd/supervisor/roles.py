@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 
 from setproctitle import setproctitle
 
-from fastinetd.core.reception import RENEWAL
+from fastinetd._accept import RENEWAL
+from fastinetd.core.reception import RETIREMENT
 from fastinetd.core.spawn import default_signals, disregard_signals
 from fastinetd.supervisor.role_specs import RoleSpec
 from fastinetd.supervisor.signals import NOT_FOR_ROLES, ORDINARY
@@ -97,7 +98,7 @@ class Role:
     def retire(self) -> None:
         """Ask the role to finish what it has in hand and leave."""
         self.retired = True
-        self._send(b"r")
+        self._send(RETIREMENT)
 
     def abandon(self) -> None:
         """End the role's life line, as if the supervisor had died: the role leaves at once."""

@@ -13,6 +13,7 @@ from fastinetd._accept import Acceptor
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Field, Method, RecordKind
 from fastinetd.core.program import Pool, Program
+from fastinetd.core.reception import RETIREMENT
 from fastinetd.core.records import CounterSums, JournalRecord
 from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
 from fastinetd.stage.library import library
@@ -78,7 +79,7 @@ class Pooled:
         return self.start()
 
     def retire(self, pid: int) -> None:
-        os.write(self.controls[pid], b"r")
+        os.write(self.controls[pid], RETIREMENT)
 
     def connect(self) -> socket.socket:
         """A connected client, closed at the end of the test if not before."""

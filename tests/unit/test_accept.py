@@ -22,6 +22,7 @@ from fastinetd._accept import Acceptor
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Field, Method, OverRateRule, RecordKind, SlotState, Verdict
 from fastinetd.core.program import Program, Ranges
+from fastinetd.core.reception import RETIREMENT
 from fastinetd.core.records import JournalRecord
 from fastinetd.doorman.protocol import ANSWER, QUESTION
 from fastinetd.plan.endpoints import has_ipv6
@@ -66,7 +67,7 @@ class Accepting:
         return self.board.counters(self.row).rejected[verdict]
 
     def retire(self) -> None:
-        os.write(self.control, b"r")
+        os.write(self.control, RETIREMENT)
 
     def close(self) -> None:
         self.offspring.end()

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from fastinetd._accept import RENEWAL
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Field, RecordKind, SlotState, Status, Verdict
 from fastinetd.core.program import Ranges
+from fastinetd.core.reception import RETIREMENT
 from fastinetd.relay.relay import Builtin, Relay
 from support.clients import everything
 from support.core import HOUR, open_row, program, reap, running
@@ -69,7 +71,7 @@ class Relayed:
         self.board.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.services: list[Service] = []
         self.pid = 0
-        self._reader, self.control = os.pipe()
+        self.reader, self.control = os.pipe()
 
     def add(self, name: str, dgram: bool = False, **values: object) -> Service:
         self.services.append(Service(self.board, name, dgram, values))
@@ -78,12 +80,12 @@ class Relayed:
     def main(self) -> None:
         os.close(self.control)
         listeners = [(each.socket.fileno(), each.program) for each in self.services]
-        Relay(self.board, self.board.section_claim(os.getpid()), listeners, self._reader, -1).run()
+        Relay(self.board, self.board.section_claim(os.getpid()), listeners, self.reader, -1).run()
 
     def close(self) -> None:
         for each in self.services:
             each.socket.close()
-        for descriptor in (self._reader, self.control, self.board.wake, self.board.fd):
+        for descriptor in (self.reader, self.control, self.board.wake, self.board.fd):
             if descriptor >= 0:
                 os.close(descriptor)
 
@@ -113,7 +115,7 @@ def one(relayed: Relayed) -> Iterator[Callable[..., Service]]:
     yield start
     wait_for(lambda: relayed.board.live == 0, "no session is left")
     assert relayed.board.slots_in_use() == []
-    os.write(relayed.control, b"r")
+    os.write(relayed.control, RETIREMENT)
     assert reap(relayed.pid) == 0
     for child in started:
         child.__exit__(None, None, None)
@@ -276,7 +278,7 @@ def test_a_retired_relay_finishes_its_sessions(relayed: Relayed) -> None:
         client = service.connect()
         client.sendall(b"1")
         assert client.recv(1) == b"1"
-        os.write(relayed.control, b"r")
+        os.write(relayed.control, RETIREMENT)
         service.socket.close()  # the last descriptor of the listener once the relay has given up its own
 
         def refused() -> bool:
@@ -293,6 +295,14 @@ def test_a_retired_relay_finishes_its_sessions(relayed: Relayed) -> None:
         client.close()
         assert reap(pid) == 0
     assert relayed.board.live == 0
+
+
+def test_an_order_that_is_none_of_its_own_means_nothing(relayed: Relayed, one: Callable[..., Service]) -> None:
+    service = one("daytime")
+    os.write(relayed.control, RENEWAL)
+    wait_for(lambda: not select.select([relayed.reader], [], [], 0)[0], "the order has been read")
+    with service.connect() as client:
+        assert everything(client)
 
 
 def test_a_relay_without_its_supervisor_leaves(relayed: Relayed) -> None:
@@ -349,7 +359,7 @@ def test_no_answer_to_another_built_in_service(relayed: Relayed, name: str) -> N
         assert service.ask()  # any other port is answered, and this answer comes after one to the datagram before
         assert counters(other.row).accepted == 0
         assert [r.reason for r in relayed.board.take_records() if r.kind == RecordKind.FAIL] == [Verdict.LOOP]
-        os.write(relayed.control, b"r")
+        os.write(relayed.control, RETIREMENT)
         assert reap(pid) == 0
 
 
