@@ -128,8 +128,8 @@ SOCKET_TYPES = ("stream", "dgram", "raw", "seqpacket")
 _BOTH, _SETS = Scope.BOTH, ("=", "+=", "-=")
 _YES_NO = "yes or no"
 _BYTES = "a number of bytes, with K or M if wanted, or UNLIMITED"
-_INT = 2**31 - 1
-_MOST_PROCESSES = 65_536  # the Board has so many slots, one for each server
+MOST_PROCESSES = 65_536
+"""Servers that the Board has slots for."""
 
 POOLS = "Pools"
 """The heading of the attributes that may stand behind the program of an inetd.conf."""
@@ -197,7 +197,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("group", v.word, 1, "a group's name or number", "its group", default="the user's"),
         Setting("groups", v.yes_no, 1, _YES_NO, "it gets the user's further groups", _BOTH, "no", of=Of.PROGRAM),
         Setting("umask", v.octal(0o777), 1, "an octal number from 0 to 777", "its file mode mask", _BOTH, "the daemon's", of=Of.PROGRAM),
-        Setting("nice", v.whole(-_INT, _INT), 1, "a whole number, usually from -20 to 19", "its priority", of=Of.PROGRAM),
+        Setting("nice", v.whole(-v.INT_MAX, v.INT_MAX), 1, "a whole number, usually from -20 to 19", "its priority", of=Of.PROGRAM),
         Setting("env", v.variables, GROWS, "NAME=VALUE", "variables added to its environment", operators=("=", "+="),
                 free_text=True, optional=True, of=Of.PROGRAM),
         Setting("passenv", v.words, GROWS, "names of variables", "the only variables of the daemon's own environment it gets", _BOTH,
@@ -215,11 +215,11 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
              "prefork: likewise, ahead of time; worker: one that serves connection after connection", _BOTH, "exec", of=Of.PROGRAM),
         _own("snapshot", v.one_of("main", "first_io"), 1, "main or first_io",
              "where zygote and prefork hold the program: before main, or at its first use of the connection", _BOTH, "main", of=Of.ZYGOTE),
-        _own("min_spare", v.whole(0, _MOST_PROCESSES), 1, f"a number from 0 to {_MOST_PROCESSES}",
+        _own("min_spare", v.whole(0, MOST_PROCESSES), 1, f"a number from 0 to {MOST_PROCESSES}",
              "prefork and worker: fewest processes kept ready", _BOTH, "2", of=Of.SPARE),
-        _own("max_spare", v.whole(1, _MOST_PROCESSES), 1, f"a number from 1 to {_MOST_PROCESSES}",
+        _own("max_spare", v.whole(1, MOST_PROCESSES), 1, f"a number from 1 to {MOST_PROCESSES}",
              "prefork and worker: most processes kept ready", _BOTH, "32, or min_spare when that is more", of=Of.SPARE),
-        _own("max_workers", v.whole(1, _MOST_PROCESSES), 1, f"a number from 1 to {_MOST_PROCESSES}",
+        _own("max_workers", v.whole(1, MOST_PROCESSES), 1, f"a number from 1 to {MOST_PROCESSES}",
              "worker: most processes; while all are busy, clients wait", _BOTH, "32, or min_spare when that is more", of=Of.WORKER),
         _own("handler", v.handler, 1, "MODULE:FUNCTION", "worker: a function in Python, in place of server; where its module is goes into PYTHONPATH by `env`", of=Of.PROGRAM),
         _own("max_requests", v.limit, 1, "a number from 1, or UNLIMITED", "worker: about how many connections a process serves before it is replaced", _BOTH, "UNLIMITED", of=Of.WORKER),

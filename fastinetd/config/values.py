@@ -15,6 +15,12 @@ from fastinetd.config.model import UNLIMITED, LogKind, LogType, Rate
 
 Parser = Callable[[Sequence[str]], object]
 
+INT_MAX = 2**31 - 1
+"""The largest number that xinetd reads, and that the core has room for."""
+
+INT64_MAX = 2**63 - 1
+"""The largest limit of a process, and number of bytes."""
+
 DIGITS = 18
 """Digits that a number may have: with so many it fits 64 bits."""
 
@@ -50,6 +56,18 @@ def size(text: str) -> int | None:
         return number(text)
     value = number(text[:-1])
     return None if value is None else value * factor
+
+
+def within(value: int | None, low: int, high: int, index: int = 0) -> int:
+    """A number that was read, if it is one from `low` to `high`. Raises BadValue with `index` if not."""
+    if value is None or not low <= value <= high:
+        raise BadValue(index)
+    return value
+
+
+def is_unlimited(text: str) -> bool:
+    """Whether a word means that there is no limit."""
+    return text.upper() == "UNLIMITED"
 
 
 def word(words: Sequence[str]) -> str:
@@ -92,9 +110,7 @@ def whole(low: int, high: int) -> Parser:
         text = words[0]
         negative = low < 0 and text.startswith("-")
         value = number(text[1:] if negative or (low < 0 and text.startswith("+")) else text)
-        if value is None or not low <= (-value if negative else value) <= high:
-            raise BadValue
-        return -value if negative else value
+        return within(-value if negative and value is not None else value, low, high)
 
     return parse
 
@@ -103,42 +119,24 @@ def octal(high: int) -> Parser:
     """A parser of an octal number up to `high`."""
 
     def parse(words: Sequence[str]) -> int:
-        value = number(words[0], 8)
-        if value is None or value > high:
-            raise BadValue
-        return value
+        return within(number(words[0], 8), 0, high)
 
     return parse
 
 
 def count(words: Sequence[str]) -> int | None:
     """A number from 0, or UNLIMITED (None)."""
-    if words[0].upper() == "UNLIMITED":
-        return None
-    value = number(words[0])
-    if value is None or value > 2**31 - 1:
-        raise BadValue
-    return value
+    return None if is_unlimited(words[0]) else within(number(words[0]), 0, INT_MAX)
 
 
 def limit(words: Sequence[str]) -> int | None:
     """A number from 1, or UNLIMITED (None)."""
-    if words[0].upper() == "UNLIMITED":
-        return None
-    value = number(words[0])
-    if value is None or not 0 < value < 2**31:
-        raise BadValue
-    return value
+    return None if is_unlimited(words[0]) else within(number(words[0]), 1, INT_MAX)
 
 
 def size_limit(words: Sequence[str]) -> int | None:
     """Bytes from 1, with K or M, or UNLIMITED (None)."""
-    if words[0].upper() == "UNLIMITED":
-        return None
-    value = size(words[0])
-    if value is None or not 0 < value < 2**63:
-        raise BadValue
-    return value
+    return None if is_unlimited(words[0]) else within(size(words[0]), 1, INT64_MAX)
 
 
 def handler(words: Sequence[str]) -> str:
@@ -151,11 +149,7 @@ def handler(words: Sequence[str]) -> str:
 
 def rate(words: Sequence[str]) -> Rate | None:
     """Connections per second and the pause in seconds of `cps`; None, no limit, when the first is 0."""
-    most, pause = number(words[0]), number(words[1])
-    if most is None or most > 2**31 - 1:
-        raise BadValue(0)
-    if pause is None or pause > 2**31 - 1:
-        raise BadValue(1)
+    most, pause = (within(number(words[index]), 0, INT_MAX, index) for index in (0, 1))
     return Rate(most, 1.0, pause) if most else None
 
 
@@ -173,30 +167,17 @@ def load(words: Sequence[str]) -> float:
 
 def memory_limit(words: Sequence[str]) -> int:
     """An rlimit in bytes with K or M, or UNLIMITED (-1); 0 is `not set`."""
-    if words[0].upper() == "UNLIMITED":
-        return UNLIMITED
-    value = size(words[0])
-    if value is None or value >= 2**63:
-        raise BadValue
-    return value
+    return UNLIMITED if is_unlimited(words[0]) else within(size(words[0]), 0, INT64_MAX)
 
 
 def plain_limit(words: Sequence[str]) -> int:
     """An rlimit without a suffix (seconds, descriptors), or UNLIMITED (-1); 0 is `not set`."""
-    if words[0].upper() == "UNLIMITED":
-        return UNLIMITED
-    value = number(words[0])
-    if value is None:
-        raise BadValue
-    return value
+    return UNLIMITED if is_unlimited(words[0]) else within(number(words[0]), 0, INT64_MAX)
 
 
 def buffer(words: Sequence[str]) -> int:
     """Bytes of a socket buffer, with K or M."""
-    value = size(words[0])
-    if value is None or not 0 < value < 2**31:
-        raise BadValue
-    return value
+    return within(size(words[0]), 1, INT_MAX)
 
 
 def one_of(*choices: str) -> Parser:
@@ -297,10 +278,7 @@ def deny_time(words: Sequence[str]) -> int:
     text = words[0].upper()
     if text in ("FOREVER", "NEVER"):
         return UNLIMITED if text == "FOREVER" else 0
-    value = number(text)
-    if value is None or value > 2**31 - 1:
-        raise BadValue
-    return value
+    return within(number(text), 0, INT_MAX)
 
 
 def versions(words: Sequence[str]) -> tuple[int, int]:

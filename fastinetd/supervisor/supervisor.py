@@ -15,6 +15,7 @@ import os
 import signal
 
 from fastinetd import __version__
+from fastinetd.config.settings import MOST_PROCESSES
 from fastinetd.control.dump import describe_failure
 from fastinetd.control.snapshot import DumpSources, dump_state
 from fastinetd.core.board import Board
@@ -51,8 +52,6 @@ from fastinetd.system.descriptors import lift_descriptor
 from fastinetd.system.loop import Loop
 from fastinetd.system.notify import Notifier
 from fastinetd.system.processes import PR_SET_CHILD_SUBREAPER, prctl
-
-SLOTS = 65536
 
 
 class Supervisor:
@@ -156,6 +155,7 @@ class Supervisor:
 def _board_for(options: Options) -> Board:
     """A Board with sections for the supervisor, and for the roles of all generations that retire, of the one that
     serves, and of the next one."""
-    board = Board.create(MOST_SERVICES, SLOTS, 1 + (RETIRING_MOST + 2) * sections_of_generation(options.acceptors))
+    sections = 1 + (RETIRING_MOST + 2) * sections_of_generation(options.acceptors)
+    board = Board.create(MOST_SERVICES, MOST_PROCESSES, sections)
     board.set_process_limit(options.process_limit)
     return board
