@@ -63,6 +63,19 @@ def write_without_waiting(fd: int, data: bytes) -> int:
     return os.write(fd, data[:ATOMIC])
 
 
+def write_each(entries: Sequence[str], write: Callable[[str], None]) -> int:
+    """Write entries one by one; return how many are done with, which are those before the first that fails. Raises
+    OSError if that is the first of all."""
+    for done, entry in enumerate(entries):
+        try:
+            write(entry)
+        except OSError:
+            if done == 0:
+                raise
+            return done
+    return len(entries)
+
+
 class Sink(ABC):
     """A destination of entries. `lost` counts those that never got there."""
 

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 
-from fastinetd.logs.sink import ATOMIC, Report, Sink, encoded, write_without_waiting
+from fastinetd.logs.sink import ATOMIC, Report, Sink, encoded, write_each, write_without_waiting
 
 
 class StderrSink(Sink):
@@ -23,16 +23,13 @@ class StderrSink(Sink):
     def _write(self, entries: Sequence[str]) -> int:
         if self._rest:
             self._rest = self._rest[write_without_waiting(self._fd, self._rest) :]
-        for done, line in enumerate(entries):
-            data = encoded(line)
-            if len(data) > ATOMIC:
-                data = data[: ATOMIC - 1] + b"\n"
-            try:
-                if self._rest:
-                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-                self._rest = data[write_without_waiting(self._fd, data) :]
-            except OSError:
-                if done == 0:
-                    raise
-                return done
-        return len(entries)
+        return write_each(entries, self._write_line)
+
+    def _write_line(self, line: str) -> None:
+        """Write a line, cut to what a pipe takes at once. Raises BlockingIOError if one before is not written yet."""
+        if self._rest:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        data = encoded(line)
+        if len(data) > ATOMIC:
+            data = data[: ATOMIC - 1] + b"\n"
+        self._rest = data[write_without_waiting(self._fd, data) :]

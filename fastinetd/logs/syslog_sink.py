@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from fastinetd.logs.sink import Report, Sink, encoded
+from fastinetd.logs.sink import Report, Sink, encoded, write_each
 
 _DATAGRAM = 8000  # bytes of an entry, below any receive buffer
 _DISCONNECTED = (errno.ECONNREFUSED, errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET)
@@ -44,14 +44,7 @@ class SyslogSink(Sink):
 
     def _write(self, entries: Sequence[str]) -> int:
         self._send(b"")  # the rest of what an earlier call began
-        for done, entry in enumerate(entries):
-            try:
-                self._send(encoded(entry)[:_DATAGRAM])
-            except OSError:
-                if done == 0:
-                    raise
-                return done
-        return len(entries)
+        return write_each(entries, lambda entry: self._send(encoded(entry)[:_DATAGRAM]))
 
     def _send(self, data: bytes) -> None:
         """Send the rest of an entry, and then `data`; connect again where the daemon has gone."""

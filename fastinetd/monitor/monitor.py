@@ -33,6 +33,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Enum, auto
+from functools import partial
 from http import HTTPStatus
 
 from fastinetd.core.board import Board
@@ -182,7 +183,7 @@ class Server:
             now = time.monotonic()
             connection = Connection(client, now, now + self._bounds.head)
             self._connections.add(connection)
-            self._selector.register(client, READ, lambda connection=connection: self._handle_event(connection))
+            self._selector.register(client, READ, partial(self._attempt, connection, self._handle_event))
 
     def _evict(self) -> None:
         """Close the connection that has been in its state for longest; one that is being answered only if all are."""
@@ -216,23 +217,28 @@ class Server:
             self._selector.unregister(connection.socket)
             connection.socket.close()
 
-    def _handle_event(self, connection: Connection) -> None:
-        """Do what an event asks for in the connection's state; nothing for one that was closed in this turn."""
+    def _attempt(self, connection: Connection, action: Callable[[Connection], None]) -> None:
+        """Do something with a connection. What would wait for the client goes on with the next event; a connection
+        that has failed is closed."""
         try:
-            match connection.state:
-                case State.HEAD if connection.head is not None:
-                    self._respond(connection)
-                case State.HEAD:
-                    self._receive(connection)
-                case State.ANSWER:
-                    self._send(connection)
-                case State.LINGER:
-                    if not connection.socket.recv(HEAD_LIMIT):
-                        self._close(connection)
+            action(connection)
         except BlockingIOError:
             pass
         except OSError:
             self._close(connection)
+
+    def _handle_event(self, connection: Connection) -> None:
+        """Do what an event asks for in the connection's state; nothing for one that was closed in this turn."""
+        match connection.state:
+            case State.HEAD if connection.head is not None:
+                self._respond(connection)
+            case State.HEAD:
+                self._receive(connection)
+            case State.ANSWER:
+                self._send(connection)
+            case State.LINGER:
+                if not connection.socket.recv(HEAD_LIMIT):
+                    self._close(connection)
 
     def _receive(self, connection: Connection) -> None:
         """Receive bytes of a request, and answer the request if it is complete."""
@@ -281,12 +287,7 @@ class Server:
             encode_answer(answer, date=date, with_body=with_body, keep_alive=connection.keep))
         self._enter_state(connection, State.ANSWER, self._bounds.send)
         self._watch(connection, WRITE)
-        try:
-            self._send(connection)
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._close(connection)
+        self._attempt(connection, self._send)
 
     def _send(self, connection: Connection) -> None:
         """Send what is unsent, and go to the next state. Raises BlockingIOError when the client does not read."""
