@@ -30,15 +30,20 @@ ECHO, CAT = "/bin/echo", "/bin/cat"
 PID = re.compile(r"pid=(\d+)")
 
 
-def starts_again_in_vain(daemon: Daemon, port: int, log: Path, dgram: bool, keep: Keep[socket.socket]) -> None:
-    """Be the client that the server `x` of a wait service never takes: it is started again, and not as fast as
-    possible."""
-    begun = time.monotonic()
+def come(port: int, dgram: bool, keep: Keep[socket.socket]) -> None:
+    """Be a client: send a datagram, or connect."""
     if dgram:
         with datagrams() as s:
             s.sendto(b"x", ("127.0.0.1", port))
     else:
         keep(connect(port))
+
+
+def starts_again_in_vain(daemon: Daemon, port: int, log: Path, dgram: bool, keep: Keep[socket.socket]) -> None:
+    """Be the client that the server `x` of a wait service never takes: it is started again, and not as fast as
+    possible."""
+    begun = time.monotonic()
+    come(port, dgram, keep)
     wait_for(lambda: len(records(log, "START", "x")) >= 5, daemon.said)
     assert time.monotonic() - begun > 0.6
 

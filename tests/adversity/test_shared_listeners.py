@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversity.harm import ECHO, HELLO, Keep, at_rest, consistent, starts_again_in_vain, unbalanced
+from adversity.harm import ECHO, HELLO, Keep, at_rest, come, consistent, starts_again_in_vain, unbalanced
 
 from support.clients import ask, connect, datagrams, free_port, read_line
 from support.daemon import Launch, records
@@ -63,11 +63,7 @@ def test_they_ignore_the_socket(launch: Launch, keep: Keep[Any], dgram: bool) ->
     """All are started, then the daemon is at rest; killed ones are replaced with pauses; others are served."""
     port, other = free_port(), free_port()
     daemon = launch(defaults() + shared(port, "/bin/sleep", 3, "1000", dgram) + entry("hello", other, ECHO, "hello"))
-    if dgram:
-        with datagrams() as s:
-            s.sendto(b"x", ("127.0.0.1", port))
-    else:
-        keep(connect(port))
+    come(port, dgram, keep)
     wait_for(lambda: len(daemon.servers()) == 3, "as many as there may be")
     at_rest([daemon.pid], 5)
     assert len(daemon.servers()) == 3

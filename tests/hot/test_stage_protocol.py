@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from support.clients import everything
+from support.clients import everything, tcp_pair
 from support.stage import (
     CONTROL,
     FAILED,
@@ -31,7 +31,6 @@ from support.stage import (
     VOICE,
     Held,
     compiled,
-    connection,
     held,
     started,
 )
@@ -86,7 +85,7 @@ def test_each_connection_is_taken_by_exactly_one() -> None:
     with held(CAT) as zygote:
         zygote.ready()
         parked = {zygote.park() for _ in range(8)}
-        pairs = [connection() for _ in range(8)]
+        pairs = [tcp_pair() for _ in range(8)]
         for _, server in pairs:
             zygote.ask(TAKE, server, ["A=b"], zygote.hand)
             server.close()
@@ -130,7 +129,7 @@ def test_who_cannot_say_that_it_took_a_connection_does_not_serve_it() -> None:
     zygote.ready()
     os.kill(zygote.pid, signal.SIGSTOP)
     os.waitpid(zygote.pid, os.WUNTRACED)
-    client, server = connection()
+    client, server = tcp_pair()
     with client:
         with server:
             zygote.ask(FORK, server)
@@ -150,7 +149,7 @@ def test_a_parked_child_that_cannot_say_so_does_not_serve() -> None:
     pid = zygote.park()
     os.kill(pid, signal.SIGSTOP)
     os.waitpid(pid, os.WUNTRACED)
-    client, server = connection()
+    client, server = tcp_pair()
     with client:
         with server:
             zygote.ask(TAKE, server, end=zygote.hand)
@@ -174,7 +173,7 @@ def test_no_processes_left_is_told_and_survived(root: None) -> None:
     with held(CAT, before=limited) as zygote:
         zygote.ready()
         for kind in (FORK, PARK, FORK):
-            client, server = connection()
+            client, server = tcp_pair()
             with client, server:
                 seq = zygote.ask(kind, server if kind == FORK else None)
                 said = zygote.hear()
@@ -190,7 +189,7 @@ def test_a_request_without_its_connection_is_told_and_survived() -> None:
         said = zygote.hear()
         assert said is not None
         assert (said.kind, said.seq, said.value) == (FAILED, seq, 9)
-        client, server = connection()
+        client, server = tcp_pair()
         with client, server:
             zygote.ask(PARK, server)
             said = zygote.hear()
@@ -201,7 +200,7 @@ def test_a_request_without_its_connection_is_told_and_survived() -> None:
 def test_more_descriptors_than_one_are_closed() -> None:
     with held(CAT) as zygote:
         zygote.ready()
-        client, server = connection()
+        client, server = tcp_pair()
         with client:
             with server:
                 number = server.fileno()

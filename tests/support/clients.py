@@ -78,6 +78,14 @@ def connect(
     return s
 
 
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """A TCP connection: the client's end, and the server's, which is blocking."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = connect(listener.getsockname()[1])
+        server, _ = listener.accept()
+    return client, server
+
+
 def read_all(s: socket.socket, timeout: float = PATIENCE) -> bytes:
     """All bytes until the other side closes; a reset ends them too. Takes the socket."""
     end = time.monotonic() + timeout

@@ -6,6 +6,8 @@ import socket
 import struct
 from contextlib import suppress
 
+from support.clients import tcp_pair
+
 LINGER = 60
 """Seconds that a last close sleeps: far more than any test waits."""
 
@@ -74,9 +76,7 @@ def linger(sock: socket.socket) -> None:
 
 def lingering() -> tuple[socket.socket, socket.socket]:
     """A socket whose last close sleeps, and its client."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
+    client, server = tcp_pair()
     linger(server)
     return server, client
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fastinetd.system.processes import list_children
 from support.c import STRICT
-from support.clients import everything
+from support.clients import everything, tcp_pair
 from support.proc import PATIENCE, wait_for
 from support.reach import reachable
 
@@ -77,15 +77,6 @@ def started(
         os._exit(127)
 
 
-def connection() -> tuple[socket.socket, socket.socket]:
-    """(client, server) of a TCP connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
-        server, _ = listener.accept()
-    server.setblocking(True)
-    return client, server
-
-
 @dataclass(frozen=True)
 class Said:
     kind: int
@@ -99,7 +90,7 @@ def executed(
     send: bytes = b"", variables: Sequence[str] = VARIABLES,
 ) -> bytes:  # fmt: skip
     """What a client gets from the same program by execve."""
-    client, server = connection()
+    client, server = tcp_pair()
     with client, server:
         pid = started(argv, [*environment, *variables], {0: server.fileno(), 1: server.fileno(), 2: server.fileno()},
                       before)
@@ -188,7 +179,7 @@ class Held:
 
     def open(self, variables: Sequence[str] = VARIABLES) -> tuple[socket.socket, int]:
         """The client's end of a connection, and its server's pid."""
-        client, server = connection()
+        client, server = tcp_pair()
         with server:
             seq = self.ask(FORK, server, variables)
         said = self.hear()
@@ -202,7 +193,7 @@ class Held:
         return said.pid
 
     def take(self, variables: Sequence[str] = VARIABLES) -> tuple[socket.socket, int]:
-        client, server = connection()
+        client, server = tcp_pair()
         with server:
             seq = self.ask(TAKE, server, variables, self.hand)
         said = self.hear(self.voice)

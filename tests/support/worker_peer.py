@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from support.clients import read_all
+from support.clients import read_all, tcp_pair
 from support.core import reap
 from support.proc import PATIENCE
 
@@ -26,15 +26,6 @@ VARIABLES = {
     "TCPREMOTEIP": "192.0.2.7", "TCPREMOTEPORT": "4711", "TCPLOCALIP": "192.0.2.1", "TCPLOCALPORT": "7000",
     "PROTO": "TCP", "REMOTE_ADDR": "192.0.2.7", "REMOTE_PORT": "4711", "REMOTE_HOST": "192.0.2.7",
 }  # fmt: skip
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """A TCP connection: the client's end, and the server's."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    client.settimeout(PATIENCE)
-    return client, server
 
 
 def _start(argv: Sequence[str], environ: Mapping[str, str], descriptors: Mapping[int, int], errors: Path) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from support.clients import read_all
+from support.clients import read_all, tcp_pair
 from support.core import reap
-from support.worker_peer import ROOT, WorkerPeer, serve_once, tcp_pair
+from support.worker_peer import ROOT, WorkerPeer, serve_once
 
 CONTRIB = ROOT / "contrib"
 STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-O2", f"-I{CONTRIB}"]
