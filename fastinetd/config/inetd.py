@@ -88,6 +88,7 @@ class _Reader:
         self.scrubbed: tuple[str, ...] = ()
         self._addresses: tuple[Word, ...] = ()  # of the last line `ADDRESS:`
         self._ids: set[str] = set()
+        self._copies: dict[str, int] = {}  # by name: the last number that was tried for it
 
     def take_line(self, words: list[Word]) -> None:
         """Append the service of a logical line, keep its addresses if it is `ADDRESS:`, or report what is wrong."""
@@ -147,12 +148,12 @@ class _Reader:
 
     def _choose_id(self, name: str, protocol: str) -> str:
         """An id that no line before has: the service's name; if in use NAME-PROTOCOL; if in use NAME-NUMBER, from 2."""
-        found, copies = name, 1
+        found = name
         if found in self._ids:
             found = f"{name}-{protocol}"
         while found in self._ids:
-            copies += 1
-            found = f"{name}-{copies}"
+            self._copies[name] = self._copies.get(name, 1) + 1
+            found = f"{name}-{self._copies[name]}"
         self._ids.add(found)
         return found
 

@@ -38,6 +38,7 @@ RUBBISH = {
     "line.conf": lambda: "service a\n{\n" + SERVICE + "server_args =" + " x" * (MOST_BYTES // 2 - 100) + "\n}\n",
     "line.inetd.conf": lambda: "x " * (MOST_BYTES // 2 - 1),
     "services.inetd.conf": lambda: repeated("s{n} stream tcp nowait root /x\n"),
+    "same.inetd.conf": lambda: repeated("s stream tcp nowait root /x\n"),
 }
 
 
