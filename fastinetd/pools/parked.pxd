@@ -36,7 +36,7 @@ cdef struct ParkedPool:
     bint refill  # children are missing, and are asked for when those who serve have had the processor
 
 cdef class ParkedChildren:
-    cdef Reception at
+    cdef Reception reception
     cdef Ledger *ledger  # the reception's
     cdef ParkedPool *pools
     cdef Brood *broods  # by zygote

@@ -27,7 +27,7 @@ from libc.stdlib cimport calloc, free
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.servers cimport Servers, wait_for_child, watched_pidfd
 from fastinetd.pools.parked_demand cimport (
-    BATCH, children_wanted, count_again, note_arrival, note_miss, note_parked,
+    FORKS_IN_A_ROW, children_wanted, count_again, note_arrival, note_miss, note_parked,
 )
 from fastinetd.pools.pool cimport (
     DIED, IDLE, NEVER, NOBODY, ON_PARKED, PLACES, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, SPARE, TURNS, kill,
@@ -48,7 +48,7 @@ cdef class ParkedChildren:
     def __init__(self, Servers servers, u32 pool_count, u32 zygote_count, u32 child_count):
         """For so many services, with room for so many zygotes and parked children."""
         cdef u32 number
-        self.at, self.ledger = servers.reception, servers.ledger
+        self.reception, self.ledger = servers.reception, servers.ledger
         self.child_count = min(child_count, PLACES)
         self.pools = <ParkedPool *> calloc(pool_count + 1, sizeof(ParkedPool))
         self.broods = <Brood *> calloc(zygote_count + 1, sizeof(Brood))
@@ -148,7 +148,7 @@ cdef class ParkedChildren:
         child.pidfd = watched_pidfd(pid)
         if child.pidfd < 0:
             error = errno
-        elif self.at.watch(child.pidfd, ON_PARKED, place | (child.turn & TURNS) << 16, EPOLLIN) < 0:
+        elif self.reception.watch(child.pidfd, ON_PARKED, place | (child.turn & TURNS) << 16, EPOLLIN) < 0:
             error = errno
             close(child.pidfd)
             child.pidfd = -1
@@ -205,7 +205,7 @@ cdef class ParkedChildren:
         if number == NOBODY:  # it has taken a connection, served it and ended
             return False
         brood = &self.broods[number]
-        self.at.forget(child.pidfd)
+        self.reception.forget(child.pidfd)
         if wait_for_child(P_PID, child.pid, &info, NULL, WEXITED | WNOHANG) == 0 and info.si_pid == 0:
             # Another process traces it, and learns of it first. all_gone tries again.
             child.pidfd = -1
@@ -260,7 +260,7 @@ cdef class ParkedChildren:
         if brood.control < 0:
             return
         wanted = children_wanted(&pool.demand, pool.life.least, pool.life.most)
-        while brood.free + brood.asked < wanted and brood.asked < BATCH and tried < self.child_count:
+        while brood.free + brood.asked < wanted and brood.asked < FORKS_IN_A_ROW and tried < self.child_count:
             tried += 1
             place = self.cursor
             self.cursor = 0 if place + 1 == self.child_count else place + 1

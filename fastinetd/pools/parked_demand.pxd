@@ -9,8 +9,8 @@ from fastinetd.pools.pool cimport SECOND
 from fastinetd.system.linux cimport u32, u64
 
 cdef enum:
-    BATCH = 32  # children asked for in a row, at most
-    CALM = 5  # times in a row with more children than wanted, until some are let go
+    FORKS_IN_A_ROW = 32  # children asked for in a row, at most
+    SURPLUS_COUNTS = 5  # times in a row with more children than wanted, until some are let go
 
 cdef struct Demand:
     u32 boost  # children wanted beyond the least, after misses
@@ -32,7 +32,7 @@ cdef inline void note_arrival(Demand *demand, u64 now) noexcept nogil:
 
 cdef inline void note_miss(Demand *demand) noexcept nogil:
     """A connection has found no child."""
-    demand.boost = min(2 * demand.boost + 1, <u32> BATCH)
+    demand.boost = min(2 * demand.boost + 1, <u32> FORKS_IN_A_ROW)
 
 
 cdef inline void note_parked(Demand *demand, u64 took) noexcept nogil:
@@ -61,4 +61,4 @@ cdef inline u32 count_again(Demand *demand, u32 free, u32 least, u32 most, u64 n
         demand.surplus = 0
         return 0
     demand.surplus += 1
-    return (free - wanted + 1) // 2 if demand.surplus >= CALM else 0
+    return (free - wanted + 1) // 2 if demand.surplus >= SURPLUS_COUNTS else 0

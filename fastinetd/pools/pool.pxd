@@ -93,16 +93,16 @@ cdef struct PoolLife:
 cdef u32 acceptors_serving(u32 kind, u32 count) noexcept nogil
 cdef void open_pool(PoolLife *life, Target *target, u32 acceptors) noexcept nogil
 cdef void pause_starts(PoolLife *life, u64 now) noexcept nogil
-cdef void record_failure(Reception at, PoolLife *life, PoolEvent event, i32 value, u64 now) noexcept nogil
+cdef void record_failure(Reception reception, PoolLife *life, PoolEvent event, i32 value, u64 now) noexcept nogil
 cdef void reset_pause(PoolLife *life) noexcept nogil
 cdef void forget_failures(PoolLife *life) noexcept nogil
 cdef void look_at_files(PoolLife *life, u64 now) noexcept nogil
 cdef bint files_changed(PoolLife *life, u64 now) noexcept nogil
 cdef int make_pair(int *pair, bint attested) noexcept nogil
 cdef void close_both(int *pair) noexcept nogil
-cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
+cdef int start_process(Target *target, int fd, const int *further, int count, int further_at, bint tied,
                        i32 *pid) noexcept nogil
 cdef bint own_child(i32 pid) noexcept nogil
-cdef u64 jittered(u64 limit) noexcept nogil
-cdef u64 elapsed(u64 since, u64 now) noexcept nogil
+cdef u64 jittered_limit(u64 limit) noexcept nogil
+cdef u64 time_since(u64 since, u64 now) noexcept nogil
 cdef i64 milliseconds_until(u64 due, u64 now) noexcept nogil

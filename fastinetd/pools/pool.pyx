@@ -64,10 +64,10 @@ cdef void pause_starts(PoolLife *life, u64 now) noexcept nogil:
     life.pause = min(2 * life.pause, LONGEST_PAUSE)
 
 
-cdef void record_failure(Reception at, PoolLife *life, PoolEvent event, i32 value, u64 now) noexcept nogil:
+cdef void record_failure(Reception reception, PoolLife *life, PoolEvent event, i32 value, u64 now) noexcept nogil:
     """Record why a process of the pool came to nothing, and let the next start wait."""
-    at.await_room()
-    record_pool_event(&at.ledger, life.target.row, event, value)
+    reception.await_room()
+    record_pool_event(&reception.ledger, life.target.row, event, value)
     pause_starts(life, now)
 
 
@@ -121,10 +121,10 @@ cdef void close_both(int *pair) noexcept nogil:
             close(pair[i])
 
 
-cdef int start_process(Target *target, int fd, const int *further, int count, int at, bint tied,
+cdef int start_process(Target *target, int fd, const int *further, int count, int further_at, bint tied,
                        i32 *pid) noexcept nogil:
-    """Start a process of the service's pool with `fd` as 0, 1 and 2 and `further` (MOST_FURTHER at most) from `at` on,
-    all borrowed; `tied`: it ends with this process. Returns 0 or an errno."""
+    """Start a process of the service's pool with `fd` as 0, 1 and 2, and `count` descriptors `further` (MOST_FURTHER at
+    most) from number `further_at` on, all borrowed; `tied`: it ends with this process. Returns 0 or an errno."""
     cdef int low[MOST_FURTHER + 2]
     cdef spawn_call call
     cdef int number = 0, errors = target.pool.errors, i
@@ -140,7 +140,7 @@ cdef int start_process(Target *target, int fd, const int *further, int count, in
     if number == 0:
         call.plan = &target.spawn
         call.envp = target.pool.envp
-        call.fd, call.further, call.further_count, call.further_at = low[count], low, count, at
+        call.fd, call.further, call.further_count, call.further_at = low[count], low, count, further_at
         call.reset_signals, call.tied, call.guard, call.errors = False, tied, target.pool.guard, low[count + 1]
         number = spawn_server(&call, pid)
     for i in range(count + 2):
@@ -155,14 +155,14 @@ cdef bint own_child(i32 pid) noexcept nogil:
     return pid > 0 and wait_for_child(P_PID, pid, &info, NULL, WEXITED | WNOHANG | WNOWAIT) == 0
 
 
-cdef u64 jittered(u64 limit) noexcept nogil:
+cdef u64 jittered_limit(u64 limit) noexcept nogil:
     """A limit less up to a tenth, so that processes that began together do not end together. 0 stays 0."""
     global random_state
     random_state = (random_state ^ now_monotonic()) * MULTIPLIER + 1
     return limit - <u64> (limit / 10.0 * (random_state >> 33) / HALF)
 
 
-cdef u64 elapsed(u64 since, u64 now) noexcept nogil:
+cdef u64 time_since(u64 since, u64 now) noexcept nogil:
     """Nanoseconds since then; 0 if that is later than `now`, which may be the beginning of this round."""
     return now - since if now > since else 0
 

@@ -14,7 +14,7 @@ cdef enum WorkerState:
     WORKER_LEAVING = 4  # it was asked to end, and has no connection
 
 cdef enum:
-    KEEP = 255  # used_up: no reason
+    KEEP = 255  # recycling_of: no reason
 
 cdef enum Word:
     WORD_READY = 0
@@ -44,10 +44,10 @@ cdef struct Worker:
     u64 weighed_at
 
 cdef int start_process_of_worker(Worker *w, Target *target, int nothing) noexcept nogil
-cdef int watch_worker(Worker *w, u32 number, Reception at) noexcept nogil
+cdef int watch_worker(Worker *w, u32 number, Reception reception) noexcept nogil
 cdef bint send_client(Worker *w, Target *target, const Client *client) noexcept nogil
-cdef Word read_word(Worker *w, Reception at, i32 *status) noexcept nogil
+cdef Word read_word(Worker *w, Reception reception, i32 *status) noexcept nogil
 cdef bint has_received(Worker *w) noexcept nogil
-cdef Recycling used_up(Worker *w, u64 now, u64 *again) noexcept nogil
+cdef Recycling recycling_of(Worker *w, u64 now, u64 *again) noexcept nogil
 cdef bint reap_worker(Worker *w, siginfo_t *info, rusage *usage) noexcept nogil
-cdef int close_worker(Worker *w, Reception at) noexcept nogil
+cdef int close_worker(Worker *w, Reception reception) noexcept nogil

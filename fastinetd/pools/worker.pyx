@@ -10,8 +10,8 @@ from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, vari
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
-    AGE, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, TURNS, Recycling, close_both, elapsed, jittered, make_pair,
-    send_message, start_process,
+    AGE, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, TURNS, Recycling, close_both, jittered_limit, make_pair,
+    send_message, start_process, time_since,
 )
 from fastinetd.system.linux cimport (
     EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG,
@@ -42,18 +42,18 @@ cdef int start_process_of_worker(Worker *w, Target *target, int nothing) noexcep
     close_both(pair)
     if error == 0:
         w.pidfd = watched_pidfd(w.pid)
-        w.requests, w.age, w.rss = jittered(spec.requests), jittered(spec.age), jittered(spec.rss)
+        w.requests, w.age, w.rss = jittered_limit(spec.requests), jittered_limit(spec.age), jittered_limit(spec.rss)
     return error
 
 
-cdef int watch_worker(Worker *w, u32 number, Reception at) noexcept nogil:
+cdef int watch_worker(Worker *w, u32 number, Reception reception) noexcept nogil:
     """Put a new worker's pidfd and socket into the epoll set; `number` is its place. Returns 0, or the errno for which
     it cannot be watched."""
     cdef u32 index = number | (w.turn & TURNS) << 16
-    if w.pidfd >= 0 and at.watch(w.pidfd, ON_WORKER_END, index, EPOLLIN) < 0:
+    if w.pidfd >= 0 and reception.watch(w.pidfd, ON_WORKER_END, index, EPOLLIN) < 0:
         close(w.pidfd)
         w.pidfd = -1
-    if w.socket < 0 or w.other < 0 or w.pidfd < 0 or at.watch(w.socket, ON_WORKER, index, EPOLLIN) < 0:
+    if w.socket < 0 or w.other < 0 or w.pidfd < 0 or reception.watch(w.socket, ON_WORKER, index, EPOLLIN) < 0:
         return errno
     return 0
 
@@ -65,13 +65,13 @@ cdef bint send_client(Worker *w, Target *target, const Client *client) noexcept 
     return send_message(w.socket, message, length, client.fd) == 0
 
 
-cdef Word read_word(Worker *w, Reception at, i32 *status) noexcept nogil:
+cdef Word read_word(Worker *w, Reception reception, i32 *status) noexcept nogil:
     """Read what a worker says: that it is ready, with the status of what it served last."""
     cdef ssize_t length = receive_words(w.socket, status, sizeof(i32), NULL)
     if length == -EAGAIN or length == -EINTR:
         return WORD_NONE
     if length <= 0:  # nothing more comes, or what comes cannot be read
-        epoll_ctl(at.epoll, EPOLL_CTL_DEL, w.socket, NULL)
+        epoll_ctl(reception.epoll, EPOLL_CTL_DEL, w.socket, NULL)
         return WORD_END if length == 0 else WORD_NONSENSE
     return WORD_READY if length == sizeof(i32) and 0 <= status[0] <= 255 else WORD_NONSENSE
 
@@ -84,17 +84,17 @@ cdef bint has_received(Worker *w) noexcept nogil:
     return w.received
 
 
-cdef Recycling used_up(Worker *w, u64 now, u64 *again) noexcept nogil:
+cdef Recycling recycling_of(Worker *w, u64 now, u64 *again) noexcept nogil:
     """Why a worker shall serve no more clients, or KEEP: then it is to be asked again at `again`, which is lowered. Its
     memory is looked at after a connection, once a second at most."""
     if w.requests and w.served >= w.requests:
         return REQUESTS
-    if w.age and elapsed(w.since, now) >= w.age:
+    if w.age and time_since(w.since, now) >= w.age:
         return AGE
     if w.age:
         again[0] = min(again[0], w.since + w.age)
     if w.rss and w.weighed_at < w.busy_since:
-        if elapsed(w.weighed_at, now) < SECOND:
+        if time_since(w.weighed_at, now) < SECOND:
             again[0] = min(again[0], w.weighed_at + SECOND)
             return <Recycling> KEEP
         w.weighed_at = now
@@ -109,12 +109,12 @@ cdef bint reap_worker(Worker *w, siginfo_t *info, rusage *usage) noexcept nogil:
     return wait_for_child(P_PID, w.pid, info, usage, WEXITED | WNOHANG) != 0 or info.si_pid != 0
 
 
-cdef int close_worker(Worker *w, Reception at) noexcept nogil:
+cdef int close_worker(Worker *w, Reception reception) noexcept nogil:
     """Close what there is of a worker that is dead. Returns the connection that it was sent last, which is the
     caller's, if it had not received that; else -1. With those before it the worker has said it had finished."""
     cdef int fd = receive_last_descriptor(w.other)
-    at.forget(w.pidfd)
-    epoll_ctl(at.epoll, EPOLL_CTL_DEL, w.socket, NULL)
+    reception.forget(w.pidfd)
+    epoll_ctl(reception.epoll, EPOLL_CTL_DEL, w.socket, NULL)
     close_channel(w.socket)
     close(w.other)
     w.state = WORKER_NONE

@@ -5,7 +5,7 @@ from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport Servers
-from fastinetd.pools.pool cimport TAKEN_WITHIN, PoolLife, Recycling, elapsed
+from fastinetd.pools.pool cimport TAKEN_WITHIN, PoolLife, Recycling, time_since
 from fastinetd.pools.waiting cimport Queue, WaitingClients
 from fastinetd.pools.worker cimport Worker
 from fastinetd.system.linux cimport i32, now_monotonic, u32, u64
@@ -38,40 +38,40 @@ cdef inline void count_freed_anew(WorkerPool *pool, u64 now) noexcept nogil:
     pool.short_since, pool.freed = now, 0
 
 
-cdef inline bint hopeless(WorkerPool *pool) noexcept nogil:
+cdef inline bint no_worker_expected(WorkerPool *pool) noexcept nogil:
     """Whether no worker can be expected: none is ready, and none will be soon, as others have been."""
     return pool.count == pool.starting and not (
-        pool.proven and pool.starting and elapsed(pool.begun_at, now_monotonic()) < TAKEN_WITHIN)
+        pool.proven and pool.starting and time_since(pool.begun_at, now_monotonic()) < TAKEN_WITHIN)
 
 
-cdef inline bint too_few(WorkerPool *pool, u64 oldest, u64 now) noexcept nogil:
+cdef inline bint pool_needs_worker(WorkerPool *pool, u64 oldest, u64 now) noexcept nogil:
     """Whether a pool needs another worker; `oldest` is when the first of those that wait has come.
 
     It does where some are missing; where clients wait and a processor may be free; where a client has waited for long;
     and where the next one would: for so long too few have been idle, and those that are busy are so with long
     connections. Short ones are served best by few workers, whose memory the processors have at hand.
     """
-    cdef u64 short = elapsed(pool.short_since, now)
+    cdef u64 short = time_since(pool.short_since, now)
     if pool.count >= pool.life.workers:
         return False
     if pool.count < pool.life.least:
         return True
     if pool.count == 0 or pool.idle_count + pool.starting >= max(pool.life.least, pool.queue.length + 1):
         return False
-    if pool.queue.length and (pool.count < pool.at_once or elapsed(oldest, now) >= SHORT_FOR):
+    if pool.queue.length and (pool.count < pool.at_once or time_since(oldest, now) >= SHORT_FOR):
         return True
     return short >= SHORT_FOR and pool.freed < short // FREED_EVERY
 
 
-cdef inline bint superfluous(WorkerPool *pool, Worker *w, u64 now) noexcept nogil:
+cdef inline bint worker_is_superfluous(WorkerPool *pool, Worker *w, u64 now) noexcept nogil:
     """Whether an idle worker was wanted only for a while: others have served alone ever since."""
     return (pool.count > pool.at_once and pool.idle_count > pool.life.least
-            and elapsed(w.idle_since, now) >= pool.life.target.pool.spare_after)
+            and time_since(w.idle_since, now) >= pool.life.target.pool.spare_after)
 
 
 cdef class Workers:
     cdef Servers servers
-    cdef Reception at
+    cdef Reception reception
     cdef Ledger *ledger  # the reception's
     cdef WorkerPool *pools
     cdef u32 pool_count

@@ -29,24 +29,23 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 
 from fastinetd.core.admit cimport (
-    Client, client_of_slot, record_end, record_end_unserved, record_pool_event, record_start, free_slot,
+    Client, client_of_slot, free_slot, record_end, record_end_unserved, record_pool_event, record_start,
 )
 from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.program cimport PoolSpec, Target
 from fastinetd.core.servers cimport Servers, microseconds
 from fastinetd.pools.pool cimport (
-    BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, ON_WORKER_END, OVERTIME,
-    PLACES, REAP_AGAIN_AFTER, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS,
-    UNINTELLIGIBLE,
-    Recycling, acceptors_serving, elapsed, files_changed, forget_failures, kill, look_at_files, milliseconds_until,
-    open_pool, pause_starts, record_failure, reset_pause,
+    BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, ON_WORKER_END, OVERTIME, PLACES,
+    REAP_AGAIN_AFTER, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS, UNINTELLIGIBLE,
+    Recycling, acceptors_serving, files_changed, forget_failures, kill, look_at_files, milliseconds_until, open_pool,
+    pause_starts, record_failure, reset_pause, time_since,
 )
 from fastinetd.pools.waiting cimport WaitingClients
 from fastinetd.pools.worker cimport (
-    KEEP, WORD_END, WORD_NONE, WORD_READY, WORKER_BUSY, WORKER_IDLE, WORKER_LEAVING, WORKER_NONE,
-    WORKER_STARTING, Word, Worker, close_worker, has_received, read_word, reap_worker, send_client,
-    start_process_of_worker, used_up, watch_worker,
+    KEEP, WORD_END, WORD_NONE, WORD_READY, WORKER_BUSY, WORKER_IDLE, WORKER_LEAVING, WORKER_NONE, WORKER_STARTING, Word,
+    Worker, close_worker, has_received, read_word, reap_worker, recycling_of, send_client, start_process_of_worker,
+    watch_worker,
 )
 from fastinetd.system.linux cimport (
     CLD_EXITED, O_CLOEXEC, O_RDWR, SHUT_WR, i32, now_monotonic, open, rusage, shutdown, siginfo_t, u32, u64,
@@ -57,7 +56,7 @@ cdef extern from "system/processes.h" nogil:
     void await_end(int pidfd, int milliseconds) noexcept
 
 cdef enum:
-    CALM = 5  # seconds with more idle workers than wanted until some are let go
+    SURPLUS_SECONDS = 5  # seconds with more idle workers than wanted until some are let go
 
 cdef u64 STABLE_AFTER = 5 * SECOND  # a worker that lived so long was no failure
 cdef u64 LEAVES_WITHIN = 10 * SECOND  # of the end of file; then it is killed
@@ -68,7 +67,7 @@ cdef class Workers:
 
     def __init__(self, Servers servers, u32 pool_count, u32 worker_count, u32 processors):
         """For so many services and, over all of them, so many workers; `processors`: what the machine has."""
-        self.servers, self.at, self.ledger = servers, servers.reception, servers.ledger
+        self.servers, self.reception, self.ledger = servers, servers.reception, servers.ledger
         self.worker_count, self.processors = min(worker_count, PLACES), processors
         self.pools = <WorkerPool *> calloc(pool_count + 1, sizeof(WorkerPool))
         self.workers = <Worker *> calloc(self.worker_count + 1, sizeof(Worker))
@@ -112,9 +111,9 @@ cdef class Workers:
         if self.hand_to_idle(pool, client, slot):
             self.tend(index, now)
             return True
-        if now >= pool.life.start_at and not self.at.retired and (pool.count == 0 or self.wants_more(pool, now)):
+        if now >= pool.life.start_at and not self.reception.retired and (pool.count == 0 or self.wants_more(pool, now)):
             self.start(index, now)
-        if hopeless(pool):
+        if no_worker_expected(pool):
             return False
         self.let_wait(pool, client, slot)
         return True
@@ -126,10 +125,10 @@ cdef class Workers:
         self.waiting.add_client(&pool.queue, client, slot)
         if pool.count == pool.starting:
             self.wake_at(pool.begun_at + TAKEN_WITHIN)
-        if pool.queue.length >= pool.count and not self.at.retired:
+        if pool.queue.length >= pool.count and not self.reception.retired:
             pool.paused = True
             for i in range(pool.first_listener, pool.first_listener + pool.listeners):
-                self.at.pause_listener(i, SECOND)
+                self.reception.pause_listener(i, SECOND)
 
     cdef void serve_waiting(self, u32 index) noexcept nogil:
         """Hand clients that wait to workers that are idle, or to servers by exec where no worker is to be expected."""
@@ -137,11 +136,11 @@ cdef class Workers:
         cdef Client client
         cdef u32 slot, i
         cdef bint given
-        while pool.queue.length and (pool.idle != NOBODY or hopeless(pool)):
+        while pool.queue.length and (pool.idle != NOBODY or no_worker_expected(pool)):
             slot = self.waiting.first_client(&pool.queue, &client)
-            self.at.await_room()
+            self.reception.await_room()
             given = self.hand_to_idle(pool, &client, slot)
-            if not given and not hopeless(pool):
+            if not given and not no_worker_expected(pool):
                 break
             self.waiting.remove_first(&pool.queue)
             if not given:
@@ -150,7 +149,7 @@ cdef class Workers:
         if pool.paused and 2 * pool.queue.length <= pool.count:
             pool.paused = False
             for i in range(pool.first_listener, pool.first_listener + pool.listeners):
-                self.at.resume_listener(i)
+                self.reception.resume_listener(i)
 
     cdef bint hand_to_idle(self, WorkerPool *pool, const Client *client, u32 slot) noexcept nogil:
         """Send a client to the worker that was idle last; takes its connection and `slot` if there is one that can have
@@ -205,7 +204,7 @@ cdef class Workers:
     cdef bint wants_more(self, WorkerPool *pool, u64 now) noexcept nogil:
         """Whether another worker is to be started."""
         cdef u64 oldest = self.ledger.view.slots[pool.queue.head].started if pool.queue.length else now
-        return not self.at.retired and too_few(pool, oldest, now)
+        return not self.reception.retired and pool_needs_worker(pool, oldest, now)
 
     # ---- workers ----
 
@@ -225,13 +224,13 @@ cdef class Workers:
         cdef WorkerPool *pool = &self.pools[w.pool]
         cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
         cdef i32 status = 0
-        cdef Word word = read_word(w, self.at, &status)
+        cdef Word word = read_word(w, self.reception, &status)
         if word == WORD_NONE:
             return
-        self.at.await_room()
+        self.reception.await_room()
         if word != WORD_READY or w.state == WORKER_IDLE:
             if w.dismissed_at == 0:
-                record_failure(self.at, &pool.life, UNINTELLIGIBLE, 0, now_monotonic())
+                record_failure(self.reception, &pool.life, UNINTELLIGIBLE, 0, now_monotonic())
             self.dismiss(number, MISTRUSTED, word != WORD_END or w.state != WORKER_BUSY)
             return
         if w.state == WORKER_STARTING:
@@ -252,7 +251,7 @@ cdef class Workers:
         cdef WorkerPool *pool = &self.pools[w.pool]
         cdef u64 now = now_monotonic()
         cdef u64 again = NEVER
-        cdef Recycling why = used_up(w, now, &again)
+        cdef Recycling why = recycling_of(w, now, &again)
         self.wake_at(again)
         if w.dismissed_at:
             w.state = WORKER_LEAVING
@@ -319,7 +318,7 @@ cdef class Workers:
         cdef u32 before = w.state
         cdef int fd
         if not reap_worker(w, &info, &usage):
-            self.at.forget(w.pidfd)
+            self.reception.forget(w.pidfd)
             w.pidfd = -1
             if w.dismissed_at == 0:
                 self.dismiss(number, DIED, True)
@@ -328,7 +327,7 @@ cdef class Workers:
         counters.user_us += microseconds(&usage.ru_utime)
         counters.system_us += microseconds(&usage.ru_stime)
         if w.dismissed_at == 0:
-            self.at.await_room()
+            self.reception.await_room()
             if before == WORKER_STARTING:
                 record_pool_event(self.ledger, pool.life.target.row, DIED_EARLY,
                                   info.si_status if info.si_code == CLD_EXITED else -info.si_status)
@@ -336,10 +335,10 @@ cdef class Workers:
                 reset_pause(&pool.life)
             pause_starts(&pool.life, now)
             self.dismiss(number, MISTRUSTED if before == WORKER_STARTING else DIED, False)
-        fd = close_worker(w, self.at)
+        fd = close_worker(w, self.reception)
         if before == WORKER_BUSY:
             counters.pool[<int> BUSY] -= 1
-            self.at.await_room()
+            self.reception.await_room()
             self.give_back(w, fd, info.si_code, info.si_status)
         elif fd >= 0:
             close_shared(fd)
@@ -347,8 +346,8 @@ cdef class Workers:
         self.wake_at(pool.life.start_at if pool.life.start_at > now else now)
 
     cdef void give_back(self, Worker *w, int fd, int code, int status) noexcept nogil:
-        """Record the end of a worker's connection or, where the worker had not received it and it is `fd`, start a server
-        for it."""
+        """Record the end of a worker's connection or, where the worker had not received it and it is `fd`, start a
+        server for it."""
         cdef Target *target = self.pools[w.pool].life.target
         cdef Client client
         if fd < 0:
@@ -356,7 +355,7 @@ cdef class Workers:
             free_slot(self.ledger, w.slot)
             return
         record_end_unserved(self.ledger, w.slot, code, status)
-        self.at.await_room()
+        self.reception.await_room()
         own_counters(self.ledger, target.row).pool_misses += 1
         client_of_slot(self.ledger, w.slot, fd, 0, &client)
         self.servers.start(target, &client, w.slot)
@@ -379,7 +378,7 @@ cdef class Workers:
             look_at_files(&pool.life, now)
         error = start_process_of_worker(w, pool.life.target, self.nothing)
         if error:
-            record_failure(self.at, &pool.life, NO_START, error, now)
+            record_failure(self.reception, &pool.life, NO_START, error, now)
             self.wake_at(pool.life.start_at)
             return
         w.turn += 1
@@ -392,9 +391,9 @@ cdef class Workers:
         self.wake_at(now + pool.life.target.pool.ready_within)
         if w.age:
             self.wake_at(now + w.age)
-        error = watch_worker(w, number, self.at)
+        error = watch_worker(w, number, self.reception)
         if error:
-            record_failure(self.at, &pool.life, NO_START, error, now)
+            record_failure(self.reception, &pool.life, NO_START, error, now)
             self.dismiss(number, MISTRUSTED, True)
             self.wake_at(now)  # no pidfd may say when it has ended
 
@@ -409,14 +408,14 @@ cdef class Workers:
                 self.wake_at(pool.life.start_at)
             else:
                 self.start(index, now)
-        elif elapsed(pool.short_since, now) >= SHORT_FOR:
+        elif time_since(pool.short_since, now) >= SHORT_FOR:
             count_freed_anew(pool, now)
         if pool.idle_count <= pool.life.most:
             pool.surplus = 0
         elif now - pool.counted_at >= SECOND:
             pool.counted_at = now
             pool.surplus += 1
-            if pool.surplus > CALM:
+            if pool.surplus > SURPLUS_SECONDS:
                 excess = (pool.idle_count - pool.life.most + 1) // 2
                 while excess and pool.idle != NOBODY:
                     excess -= 1
@@ -441,7 +440,7 @@ cdef class Workers:
             if self.wants_more(pool, now):
                 self.wake_at(pool.life.start_at if pool.life.start_at > now else now)
             elif (pool.idle_count < max(pool.life.least, 1) and 0 < pool.count < pool.life.workers
-                    and not self.at.retired):
+                    and not self.reception.retired):
                 self.wake_at(now + SHORT_FOR)
             if pool.queue.length and pool.count == pool.starting:
                 self.wake_at(pool.begun_at + TAKEN_WITHIN)
@@ -451,25 +450,26 @@ cdef class Workers:
         cdef Recycling why
         cdef u64 again = NEVER
         cdef Worker *w = &self.workers[number]
-        cdef PoolSpec *spec = &self.pools[w.pool].life.target.pool
+        cdef PoolLife *life = &self.pools[w.pool].life
+        cdef PoolSpec *spec = &life.target.pool
         if w.pidfd < 0:  # it could not be watched
             self.worker_ended(number)
             return
         if w.state == WORKER_STARTING:
-            if elapsed(w.since, now) >= spec.ready_within:
-                record_failure(self.at, &self.pools[w.pool].life, TOO_SLOW, <i32> (spec.ready_within // SECOND), now)
+            if time_since(w.since, now) >= spec.ready_within:
+                record_failure(self.reception, life, TOO_SLOW, <i32> (spec.ready_within // SECOND), now)
                 self.dismiss(number, MISTRUSTED, True)
             else:
                 self.wake_at(w.since + spec.ready_within)
         elif w.state == WORKER_BUSY:
             self.check_busy(number, now)
         elif w.state == WORKER_IDLE:
-            why = SPARE if superfluous(&self.pools[w.pool], w, now) else used_up(w, now, &again)
+            why = SPARE if worker_is_superfluous(&self.pools[w.pool], w, now) else recycling_of(w, now, &again)
             self.wake_at(again)
-            self.wake_at(w.idle_since + spec.spare_after if elapsed(w.idle_since, now) < spec.spare_after else NEVER)
+            self.wake_at(w.idle_since + spec.spare_after if time_since(w.idle_since, now) < spec.spare_after else NEVER)
             if not self.check_received(number, now) and <int> why != KEEP:
                 self.dismiss(number, why, False)
-        elif w.state == WORKER_LEAVING and elapsed(w.dismissed_at, now) < LEAVES_WITHIN:
+        elif w.state == WORKER_LEAVING and time_since(w.dismissed_at, now) < LEAVES_WITHIN:
             self.wake_at(w.dismissed_at + LEAVES_WITHIN)
         elif w.state == WORKER_LEAVING:
             kill(w.pid, SIGKILL)
@@ -481,8 +481,8 @@ cdef class Workers:
         cdef Target *target = self.pools[w.pool].life.target
         if self.check_received(number, now) or target.pool.runtime == 0:
             return
-        if elapsed(w.busy_since, now) >= target.pool.runtime:
-            self.at.await_room()
+        if time_since(w.busy_since, now) >= target.pool.runtime:
+            self.reception.await_room()
             record_pool_event(self.ledger, target.row, OVERTIME, w.pid)
             self.dismiss(number, RUNTIME, True)
             w.busy_since = now  # should its end take long, that is not recorded at once again
@@ -492,10 +492,10 @@ cdef class Workers:
         """Whether a worker has left the connection that it was sent last in its socket, though it may have said that it
         had served it: then it is ended."""
         cdef Worker *w = &self.workers[number]
-        if not w.received and elapsed(w.busy_since, now) < TAKEN_WITHIN:
+        if not w.received and time_since(w.busy_since, now) < TAKEN_WITHIN:
             self.wake_at(w.busy_since + TAKEN_WITHIN)
         elif not w.received and not has_received(w):
-            record_failure(self.at, &self.pools[w.pool].life, HUNG, <i32> (TAKEN_WITHIN // SECOND), now)
+            record_failure(self.reception, &self.pools[w.pool].life, HUNG, <i32> (TAKEN_WITHIN // SECOND), now)
             self.dismiss(number, MISTRUSTED, True)
             return True
         return False

@@ -40,11 +40,11 @@ cdef void record_held(Ledger *ledger, u32 row, int place, i32 call) noexcept nog
 cdef bint send_connection(Zygote *z, Target *target, bint parked, u32 seq, const Client *client) noexcept nogil
 cdef Reading read_reply(Zygote *z, bint parked, stage_reply *reply, i32 *pid) noexcept nogil
 cdef int start_process_of_zygote(Zygote *z, Target *target) noexcept nogil
-cdef int watch_zygote(Zygote *z, u32 number, Reception at) noexcept nogil
-cdef void stop_watching(Zygote *z, Reception at) noexcept nogil
+cdef int watch_zygote(Zygote *z, u32 number, Reception reception) noexcept nogil
+cdef void stop_watching(Zygote *z, Reception reception) noexcept nogil
 cdef void shut_sockets(Zygote *z) noexcept nogil
-cdef void close_sockets(Zygote *z, Reception at) noexcept nogil
+cdef void close_sockets(Zygote *z, Reception reception) noexcept nogil
 cdef void kill_if_waiting(Zygote *z, i32 pid) noexcept nogil
-cdef i32 reap_ended(Zygote *z, Reception at) noexcept nogil
+cdef i32 reap_ended(Zygote *z, Reception reception) noexcept nogil
 cdef bint reap_zygote(Zygote *z) noexcept nogil
 cdef bint reap_group(Zygote *z) noexcept nogil

@@ -50,8 +50,8 @@ cdef int place_of(u32 where) noexcept nogil:
 
 
 cdef void record_held(Ledger *ledger, u32 row, int place, i32 call) noexcept nogil:
-    """Say on the Board where a service's program is held, a HeldAt, and at which system call; and record it if it was to
-    be held elsewhere."""
+    """Say on the Board where a service's program is held, a HeldAt, and at which system call; and record it if it was
+    to be held elsewhere."""
     store64(&own_counters(ledger, row).held, <u64> (<u32> call) << 8 | <u64> (place + 1))
     if place == <int> EARLY:
         record_pool_event(ledger, row, HELD_EARLY, call)
@@ -118,24 +118,24 @@ cdef int start_process_of_zygote(Zygote *z, Target *target) noexcept nogil:
     return error
 
 
-cdef int watch_zygote(Zygote *z, u32 number, Reception at) noexcept nogil:
+cdef int watch_zygote(Zygote *z, u32 number, Reception reception) noexcept nogil:
     """Put a new zygote's pidfd and sockets into the epoll set; `number` is its place. Returns 0, or the errno for which
     something of it cannot be watched."""
     cdef u32 index = number | (z.turn & TURNS) << 16
-    if z.pidfd >= 0 and at.watch(z.pidfd, ON_ZYGOTE, index, EPOLLIN) < 0:
+    if z.pidfd >= 0 and reception.watch(z.pidfd, ON_ZYGOTE, index, EPOLLIN) < 0:
         close(z.pidfd)
         z.pidfd = -1  # reap_zygote looks at it from time to time
     if z.control < 0 or z.hand < 0 or z.voice < 0 or z.pidfd < 0 \
-            or at.watch(z.control, ON_CONTROL_REPLY, index, EPOLLIN) < 0 \
-            or at.watch(z.voice, ON_VOICE, index, EPOLLIN) < 0:
+            or reception.watch(z.control, ON_CONTROL_REPLY, index, EPOLLIN) < 0 \
+            or reception.watch(z.voice, ON_VOICE, index, EPOLLIN) < 0:
         return errno
     return 0
 
 
-cdef void stop_watching(Zygote *z, Reception at) noexcept nogil:
+cdef void stop_watching(Zygote *z, Reception reception) noexcept nogil:
     """Take a zygote's sockets out of the epoll set."""
-    epoll_ctl(at.epoll, EPOLL_CTL_DEL, z.control, NULL)
-    epoll_ctl(at.epoll, EPOLL_CTL_DEL, z.voice, NULL)
+    epoll_ctl(reception.epoll, EPOLL_CTL_DEL, z.control, NULL)
+    epoll_ctl(reception.epoll, EPOLL_CTL_DEL, z.voice, NULL)
 
 
 cdef void shut_sockets(Zygote *z) noexcept nogil:
@@ -146,9 +146,9 @@ cdef void shut_sockets(Zygote *z) noexcept nogil:
     shutdown(z.hand, SHUT_RDWR)
 
 
-cdef void close_sockets(Zygote *z, Reception at) noexcept nogil:
+cdef void close_sockets(Zygote *z, Reception reception) noexcept nogil:
     """Close a zygote's sockets, from which all was read that was wanted."""
-    stop_watching(z, at)
+    stop_watching(z, reception)
     close_channel(z.control)
     close_channel(z.voice)
     close_channel(z.hand)
@@ -160,11 +160,11 @@ cdef void kill_if_waiting(Zygote *z, i32 pid) noexcept nogil:
         kill(pid, SIGKILL)
 
 
-cdef i32 reap_ended(Zygote *z, Reception at) noexcept nogil:
+cdef i32 reap_ended(Zygote *z, Reception reception) noexcept nogil:
     """Reap a zygote whose pidfd says that it has ended. Returns its exit status, or minus the signal that ended it."""
     cdef siginfo_t info
     cdef int error = wait_for_child(P_PID, z.pid, &info, NULL, WEXITED | WNOHANG)
-    at.forget(z.pidfd)
+    reception.forget(z.pidfd)
     z.pidfd = -1
     if error or info.si_pid:  # else another process traces it: reap_zygote tries again
         z.pid = 0

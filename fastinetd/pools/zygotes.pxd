@@ -18,7 +18,7 @@ cdef struct ZygotePool:
 
 cdef class Zygotes:
     cdef Servers servers
-    cdef Reception at
+    cdef Reception reception
     cdef Ledger *ledger  # the reception's
     cdef ParkedChildren parked
     cdef ZygotePool *pools

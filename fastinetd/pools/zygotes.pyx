@@ -37,8 +37,8 @@ from fastinetd.pools.parked cimport ParkedChildren
 from fastinetd.pools.pool cimport (
     CHANGED, DIED, DIED_EARLY, HOLDING, HUNG, MISTRUSTED, NEVER, NOBODY, NO_START, ON_PARKED, ON_VOICE, ON_ZYGOTE,
     PLACES, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS, UNHOLDABLE,
-    UNINTELLIGIBLE, PoolLife, Recycling, elapsed, files_changed, forget_failures, inode_of, kill, look_at_files,
-    open_pool, own_child, pause_starts, record_failure, reset_pause,
+    UNINTELLIGIBLE, PoolLife, Recycling, files_changed, forget_failures, inode_of, kill, look_at_files, open_pool,
+    own_child, pause_starts, record_failure, reset_pause, time_since,
 )
 from fastinetd.pools.wire cimport (
     FOR_PARKING, STAGE_FAILED, STAGE_PARKED, STAGE_READY, STAGE_REFUSED, STAGE_TOOK, stage_reply,
@@ -53,8 +53,8 @@ from fastinetd.system.strangers cimport close_shared
 
 
 cdef enum:
-    AT_ONCE = 64  # answers read in a row, while other events wait
-    ALL = 0xFFFFFFFF  # answers that are there
+    REPLIES_IN_A_ROW = 64  # answers read in a row, while other events wait
+    EVERY_REPLY = 0xFFFFFFFF  # answers that are there
 
 cdef u64 STABLE_AFTER = 5 * SECOND  # a zygote that lived so long was no failure
 cdef u64 REAPED_WITHIN = 10 * SECOND  # what is left of a zygote that was given up; then it is killed
@@ -65,7 +65,7 @@ cdef class Zygotes:
 
     def __init__(self, Servers servers, u32 pool_count, u32 child_count):
         """For so many services, with room for so many parked children."""
-        self.servers, self.at, self.ledger = servers, servers.reception, servers.ledger
+        self.servers, self.reception, self.ledger = servers, servers.reception, servers.ledger
         self.zygote_count = 4 * pool_count  # those that leave beside those that come
         self.handed = HandedConnections(servers, pool_count > 0)
         self.parked = ParkedChildren(servers, pool_count, self.zygote_count, child_count)
@@ -148,7 +148,7 @@ cdef class Zygotes:
         self.handed.remove(slot)
         own_counters(self.ledger, target.row).pool_misses += 1
         self.ledger.view.slots[slot].method = EXEC
-        self.at.await_room()
+        self.reception.await_room()
         self.servers.start(target, &client, slot)
 
     # ---- what they say ----
@@ -163,7 +163,7 @@ cdef class Zygotes:
         elif kind == ON_ZYGOTE:
             self.zygote_ended(number)
         elif self.zygotes[number].state != ZYGOTE_LEAVING:
-            self.read_replies(number, kind == ON_VOICE, AT_ONCE)
+            self.read_replies(number, kind == ON_VOICE, REPLIES_IN_A_ROW)
 
     cdef void read_replies(self, u32 number, bint parked, u32 most) noexcept nogil:
         """Read what the zygote and its forks have to say; all of it when its sockets are shut."""
@@ -180,7 +180,7 @@ cdef class Zygotes:
                 self.note_silence(number)
             if reading == SILENCE or reading == NO_REPLY:
                 return
-            self.at.await_room()
+            self.reception.await_room()
             z.heard = now_monotonic()
             if reading != REPLY or not self.act_on_reply(number, parked, &reply, pid):
                 self.mistrust(number, pid)
@@ -192,7 +192,7 @@ cdef class Zygotes:
         cdef Zygote *z = &self.zygotes[number]
         kill_if_waiting(z, pid)
         if z.state != ZYGOTE_LEAVING:
-            record_failure(self.at, &self.pools[z.pool].life, UNINTELLIGIBLE, 0, z.heard)
+            record_failure(self.reception, &self.pools[z.pool].life, UNINTELLIGIBLE, 0, z.heard)
             self.give_up(number, MISTRUSTED)
 
     cdef void read_all_replies(self) noexcept nogil:
@@ -200,9 +200,9 @@ cdef class Zygotes:
         cdef u32 number
         for number in range(self.zygote_count):
             if self.zygotes[number].state == ZYGOTE_STARTING or self.zygotes[number].state == ZYGOTE_READY:
-                self.read_replies(number, False, AT_ONCE)
+                self.read_replies(number, False, REPLIES_IN_A_ROW)
             if self.zygotes[number].state == ZYGOTE_READY:
-                self.read_replies(number, True, AT_ONCE)
+                self.read_replies(number, True, REPLIES_IN_A_ROW)
 
     cdef void note_silence(self, u32 number) noexcept nogil:
         """No process has a zygote's end of its sockets any more: its own end is near, or it has closed them."""
@@ -213,13 +213,13 @@ cdef class Zygotes:
         # How it ended its pidfd will say: this makes no difference to one that is ending already.
         if z.pid:
             kill(z.pid, SIGKILL)
-        stop_watching(z, self.at)
+        stop_watching(z, self.reception)
 
     cdef void note_death(self, u32 number) noexcept nogil:
         """A zygote that was ready has ended."""
         cdef PoolLife *life = &self.pools[self.zygotes[number].pool].life
         cdef u64 now = now_monotonic()
-        if elapsed(self.zygotes[number].since, now) > STABLE_AFTER:
+        if time_since(self.zygotes[number].since, now) > STABLE_AFTER:
             reset_pause(life)
         pause_starts(life, now)
         self.give_up(number, DIED)
@@ -238,7 +238,7 @@ cdef class Zygotes:
         if reply.kind == STAGE_FAILED:
             return pid == z.pid and self.note_not_forked(number, reply.seq)
         if reply.kind == STAGE_REFUSED and pid == z.pid and z.state == ZYGOTE_STARTING:
-            record_failure(self.at, &self.pools[z.pool].life, UNHOLDABLE, reply.value, now_monotonic())
+            record_failure(self.reception, &self.pools[z.pool].life, UNHOLDABLE, reply.value, now_monotonic())
             self.give_up(number, MISTRUSTED)
             return True
         return z.state == ZYGOTE_LEAVING
@@ -316,7 +316,7 @@ cdef class Zygotes:
         if number == NOBODY:
             return
         if self.zygotes[number].state != ZYGOTE_LEAVING:
-            self.read_replies(number, True, ALL)
+            self.read_replies(number, True, EVERY_REPLY)
         lost = self.parked.reap_child(index)
         if self.zygotes[number].state == ZYGOTE_LEAVING:
             self.reap_rest(number)
@@ -343,20 +343,20 @@ cdef class Zygotes:
         look_at_files(life, now)
         error = start_process_of_zygote(z, life.target)
         if error:
-            record_failure(self.at, life, NO_START, error, now)
+            record_failure(self.reception, life, NO_START, error, now)
             self.wake_at(life.start_at)
             return
         z.state, z.group, z.since, z.heard = ZYGOTE_STARTING, z.pid, now, now
         self.pools[index].zygote = number
         own_counters(self.ledger, life.target.row).pool[<int> STARTING] += 1
         self.wake_at(now + life.target.pool.ready_within)
-        error = watch_zygote(z, number, self.at)
+        error = watch_zygote(z, number, self.reception)
         if error:
             self.give_up_unwatched(number, error, now)
 
     cdef void give_up_unwatched(self, u32 number, int error, u64 now) noexcept nogil:
         """A process of the zygote's cannot be watched, for want of descriptors or memory: give all of them up."""
-        record_failure(self.at, &self.pools[self.zygotes[number].pool].life, NO_START, error, now)
+        record_failure(self.reception, &self.pools[self.zygotes[number].pool].life, NO_START, error, now)
         self.give_up(number, MISTRUSTED)
 
     cdef void give_up(self, u32 number, Recycling why) noexcept nogil:
@@ -372,9 +372,9 @@ cdef class Zygotes:
         z.state, z.since = ZYGOTE_LEAVING, now
         pool.zygote = NOBODY
         shut_sockets(z)
-        self.read_replies(number, False, ALL)
-        self.read_replies(number, True, ALL)
-        close_sockets(z, self.at)
+        self.read_replies(number, False, EVERY_REPLY)
+        self.read_replies(number, True, EVERY_REPLY)
+        close_sockets(z, self.reception)
         if z.pid:
             kill(z.pid, SIGKILL)
         self.parked.close_brood(number)  # not before its last words are read: one may have become a server
@@ -401,10 +401,10 @@ cdef class Zygotes:
         cdef u64 now = now_monotonic()
         cdef i32 status
         if z.state == ZYGOTE_STARTING:
-            self.read_replies(number, False, ALL)  # perhaps it has said why
-        status = reap_ended(z, self.at)
+            self.read_replies(number, False, EVERY_REPLY)  # perhaps it has said why
+        status = reap_ended(z, self.reception)
         if z.state == ZYGOTE_STARTING:
-            record_failure(self.at, life, DIED_EARLY, status, now)
+            record_failure(self.reception, life, DIED_EARLY, status, now)
             self.give_up(number, MISTRUSTED)
         elif z.state == ZYGOTE_READY:
             self.note_death(number)
@@ -421,7 +421,7 @@ cdef class Zygotes:
             return  # their pidfds will say
         if reap_group(z):
             z.state = ZYGOTE_NONE
-        elif elapsed(z.since, now) < REAPED_WITHIN:
+        elif time_since(z.since, now) < REAPED_WITHIN:
             self.wake_at(now + REAP_AGAIN_AFTER)
         else:  # another process has stopped them
             kill(-z.group, SIGKILL)
@@ -459,7 +459,7 @@ cdef class Zygotes:
         for index in range(self.pool_count):
             pool = &self.pools[index]
             if pool.zygote == NOBODY:
-                if self.at.retired:
+                if self.reception.retired:
                     continue
                 if now < pool.life.start_at:
                     self.wake_at(pool.life.start_at)
@@ -482,10 +482,10 @@ cdef class Zygotes:
         cdef Zygote *z = &self.zygotes[number]
         cdef PoolLife *life = &self.pools[z.pool].life
         cdef u64 within = life.target.pool.ready_within
-        if elapsed(z.since, now) < within:
+        if time_since(z.since, now) < within:
             self.wake_at(z.since + within)
             return
-        record_failure(self.at, life, TOO_SLOW, <i32> (within // SECOND), now)
+        record_failure(self.reception, life, TOO_SLOW, <i32> (within // SECOND), now)
         self.give_up(number, MISTRUSTED)
 
     cdef void check_handed(self, u32 number, u64 now) noexcept nogil:
@@ -496,5 +496,5 @@ cdef class Zygotes:
         if now < z.overdue:
             self.wake_at(z.overdue)
             return
-        record_failure(self.at, &self.pools[z.pool].life, HUNG, <i32> (TAKEN_WITHIN // SECOND), now)
+        record_failure(self.reception, &self.pools[z.pool].life, HUNG, <i32> (TAKEN_WITHIN // SECOND), now)
         self.give_up(number, MISTRUSTED)

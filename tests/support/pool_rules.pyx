@@ -7,7 +7,7 @@ from fastinetd.pools.parked_demand cimport (
     Demand, children_wanted, count_again, note_arrival, note_miss, note_parked,
 )
 from fastinetd.pools.pool cimport PoolLife, forget_failures, open_pool, pause_starts
-from fastinetd.pools.workers cimport WorkerPool, too_few
+from fastinetd.pools.workers cimport WorkerPool, pool_needs_worker
 from fastinetd.system.linux cimport u32, u64
 
 cdef enum:
@@ -39,7 +39,7 @@ def needs_another(u32 least, u32 most, u32 at_once, u32 count, u32 idle, u32 wai
     memset(&pool, 0, sizeof(pool))
     pool.life.least, pool.life.workers, pool.at_once, pool.count = least, most, at_once, count
     pool.idle_count, pool.queue.length, pool.freed, pool.short_since = idle, waiting, freed, NOW - short
-    return too_few(&pool, NOW - waited, NOW)
+    return pool_needs_worker(&pool, NOW - waited, NOW)
 
 
 cdef class ParkedDemand:
