@@ -29,7 +29,7 @@ MESSAGE_BYTES = 8192
 MESSAGE_LINES = 110
 """Most lines of a message that are logged: fastinetd.worker leaves out the middle of longer ones."""
 
-CAUSES = 20
+CAUSES_PER_MINUTE = 20
 """Most causes of a service that are logged within a minute."""
 
 MINUTE = 60.0
@@ -54,7 +54,7 @@ class _Channel:
     reader: socket.socket
     writer: socket.socket
     causes: dict[tuple[str, ...], _Cause] = field(default_factory=dict)
-    unlogged: int = 0  # messages of causes beyond CAUSES
+    unlogged: int = 0  # messages of causes beyond CAUSES_PER_MINUTE
     since: float = 0.0  # when the first of the last `read` messages was read
     read: int = 0
     timer: Timer | None = None
@@ -143,7 +143,7 @@ class StandardErrors:
         cause = channel.causes.get(key)
         if cause is not None:
             cause.more += 1
-        elif len(channel.causes) == CAUSES:
+        elif len(channel.causes) == CAUSES_PER_MINUTE:
             channel.unlogged += 1
         else:
             channel.causes[key] = _Cause(lines[0])

@@ -25,25 +25,24 @@ cdef extern from "system/strangers.h" nogil:
     void stop_waking() noexcept
 
 
-cdef bint ask_kernel = True  # False in tests: as if the kernel were older
-cdef bint refused = False  # the kernel refuses descriptors, on every channel
+cdef bint peeks = False  # there is a channel on which the kernel refuses no descriptors
 
 
 cdef void refuse_descriptors(int channel) noexcept nogil:
     """Have the kernel refuse descriptors on a channel, if it can (Linux 6.16)."""
-    global refused
-    if ask_kernel and forbid_descriptors(channel):
-        refused = True
+    global peeks
+    if not forbid_descriptors(channel):
+        peeks = True
 
 
 cdef ssize_t receive_words(int channel, void *data, size_t room, i32 *pid) noexcept nogil:
     """Receive a message without waiting, at most `room` bytes of it.
 
     *pid is set to the sender's pid, as the kernel attests it, on a socket with SO_PASSCRED; NULL for other sockets.
-    Returns the whole length of the message (which may be more than `room`), 0 at the end, or minus an errno; -EBADMSG: the
-    message has descriptors and is still in the queue."""
+    Returns the whole length of the message (which may be more than `room`), 0 at the end, or minus an errno; -EBADMSG:
+    the message has descriptors and is still in the queue."""
     cdef ssize_t length
-    if not refused:
+    if peeks:
         length = receive_once(channel, data, room, pid, MSG_PEEK)
         if length <= 0:
             return length
@@ -55,8 +54,9 @@ cdef void close_channel(int channel) noexcept nogil:
     cdef char byte
     cdef ssize_t length = 1
     cdef int no = 0
-    if not refused:
-        setsockopt(channel, SOL_SOCKET, SO_PASSCRED, &no, sizeof(no))  # else each message would need room for credentials
+    if peeks:
+        # Else each message would need room for credentials.
+        setsockopt(channel, SOL_SOCKET, SO_PASSCRED, &no, sizeof(no))
         shutdown(channel, SHUT_RDWR)  # no process can send to it any more
         while length > 0 or length == -EINTR:
             length = receive_words(channel, &byte, 1, NULL)
@@ -107,11 +107,3 @@ def close_shared_sockets(sockets: Iterable[socket.socket]) -> None:
     with Awake():
         for one in sockets:
             one.close()
-
-
-# ---- for tests ----
-
-def as_before_linux_6_16(bint so = True) -> None:
-    """Work from now on as on a kernel that does not refuse descriptors, in this process and those it forks."""
-    global ask_kernel, refused
-    ask_kernel, refused = not so, False

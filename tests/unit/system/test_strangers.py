@@ -5,23 +5,18 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from fastinetd.core.layout import Method
 from fastinetd.pools.pool import PoolEvent, Recycling
-from fastinetd.system.strangers import (
-    as_before_linux_6_16,
-    close_message_channel,
-    close_shared_sockets,
-    guard_channel,
-    receive_message,
-)
+from fastinetd.system.strangers import close_message_channel, close_shared_sockets, guard_channel, receive_message
 from support.clients import everything
 from support.lingering import LINGER, LINGERING, abort, lingering
+from support.old_kernel import as_before_linux_6_16, run_before_linux_6_16
 from support.pooled import Pooled
 from support.pools import TALLY, built
 from support.proc import wait_for
@@ -30,34 +25,37 @@ AT_ONCE = 5.0
 """Seconds; a sleep would be LINGER."""
 
 
-@pytest.fixture(params=["refused by the kernel", "seen by a peek"])
-def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
-    """As it is, and as it was before Linux 6.16."""
-    old = request.param == "seen by a peek"
-    as_before_linux_6_16(old)
-    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with here, there:
-        guard_channel(here)
-        with suppress(PermissionError):
-            socket.send_fds(there, [b"x"], [0])
-            if not old:
-                pytest.skip("this kernel refuses no descriptors")
-    yield request.param
-    as_before_linux_6_16(False)
+Pair = tuple[socket.socket, socket.socket]
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+@pytest.fixture(params=[False, True], ids=["refused by the kernel", "seen by a peek"])
+def old(request: pytest.FixtureRequest) -> bool:
+    """Whether the kernel is to be as before Linux 6.16, and refuses no descriptors."""
+    with channel() as (_, there), suppress(PermissionError):
+        socket.send_fds(there, [b"x"], [0])
+        if not request.param:
+            pytest.skip("this kernel refuses no descriptors")
+    return bool(request.param)
+
+
+@contextmanager
+def channel() -> Iterator[Pair]:
+    """A guarded channel, and its other end."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     guard_channel(here)
     with here, there:
         yield here, there
 
 
-@pytest.fixture
-def at_once() -> Iterator[None]:
+def run_on(old: bool, body: Callable[[Pair], None]) -> None:
+    """Run `body` with a channel made by a kernel of this kind, and see that it does not sleep."""
+
+    def main() -> None:
+        with channel() as pair:
+            body(pair)
+
     begun = time.monotonic()
-    yield
+    run_before_linux_6_16(main) if old else main()
     assert time.monotonic() - begun < AT_ONCE
 
 
@@ -73,50 +71,58 @@ def pass_lingering(there: socket.socket, words: bytes) -> None:
             sock.close()
 
 
-@pytest.mark.usefixtures("at_once")
-def test_a_message_with_a_descriptor(kernel: str, pair: tuple[socket.socket, socket.socket]) -> None:
-    here, there = pair
-    there.send(b"first")
-    assert receive_message(here, 100) == b"first"
-    pass_lingering(there, b"second")
-    there.send(b"third")
-    if kernel == "refused by the kernel":
-        assert receive_message(here, 100) == b"third"
-    else:
-        for _ in range(2):
-            with pytest.raises(OSError) as found:
-                receive_message(here, 100)
-            assert found.value.errno == errno.EBADMSG
-    close_message_channel(here)
+def test_a_message_with_a_descriptor(old: bool) -> None:
+    def body(pair: Pair) -> None:
+        here, there = pair
+        there.send(b"first")
+        assert receive_message(here, 100) == b"first"
+        pass_lingering(there, b"second")
+        there.send(b"third")
+        if old:
+            for _ in range(2):
+                with pytest.raises(OSError) as found:
+                    receive_message(here, 100)
+                assert found.value.errno == errno.EBADMSG
+        else:
+            assert receive_message(here, 100) == b"third"
+        close_message_channel(here)
+
+    run_on(old, body)
 
 
-@pytest.mark.usefixtures("kernel", "at_once")
-def test_what_nobody_has_received(pair: tuple[socket.socket, socket.socket]) -> None:
-    here, there = pair
-    for number in range(4):
-        there.send(b"x")
-        pass_lingering(there, b"%d" % number)
-    close_message_channel(here)
-    assert here.fileno() == -1
-    with pytest.raises((BrokenPipeError, ConnectionResetError)):
-        there.send(b"x")
+def test_what_nobody_has_received(old: bool) -> None:
+    def body(pair: Pair) -> None:
+        here, there = pair
+        for number in range(4):
+            there.send(b"x")
+            pass_lingering(there, b"%d" % number)
+        close_message_channel(here)
+        assert here.fileno() == -1
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            there.send(b"x")
+
+    run_on(old, body)
 
 
-def test_words_alone(pair: tuple[socket.socket, socket.socket]) -> None:
-    here, there = pair
-    with pytest.raises(BlockingIOError):
-        receive_message(here, 10)
-    there.send(b"0123456789abcdef")
-    there.send(b"")
-    assert receive_message(here, 10) == b"0123456789"
-    assert receive_message(here, 10) == b""
+def test_words_alone(old: bool) -> None:
+    def body(pair: Pair) -> None:
+        here, there = pair
+        with pytest.raises(BlockingIOError):
+            receive_message(here, 10)
+        there.send(b"0123456789abcdef")
+        there.send(b"")
+        assert receive_message(here, 10) == b"0123456789"
+        assert receive_message(here, 10) == b""
+
+    run_on(old, body)
 
 
-@pytest.mark.usefixtures("at_once")
 def test_a_socket_that_others_had() -> None:
     sock, client = lingering()
+    begun = time.monotonic()
     with client:
         close_shared_sockets([sock])
+    assert time.monotonic() - begun < AT_ONCE
 
 
 RUDE = (
@@ -208,12 +214,12 @@ def ask(pooled: Pooled, name: str) -> bytes:
         return everything(client)
 
 
-@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("how", ["worker says", "worker leaves", "control", "voice", "hand"])
-def test_a_process_of_a_pool_passes_one(pooled: Pooled, program: Path, how: str) -> None:
+def test_a_process_of_a_pool_passes_one(pooled: Pooled, program: Path, old: bool, how: str) -> None:
     """It is given up, and its clients are served by exec, without a pause."""
     method = Method.WORKER if how.startswith("worker") else Method.ZYGOTE
-    pooled.serve(method, str(program), f"@{program.parent / 'served'}", how, least=1, workers=1)
+    pooled.plan(method, str(program), f"@{program.parent / 'served'}", how, least=1, workers=1)
+    pooled.start(first=as_before_linux_6_16 if old else lambda: None)
     begun = time.monotonic()
     pooled.await_recycled(Recycling.MISTRUSTED)
     for number in range(4):
