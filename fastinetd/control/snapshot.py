@@ -78,7 +78,7 @@ def _service_line(sources: DumpSources, installed: InstalledService) -> ServiceL
         running=board.row_live(installed.row),
         port=planned.endpoints[0].port or None,
         descriptors=tuple(sock.fileno() for sock in sockets),
-        ids=planned.start.ids,
+        ids=planned.exec_context.ids,
         refused=planned.refused,
         waits=counters.rate_waits,
         waited=counters.rate_wait_ns / 1e9,

@@ -12,14 +12,14 @@ from fastinetd.config.model import UNLIMITED, Service, encode_text
 from fastinetd.core.exec_context import Environment, ExecContext, ResourceLimit
 from fastinetd.plan.environment import environment_of
 from fastinetd.plan.executable import exec_fault
-from fastinetd.plan.handler import handler_start
+from fastinetd.plan.handler import handler_command
 from fastinetd.plan.model import Unplannable
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.plan.users import ids_of
 from fastinetd.system.privileges import CAP_SYS_NICE, CAP_SYS_RESOURCE
 
 
-def start_of(service: Service, surroundings: Surroundings, report: Report) -> ExecContext:
+def exec_context_of(service: Service, surroundings: Surroundings, report: Report) -> ExecContext:
     """How the servers of a service are started here. Raises Unplannable, reported, when they cannot be."""
     ids, groups = ids_of(service, surroundings, report)
     environ = environment_of(service, surroundings.environ)
@@ -33,8 +33,8 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> Ex
             report.add("cannot-exec", place, service=service.id, value=service.server, reason=fault)
     argv = tuple(map(encode_text, service.argv))
     if service.handler is not None and not service.internal:
-        path, argv, environ = handler_start(service, ids, groups or (), environ, report)
-    start = ExecContext(
+        path, argv, environ = handler_command(service, ids, groups or (), environ, report)
+    context = ExecContext(
         path=path,
         argv=argv,
         environ=environ,
@@ -50,9 +50,9 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> Ex
         for what, needed in (
             ("another user", ids is not None),
             ("groups", groups is not None),
-            ("rlimits", len(start.limits) > 1),
-            ("umask", start.umask is not None),
-            ("nice", start.nice is not None),
+            ("rlimits", len(context.limits) > 1),
+            ("umask", context.umask is not None),
+            ("nice", context.nice is not None),
         )
         if needed and not service.internal
     ]
@@ -65,8 +65,8 @@ def start_of(service: Service, surroundings: Surroundings, report: Report) -> Ex
         report.add("no-clone", service.place, service=service.id, what=" and ".join(needs))
         raise Unplannable
     if wanted == "posix_spawn" or (wanted == "auto" and not surroundings.clone):
-        return ExecContext(path, start.argv, start.environ, limits=start.limits, posix_spawn=True)
-    return start
+        return ExecContext(path, context.argv, context.environ, limits=context.limits, posix_spawn=True)
+    return context
 
 
 def _search_path(environ: Environment) -> str | None:

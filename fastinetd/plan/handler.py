@@ -27,7 +27,7 @@ WORKER = "fastinetd.worker"
 _VARIABLE = b"PYTHONPATH="
 
 
-def handler_start(
+def handler_command(
     service: Service, ids: tuple[int, int] | None, groups: tuple[int, ...], environ: tuple[bytes, ...], report: Report
 ) -> tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]:
     """Program, arguments and environment of the workers of a service with a handler. Raises Unplannable, reported.

@@ -105,7 +105,7 @@ class PlannedService:
     mode: Mode
     endpoints: tuple[Endpoint, ...]
     options: SocketOptions
-    start: ExecContext
+    exec_context: ExecContext
     access: AccessTable
     rate: tuple[int, int]  # so many starts in so many nanoseconds; (0, 0): any number
     log_success: int  # the bits of core/layout.Field of log_on_success

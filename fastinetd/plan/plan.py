@@ -14,7 +14,7 @@ from fastinetd.config.model import Config, Place, Service
 from fastinetd.core.layout import MOST_STARTS, Field
 from fastinetd.plan.access import access_of, forget_networks
 from fastinetd.plan.endpoints import endpoints_of, listed_port
-from fastinetd.plan.exec_context import program_of, start_of
+from fastinetd.plan.exec_context import exec_context_of, program_of
 from fastinetd.plan.model import Endpoint, Mode, Plan, PlannedService, SocketOptions, Unplannable
 from fastinetd.plan.no_effect import check_effects
 from fastinetd.plan.pool_plan import pool_of
@@ -84,7 +84,7 @@ def _plan_service(service: Service, surroundings: Surroundings, report: Report) 
     mode = Mode.BUILTIN if service.internal else Mode.WAIT if service.wait else Mode.NOWAIT
     endpoints = endpoints_of(service, report)
     check_effects(service, report)
-    start = start_of(service, surroundings, report)
+    context = exec_context_of(service, surroundings, report)
     accepts_itself = mode is Mode.WAIT and service.socket_type == "stream" and service.protocol != "unix"
     if accepts_itself and (service.only_from or service.no_access):
         place = service.place_of("only_from" if service.only_from else "no_access")
@@ -108,9 +108,9 @@ def _plan_service(service: Service, surroundings: Surroundings, report: Report) 
         report.add("low-port", service.place_of("port"), service=service.id, port=port, lowest=lowest)
     access = access_of(service, report)
     return PlannedService(
-        service, mode, endpoints, options, start, access, rate_numbers(service.rate, MOST_STARTS),
+        service, mode, endpoints, options, context, access, rate_numbers(service.rate, MOST_STARTS),
         _field_bits(service.log_on_success), _field_bits(service.log_on_failure),
-        *pool_of(service, start, endpoints, access, surroundings, report),
+        *pool_of(service, context, endpoints, access, surroundings, report),
     )
 
 
@@ -122,7 +122,8 @@ def _warn_of_privileges(
         return
     place = Place(config.source, 1)
     bar = bar_to_kill(surroundings.may)
-    if bar and any(each.start.ids is not None and each.start.ids[0] != surroundings.uid for each in planned):
+    users = {each.exec_context.ids[0] for each in planned if each.exec_context.ids is not None}
+    if bar and users - {surroundings.uid}:
         report.add("cannot-kill", place, reason=bar.reason, remedy=bar.remedy)
     who = choose_nobody(surroundings.may)
     if who.bar is not None:

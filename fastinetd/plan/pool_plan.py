@@ -41,7 +41,7 @@ class _Refusal(NamedTuple):
 
 def pool_of(
     service: Service,
-    start: ExecContext,
+    context: ExecContext,
     endpoints: tuple[Endpoint, ...],
     access: AccessTable,
     surroundings: Surroundings,
@@ -55,13 +55,13 @@ def pool_of(
         return None, None
     if "spawn" in service.inherited and service.wait:
         return None, None  # `defaults` are for all services, and this one could have no pool
-    refusal = _refuse_unsuited(service, start, surroundings)
+    refusal = _refuse_unsuited(service, context, surroundings)
     if refusal is None:
-        refusal = _refuse_exposed(service, start, endpoints, access, surroundings)
+        refusal = _refuse_exposed(service, context, endpoints, access, surroundings)
     files: tuple[bytes, ...] = ()
     if refusal is None:
         try:
-            files = _files_of(service, start, surroundings, report)
+            files = _files_of(service, context, surroundings, report)
         except Unholdable as fault:
             refusal = _Refusal(fault.word, fault.reason, fault.remedy)
     if refusal is not None:
@@ -71,12 +71,12 @@ def pool_of(
     low, high, most = _sizes_of(service, report)
     plan = PoolPlan(
         service.spawn, service.snapshot, low, high, most, service.max_requests, service.max_age, service.max_rss,
-        service.max_runtime, service.handler, files, _guard_of(service, start, surroundings, report),
+        service.max_runtime, service.handler, files, _guard_of(service, context, surroundings, report),
     )  # fmt: skip
     return plan, None
 
 
-def _refuse_unsuited(service: Service, start: ExecContext, surroundings: Surroundings) -> _Refusal | None:
+def _refuse_unsuited(service: Service, context: ExecContext, surroundings: Surroundings) -> _Refusal | None:
     """The refusal of a pool to a service whose socket, start or machine does not allow one; None for any other."""
     if service.socket_type != "stream":
         remedy = "write `wait = yes` and `instances = 2` or more for servers that share its socket"
@@ -85,7 +85,7 @@ def _refuse_unsuited(service: Service, start: ExecContext, surroundings: Surroun
         return _Refusal("wait", "it accepts its clients itself", "write `wait = no`")
     if service.spawn_primitive == "posix_spawn":
         return _Refusal("primitive", "posix_spawn starts no pools", "write `spawn_primitive = auto`")
-    if start.posix_spawn or not surroundings.clone:
+    if context.posix_spawn or not surroundings.clone:
         reason = "this system does not allow the start it needs"
         return _Refusal("primitive", reason, "allow clone with CLONE_VFORK here")
     if service.spawn == "worker":
@@ -102,7 +102,7 @@ def _refuse_unsuited(service: Service, start: ExecContext, surroundings: Surroun
 
 
 def _refuse_exposed(
-    service: Service, start: ExecContext, endpoints: tuple[Endpoint, ...], access: AccessTable,
+    service: Service, context: ExecContext, endpoints: tuple[Endpoint, ...], access: AccessTable,
     surroundings: Surroundings,
 ) -> _Refusal | None:
     """The refusal of a pool to root's servers with clients from outside; None for any other.
@@ -110,7 +110,7 @@ def _refuse_exposed(
     Forks of one zygote share their address layout and stack protector: a client that learns them from one connection
     could use them on the next.
     """
-    uid = surroundings.uid if start.ids is None else start.ids[0]
+    uid = surroundings.uid if context.ids is None else context.ids[0]
     if uid != 0 or service.spawn == "worker" or service.allow_shared_layout:
         return None
     if not any(_takes_outsiders(endpoint, access) for endpoint in endpoints):
@@ -152,12 +152,12 @@ def _admits_others(intervals: tuple[Interval, ...], loopback: tuple[int, int]) -
 # ---- processes that could change what a zygote holds ----
 
 
-def _guard_of(service: Service, start: ExecContext, surroundings: Surroundings, report: Report) -> int | None:
+def _guard_of(service: Service, context: ExecContext, surroundings: Surroundings, report: Report) -> int | None:
     """The capability that bars other processes of the service's user from its zygotes while they start; None for none.
 
     Root cannot be barred, nor a daemon's own user. That a service should have one and cannot is reported.
     """
-    if service.spawn == "worker" or start.ids is None or start.ids[0] == 0:
+    if service.spawn == "worker" or context.ids is None or context.ids[0] == 0:
         return None
     if surroundings.guard is None:
         report.add("pool-unguarded", service.place_of("spawn"), service=service.id, user=service.user)
@@ -167,15 +167,15 @@ def _guard_of(service: Service, start: ExecContext, surroundings: Surroundings, 
 # ---- files of which a pool is made ----
 
 
-def _files_of(service: Service, start: ExecContext, surroundings: Surroundings, report: Report) -> tuple[bytes, ...]:
+def _files_of(service: Service, context: ExecContext, surroundings: Surroundings, report: Report) -> tuple[bytes, ...]:
     """The files whose change replaces the pool: the program, its interpreters, and its first argument if it is a file.
 
     The first argument is the script of an interpreter or a configuration; later ones may be files that the server
     writes. Of a handler, its Python and its module. Raises Unholdable.
     """
-    program = os.fsdecode(start.path)
+    program = os.fsdecode(context.path)
     if service.handler is not None:
-        module = module_file(service.handler, start.environ)
+        module = module_file(service.handler, context.environ)
         if module is None:
             report.add("no-handler", service.place_of("handler"), service=service.id,
                        value=service.handler.partition(":")[0], python=program)
@@ -183,10 +183,11 @@ def _files_of(service: Service, start: ExecContext, surroundings: Surroundings, 
     if service.spawn == "worker":
         files = interpreted_files(program)
     else:
-        paths = (each.removeprefix(b"PATH=") for each in start.environ if each.startswith(b"PATH="))
+        paths = (each.removeprefix(b"PATH=") for each in context.environ if each.startswith(b"PATH="))
         search = os.fsdecode(next(paths, os.defpath.encode()))
-        files = program_files(program, search, start.ids or (surroundings.uid, surroundings.gid), start.groups or ())
-    words = [word for word in start.argv[1:] if not word.startswith(b"-")]
+        ids = context.ids or (surroundings.uid, surroundings.gid)
+        files = program_files(program, search, ids, context.groups or ())
+    words = [word for word in context.argv[1:] if not word.startswith(b"-")]
     first = [word for word in words[:1] if word.startswith(b"/") and Path(os.fsdecode(word)).is_file()]
     return tuple(dict.fromkeys((*map(os.fsencode, files), *first)))
 

@@ -169,7 +169,7 @@ class InstalledServices:
             pool = _pool(planned.pool, errors)
         return Program(
             row,
-            planned.start,
+            planned.exec_context,
             ranges=_ranges(planned.access),
             log_success=planned.log_success,
             log_failure=planned.log_failure,

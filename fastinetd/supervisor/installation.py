@@ -80,6 +80,6 @@ class Installation:
 
     def _configure_log(self) -> None:
         self._log.configure({
-            row: LoggedService(planned.id, planned.service.log_type, os.fsdecode(planned.start.path))
+            row: LoggedService(planned.id, planned.service.log_type, os.fsdecode(planned.exec_context.path))
             for row, planned in ((installed.row, installed.planned) for installed in self._services)
         })  # fmt: skip

@@ -146,12 +146,12 @@ def ours(planned: PlannedService) -> Shown:
     for name, entries in (("Only from", service.only_from), ("No access", service.no_access)):
         rules = rules_of(entries or (), lambda name: None)
         shown[name] = frozenset(rule for _, rule in rules)
-    shown["environment"] = frozenset(text.decode(errors="replace") for text in planned.start.environ)
+    shown["environment"] = frozenset(text.decode(errors="replace") for text in planned.exec_context.environ)
     return shown
 
 
 def _ids(planned: PlannedService) -> tuple[int, int] | None:
-    return planned.start.ids or (os.geteuid(), os.getegid())
+    return planned.exec_context.ids or (os.geteuid(), os.getegid())
 
 
 def listeners_of(planned: PlannedService) -> frozenset[Listener]:

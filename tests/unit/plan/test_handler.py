@@ -16,8 +16,8 @@ import pytest
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Place, Service
 from fastinetd.plan import handler as handlers
-from fastinetd.plan.exec_context import start_of
-from fastinetd.plan.handler import PACKAGE, handler_start, module_file
+from fastinetd.plan.exec_context import exec_context_of
+from fastinetd.plan.handler import PACKAGE, handler_command, module_file
 from fastinetd.plan.holdable import find_bar
 from fastinetd.plan.model import Unplannable
 from fastinetd.plan.surroundings import Surroundings
@@ -29,7 +29,7 @@ OWN = os.fsencode(PACKAGE.parent)
 
 
 def environment(*environ: bytes) -> tuple[bytes, ...]:
-    return handler_start(SERVICE, None, (), environ, Report())[2]
+    return handler_command(SERVICE, None, (), environ, Report())[2]
 
 
 def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_command() -> None:
-    path, argv, _ = handler_start(SERVICE, None, (), (), Report())
+    path, argv, _ = handler_command(SERVICE, None, (), (), Report())
     assert path == PYTHON
     assert argv == (PYTHON, b"-P", b"-m", b"fastinetd.worker", b"pages:serve")
 
@@ -46,9 +46,9 @@ def test_command() -> None:
 def test_start(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Surroundings(environ=(b"A=b", b"PYTHONPATH=/theirs"), clone=True)
     checkout(monkeypatch)
-    start = start_of(replace(SERVICE, user=None, umask=0o22), machine, Report())
-    assert (start.path, start.argv[-1], start.umask) == (PYTHON, b"pages:serve", 0o22)
-    assert start.environ == (b"A=b", b"PYTHONPATH=/theirs:" + OWN)
+    context = exec_context_of(replace(SERVICE, user=None, umask=0o22), machine, Report())
+    assert (context.path, context.argv[-1], context.umask) == (PYTHON, b"pages:serve", 0o22)
+    assert context.environ == (b"A=b", b"PYTHONPATH=/theirs:" + OWN)
 
 
 class TestPythonpath:
@@ -92,7 +92,7 @@ class TestUnreadable:
     def said(self, monkeypatch: pytest.MonkeyPatch, ids: tuple[int, int] | None = IDS) -> str:
         report = Report()
         with pytest.raises(Unplannable):
-            handler_start(SERVICE, ids, (), (), report)
+            handler_command(SERVICE, ids, (), (), report)
         (only,) = report
         assert only.code == "no-interpreter"
         return only.text
@@ -108,10 +108,10 @@ class TestUnreadable:
         (closed.parent).chmod(0o700)
         monkeypatch.setattr(handlers, "find_bar", self.without_library(find_bar))
         assert f"user nobody may not read {closed.parent}; install fastinetd" in self.said(monkeypatch)
-        assert handler_start(SERVICE, None, (), (), Report())
-        assert handler_start(SERVICE, (0, 0), (), (), Report())
+        assert handler_command(SERVICE, None, (), (), Report())
+        assert handler_command(SERVICE, (0, 0), (), (), Report())
         closed.parent.chmod(0o755)
-        assert handler_start(SERVICE, self.IDS, (), (), Report())
+        assert handler_command(SERVICE, self.IDS, (), (), Report())
 
     @staticmethod
     def without_library(real: Any) -> Any:

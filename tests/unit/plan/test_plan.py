@@ -135,46 +135,48 @@ def test_servers_that_share_a_socket(number: int | None, inherited: bool, share:
 
 class TestEnvironment:
     def test_everything_is_passed(self) -> None:
-        assert planned(env=(("A", "1"), ("LANG", "de"))).start.environ == (b"PATH=/bin", b"LANG=de", b"A=1")
+        assert planned(env=(("A", "1"), ("LANG", "de"))).exec_context.environ == (b"PATH=/bin", b"LANG=de", b"A=1")
 
     def test_what_is_asked_for_is_passed(self) -> None:
         made = planned(passenv=("LANG", "MISSING", "LANG"), env=(("A", "="),))
-        assert made.start.environ == (b"LANG=C", b"A==")
+        assert made.exec_context.environ == (b"LANG=C", b"A==")
 
     def test_what_is_no_variable_or_is_there_twice(self) -> None:
         """A variable that is set takes the place of the first of its name; what is asked for is the first."""
         machine = replace(ROOT, environ=(b"A=1", b"A", b"", b"=x", b"A=2", b"=="))
-        assert planned(machine).start.environ == machine.environ
-        assert planned(machine, env=(("A", "3"), ("B", "4"))).start.environ == (b"A=3", *machine.environ[1:], b"B=4")
-        assert planned(machine, passenv=("A",)).start.environ == (b"A=1",)
+        assert planned(machine).exec_context.environ == machine.environ
+        environ = planned(machine, env=(("A", "3"), ("B", "4"))).exec_context.environ
+        assert environ == (b"A=3", *machine.environ[1:], b"B=4")
+        assert planned(machine, passenv=("A",)).exec_context.environ == (b"A=1",)
 
     def test_nothing(self) -> None:
-        assert planned(passenv=()).start.environ == ()
+        assert planned(passenv=()).exec_context.environ == ()
 
     def test_the_connections_and_the_managers_own_are_not(self) -> None:
         names = ("REMOTE_HOST", "TCPREMOTEIP", "UDPLOCALIP", "PROTO", *MANAGERS)
         machine = replace(ROOT, environ=(*(f"{name}=x".encode() for name in names), b"A=b"))
-        assert planned(machine, env=(("REMOTE_ADDR", "forged"),)).start.environ == (b"A=b",)
+        assert planned(machine, env=(("REMOTE_ADDR", "forged"),)).exec_context.environ == (b"A=b",)
 
     def test_bytes_that_are_no_text(self) -> None:
         machine = replace(ROOT, environ=(b"A=\xff", b"\xfe=\xfd"))
-        assert planned(machine, argv=("\udcfe",)).start.environ == (b"A=\xff", b"\xfe=\xfd")
-        assert planned(machine, passenv=("\udcfe",), env=(("A", "ü"),)).start.environ == (b"\xfe=\xfd", b"A=\xc3\xbc")
-        assert planned(machine, argv=("\udcfe",)).start.argv == (b"\xfe",)
+        assert planned(machine, argv=("\udcfe",)).exec_context.environ == (b"A=\xff", b"\xfe=\xfd")
+        environ = planned(machine, passenv=("\udcfe",), env=(("A", "ü"),)).exec_context.environ
+        assert environ == (b"\xfe=\xfd", b"A=\xc3\xbc")
+        assert planned(machine, argv=("\udcfe",)).exec_context.argv == (b"\xfe",)
 
 
 class TestIds:
     def test_of_a_number_without_an_entry(self) -> None:
-        start = planned(user="54321").start
+        start = planned(user="54321").exec_context
         assert (start.ids, start.groups) == ((54321, 54321), ())
 
     def test_group(self) -> None:
-        assert planned(user="54321", group="77").start.ids == (54321, 77)
+        assert planned(user="54321", group="77").exec_context.ids == (54321, 77)
 
     def test_the_highest_number_changes_nothing(self) -> None:
         """setresuid(2) leaves an id of -1 as it is: that server would be root."""
         highest = 2**32 - 1
-        assert planned(user=str(highest - 1), group=str(highest - 1)).start.ids == (highest - 1, highest - 1)
+        assert planned(user=str(highest - 1), group=str(highest - 1)).exec_context.ids == (highest - 1, highest - 1)
         for what, values in (("user", {"user": str(highest)}), ("group", {"user": "54321", "group": str(highest)})):
             made, report = planned_all(service(**values))
             assert made.services == ()
@@ -185,7 +187,7 @@ class TestIds:
     def test_capabilities_that_programs_inherit(self, inherited: int, user: str, dropped: bool) -> None:
         """They are root's programs' alone."""
         machine = replace(ROOT, may=Privileges(inherited=inherited))
-        assert planned(machine, user=user, group="77").start.drop_capabilities is dropped
+        assert planned(machine, user=user, group="77").exec_context.drop_capabilities is dropped
 
     def test_whoever_is_another_user_by_the_next_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
         entry = pwd.getpwnam("root")
@@ -193,14 +195,14 @@ class TestIds:
         monkeypatch.setattr(pwd, "getpwnam", lambda name: entry)
         monkeypatch.setattr(os, "getgrouplist", lambda name, gid: groups)
         forget_users()
-        assert planned(user="web", groups=True).start.ids is not None
+        assert planned(user="web", groups=True).exec_context.ids is not None
         entry, groups = pwd.struct_passwd((*entry[:2], 7, 8, *entry[4:])), [8, 9]
         forget_users()
-        start = planned(user="web", groups=True).start
+        start = planned(user="web", groups=True).exec_context
         assert (start.ids, start.groups) == ((7, 8), (8, 9))
         groups = [8]
         forget_users()
-        assert planned(user="web", groups=True).start.groups == (8,)
+        assert planned(user="web", groups=True).exec_context.groups == (8,)
         monkeypatch.undo()
         forget_users()
 
@@ -214,7 +216,7 @@ class TestIds:
         assert Surroundings().ids == settled
 
     def test_root_by_name(self) -> None:
-        start = planned(user="root", groups=True).start
+        start = planned(user="root", groups=True).exec_context
         assert start.ids == (0, 0)
         assert start.groups is not None
         assert 0 in start.groups
@@ -225,14 +227,14 @@ class TestIds:
     def test_the_daemons_own_are_left(self, more: dict[str, str], own: tuple[int, int] | None,
                                       groups: frozenset[int]) -> None:
         """Only where nothing would be changed; `groups = no` takes the daemon's own away."""
-        start = planned(replace(ROOT, ids=own, groups=groups), user="root", **more).start
+        start = planned(replace(ROOT, ids=own, groups=groups), user="root", **more).exec_context
         same = not more and own is not None and not groups
         assert (start.ids, start.groups) == ((None, None) if same else ((0, int(more.get("group", 0))), ()))
 
     def test_the_users_groups_are_the_daemons_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(users, "_groups_of", lambda name, gid: (gid, 4))
-        assert planned(replace(ROOT, groups=frozenset({0, 4})), user="root", groups=True).start.ids is None
-        assert planned(replace(ROOT, groups=frozenset({0})), user="root", groups=True).start.groups == (0, 4)
+        assert planned(replace(ROOT, groups=frozenset({0, 4})), user="root", groups=True).exec_context.ids is None
+        assert planned(replace(ROOT, groups=frozenset({0})), user="root", groups=True).exec_context.groups == (0, 4)
 
     @pytest.mark.parametrize(("rule", "group", "ids", "groups"), [
         (None, None, (0, 0), (0, 9)), (None, "77", (0, 77), (0, 9)),
@@ -245,7 +247,7 @@ class TestIds:
         """Of xinetd, and of each inetd; the daemon is root in group 50."""
         monkeypatch.setattr(users, "_groups_of", lambda name, gid: (gid, 9))
         daemon = replace(ROOT, gid=50, ids=None, groups=frozenset({50, 60}))
-        start = planned(daemon, user="root", group=group, groups=True, groups_of_root=rule).start
+        start = planned(daemon, user="root", group=group, groups=True, groups_of_root=rule).exec_context
         assert (start.ids, start.groups) == (ids, groups)
 
     @pytest.mark.parametrize(("own", "ids"), [((0, 0), None), (None, (0, 0))])
@@ -253,66 +255,66 @@ class TestIds:
         """It is said, and the ids are set all the same where the daemon has others."""
         daemon = replace(ROOT, ids=own, groups=frozenset({4}), may=Privileges(~(1 << CAP_SETGID)))
         made, report = planned_all(service(user="root"), machine=daemon)
-        start = made.services[0].start
+        start = made.services[0].exec_context
         assert (start.ids, start.groups) == (ids, None)
         assert "groups-stay" in [each.code for each in report]
 
     def test_none(self) -> None:
-        start = planned(user=None).start
+        start = planned(user=None).exec_context
         assert (start.ids, start.groups) == (None, None)
 
     def test_without_root_nothing_is_changed(self) -> None:
-        start = planned(USER, user="65534").start
+        start = planned(USER, user="65534").exec_context
         assert (start.ids, start.groups) == (None, None)
 
 
 class TestLimits:
     def test_the_original_number_of_files_is_always_set(self) -> None:
-        assert planned().start.limits == ((resource.RLIMIT_NOFILE, 1024, 4096),)
+        assert planned().exec_context.limits == ((resource.RLIMIT_NOFILE, 1024, 4096),)
 
     def test_each(self) -> None:
         words = {"as": "AS", "cpu": "CPU", "data": "DATA", "rss": "RSS", "stack": "STACK", "files": "NOFILE"}
         numbers = {word: number for number, word in enumerate(words, 70)}
         made = planned(rlimits=MappingProxyType(numbers))
-        assert {*made.start.limits} == {
+        assert {*made.exec_context.limits} == {
             (getattr(resource, f"RLIMIT_{name}"), numbers[word], numbers[word]) for word, name in words.items()
         }
         made = planned(rlimits=MappingProxyType({"stack": UNLIMITED}))
-        assert (resource.RLIMIT_STACK, resource.RLIM_INFINITY, resource.RLIM_INFINITY) in made.start.limits
+        assert (resource.RLIMIT_STACK, resource.RLIM_INFINITY, resource.RLIM_INFINITY) in made.exec_context.limits
 
     def test_without_the_right_not_above_the_daemons_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(resource, "getrlimit", lambda which: (5, 10))
         machine = replace(ROOT, may=Privileges(~(1 << CAP_SYS_RESOURCE)))
         made, report = planned_all(service(rlimits=MappingProxyType({"cpu": 20})), machine=machine)
-        assert (resource.RLIMIT_CPU, 10, 10) in made.services[0].start.limits
+        assert (resource.RLIMIT_CPU, 10, 10) in made.services[0].exec_context.limits
         assert [each.code for each in report] == ["limit-cut"]
 
     def test_files_without_limit_are_what_the_kernel_allows(self) -> None:
         most = int(Path("/proc/sys/fs/nr_open").read_text())
         made = planned(rlimits=MappingProxyType({"files": UNLIMITED}))
-        assert made.start.limits == ((resource.RLIMIT_NOFILE, most, most),)
+        assert made.exec_context.limits == ((resource.RLIMIT_NOFILE, most, most),)
 
     def test_not_above_what_the_kernel_allows(self) -> None:
         most = int(Path("/proc/sys/fs/nr_open").read_text())
         plan, report = planned_all(service(rlimits=MappingProxyType({"files": most + 1})))
-        assert plan.services[0].start.limits == ((resource.RLIMIT_NOFILE, most, most),)
+        assert plan.services[0].exec_context.limits == ((resource.RLIMIT_NOFILE, most, most),)
         assert [each.code for each in report] == ["limit-cut"]
 
     @pytest.mark.parametrize("machine", [USER, replace(ROOT, may=Privileges(~(1 << CAP_SYS_RESOURCE)))])
     @pytest.mark.parametrize("files", [100_000, UNLIMITED])
     def test_without_the_right_not_above_what_there_is(self, machine: Surroundings, files: int) -> None:
         plan, report = planned_all(service(rlimits=MappingProxyType({"files": files})), machine=machine)
-        assert plan.services[0].start.limits == ((resource.RLIMIT_NOFILE, 4096, 4096),)
+        assert plan.services[0].exec_context.limits == ((resource.RLIMIT_NOFILE, 4096, 4096),)
         assert [each.code for each in report] == ["limit-cut"] * (files != UNLIMITED)
 
     @pytest.mark.parametrize(("own", "wanted", "nice"), [(0, 5, 5), (10, 15, 19), (0, -30, -20), (-5, 0, -5)])
     def test_nice_is_relative_and_bounded(self, own: int, wanted: int, nice: int) -> None:
-        assert planned(replace(ROOT, nice=own), nice=wanted).start.nice == nice
+        assert planned(replace(ROOT, nice=own), nice=wanted).exec_context.nice == nice
 
 
     def test_a_higher_priority_than_the_daemons_wants_the_right(self) -> None:
         machine = replace(ROOT, nice=5, may=Privileges(~(1 << CAP_SYS_NICE)))
-        assert planned(machine, nice=3).start.nice == 8
+        assert planned(machine, nice=3).exec_context.nice == 8
         made, report = planned_all(service(nice=-3), machine=machine)
         assert made.services == ()
         assert [each.code for each in report] == ["not-own-nice"]
@@ -320,23 +322,23 @@ class TestLimits:
 
 class TestPrimitive:
     def test_clone_where_it_works(self) -> None:
-        assert not planned().start.posix_spawn
-        assert not planned(spawn_primitive="clone").start.posix_spawn
+        assert not planned().exec_context.posix_spawn
+        assert not planned(spawn_primitive="clone").exec_context.posix_spawn
 
     def test_posix_spawn_where_it_does_not(self) -> None:
         machine = replace(ROOT, clone=False)
-        assert planned(machine).start.posix_spawn
-        assert not planned(machine, spawn_primitive="clone").start.posix_spawn
+        assert planned(machine).exec_context.posix_spawn
+        assert not planned(machine, spawn_primitive="clone").exec_context.posix_spawn
 
     @pytest.mark.parametrize("wanted", ["posix_spawn", "auto"])
     def test_posix_spawn_of_the_daemons_own_user(self, wanted: str) -> None:
         machine = replace(ROOT, clone=wanted == "posix_spawn", groups=frozenset())
-        start = planned(machine, user="root", spawn_primitive=wanted).start
+        start = planned(machine, user="root", spawn_primitive=wanted).exec_context
         assert start.posix_spawn
         assert (start.ids, start.groups) == (None, None)
 
     def test_posix_spawn_as_wanted(self) -> None:
-        start = planned(spawn_primitive="posix_spawn").start
+        start = planned(spawn_primitive="posix_spawn").exec_context
         assert start.posix_spawn
         assert start.limits == ((resource.RLIMIT_NOFILE, 1024, 4096),)
 

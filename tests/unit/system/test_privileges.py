@@ -62,7 +62,7 @@ def test_what_is_served(may: Privileges, served: tuple[Service, ...], groups: tu
         plan, codes = made(service, may)
         assert len(plan.services) == (service in served), codes
         if service in served:
-            assert plan.services[0].start.groups == groups
+            assert plan.services[0].exec_context.groups == groups
             assert codes == ["groups-stay"] * (groups is None)
         else:
             assert codes == ["cannot-become"]
@@ -80,7 +80,7 @@ def test_what_it_already_is_needs_nothing() -> None:
     report = Report()
     machine = replace(MACHINE, may=Privileges(0), groups=frozenset())
     (service,) = make_plan(Config("x.conf", (ROOT,)), machine, report).services
-    assert (service.start.ids, service.start.groups) == (None, None)
+    assert (service.exec_context.ids, service.exec_context.groups) == (None, None)
     assert not [each for each in report if each.code == "groups-stay"]
 
 
