@@ -169,7 +169,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
 }
 """Code -> severity and text, which names the fault and, after a semicolon, the remedy."""
 
-MOST_KEPT = 1000
+DIAGNOSTICS_KEPT = 1000
 """Diagnostics of each severity that a Report keeps. A file that is no configuration has one for each line, and would
 fill memory and logs."""
 
@@ -177,7 +177,7 @@ fill memory and logs."""
 class Report:
     """Diagnostics collected while a configuration is read and planned, to be iterated in the order of their coming.
 
-    The first MOST_KEPT of each severity are kept, further ones counted. Equal ones at one place count as one: a value
+    The first DIAGNOSTICS_KEPT of each severity are kept, further ones counted. Equal ones at one place count as one: a value
     of `defaults` has the same fault in each service.
     """
 
@@ -200,7 +200,7 @@ class Report:
 
     def is_full(self, code: str) -> bool:
         """Whether a further diagnostic with the severity of `code` would only be counted."""
-        return self._shown[CATALOGUE[code][0]] >= MOST_KEPT
+        return self._shown[CATALOGUE[code][0]] >= DIAGNOSTICS_KEPT
 
     @property
     def errors(self) -> int:

@@ -25,9 +25,9 @@ from fastinetd.config.settings import INTERNALS
 from fastinetd.config.values import BadValue, may_be_host, number, octal, size
 from fastinetd.config.whole import handler_faults
 
-SECONDS = 60.0
+RATE_PERIOD = 60.0
 """The period over which the N of `nowait.N` is counted."""
-PAUSE = 600
+RATE_PAUSE = 600
 """Seconds for which inetds switch a service off; here they count with `over_rate = close` alone."""
 
 _FIELDS = ("service", "socket type", "protocol", "wait or nowait", "user", "program")
@@ -293,7 +293,7 @@ class _Reader:
             raise BadLine("inetd-wait", word, value=clip_value(word.text), syntax=self.rules.limit_syntax)
         kind, sign, limit = match.groups()
         values["wait"] = kind == "wait"
-        usual = Rate(self.rules.rate, SECONDS, PAUSE) if self.rules.rate else None
+        usual = Rate(self.rules.rate, RATE_PERIOD, RATE_PAUSE) if self.rules.rate else None
         values["rate"] = usual
         if sign is None:
             return
@@ -314,7 +314,7 @@ class _Reader:
             sharing = " that share the socket" if values["wait"] else ""
             meaning = f"{counts[0] or 'any number of'} servers at a time{sharing}"
         else:
-            values["rate"] = Rate(counts[0], SECONDS, PAUSE) if counts[0] else None
+            values["rate"] = Rate(counts[0], RATE_PERIOD, RATE_PAUSE) if counts[0] else None
             meaning = f"{counts[0] or 'any number of'} starts in a minute"
         if sign not in self.rules.limits:
             self.report.add(

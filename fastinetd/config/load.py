@@ -33,7 +33,7 @@ supervisor does nothing else while it reads: each MiB takes about two seconds an
 WRITTEN_WITHIN = 3.0
 """Seconds within which the writer of a pipe (`-f <(generate)`) must write or close it."""
 
-DEPTH = 32
+INCLUDE_DEPTH = 32
 """Includes within includes that are followed: deeper ones are a mistake, and each takes frames of Python's stack."""
 
 
@@ -170,8 +170,8 @@ class _Files:
                 continue
             if identity in self._chain:
                 self._report.add("include-cycle", place, path=name)
-            elif len(self._chain) >= DEPTH:
-                self._report.add("include-depth", place, depth=DEPTH)
+            elif len(self._chain) >= INCLUDE_DEPTH:
+                self._report.add("include-depth", place, depth=INCLUDE_DEPTH)
             else:
                 with self.chained(identity):
                     yield name, text

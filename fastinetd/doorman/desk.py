@@ -22,7 +22,7 @@ from fastinetd.policy.access import AccessTable, Address, AddressVerdict, decide
 
 KEEP_NAMED = 60.0  # seconds for which names are kept
 KEEP_NAMELESS = 10.0  # seconds for which it is kept that an address has no name
-MOST_KEPT = 4096  # addresses whose names are kept; with more the oldest is dropped
+ADDRESSES_KEPT = 4096  # with names; with more the oldest is dropped
 
 Names = frozenset[str]
 """Confirmed names of a client: lower case, no dot at the end."""
@@ -76,11 +76,6 @@ class Desk:
         """The time of the next deadline; None when no question waits."""
         return next((waiting.deadline for waiting in self._waiting.values()), None)
 
-    @property
-    def remembered(self) -> int:
-        """The number of addresses whose names are kept."""
-        return len(self._known)
-
     def is_waiting(self, question: Question) -> bool:
         """Whether a question with this channel and cookie waits."""
         return question.key in self._waiting
@@ -108,7 +103,7 @@ class Desk:
     def learn_names(self, address: Address, names: Names, now: float) -> list[Answer]:
         """Keep the names that the lookup of an address found; returns answers to the questions that waited for it."""
         self._known.pop(address, None)
-        if len(self._known) >= MOST_KEPT:
+        if len(self._known) >= ADDRESSES_KEPT:
             del self._known[next(iter(self._known))]  # the oldest, for a dict keeps its order
         self._known[address] = names, now + (KEEP_NAMED if names else KEEP_NAMELESS)
         waiters = self._lookups.pop(address)

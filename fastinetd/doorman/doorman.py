@@ -47,7 +47,7 @@ from fastinetd.policy.addresses import plausible_name
 THREADS = 16  # lookups at a time
 MOST_WAITING = 4096  # questions of one channel
 MOST_NAMES = 8  # names of one address that are tried
-BATCH = 64  # datagrams read from one channel before the others have their turn
+QUESTIONS_IN_A_ROW = 64  # datagrams read from one channel before the others have their turn
 
 Resolver = Callable[[Address], Names]
 """Returns the confirmed names of an address. May block; an exception means that there are none."""
@@ -188,8 +188,8 @@ class Doorman:
             self._drop_channel(fd)
 
     def _read_questions(self, fd: int, channel: Channel) -> bool:
-        """Read up to BATCH questions of a channel; False when its acceptor is gone."""
-        for _ in range(BATCH):
+        """Read up to QUESTIONS_IN_A_ROW questions of a channel; False when its acceptor is gone."""
+        for _ in range(QUESTIONS_IN_A_ROW):
             if channel.unsent or channel.waiting >= MOST_WAITING:
                 break
             try:

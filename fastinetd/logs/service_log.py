@@ -3,7 +3,7 @@
 Theory. The supervisor takes records off the Board's journals and hands them over in batches. One entry is made of each
 record that its service asks for (a Format does that), collected for its sink, and written with one call per file and
 batch (sink.py has what happens when that fails). What the daemon itself logs about a record (a program that cannot be
-started, a service switched off for a while) goes to the DaemonLog, at most once in REPEAT seconds per service and
+started, a service switched off for a while) goes to the DaemonLog, at most once in REPEAT_AFTER seconds per service and
 cause, with the number of the others.
 
 Rules of this file
@@ -30,7 +30,7 @@ from fastinetd.logs.sink import Sink
 from fastinetd.logs.start_failures import start_failure
 from fastinetd.pools.pool import PoolEvent
 
-REPEAT = 10.0
+REPEAT_AFTER = 10.0
 """Seconds in which a message about one service and cause is logged once."""
 
 # Plain integers: comparing a record's number with an IntEnum's member costs several times as much.
@@ -196,7 +196,7 @@ class ServiceLog:
             return
         if repeats is not None and repeats.more:
             self._log_repeats(repeats)
-        self._repeats[key] = _Repeats(text, now + REPEAT)
+        self._repeats[key] = _Repeats(text, now + REPEAT_AFTER)
         self._messages.error(text)
 
     def _log_pool_event(self, record: JournalRecord, service_id: str) -> None:
@@ -208,4 +208,4 @@ class ServiceLog:
 
     def _log_repeats(self, repeats: _Repeats) -> None:
         times = "once" if repeats.more == 1 else f"{repeats.more} times"
-        self._messages.error(f"{repeats.text} [{times} more in {REPEAT:.0f} seconds]")
+        self._messages.error(f"{repeats.text} [{times} more in {REPEAT_AFTER:.0f} seconds]")

@@ -8,7 +8,7 @@ first thing written afterwards is how many were lost. Trouble is reported once, 
 
 Rules of this file
  - No method raises for what a destination does, and none waits for it.
- - A call writes at most CHUNK entries, so that catching up never stops the loop that calls it.
+ - A call writes at most ENTRIES_PER_WRITE entries, so that catching up never stops the loop that calls it.
  - A report may come back as an entry for the same sink: `_keep_report` keeps it, `_send_reports` sends it, last of all.
  - Descriptors are close-on-exec and belong to their sink.
 """
@@ -25,10 +25,10 @@ from itertools import islice
 
 from fastinetd.logs.lines import Level, error_text
 
-ROOM = 10_000
+ENTRIES_KEPT = 10_000
 """Entries a sink keeps while they cannot be written."""
 
-CHUNK = 5_000
+ENTRIES_PER_WRITE = 5_000
 """Entries written in one call."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
@@ -40,7 +40,7 @@ FIRST_BUSY_PAUSE, LONGEST_BUSY_PAUSE = 0.001, 0.1
 REPORTS_APART = 60.0
 """Seconds between two reports of trouble from one sink, so that a destination that comes and goes is no flood."""
 
-ATOMIC = 4096
+ATOMIC_BYTES = 4096
 """PIPE_BUF of Linux: a pipe that poll(2) calls writable takes this much without blocking."""
 
 _BUSY = (errno.EAGAIN, errno.ENOBUFS)  # flow control rather than trouble
@@ -54,13 +54,13 @@ def encoded(text: str) -> bytes:
 
 
 def write_without_waiting(fd: int, data: bytes) -> int:
-    """Write at most ATOMIC bytes; return how many. Raises BlockingIOError where write(2) would wait, as poll(2) says:
+    """Write at most ATOMIC_BYTES; return how many. Raises BlockingIOError where write(2) would wait, as poll(2) says:
     `fd` may be blocking."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     if not poll.poll(0):
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-    return os.write(fd, data[:ATOMIC])
+    return os.write(fd, data[:ATOMIC_BYTES])
 
 
 def write_each(entries: Sequence[str], write: Callable[[str], None]) -> int:
@@ -150,7 +150,7 @@ class Sink(ABC):
         return max(0.0, self._due - self._clock())
 
     def _write_spool(self) -> None:
-        budget = CHUNK
+        budget = ENTRIES_PER_WRITE
         while budget > 0 and (self._spool or self._unfinished()):
             batch = list(islice(self._spool, budget))
             if self._loss_to_note:
@@ -178,8 +178,8 @@ class Sink(ABC):
                 self._report(level, text)
 
     def _drop_oldest(self) -> None:
-        """Drop, and count, the oldest entries beyond ROOM."""
-        excess = len(self._spool) - ROOM
+        """Drop, and count, the oldest entries beyond ENTRIES_KEPT."""
+        excess = len(self._spool) - ENTRIES_KEPT
         if excess <= 0:
             return
         for _ in range(excess):
@@ -188,7 +188,8 @@ class Sink(ABC):
         self._loss_to_note += excess
         if self._reported and not self._loss_reported:
             self._loss_reported = True
-            self._keep_report(Level.ERROR, f"{self.name}: only the newest {ROOM} records are kept, older ones are lost")
+            lost = f"only the newest {ENTRIES_KEPT} records are kept, older ones are lost"
+            self._keep_report(Level.ERROR, f"{self.name}: {lost}")
 
     def _begin_pause(self, error: OSError) -> None:
         """The destination has failed: pause, and report that once."""
@@ -203,7 +204,8 @@ class Sink(ABC):
         self._drop_oldest()
         if new:
             why = f"{self._reason(error)}; {self._remedy(error)}"
-            self._keep_report(Level.ERROR, f"cannot write {self.name}: {why}up to {ROOM} records are kept meanwhile")
+            kept = f"up to {ENTRIES_KEPT} records are kept meanwhile"
+            self._keep_report(Level.ERROR, f"cannot write {self.name}: {why}{kept}")
 
     def _reason(self, error: OSError) -> str:
         """What failed, for a report."""

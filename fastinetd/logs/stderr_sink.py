@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 
-from fastinetd.logs.sink import ATOMIC, Report, Sink, encoded, write_each, write_without_waiting
+from fastinetd.logs.sink import ATOMIC_BYTES, Report, Sink, encoded, write_each, write_without_waiting
 
 
 class StderrSink(Sink):
@@ -30,6 +30,6 @@ class StderrSink(Sink):
         if self._rest:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         data = encoded(line)
-        if len(data) > ATOMIC:
-            data = data[: ATOMIC - 1] + b"\n"
+        if len(data) > ATOMIC_BYTES:
+            data = data[: ATOMIC_BYTES - 1] + b"\n"
         self._rest = data[write_without_waiting(self._fd, data) :]

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Collection
 from pathlib import Path
 
-from fastinetd.plan.holdable import HEAD, Unholdable, find_bar, read_elf
+from fastinetd.plan.holdable import SCRIPT_HEAD, Unholdable, find_bar, read_elf
 
 SCRIPTS_MOST = 5
 """Scripts that may be each other's interpreters: with one more execve(2) fails with ELOOP."""
@@ -33,7 +33,7 @@ def exec_fault(path: str, ids: tuple[int, int], groups: Collection[int], search:
             return fault
         try:
             with open(path, "rb") as file:  # noqa: PTH123 - bytes of a path of the configuration
-                head = file.read(HEAD)
+                head = file.read(SCRIPT_HEAD)
         except OSError:
             return None
         if not head.startswith(b"#!"):

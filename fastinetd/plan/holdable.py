@@ -18,10 +18,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-DEPTH = 4
+SCRIPT_DEPTH = 4
 """Scripts that may be each other's interpreters."""
 
-HEAD = 256
+SCRIPT_HEAD = 256
 """Bytes of a program in which the kernel looks for `#!` (BINPRM_BUF_SIZE)."""
 
 _HEADERS_MOST = 65536  # bytes of program headers that the kernel accepts
@@ -118,16 +118,16 @@ def _interpreter_chain(path: str) -> list[_File]:
     files = [_File(path, "")]
     while True:
         here = files[-1].path
-        head = _read_bytes(here)[:HEAD]
+        head = _read_bytes(here)[:SCRIPT_HEAD]
         if not head.startswith(b"#!"):
             return files
-        if len(files) > DEPTH + 1:
-            reason = f"the #! lines of {path} lead through more than {DEPTH} scripts"
+        if len(files) > SCRIPT_DEPTH + 1:
+            reason = f"the #! lines of {path} lead through more than {SCRIPT_DEPTH} scripts"
             raise Unholdable("interpreter", reason, "name the last program")
         # As the kernel reads it: a path and one argument, with the blanks within the argument.
         line, newline, _ = head[2:].partition(b"\n")
         name, _, argument = line.replace(b"\t", b" ").strip(b" ").partition(b" ")
-        if not name or (not newline and len(head) == HEAD and not argument):
+        if not name or (not newline and len(head) == SCRIPT_HEAD and not argument):
             raise Unholdable("interpreter", f"the #! line of {here} names no interpreter", "name one")
         if not name.startswith(b"/"):
             reason = f"the interpreter of {here} is not an absolute path"
@@ -176,7 +176,7 @@ def read_elf(path: str) -> Elf | None:
     return Elf(kind, None)
 
 
-def _read_bytes(path: str, start: int = 0, size: int = HEAD) -> bytes:
+def _read_bytes(path: str, start: int = 0, size: int = SCRIPT_HEAD) -> bytes:
     """At most `size` bytes of a regular file from the offset `start` on. Raises Unholdable."""
     try:
         # O_NONBLOCK and O_NOCTTY: the path may lead to a FIFO or a terminal.

@@ -31,7 +31,7 @@ from fastinetd.system.strangers import Awake, close_shared_sockets
 ACCEPT_WITHIN = 0.1
 """Seconds after which an accept that should not block is given up."""
 
-PEEK = 2048  # bytes of a datagram that tell it from the next
+PEEK_BYTES = 2048  # bytes of a datagram that tell it from the next
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python has no name for it
 SIOCGSTAMPNS = 0x8907  # asm-generic/sockios.h
 TIMESPEC = struct.Struct("@ll")
@@ -80,7 +80,7 @@ def _first_stamped(sock: socket.socket) -> Head:
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, True)
     try:
         space = socket.CMSG_SPACE(TIMESPEC.size)
-        data, extra, _, sender = sock.recvmsg(PEEK, space, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        data, extra, _, sender = sock.recvmsg(PEEK_BYTES, space, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     finally:
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, False)
     stamps = [TIMESPEC.unpack(value) for *_, value in extra if len(value) == TIMESPEC.size]
@@ -91,13 +91,13 @@ def _first_of_unix(sock: socket.socket) -> Head:
     """The sign of a unix socket's first datagram, which has no time. The datagram may come with descriptors: to look at
     it takes a reference to them, and closes them if a server reads the datagram meanwhile."""
     with Awake():
-        return Head(sock.recv(PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return Head(sock.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT))
 
 
 def _first_while_read(sock: socket.socket) -> Head:
     """The sign of the first datagram while servers may read."""
     before = divmod(time.time_ns(), 10**9)
-    data, sender = sock.recvfrom(PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    data, sender = sock.recvfrom(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     stamp: Stamp | None = None
     with suppress(OSError):
         stamp = TIMESPEC.unpack(ioctl(sock, SIOCGSTAMPNS, bytes(TIMESPEC.size)))

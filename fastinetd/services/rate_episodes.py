@@ -2,7 +2,8 @@
 
 Theory. An acceptor that finds the first client waiting writes a HELD_BACK record, once until the queue is empty again.
 Under a load about as high as the rate that may be several times in a second; so here an episode lasts until no client
-has waited for QUIET seconds. One message says that it has begun, one what it came to, by the Board's counters.
+has waited for EPISODE_ENDS_AFTER seconds. One message says that it has begun, one what it came to, by the Board's
+counters.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fastinetd.logs.lines import Level, printable
 from fastinetd.services.installed import InstalledServices
 from fastinetd.system.loop import Loop
 
-QUIET = 10.0
+EPISODE_ENDS_AFTER = 10.0
 """Seconds without a waiting client that end an episode."""
 
 
@@ -53,7 +54,7 @@ class Episodes:
         if not logged.open:
             logged.open = True
             self._messages.log(Level.WARNING, began_text(installed.planned.service))
-            self._loop.later(QUIET, lambda: self._look_at_queue(row, logged))
+            self._loop.later(EPISODE_ENDS_AFTER, lambda: self._look_at_queue(row, logged))
 
     def _look_at_queue(self, row: int, logged: _Logged) -> None:
         """Log that an episode is over, or look again later."""
@@ -63,7 +64,7 @@ class Episodes:
             return
         if logged.filled_anew or self._board.row_holds(row):
             logged.filled_anew = False
-            self._loop.later(QUIET, lambda: self._look_at_queue(row, logged))
+            self._loop.later(EPISODE_ENDS_AFTER, lambda: self._look_at_queue(row, logged))
             return
         counters = self._board.counters(row)
         waits, seconds = counters.rate_waits, counters.rate_wait_ns / 1e9

@@ -69,7 +69,7 @@ user likes."""
 FORCED = {SO_SNDBUF: SO_SNDBUFFORCE, SO_RCVBUF: SO_RCVBUFFORCE}
 """Options by which CAP_NET_ADMIN gives a buffer back its size, whatever the system's limit is by now."""
 
-ROUNDS = 3
+RESTORE_ROUNDS = 3
 """Rounds of setting options back: to set one changes others (a buffer's size locks it, time stamps of the old kind show
 those of the new kind)."""
 
@@ -107,7 +107,7 @@ def restore_settings(sock: socket.socket, own: Settings) -> bool:
         with suppress(OSError):
             sock.setsockopt(level, number, nothing)
     changed: set[Option] = set()
-    for _ in range(ROUNDS):
+    for _ in range(RESTORE_ROUNDS):
         now = _changed(sock, own)
         if not now:
             break

@@ -31,7 +31,7 @@ from fastinetd.services.installed import InstalledService, InstalledServices
 from fastinetd.services.journal_reader import JournalReader
 from fastinetd.supervisor.generation import Generation
 
-READS = 5
+JOURNAL_READS = 5
 """Reads of the journal (a quarter of its room each) after which no older record is left in it."""
 
 
@@ -114,7 +114,7 @@ class Removals:
         for each in [each for each in self._removals if each.disabled]:
             busy = self._board.row_live(each.row) or self._board.row_closed(each.row) or each.may_get_sessions
             each.reads = 0 if busy else each.reads + 1
-            if each.reads > READS:
+            if each.reads > JOURNAL_READS:
                 self._removals.remove(each)
                 self._log.forget(each.row)
                 self._services.free(each.row)

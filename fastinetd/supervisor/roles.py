@@ -48,7 +48,7 @@ that serves without them, until the role ends."""
 
 CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
-CONTROL = 4
+CONTROL_DESCRIPTOR = 4
 """The descriptor that a role's control pipe has, or the first free one above: higher than those that are put in place
 before an exec, and low enough to be among those that a child copies (core/spawn.h)."""
 
@@ -207,9 +207,9 @@ def _become_role(spec: RoleSpec, number: int, prepare: Prepare, control: int, re
 
 
 def lower_control(control: int) -> int:
-    """Move a control pipe's descriptor to CONTROL, or the first free number above; takes it. Raises OSError."""
+    """Move a control pipe to CONTROL_DESCRIPTOR, or the first free number above; takes it. Raises OSError."""
     try:
-        return fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL)
+        return fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL_DESCRIPTOR)
     finally:
         os.close(control)
 

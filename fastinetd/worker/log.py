@@ -17,13 +17,13 @@ import syslog
 from contextlib import suppress
 from typing import Any
 
-LINE = 2000
+LINE_LENGTH = 2000
 """Characters of a line that are logged."""
 
-LINES = 100
+TRACEBACK_LINES = 100
 """Lines of a traceback that are logged, half of its beginning and half of its end."""
 
-MESSAGE = 8000
+MESSAGE_BYTES = 8000
 """Bytes that the daemon reads of one message."""
 
 
@@ -39,15 +39,15 @@ class _Daemon(io.RawIOBase):
         return 2
 
     def write(self, data: Any) -> int:
-        """Send the first MESSAGE bytes of `data`; returns the length of all of it."""
+        """Send the first MESSAGE_BYTES bytes of `data`; returns the length of all of it."""
         with suppress(OSError):
-            os.write(2, bytes(data)[:MESSAGE])
+            os.write(2, bytes(data)[:MESSAGE_BYTES])
         return len(data)
 
 
 def print_to_the_daemon() -> None:
     """Make sys.stderr a file that sends messages to the daemon and never raises."""
-    buffer = io.BufferedWriter(_Daemon(), MESSAGE)
+    buffer = io.BufferedWriter(_Daemon(), MESSAGE_BYTES)
     sys.stderr = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
 
 
@@ -62,19 +62,20 @@ def clients_only() -> bool:
 def log(line: str, more: str = "", *, to_syslog: bool = False) -> None:
     """Log a line and the lines of `more`, to syslog or on descriptor 2."""
     lines = more.splitlines()
-    if len(lines) > LINES:
-        lines[LINES // 2 : -LINES // 2] = [f"({len(lines) - LINES} lines are left out)"]
+    if len(lines) > TRACEBACK_LINES:
+        lines[TRACEBACK_LINES // 2 : -TRACEBACK_LINES // 2] = [f"({len(lines) - TRACEBACK_LINES} lines are left out)"]
     shown = [_escape(text) for text in [line, *lines]]
     if to_syslog:
         for text in shown:
             syslog.syslog(syslog.LOG_DAEMON | syslog.LOG_ERR, text)
         return
-    while len(message := "\n".join(shown).encode()) > MESSAGE and len(shown) > 2:
+    while len(message := "\n".join(shown).encode()) > MESSAGE_BYTES and len(shown) > 2:
         del shown[len(shown) // 2]  # the middle: beginning and end of a traceback say most
     with suppress(OSError):
         os.write(2, message + b"\n")
 
 
 def _escape(text: str) -> str:
-    """At most LINE characters of a text, with escapes for those that are not printable."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:LINE])[:LINE]
+    """At most LINE_LENGTH characters of a text, with escapes for those that are not printable."""
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:LINE_LENGTH])
+    return "".join(escaped)[:LINE_LENGTH]

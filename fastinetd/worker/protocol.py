@@ -18,7 +18,7 @@ from fastinetd.worker.log import clients_only, print_to_the_daemon
 VARIABLE = "FASTINETD_WORKER"
 """The variable of a worker's environment that has the descriptor of the daemon's socket."""
 
-ROOM = 8192
+RECEIVED_BYTES = 8192
 """Bytes that are received of a message; the daemon sends less than a tenth of it."""
 
 ONE_CONNECTION = (
@@ -108,7 +108,7 @@ class Daemon:
     def receive(self, flags: int = 0) -> Message | None:
         """The daemon's next message; None at the end of file, which ends the worker."""
         try:
-            message = self.socket.recvmsg(ROOM, _ANCILLARY, _OWN | flags)
+            message = self.socket.recvmsg(RECEIVED_BYTES, _ANCILLARY, _OWN | flags)
         except ConnectionResetError:  # the daemon ended before it read the last message of this worker
             return None
         return message if message[0] or message[1] else None

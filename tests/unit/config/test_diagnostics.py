@@ -7,8 +7,8 @@ import pytest
 
 import fastinetd.config
 from fastinetd.config import inetd, toml, xinetd
-from fastinetd.config.diagnostics import CATALOGUE, MOST_KEPT, Report, Severity
-from fastinetd.config.load import DEPTH, load_config
+from fastinetd.config.diagnostics import CATALOGUE, DIAGNOSTICS_KEPT, Report, Severity
+from fastinetd.config.load import INCLUDE_DEPTH, load_config
 
 SERVICE = (
     "service a\n{\ntype = UNLISTED\nsocket_type = stream\nport = 7000\nwait = no\nuser = nobody\nserver = /bin/true\n"
@@ -168,7 +168,7 @@ def test_include_cycle(tmp_path: Path) -> None:
 
 
 def test_include_depth(tmp_path: Path) -> None:
-    for number in range(DEPTH + 1):
+    for number in range(INCLUDE_DEPTH + 1):
         (tmp_path / str(number)).write_text(f"include {number + 1}\n")
     report = said(tmp_path, "xinetd", "include 0\n")
     assert [d.code for d in report] == ["include-depth"]
@@ -212,16 +212,16 @@ def test_one_error_for_one_brace(text: str, tmp_path: Path) -> None:
 
 def test_rubbish_is_bounded(tmp_path: Path) -> None:
     """Whatever the kind of file: so many are kept and all are counted, and equal ones at one place are one."""
-    many = 3 * MOST_KEPT
+    many = 3 * DIAGNOSTICS_KEPT
     for kind, text in (
         ("xinetd", "service a\n{\n" + "".join(f"name{n} value\n" for n in range(many)) + "}\n"),
         ("xinetd", "".join(f"service a{n}\n{{\n}}\n" for n in range(many))),
         ("debian", "".join(f"a{n} b\n" for n in range(many))),
     ):
         report = said(tmp_path, kind, text)
-        assert len([*report]) == MOST_KEPT
+        assert len([*report]) == DIAGNOSTICS_KEPT
         assert report.errors >= many
-        assert report.left_out == f"{report.errors - MOST_KEPT} more errors"
+        assert report.left_out == f"{report.errors - DIAGNOSTICS_KEPT} more errors"
 
 
 def test_more_entries_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

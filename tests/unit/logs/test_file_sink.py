@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fastinetd.logs.file_sink import FileSink
 from fastinetd.logs.lines import Level
-from fastinetd.logs.sink import CHUNK, LONGEST_PAUSE, REPORTS_APART, ROOM
+from fastinetd.logs.sink import ENTRIES_KEPT, ENTRIES_PER_WRITE, LONGEST_PAUSE, REPORTS_APART
 from support.logs import Clock, Reports
 
 
@@ -268,11 +268,11 @@ def test_trouble_that_comes_and_goes_is_no_flood(
 
 def test_catching_up_takes_turns(sink: FileSink, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(monkeypatch, 0)
-    sink.put(["x\n"] * ROOM)
+    sink.put(["x\n"] * ENTRIES_KEPT)
     disk.room = 10**6
     clock.now += LONGEST_PAUSE
     assert sink.flush() == 0.0
-    assert len(Path(sink.path).read_text()) == 2 * CHUNK
+    assert len(Path(sink.path).read_text()) == 2 * ENTRIES_PER_WRITE
     assert sink.flush() is None
 
 

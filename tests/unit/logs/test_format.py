@@ -15,7 +15,7 @@ from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.format import Format, Formats, LoggedService
 from fastinetd.logs.lines import Level
 from fastinetd.logs.service_log import ServiceLog
-from fastinetd.logs.sink import LONGEST_PAUSE, ROOM
+from fastinetd.logs.sink import ENTRIES_KEPT, LONGEST_PAUSE
 from support.logs import Clock
 
 WHEN = 1_790_000_000.0
@@ -78,7 +78,7 @@ def test_records_messages_and_losses(tmp_path: Path, clock: Clock) -> None:
         assert entries(own.read_text()) == message
         assert entries(syslog.recv(1000).decode()) == message
         assert entries(os.read(reader, 1000).decode()) == message
-        service_log.write([refused(port) for port in range(ROOM + 4)])  # two of them go to its limit, and two are lost
+        service_log.write([refused(port) for port in range(ENTRIES_KEPT + 4)])  # two go to its limit, and two are lost
         log.unlink()
         clock.now += LONGEST_PAUSE
         messages.flush()

@@ -18,8 +18,8 @@ from fastinetd.core.layout import Field, RecordKind
 from fastinetd.core.records import JournalRecord
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.format import LoggedService
-from fastinetd.logs.service_log import REPEAT, ServiceLog
-from fastinetd.logs.sink import LONGEST_PAUSE, ROOM
+from fastinetd.logs.service_log import REPEAT_AFTER, ServiceLog
+from fastinetd.logs.sink import ENTRIES_KEPT, LONGEST_PAUSE
 from fastinetd.logs.xinetd_format import XinetdFormats
 from fastinetd.pools.pool import PoolEvent
 from support.logs import Clock
@@ -183,7 +183,7 @@ def test_a_full_disk_is_said_once_and_stops_nothing(service_log: ServiceLog, hea
     service_log.write([start(301)])
     assert said(heard) == [
         "ERROR: cannot write log file /dev/full: No space left on device (errno = 28); "
-        f"up to {ROOM} records are kept meanwhile"
+        f"up to {ENTRIES_KEPT} records are kept meanwhile"
     ]
     assert service_log.lost == 0
     assert 0 < (service_log.flush() or 0) <= LONGEST_PAUSE
@@ -192,7 +192,7 @@ def test_a_full_disk_is_said_once_and_stops_nothing(service_log: ServiceLog, hea
 def test_a_folder_that_appears_later(service_log: ServiceLog, heard: Path, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "x.log"
     service_log.configure({0: to_file(log)})
-    service_log.write([start(i) for i in range(ROOM + 5)])
+    service_log.write([start(i) for i in range(ENTRIES_KEPT + 5)])
     assert service_log.lost == 5
     assert "make its folder; " in said(heard)[0]
     log.parent.mkdir()
@@ -201,14 +201,15 @@ def test_a_folder_that_appears_later(service_log: ServiceLog, heard: Path, clock
         pass
     lines = log.read_text().splitlines()
     assert lines[0].endswith(": 5 records could not be written")
-    assert [int(pid) for line in lines[1:] for pid in re.findall(r"pid=(\d+)", line)] == list(range(5, ROOM + 5))
+    pids = [int(pid) for line in lines[1:] for pid in re.findall(r"pid=(\d+)", line)]
+    assert pids == list(range(5, ENTRIES_KEPT + 5))
     assert [line.split(":")[0] for line in said(heard)] == ["ERROR", "ERROR", "NOTICE"]
 
 
 def test_the_loss_is_said_once(service_log: ServiceLog, clock: Clock, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "x.log"
     service_log.configure({0: to_file(log)})
-    service_log.write([start(i) for i in range(ROOM + 1)])
+    service_log.write([start(i) for i in range(ENTRIES_KEPT + 1)])
     log.parent.mkdir()
     clock.now += LONGEST_PAUSE
     while service_log.flush() is not None:
@@ -247,8 +248,8 @@ def test_failed_starts_are_no_flood(service_log: ServiceLog, heard: Path, clock:
     reasons = ("No such file or directory (errno = 2)", "Permission denied (errno = 13)")
     first = [f"ERROR: {text}{reason}{remedy}" for reason in reasons]
     assert said(heard) == first
-    assert service_log.flush() == REPEAT
-    clock.now += REPEAT
+    assert service_log.flush() == REPEAT_AFTER
+    clock.now += REPEAT_AFTER
     assert service_log.flush() is None
     assert said(heard) == [*first, f"{first[0]} [999 times more in 10 seconds]"]
     service_log.write([failed(2)] * 2)
@@ -273,8 +274,8 @@ def test_what_comes_again_later_is_logged_again(
     service_log.write([failed(2)] * 3)
     clock.now += 4.0
     service_log.write([failed(13)] * 2)
-    assert service_log.flush() == REPEAT - 4.0
-    clock.now += REPEAT - 4.0
+    assert service_log.flush() == REPEAT_AFTER - 4.0
+    clock.now += REPEAT_AFTER - 4.0
     service_log.write([failed(2)])
     assert ["more in 10 seconds" in line for line in said(heard)] == [False, False, True, False]
     assert "[2 more" not in said(heard)[2] and "[2 times more" in said(heard)[2]

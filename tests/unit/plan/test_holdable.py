@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.plan.holdable import CAUSES, DEPTH, Elf, Unholdable, find_bar, interpreted_files, program_files, read_elf
+from fastinetd.plan.holdable import (
+    CAUSES,
+    SCRIPT_DEPTH,
+    Elf,
+    Unholdable,
+    find_bar,
+    interpreted_files,
+    program_files,
+    read_elf,
+)
 
 OWN = read_elf("/proc/self/exe")
 assert OWN is not None
@@ -147,13 +156,13 @@ class TestScripts:
 
     def test_scripts_of_scripts_as_deep_as_the_kernel_goes(self, tmp_path: Path) -> None:
         path = written(tmp_path / "0", "#!/bin/sh\nexit 0\n")
-        for number in range(1, DEPTH + 3):
+        for number in range(1, SCRIPT_DEPTH + 3):
             path = written(tmp_path / str(number), f"#!{path}\n")
-            if number <= DEPTH:
+            if number <= SCRIPT_DEPTH:
                 assert len(program_files(path, "")) == number + 2
                 assert subprocess.run([path], check=False).returncode == 0
             else:
-                assert f"more than {DEPTH} scripts" in refusal(path)[0]
+                assert f"more than {SCRIPT_DEPTH} scripts" in refusal(path)[0]
                 with pytest.raises(OSError, match="Too many levels"):
                     subprocess.run([path], check=False)
 

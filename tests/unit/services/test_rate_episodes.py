@@ -37,7 +37,7 @@ class Episode:
         self.episodes = Episodes(self.board, loop, services, messages)
 
     def later(self, seconds: float, callback: Any) -> None:
-        assert seconds == episodes.QUIET
+        assert seconds == episodes.EPISODE_ENDS_AFTER
         self.due.append(callback)
 
     def look(self) -> None:

@@ -14,7 +14,7 @@ from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.plan.model import Mode, Plan
 from fastinetd.services.installed import InstalledService
-from fastinetd.supervisor.removals import READS, Removals
+from fastinetd.supervisor.removals import JOURNAL_READS, Removals
 from support.core import open_row, program
 from support.waiting import planned
 
@@ -53,7 +53,7 @@ class Kit:
 
     def read(self) -> None:
         """The journal is read as often as it takes to free what may be freed."""
-        for _ in range(READS + 1):
+        for _ in range(JOURNAL_READS + 1):
             self.removals.free_rows()
 
 
@@ -99,7 +99,7 @@ def test_the_journal_is_read_until_the_row_is_free(kit: Kit) -> None:
     kit.removals.begin([service], Plan(), [])
     assert kit.wake_ups == 1
     assert kit.reopened == [service.row]
-    assert [kit.removals.free_rows() for _ in range(READS + 1)] == [True] * READS + [False]
+    assert [kit.removals.free_rows() for _ in range(JOURNAL_READS + 1)] == [True] * JOURNAL_READS + [False]
     assert kit.freed == kit.forgotten == [service.row]
 
 
