@@ -27,6 +27,7 @@ from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import FACILITIES, Level, printable
 from fastinetd.logs.paths import locate_logs, trouble_with
 from fastinetd.logs.xinetd_format import XinetdFormats
+from fastinetd.plan.access import check_names
 from fastinetd.plan.endpoints import check_hosts
 from fastinetd.plan.plan import make_plan
 from fastinetd.plan.surroundings import Surroundings
@@ -117,6 +118,7 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     config = _make_reader(options, path, kind)(report)
     plan = make_plan(config, Surroundings(), report)
     check_hosts((*config.services, *config.broken), report)
+    check_names((*config.services, *config.broken), report)
     for left in config.disabled:
         report.add("disabled", left.place, service=left.id, how=left.how)
     lines = [(Level.WARNING, f"fastinetd: warning: {warning}") for warning in (*warnings, *launcher.shortcomings())]

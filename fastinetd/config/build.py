@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fastinetd.config.diagnostics import Report
-from fastinetd.config.entries import Entries, Entry, clip_value, place_of
+from fastinetd.config.entries import Entries, Entry, clip_value
 from fastinetd.config.interpret import Block, interpret_entry
 from fastinetd.config.model import Config, Disabled, Family, Rate, Service
 from fastinetd.config.settings import ANY, SETTINGS, Inherit, Scope
@@ -41,7 +41,7 @@ def build_config(
         interpret_entry(entry, defaults, Block(), report, defaults=True, toml=toml)
     defaults.settle()
     _refuse_path(defaults, report)
-    wanted = _Choice(defaults.values)
+    wanted = _Choice(defaults)
     services: list[Service] = []
     broken: list[Service] = []
     disabled: list[Disabled] = []
@@ -49,7 +49,7 @@ def build_config(
         service_id = _find_id(entry, toml)
         how = "(disable = yes)" if entry.disabled else wanted.how_disabled(service_id)
         if how:
-            wanted.met.add(service_id)
+            wanted.meet(service_id)
             disabled.append(Disabled(service_id, entry.place, how))
             continue
         block = Block()
@@ -60,16 +60,16 @@ def build_config(
             continue
         service, sound = _make_service(entry, block, defaults, report, toml=toml)
         (services if sound and not block.broken and not entry.broken else broken).append(service)
-        wanted.met.add(service.id)
+        wanted.meet(service.id)
     if beside is not None:
         for service in beside.services:
+            wanted.meet(service.id)
             if how := wanted.how_disabled(service.id):
                 disabled.append(Disabled(service.id, service.place, how))
             else:
                 services.append(_inherit_defaults(service, defaults))
         broken += beside.broken
-        wanted.met |= {service.id for service in beside.services}
-    _report_unknown_ids(entries, wanted.met, report)
+    wanted.report_unknown(report)
     # A stray line in the defaults of xinetd.conf is only left out, as in xinetd; TOML has no such lines.
     fatal = defaults.broken or (toml and any(entry.broken for entry in entries.defaults))
     return Config(source, tuple(services), fatal=fatal, broken=tuple(broken), disabled=tuple(disabled))
@@ -84,34 +84,38 @@ def _refuse_path(defaults: Block, report: Report) -> None:
             defaults.mark_failed("bind")
 
 
-def _report_unknown_ids(entries: Entries, known: set[str], report: Report) -> None:
-    """Report words of `enabled` and `disabled` that are no service's id."""
-    for entry in entries.defaults:
-        for line in entry.lines:
-            if line.name not in ("enabled", "disabled"):
-                continue
-            for index, word in enumerate(line.words):
-                if word not in known:
-                    place = place_of(entry, line, index)
-                    report.add("unknown-id", place, name=line.name, value=clip_value(word))
-
-
 class _Choice:
-    """Which services `enabled` and `disabled` of `defaults` leave; `met` collects the ids of all services."""
+    """Which services `enabled` and `disabled` of `defaults` leave; ids may be in any case, as in xinetd."""
 
-    def __init__(self, defaults: dict[str, Any]) -> None:
-        enabled = defaults.get("enabled")
-        self._enabled = None if enabled is None else frozenset(enabled)
-        self._disabled = frozenset(defaults.get("disabled", ()))
-        self.met: set[str] = set()
+    def __init__(self, defaults: Block) -> None:
+        """Takes the places of the ids out of `defaults`: they are no service's."""
+        enabled = defaults.values.get("enabled")
+        self._enabled = None if enabled is None else frozenset(map(str.lower, enabled))
+        self._disabled = frozenset(map(str.lower, defaults.values.get("disabled", ())))
+        self._written = [
+            (name, id_, place)
+            for name in ("enabled", "disabled")
+            for id_, place in zip(defaults.values.get(name, ()), defaults.spots.pop(name, ()))
+        ]
+        self._met: set[str] = set()  # the ids of all services, in lower case
+
+    def meet(self, id_: str) -> None:
+        """Remember that there is a service with this id."""
+        self._met.add(id_.lower())
 
     def how_disabled(self, id_: str) -> str:
         """Which attribute switches the service off, to complete `is disabled`; "" when none does."""
-        if id_ in self._disabled:
+        if id_.lower() in self._disabled:
             return "by `disabled` of `defaults`"
-        if self._enabled is not None and id_ not in self._enabled:
+        if self._enabled is not None and id_.lower() not in self._enabled:
             return "by `enabled` of `defaults`, which does not name it"
         return ""
+
+    def report_unknown(self, report: Report) -> None:
+        """Report words of `enabled` and `disabled` that are the id of no service met."""
+        for name, id_, place in self._written:
+            if id_.lower() not in self._met:
+                report.add("unknown-id", place, name=name, value=clip_value(id_))
 
 
 def _find_id(entry: Entry, toml: bool) -> str:

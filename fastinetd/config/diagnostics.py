@@ -63,7 +63,9 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "no-operator": (_E, "{name!r} is not followed by `=`, `+=` or `-=`; write `{name} = VALUE`"),
     "no-attribute": (_E, "no attribute name before `{operator}`; write `NAME {operator} VALUE`"),
     "second-defaults": (_W, "only the first `defaults` of a file counts and this one is ignored; merge the two"),
-    "text-after-brace": (_W, "text after `}}` is ignored; put it on a line of its own"),
+    "text-after-brace": (_W, "text after `{brace}` is ignored; put it on a line of its own"),
+    "entry-after-brace": (_W, "an entry begins behind a `}}`, where xinetd loses it; put it on a line of its own"),
+    "include-in-block": (_E, "`{keyword}` does not stand in a block; put it before the block, or after its `}}`"),
     # -- attributes (xinetd.conf and TOML)
     "trailing-comment": (_W, "`#` begins a comment only at the start of a line: {name} is read as {value!r}; put the comment on a line of its own"),
     "hash-in-arguments": (_N, "`#` does not begin a comment in {name}: it and the words after it are passed on; put a comment on a line of its own"),
@@ -149,6 +151,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "counts-as": (_W, "{name}: {value!r} counts as {counts}; write it so, or what is meant"),
     "refusal-overruled": (_W, "{refused!r} of no_access does not keep out {value!r}, which is more specific (only_from at {where}) and counts here, where xinetd refuses; remove the one that is not meant"),
     "no-host": (_W, "{value!r} is no address, and neither an interface nor a host name that is known here, so nobody can connect to it until it is; mend it, or write the address"),
+    "no-client": (_W, "{name}: {value!r} is neither an address nor a host name that is known here, and is no client's until it is; mend it, or write the address (all of them: 0.0.0.0 and ::/0)"),
     "only-from-nobody": (_W, "no entry of only_from can be read, so service {service} refuses everybody; {remedy}"),
     "cannot-posix-spawn": (_E, "posix_spawn cannot set {what}; write `spawn_primitive = auto`"),
     "no-clone": (_E, "this system does not allow the start that {what} needs; allow clone with CLONE_VFORK here"),

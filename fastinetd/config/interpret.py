@@ -45,20 +45,22 @@ class Block:
         Once for all lines: a blocklist may have a hundred thousand, and each would copy what the ones before it made.
         """
         for field, steps in self.growing.items():
-            taken: set[str] = set()
+            setting = SETTINGS[field]
+            taken: set[object] = set()
             items: list[str] = []
             spots: list[Place] = []
-            # From the last line to the first: a word is left out if a line after it takes it away.
+            # From the last line to the first: a word is left out if a line after it takes away what it means.
             for adds, words, places in reversed(steps):
                 if not adds:
-                    taken.update(words)
+                    taken.update(meaning for word in words for meaning in setting.parts_of(word).values())
                     continue
-                kept = [index for index in range(len(words) - 1, -1, -1) if words[index] not in taken]
-                items += [words[index] for index in kept]
-                if places:
-                    spots += [places[index] for index in kept]
+                for index in range(len(words) - 1, -1, -1):
+                    kept = [words[index]] if not taken else _parts_left(setting, words[index], taken)
+                    items += kept
+                    if places:
+                        spots += [places[index]] * len(kept)
             self.values[field] = tuple(reversed(items))
-            if SETTINGS[field].located:
+            if setting.located:
                 self.spots[field] = tuple(reversed(spots))
         self.growing.clear()
 
@@ -268,6 +270,13 @@ class _Interpreter:
                 continue
             if setting.unused is ANY or setting.refused is ANY:
                 return
+
+
+def _parts_left(setting: Setting, word: str, taken: set[object]) -> list[str]:
+    """What is left of a word of a list, from its last part to its first, without the meanings in `taken`."""
+    parts = setting.parts_of(word)
+    left = [part for part, meaning in reversed([*parts.items()]) if meaning not in taken]
+    return [word] if len(left) == len(parts) else left
 
 
 @lru_cache(maxsize=1024)

@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -131,7 +132,7 @@ class _Files:
         """The text and identity of a file.
 
         Raises OSError: open(2), read(2), EINVAL for a file that is not regular if `regular` is set, EFBIG beyond
-        MOST_BYTES, ETIMEDOUT for a pipe without a writer. Raises ValueError for a path with a NUL.
+        MOST_BYTES, EILSEQ for UTF-16, ETIMEDOUT for a pipe without a writer. Raises ValueError for a path with a NUL.
         """
         self.seen.append(path)
         # O_NONBLOCK: open(2) of a FIFO, which a folder may hold, waits for its writer.
@@ -148,6 +149,8 @@ class _Files:
         finally:
             os.close(descriptor)
         self._room -= len(data)
+        if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            raise OSError(errno.EILSEQ, "it is written in UTF-16 (`iconv -f UTF-16 -t UTF-8` makes plain text of it)")
         text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         return text, (status.st_dev, status.st_ino)
 

@@ -8,11 +8,12 @@ values and which operators are allowed, where the attribute may stand, and wheth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from fastinetd.config import values as v
+from fastinetd.config.addresses import parts_of
 from fastinetd.config.model import OverRate
 
 ONCE = -1
@@ -103,7 +104,11 @@ class Setting:
     @property
     def located(self) -> bool:
         """Whether the place of each entry of the attribute's list is kept, for messages about single entries."""
-        return self.parse in (v.addresses, v.binds)
+        return self.parse in (v.addresses, v.binds) or self.scope is Scope.DEFAULTS
+
+    def parts_of(self, word: str) -> Mapping[str, object]:
+        """The parts of a word of the attribute's list that `-=` takes away: each as a word -> what it means."""
+        return parts_of(word) if self.parse is v.addresses else {word: word}
 
     @property
     def effect(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import AddressValueError, IPv6Address
 from keyword import iskeyword
 
+from fastinetd.config.addresses import grave_fault
 from fastinetd.config.model import UNLIMITED, LogKind, LogType, Rate
 
 Parser = Callable[[Sequence[str]], object]
@@ -49,12 +50,17 @@ def number(text: str, base: int = 10) -> int | None:
         return None
 
 
+def natural(text: str, base: int = 10) -> int | None:
+    """What `number` returns, for a text that may begin with a plus sign, as strtol(3) has it."""
+    return number(text.removeprefix("+"), base)
+
+
 def size(text: str) -> int | None:
     """Bytes, with K (1024) or M (1024²) if wanted; None when the text is anything else."""
     factor = _SUFFIXES.get(text[-1:].lower())
     if factor is None:
-        return number(text)
-    value = number(text[:-1])
+        return natural(text)
+    value = natural(text[:-1])
     return None if value is None else value * factor
 
 
@@ -109,7 +115,7 @@ def whole(low: int, high: int) -> Parser:
     def parse(words: Sequence[str]) -> int:
         text = words[0]
         negative = low < 0 and text.startswith("-")
-        value = number(text[1:] if negative or (low < 0 and text.startswith("+")) else text)
+        value = number(text[1:]) if negative else natural(text)
         return within(-value if negative and value is not None else value, low, high)
 
     return parse
@@ -119,19 +125,19 @@ def octal(high: int) -> Parser:
     """A parser of an octal number up to `high`."""
 
     def parse(words: Sequence[str]) -> int:
-        return within(number(words[0], 8), 0, high)
+        return within(natural(words[0], 8), 0, high)
 
     return parse
 
 
 def count(words: Sequence[str]) -> int | None:
     """A number from 0, or UNLIMITED (None)."""
-    return None if is_unlimited(words[0]) else within(number(words[0]), 0, INT_MAX)
+    return None if is_unlimited(words[0]) else within(natural(words[0]), 0, INT_MAX)
 
 
 def limit(words: Sequence[str]) -> int | None:
     """A number from 1, or UNLIMITED (None)."""
-    return None if is_unlimited(words[0]) else within(number(words[0]), 1, INT_MAX)
+    return None if is_unlimited(words[0]) else within(natural(words[0]), 1, INT_MAX)
 
 
 def size_limit(words: Sequence[str]) -> int | None:
@@ -149,13 +155,13 @@ def handler(words: Sequence[str]) -> str:
 
 def rate(words: Sequence[str]) -> Rate | None:
     """Connections per second and the pause in seconds of `cps`; None, no limit, when the first is 0."""
-    most, pause = (within(number(words[index]), 0, INT_MAX, index) for index in (0, 1))
+    most, pause = (within(natural(words[index]), 0, INT_MAX, index) for index in (0, 1))
     return Rate(most, 1.0, pause) if most else None
 
 
 def load(words: Sequence[str]) -> float:
     """A load average above 0, in plain decimal notation."""
-    text = words[0]
+    text = words[0].removeprefix("+")
     digits = text.replace(".", "", 1)
     if not (digits.isascii() and digits.isdigit() and len(digits) <= DIGITS):
         raise BadValue
@@ -165,14 +171,19 @@ def load(words: Sequence[str]) -> float:
     return value
 
 
+def _is_infinite(text: str) -> bool:
+    """Whether an rlimit is none: UNLIMITED, or RLIM_INFINITY as programs print it."""
+    return is_unlimited(text) or text in ("-1", str(INT64_MAX), str(2**64 - 1))
+
+
 def memory_limit(words: Sequence[str]) -> int:
     """An rlimit in bytes with K or M, or UNLIMITED (-1); 0 is `not set`."""
-    return UNLIMITED if is_unlimited(words[0]) else within(size(words[0]), 0, INT64_MAX)
+    return UNLIMITED if _is_infinite(words[0]) else within(size(words[0]), 0, INT64_MAX)
 
 
 def plain_limit(words: Sequence[str]) -> int:
-    """An rlimit without a suffix (seconds, descriptors), or UNLIMITED (-1); 0 is `not set`."""
-    return UNLIMITED if is_unlimited(words[0]) else within(number(words[0]), 0, INT64_MAX)
+    """An rlimit in seconds, or UNLIMITED (-1); 0 is `not set`."""
+    return UNLIMITED if _is_infinite(words[0]) else within(natural(words[0]), 0, INT64_MAX)
 
 
 def buffer(words: Sequence[str]) -> int:
@@ -210,10 +221,10 @@ def some_of(*choices: str) -> Parser:
 
 
 def addresses(words: Sequence[str]) -> tuple[str, ...]:
-    """Entries of an access list; a comma may stand in braces alone: 10.0.0.{1,2}."""
+    """Entries of an access list."""
     for index, text in enumerate(words):
-        if "," in text and "," in text.partition("{")[0] + text.rpartition("}")[2]:
-            raise BadValue(index, ", which has a comma; blanks go between addresses")
+        if problem := grave_fault(text):
+            raise BadValue(index, problem)
     return tuple(words)
 
 
@@ -278,7 +289,7 @@ def deny_time(words: Sequence[str]) -> int:
     text = words[0].upper()
     if text in ("FOREVER", "NEVER"):
         return UNLIMITED if text == "FOREVER" else 0
-    return within(number(text), 0, INT_MAX)
+    return within(natural(text), 0, INT_MAX)
 
 
 def versions(words: Sequence[str]) -> tuple[int, int]:
@@ -305,7 +316,7 @@ FACILITIES = (
     "kern",
     *(f"local{n}" for n in range(8)),
 )
-"""Facilities of syslog that xinetd knows."""
+"""Facilities of syslog: those that xinetd knows, cron, syslog and kern."""
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 """Levels of syslog."""
 
@@ -315,16 +326,16 @@ LOG_TYPE_SYNTAX = "SYSLOG FACILITY [LEVEL], or FILE PATH [SOFT [HARD]] with limi
 
 
 def log_type(words: Sequence[str]) -> LogType:
-    """`SYSLOG facility [level]` or `FILE path [soft [hard]]`; sizes are bytes, with K or M."""
+    """`SYSLOG facility [level]` or `FILE path [soft [hard]]`; sizes are bytes, with K or M, a soft one of 0 is none."""
     kind = words[0].upper()
     if kind == "SYSLOG":
         if not 2 <= len(words) <= 3:
             raise BadValue(0, " without a facility" if len(words) < 2 else " with so many words")
         if words[1].lower() not in FACILITIES:
-            raise BadValue(1)
+            raise BadValue(1, f", which is no facility ({' '.join(FACILITIES)})")
         level = words[2].lower() if len(words) > 2 else "info"
         if level not in LEVELS:
-            raise BadValue(2)
+            raise BadValue(2, f", which is no level ({' '.join(LEVELS)})")
         return LogType(LogKind.SYSLOG, facility=words[1].lower(), level=level)
     if kind != "FILE":
         raise BadValue
@@ -338,7 +349,9 @@ def log_type(words: Sequence[str]) -> LogType:
         limits.append(value)
     if len(limits) == 2 and limits[1] < limits[0]:
         raise BadValue(3, ", which is below the soft limit")
-    if len(limits) == 1:  # what xinetd allows beyond the soft limit: a hundredth, at least 5 KiB and at most 20 KiB
+    if limits and not limits[0]:
+        limits.clear()
+    elif len(limits) == 1:  # what xinetd allows beyond the soft limit: a hundredth, at least 5 KiB and at most 20 KiB
         limits.append(limits[0] + min(max(limits[0] // 100, 5 * 1024), 20 * 1024))
     return LogType(
         LogKind.FILE,

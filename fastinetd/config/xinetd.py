@@ -2,8 +2,8 @@
 
 The grammar is line by line, as in xinetd: blank lines and lines whose first character is `#` are skipped; a
 line `service NAME` or `defaults` is followed by `{` alone, attribute lines, and `}` alone; `include FILE` and
-`includedir FOLDER` stand between blocks. Blanks and tabs separate words; there is no quoting. Names and keywords
-may be in any case.
+`includedir FOLDER` stand between blocks. Blanks and tabs separate words, a line may begin with form feeds; there is no
+quoting. Names and keywords may be in any case.
 
 An error in one block costs no other service, as it does in xinetd: after a missing `}` the reader goes on with
 the next `service` line, after a stray line with the next line. It also takes CRLF line ends and operators
@@ -42,8 +42,11 @@ Splitter = Callable[[str], list[str]]
 
 
 def _split_strictly(line: str) -> list[str]:
-    """The words of a line, split at blanks and tabs only; a carriage return at the end is no part of them."""
-    return [word for word in line.replace("\t", " ").rstrip("\r").split(" ") if word]
+    """The words of a line, split at blanks and tabs only.
+
+    A carriage return at the end, and form feeds and vertical tabs at the beginning, are no part of them.
+    """
+    return [word for word in line.replace("\t", " ").rstrip("\r").lstrip(" \f\v").split(" ") if word]
 
 
 def choose_splitter(text: str) -> Splitter:
@@ -93,7 +96,7 @@ def read_xinetd(text: str, file: str, entries: Entries, sources: Sources, report
             path = reader.place_of(words[1], place.column - 1 + len(words[0]))
             for name, included in sources(keyword, words[1], path):
                 read_xinetd(included, name, entries, sources, report)
-        elif words == ["{"]:
+        elif _is_brace("{", words):
             report.add("stray-open", place)
             reader.skip_block()
         elif words[0] == "}":
@@ -104,15 +107,24 @@ def read_xinetd(text: str, file: str, entries: Entries, sources: Sources, report
 
 
 _VOID = "\0"
-"""Replaces a line that has been reported and must not be used; no line that is used has a NUL."""
+"""Begins a line that has been reported and must not be used; no line that is used has a NUL."""
 
 
 def _void_lines_with_nul(lines: list[str], file: str, report: Report) -> None:
-    """Report and void the lines with a NUL byte, which no path, argument or variable can hold."""
+    """Report and void the lines with a NUL byte, which no path, argument or variable can hold.
+
+    What may be the name of an attribute stays, for it is not missing.
+    """
     for index, line in enumerate(lines):
         if "\0" in line:
             report.add("nul-byte", Place(file, index + 1, line.index("\0") + 1))
-            lines[index] = _VOID
+            name = re.match(r"\s*(\w*)", line)
+            lines[index] = f"{_VOID} {name[1]}" if name else _VOID
+
+
+def _is_brace(brace: str, words: list[str]) -> bool:
+    """Whether these are the words of a line with a brace, perhaps with a comment behind it."""
+    return words[0] == brace and (len(words) == 1 or words[1][0] == "#")
 
 
 class _Reader:
@@ -150,7 +162,7 @@ class _Reader:
     def skip_block(self) -> None:
         """Read up to and including the next `}`, or up to a header with a `{` behind it, which begins another block."""
         while (words := self.next_words()) is not None:
-            if words == ["}"]:
+            if _is_brace("}", words):
                 return
             if self._is_header(words):
                 self.at -= 1
@@ -161,11 +173,11 @@ class _Reader:
         keyword = words[0].lower()
         return (
             keyword == "defaults" or (keyword == "service" and len(words) > 1 and words[1] not in OPERATORS)
-        ) and self.peek_words() == ["{"]
+        ) and _is_brace("{", self.peek_words() or [""])
 
     def read_service(self, words: list[str], place: Place) -> Entry | None:
         """The entry of the block after a `service` line with these words; None, which is reported, without a name."""
-        if len(words) < 2 or (words[1] in ("{", *_BRACKETS) and self.peek_words() != ["{"]):
+        if len(words) < 2 or (words[1] in ("{", *_BRACKETS) and not _is_brace("{", self.peek_words() or [""])):
             self.report.add("no-service-name", place)
             self.read_block(Entry("", place), "service")
             return None
@@ -207,6 +219,7 @@ class _Reader:
                 continue
             if name == "disable" and _is_yes(values) and not any(known.name == "disable" for known in entry.lines):
                 entry.disabled = True
+                self._report_comment(entry, at, values)
             recorded(Written(name, operator, values, at, column, line))
         self.at = at
         self._report_open(entry, header, Place(self.file, max(total - (not lines[-1]), 1)))
@@ -214,8 +227,8 @@ class _Reader:
     def _read_open_brace(self, entry: Entry, header: str) -> bool:
         """Read the `{` after a header. One that is missing is reported; False when no block follows either."""
         opening = self.peek_words()
-        if opening == ["{"]:
-            self.next_words()
+        if opening is not None and _is_brace("{", opening):
+            self._report_text_behind(self.next_words() or opening)
             return True
         self.report.add("no-open-brace", entry.place, entry=clip_value(header))
         entry.broken = True
@@ -231,12 +244,17 @@ class _Reader:
         An end that is not a `}` is reported.
         """
         name = words[0]
-        if name == "}" and (len(words) == 1 or words[1][0] == "#"):
-            if len(words) > 1:
-                self.report.add("text-after-brace", self.place_of(words[1]))
+        if _is_brace("}", words):
+            self._report_text_behind(words)
+            return True
+        if name == "}" and words[1].lower() in KEYWORDS:
+            self.report.add("entry-after-brace", self.place_of(words[1]))
+            self.lines[self.at - 1] = line.replace("}", " ", 1)
+            self.at -= 1
             return True
         if name == _VOID:
             entry.broken = True
+            entry.failed.update(word.lower() for word in words[1:])
             return False
         if "=" not in line and self._is_header(words):
             self._report_open(entry, header)
@@ -246,6 +264,17 @@ class _Reader:
             self._report_wrong_brace(entry, header, name)
             return True
         return False
+
+    def _report_text_behind(self, words: list[str]) -> None:
+        """Report a comment behind the brace that the line read last has."""
+        if len(words) > 1:
+            self.report.add("text-after-brace", self.place_of(words[1]), brace=words[0])
+
+    def _report_comment(self, entry: Entry, line: int, values: list[str]) -> None:
+        """Report a comment behind `disable = yes` in a line: of a disabled block no more is interpreted."""
+        if len(values) > 1:
+            place = Place(self.file, line, self.lines[line - 1].index("#") + 1)
+            self.report.add("trailing-comment", place, service=entry.name, name="disable", value=values[0])
 
     def _report_open(self, entry: Entry, header: str, end: Place | None = None) -> None:
         """Report a block that is not closed before the header read last, or before the `end` of the file."""
@@ -282,6 +311,10 @@ class _Reader:
         if names and names[0].startswith(COMMENTS):
             place, word = self.place_of(names[0]), clip_value(names[0])
             self.report.add("slash-comment", place, service=entry.name or None, word=word)
+            entry.broken = True
+            return None
+        if not equals and names[0].lower() in ("include", "includedir"):
+            self.report.add("include-in-block", self.place_of(names[0]), service=entry.name or None, keyword=names[0])
             entry.broken = True
             return None
         if not equals or len(names) > 1:

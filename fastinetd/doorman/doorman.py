@@ -39,10 +39,10 @@ from threading import Lock
 
 from setproctitle import setproctitle
 
+from fastinetd.config.addresses import plausible_name
 from fastinetd.doorman.desk import Answer, Desk, Names, Question
 from fastinetd.doorman.protocol import ANSWER, QUESTION, Family, Reply
 from fastinetd.policy.access import AccessTable, Address
-from fastinetd.policy.addresses import plausible_name
 
 THREADS = 16  # lookups at a time
 MOST_WAITING = 4096  # questions of one channel

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from fastinetd.config.addresses import Reason, odd_reading, rules_of
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import clip_value
 from fastinetd.config.model import Service
+from fastinetd.plan.endpoints import has_address
 from fastinetd.policy.access import AccessTable, compile_access, overruled_entries
-from fastinetd.policy.addresses import Reason, odd_reading
 
 _FAULTS = {
-    Reason.COMMA: ("has a comma outside braces", "separate addresses by blanks"),
-    Reason.BRACES: ("has braces that cannot be read", "write a.b.c.{1,2,3} with numbers up to 255 as its last part"),
     Reason.ADDRESS: ("is not a whole address", "write a.b.c.0 or a.b.c.0/24"),
     Reason.LENGTH: ("has no length of network after its slash", "write a.b.c.0/24"),
     Reason.MASK: ("has a mask that is not a network's", "write the length, as in a.b.c.0/24"),
     Reason.RANGE: ("is a range", "write a network such as a.b.c.0/24, or a.b.c.{1,2,3}"),
-    Reason.SCOPE: ("names an interface", "write the address alone"),
     Reason.UNKNOWN: ("is neither an address nor a name", "write an address, a network or a host name"),
 }
-"""Why an entry does not count -> fault and remedy, as in messages."""
+"""Why an entry does not count -> fault and remedy, as in messages. Of other reasons the reader makes errors."""
 
 
 def access_of(service: Service, report: Report) -> AccessTable:
@@ -47,6 +46,16 @@ def access_of(service: Service, report: Report) -> AccessTable:
                    refused=clip_value(lists["no_access"][refusal]), value=clip_value(lists["only_from"][allowance]),
                    where=service.place_of_entry("only_from", allowance))
     return table
+
+
+def check_names(services: Iterable[Service], report: Report) -> None:
+    """Report the host names of access lists that nobody knows now. May wait for the resolver."""
+    for service in services:
+        for name, entries in (("only_from", service.only_from), ("no_access", service.no_access)):
+            for index, rule in rules_of(entries or (), _network_number):
+                if isinstance(rule, str) and not rule.startswith(".") and not has_address(rule):
+                    report.add("no-client", service.place_of_entry(name, index), service=service.id, name=name,
+                               value=clip_value((entries or ())[index]))
 
 
 def _network_number(name: str) -> str | None:

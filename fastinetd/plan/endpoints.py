@@ -82,12 +82,12 @@ def check_hosts(services: Iterable[Service], report: Report) -> None:
         if service.protocol == "unix":
             continue
         for index, host in enumerate(service.bind):
-            if _ip_version(host) is None and host not in interfaces and not _has_address(host):
+            if _ip_version(host) is None and host not in interfaces and not has_address(host):
                 report.add("no-host", service.place_of_entry("bind", index), service=service.id, value=clip_value(host))
 
 
 @lru_cache(maxsize=4096)
-def _has_address(host: str) -> bool:
+def has_address(host: str) -> bool:
     """Whether the resolver finds an address of a host."""
     try:
         return bool(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))

@@ -84,14 +84,18 @@ def program_of(service: Service, report: Report) -> bytes:
     if service.internal or service.server is None:
         return b""
     server = encode_text(service.server)
-    path = Path(os.fsdecode(server))
     reason = ""
     try:
-        if not path.is_file():
-            reason = "it is not a file" if path.exists() else "no such file"
-        elif not os.access(path, os.X_OK):
+        # Not by a Path, which leaves out a slash at the end; execve(2) does not.
+        if not stat.S_ISREG(os.stat(server).st_mode):  # noqa: PTH116
+            reason = "it is not a file"
+        elif not os.access(server, os.X_OK):
             reason = "it is not executable"
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        reason = "no such file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:
         reason = str(error)
     if reason:
         report.add("no-program", service.place_of("server"), service=service.id, value=service.server, reason=reason)

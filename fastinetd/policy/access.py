@@ -28,7 +28,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from operator import itemgetter
 
-from fastinetd.policy.addresses import MAPPED, Prefix, Rejection, read_list, rules_of
+from fastinetd.config.addresses import MAPPED, Prefix, Rejection, read_list, rules_of
 
 
 class AddressVerdict(Enum):

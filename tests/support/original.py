@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from fastinetd.config.addresses import rules_of
 from fastinetd.control.dump import DumpState, ServiceLine, ServiceState, render_dump
 from fastinetd.plan.model import PlannedService
-from fastinetd.policy.addresses import rules_of
 
 UNSHARE = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--propagation", "private"]
 

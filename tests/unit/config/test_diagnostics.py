@@ -37,6 +37,8 @@ EXAMPLES: dict[str, Example] = {
     "no-attribute": ("xinetd", lines(" = 022"), (LINE, 2)),
     "second-defaults": ("xinetd", "defaults\n{\n}\ndefaults\n{\n}\n", (4, 1)),
     "text-after-brace": ("xinetd", "defaults\n{\n} # end\n", (3, 3)),
+    "entry-after-brace": ("xinetd", "defaults\n{\n} service a\n" + lines().partition("\n")[2], (3, 3)),
+    "include-in-block": ("xinetd", lines("  include /etc/more"), (LINE, 3)),
     "trailing-comment": ("xinetd", lines("nice = 5 # low"), (LINE, 10)),
     "hash-in-arguments": ("xinetd", lines("server_args = a # b"), (LINE, 17)),
     "unknown-attribute": ("xinetd", lines(" scoket_type = stream"), (LINE, 2)),
@@ -126,7 +128,7 @@ def used() -> set[str]:
     """The codes that modules of this package report."""
     folder = Path(fastinetd.config.__file__).parent
     files = sorted(folder.glob("*.py"))
-    assert len(files) == 16
+    assert len(files) == 17
     sources = "".join(path.read_text() for path in files if path.name != "diagnostics.py")
     return set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', sources)) & CATALOGUE.keys()
 

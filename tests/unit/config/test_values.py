@@ -19,6 +19,34 @@ def test_number(text: str, found: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("attribute", "text", "found"),
+    [
+        ("port", "+80", 80), ("instances", "+3", 3), ("per_source", "+3", 3), ("nice", "+5", 5), ("umask", "+2", 2),
+        ("max_load", "+2.5", 2.5), ("rlimit_as", "+4k", 4096), ("rlimit_cpu", "+4", 4), ("cps", "+5 +6", Rate(5, 1, 6)),
+        ("rlimit_as", "-1", UNLIMITED), ("rlimit_cpu", "-1", UNLIMITED), ("rlimit_files", "-1", UNLIMITED),
+        ("rlimit_as", "18446744073709551615", UNLIMITED), ("rlimit_data", "9223372036854775807", UNLIMITED),
+    ],
+)  # fmt: skip
+def test_numbers_that_xinetd_understands(attribute: str, text: str, found: object) -> None:
+    assert SETTINGS[attribute].parse(text.split()) == found
+
+
+@pytest.mark.parametrize(
+    ("attribute", "text"),
+    [("instances", "++3"), ("port", "+-3"), ("rlimit_as", "-2"), ("instances", "-1"), ("access_times", "+1:00-2:00")],
+)
+def test_numbers_that_are_none(attribute: str, text: str) -> None:
+    with pytest.raises(BadValue):
+        SETTINGS[attribute].parse([text])
+
+
+@pytest.mark.parametrize("limits", ["0", "0K", "0 0", "0 10K"])
+def test_a_soft_limit_of_nothing_is_no_limit(limits: str) -> None:
+    found = values.log_type(["FILE", "/log", *limits.split()])
+    assert (found.soft_limit, found.hard_limit) == (None, None)
+
+
+@pytest.mark.parametrize(
     ("text", "found"), [("1k", 1024), ("1K", 1024), ("2m", 2 << 20), ("7", 7), ("k", None), ("1g", None), ("", None)]
 )
 def test_size(text: str, found: int | None) -> None:
@@ -147,7 +175,7 @@ def test_sizes_of_buffers_and_processes() -> None:
 
 
 @pytest.mark.parametrize("low", [0, 1])
-@pytest.mark.parametrize("text", ["+5", "-0", "-5"])
+@pytest.mark.parametrize("text", ["-0", "-5", "++5"])
 def test_no_sign_where_nothing_is_negative(low: int, text: str) -> None:
     assert values.whole(low, 9)(["5"]) == 5
     with pytest.raises(BadValue):

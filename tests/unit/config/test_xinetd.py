@@ -103,6 +103,19 @@ def test_disabled_wins_over_enabled_and_goes_by_id(tmp_path: Path) -> None:
     assert XinetdReading(tmp_path, text).ids == ["a", "x"]
 
 
+def test_ids_may_be_in_any_case(tmp_path: Path) -> None:
+    services = entry("a") + entry("B") + entry("c", "id = Other") + entry("d")
+    read = XinetdReading(tmp_path, defaults("disabled = A OTHER") + services)
+    assert (read.ids, read.codes) == (["B", "d"], [])
+    read = XinetdReading(tmp_path, defaults("enabled = A b") + services)
+    assert (read.ids, read.codes) == (["a", "B"], [])
+
+
+def test_a_comment_behind_ids_is_one_message(tmp_path: Path) -> None:
+    read = XinetdReading(tmp_path, defaults("disabled = a # b c") + entry("a") + entry("b"))
+    assert (read.ids, read.codes, read.at) == (["b"], ["trailing-comment"], [(3, 14)])
+
+
 def test_disabled_services_are_not_checked(tmp_path: Path) -> None:
     read = XinetdReading(
         tmp_path, defaults("disabled = b") + entry("a", "disable = yes", "umask = 9") + entry("b", "umask = 9")
@@ -162,7 +175,9 @@ def test_trailing_comment_is_read_as_meant(tmp_path: Path) -> None:
 
 
 def test_disable_with_a_comment(tmp_path: Path) -> None:
-    assert XinetdReading(tmp_path, entry("a", "disable = yes # off")).ids == []
+    """In xinetd the line is ignored and the service started: so it is told that it is not."""
+    read = XinetdReading(tmp_path, entry("a", "disable = yes # off"))
+    assert (read.ids, read.codes, read.at) == ([], ["trailing-comment"], [(9, 17)])
 
 
 def test_missing_close_brace_costs_only_that_service(tmp_path: Path) -> None:
@@ -249,6 +264,61 @@ def test_the_same_file_may_be_included_twice(tmp_path: Path) -> None:
 def test_a_line_with_a_nul_byte_is_not_just_left_out(tmp_path: Path) -> None:
     read = XinetdReading(tmp_path, entry("a", "only_from = 127.0.0.1\0") + entry("b") + "\0\n" + entry("c"))
     assert (read.ids, read.codes) == (["b", "c"], ["nul-byte", "nul-byte"])
+
+
+def test_an_attribute_with_a_nul_byte_is_not_missing_too(tmp_path: Path) -> None:
+    read = XinetdReading(tmp_path, entry("a", server="/bin/pro\0be"))
+    assert (read.ids, read.codes) == ([], ["nul-byte"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_one_message(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""  # the other writes it by itself
+    (tmp_path / "more").write_bytes((mark + entry("a")).encode(encoding))
+    read = XinetdReading(tmp_path, "include more\n" + entry("b"))
+    assert (read.ids, read.codes) == (["b"], ["cannot-include"])
+    assert "UTF-16" in next(iter(read.report)).text
+
+
+def test_a_line_may_begin_with_a_form_feed(tmp_path: Path) -> None:
+    text = entry("a", "\f", "\f\vnice = 5").replace("}", "\f}") + "\f\n\f" + entry("b")
+    read = XinetdReading(tmp_path, text)
+    assert (read.ids, read.codes) == (["a", "b"], [])
+    assert read.config.services[0].nice == 5
+
+
+def test_a_comment_behind_braces(tmp_path: Path) -> None:
+    read = XinetdReading(tmp_path, entry("a").replace("{", "{ # on").replace("}", "} # off") + entry("b"))
+    assert (read.ids, read.codes, read.at) == (["a", "b"], ["text-after-brace"] * 2, [(2, 3), (9, 3)])
+
+
+def test_an_entry_behind_a_brace(tmp_path: Path) -> None:
+    """In xinetd both are lost."""
+    read = XinetdReading(tmp_path, entry("a").rstrip("\n") + " " + entry("b", "nice = many") + entry("c"))
+    assert (read.ids, read.codes, read.at) == (["a", "c"], ["entry-after-brace", "bad-value"], [(9, 3), (17, 10)])
+
+
+def test_an_include_in_a_block(tmp_path: Path) -> None:
+    read = XinetdReading(tmp_path, entry("a", "include more") + entry("b"))
+    assert (read.ids, read.codes, read.at) == (["b"], ["include-in-block"], [(9, 3)])
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        (("only_from = 10.0.0.0/8 ::1", "only_from -= 10.0.0.0"), ("::1",)),
+        (("only_from = 10.0.0.1 ::1", "only_from -= 10.0.0.1/32 0:0:0:0:0:0:0:1"), ()),
+        (("only_from = Host.Example .Example", "only_from -= host.example .EXAMPLE"), ()),
+        (("only_from = 10.0.0.{1,2,3} 9.9.9.9", "only_from -= 10.0.0.2"), ("10.0.0.1/32", "10.0.0.3/32", "9.9.9.9")),
+        (("only_from = 10.0.0.{1,2}", "only_from -= 10.0.0.{2,1}"), ()),
+        (("only_from = 10.0.0.{1,2}", "only_from -= 10.0.0.3"), ("10.0.0.{1,2}",)),
+        (("only_from = 10.0.0.1", "only_from -= 10.0.0.1", "only_from += 10.0.0.1"), ("10.0.0.1",)),
+    ],
+)
+def test_what_is_taken_away_goes_by_its_meaning(tmp_path: Path, lines: tuple[str, ...], left: tuple[str, ...]) -> None:
+    service = XinetdReading(tmp_path, entry("a", *lines)).only
+    assert service.only_from == left
+    assert len(service.spots["only_from"]) == len(left)
 
 
 def test_the_built_in_tcpmux_has_no_program_to_run(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fastinetd.config import diagnostics
 from fastinetd.config.diagnostics import CATALOGUE, Diagnostic, Report
 from fastinetd.config.load import load_config
 from fastinetd.plan import endpoints, plan
+from fastinetd.plan.access import check_names
 from fastinetd.plan.model import Plan
 from fastinetd.plan.plan import forget_lookups, make_plan
 from fastinetd.plan.surroundings import Surroundings
@@ -62,7 +63,7 @@ EXAMPLES: dict[str, Example] = {
     "other-port": (lines(base=SERVICE.replace("type = UNLISTED\n", "\n", 1).replace("a", "ftp", 1)), OWN, (5, 8)),
     "raw-socket": (lines(base=SERVICE.replace("stream", "raw").replace("type = UN", "protocol = icmp\ntype = UN")), OWN,
                    (5, 15)),
-    "bad-address-entry": (lines("no_access = 10.0.0.0/8 10.0.0.{1,300}"), OWN, (LINE, 24)),
+    "bad-address-entry": (lines("no_access = 10.0.0.0/8 10.0.0.1-9"), OWN, (LINE, 24)),
     "counts-as": (lines("only_from = 10.0.0.1", "only_from += 10.0.0.2 10.0.0.0/33"), OWN, (LINE + 1, 23)),
     "refusal-overruled": (lines("only_from = 10.0.0.1", "no_access = 9.9.9.9 0.0.0.0"), OWN, (LINE + 1, 21)),
     "bind-family": (lines("flags = IPv6", "bind = ::1 127.0.0.1"), OWN, (LINE + 1, 12)),
@@ -93,7 +94,8 @@ EXAMPLES |= {
 }
 
 BY_HAND = {
-    "cannot-exec", "no-host", "too-many-services", "no-gain", "tcp-wrappers", "unix-without-path", "no-interpreter",
+    "cannot-exec", "no-host", "no-client", "too-many-services", "no-gain", "tcp-wrappers", "unix-without-path",
+    "no-interpreter",
 }  # fmt: skip
 """Tested below and in test_handler.py: they need files, or are written another way."""
 
@@ -191,9 +193,14 @@ def test_a_service_left_out_takes_no_socket(tmp_path: Path) -> None:
     assert only(report, "same-socket").service == "b"
 
 
-def test_braces_are_told_as_they_are_written(tmp_path: Path) -> None:
-    report = planned(tmp_path, lines("no_access = 10.0.0.{1,300}"))[1]
-    assert "a.b.c.{1,2,3}" in only(report, "bad-address-entry").text
+@pytest.mark.parametrize("entry", ["10.0.0.{1,300}", "1.{2,3}.4", "1.2.3.{4,}", "1..2", ".", "10.0.0.1,10.0.0.2"])
+@pytest.mark.parametrize("name", ["only_from", "no_access"])
+def test_a_service_whose_refusal_would_get_lost_is_not_started(tmp_path: Path, name: str, entry: str) -> None:
+    made, report = planned(tmp_path, lines(f"{name} = 10.0.0.9 {entry}"))
+    assert made.services == ()
+    assert only(report, "bad-value").place.column == len(f"{name} = 10.0.0.9 ") + 1
+    assert repr(entry) in only(report, "bad-value").text
+    assert len(said(report)) == 1
 
 
 def test_broken_services_are_checked_for_user_and_program(tmp_path: Path) -> None:
@@ -215,7 +222,9 @@ def test_reasons_of_no_program(tmp_path: Path) -> None:
     plain.write_text("")
     if os.geteuid() == 0:
         plain.chmod(0o644)
-    for path, reason in ((plain, "not executable"), (tmp_path, "not a file"), (tmp_path / "x", "no such file")):
+    reasons = {plain: "not executable", tmp_path: "not a file", tmp_path / "x": "no such file",
+               "/bin/true/": "Not a directory"}
+    for path, reason in reasons.items():
         report = planned(tmp_path, lines(f"server = {path}", base=without("server")))[1]
         assert reason in only(report, "no-program").text
 
@@ -250,6 +259,16 @@ def test_hosts_that_name_nothing(tmp_path: Path) -> None:
     endpoints.check_hosts(load_config(str(path), kind="xinetd", report=report).services, report)
     found = [(d.place.line, d.place.column) for d in report if d.code == "no-host"]
     assert found == [(LINE, 21), (LINE + 1, 23)]
+
+
+def test_clients_that_have_no_name(tmp_path: Path) -> None:
+    need_localhost()
+    path = tmp_path / "x.conf"
+    path.write_text(lines("only_from = 127.0.0.1 localhost .domain no-such-host.invalid", "no_access += ::1 ALL"))
+    report = Report()
+    check_names(load_config(str(path), kind="xinetd", report=report).services, report)
+    found = [(d.place.line, d.place.column) for d in report if d.code == "no-client"]
+    assert found == [(LINE, 41), (LINE + 1, 18)]
 
 
 def test_more_services_than_the_board_has_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

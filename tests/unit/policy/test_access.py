@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastinetd.config.addresses import Reason, Rejection
 from fastinetd.policy.access import (
     AccessTable,
     Address,
@@ -20,7 +21,6 @@ from fastinetd.policy.access import (
     overruled_entries,
     verdict_at,
 )
-from fastinetd.policy.addresses import Reason, Rejection
 
 Lists = tuple[tuple[str, ...] | None, tuple[str, ...] | None]
 NOBODY_NAMED: frozenset[str] = frozenset()

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastinetd.policy.addresses import MAPPED, Prefix, Reason, Rejection, odd_reading, plausible_name, read_list
+from fastinetd.config.addresses import (
+    MAPPED,
+    Prefix,
+    Reason,
+    Rejection,
+    odd_reading,
+    parts_of,
+    plausible_name,
+    read_list,
+)
 
 NETWORKS = {
     "loopback": "127.0.0.0",
@@ -105,7 +114,7 @@ def test_factorised(token: str, expected: list[Prefix]) -> None:
         ("127.0.0.{1,2},::1", Reason.COMMA),
         (",", Reason.COMMA),
         ("127.0.0.{1,", Reason.BRACES),
-        ("2}", Reason.BRACES),
+        ("1.{2}x", Reason.BRACES),
         ("127.0.0.{}", Reason.BRACES),
         ("127.0.0.{1,256}", Reason.BRACES),
         ("300.{1}", Reason.BRACES),
@@ -122,12 +131,13 @@ def test_factorised(token: str, expected: list[Prefix]) -> None:
         ("fe80:::1", Reason.ADDRESS),
         ("::ffff:1.2.3.256", Reason.ADDRESS),
         ("[::1]", Reason.ADDRESS),
-        ("fe80::1%eth0", Reason.SCOPE),
+        ("fe80::1%", Reason.ADDRESS),
         ("10.0.0.0/", Reason.LENGTH),
         ("10.0.0.0/-1", Reason.LENGTH),
         ("10.0.0.1-9", Reason.RANGE),
         ("10.0.0.1-10.0.0.9", Reason.RANGE),
         ("10.0.0.0/x", Reason.LENGTH),
+        ("10.0.0.0/0x8", Reason.LENGTH),
         ("::/129", Reason.LENGTH),
         ("::/x", Reason.LENGTH),
         ("10.0.0.0/255.0.255.0", Reason.MASK),
@@ -135,9 +145,14 @@ def test_factorised(token: str, expected: list[Prefix]) -> None:
         ("host/24", Reason.UNKNOWN),
         ("/24", Reason.UNKNOWN),
         ("", Reason.UNKNOWN),
-        (".", Reason.UNKNOWN),
+        (".", Reason.DOTS),
+        (".10", Reason.DOTS),
+        ("1..2", Reason.DOTS),
+        ("1..a", Reason.DOTS),
+        ("10..0.0/8", Reason.DOTS),
         ("..a", Reason.UNKNOWN),
-        (".10", Reason.UNKNOWN),
+        ("2}", Reason.UNKNOWN),
+        ("a{1}", Reason.UNKNOWN),
         ("-a.b", Reason.UNKNOWN),
         ("*.example.com", Reason.UNKNOWN),
         ("héte", Reason.UNKNOWN),
@@ -168,14 +183,37 @@ def test_any_text_is_read_or_rejected_once(token: str) -> None:
 @pytest.mark.parametrize(
     ("token", "expected"),
     [
-        ("10.0.0.1", None), ("10.0.0.0", None), ("0.0.0.0", None), ("10.0.0.0/8", None), ("10/8", None),
+        ("10.0.0.1", None), ("10.0.0.0", None), ("0.0.0.0", None), ("10.0.0.0/8", None), ("10/8", "10.0.0.0/8"),
         ("0.0.0.0/0", None), ("10.0.0.0/255.0.0.0", None), ("10.0.0.{1,2}", None), ("::1", None), ("::/0", None),
         ("2001:db8::/32", None), ("::ffff:10.0.0.1", None), ("::ffff:10.0.0.0/104", None), ("x/8", None),
         ("a.example", None), (".example", None),
         ("10.0.0.0/33", "10.0.0.0/32"), ("10.0.0.0/255", "10.0.0.0/32"), ("128.138", "128.0.0.138/32"),
         ("127.1", "127.0.0.1/32"), ("10", "0.0.0.10/32"), ("010.0.0.1", "8.0.0.1/32"), ("0x0a.0.0.0", "10.0.0.0/8"),
-        ("010.0.0.0/8", "8.0.0.0/8"), ("::ffff:10.0.0.0/8", "::/8"),
+        ("010.0.0.0/8", "8.0.0.0/8"), ("::ffff:10.0.0.0/8", "::/8"), ("10.0.0.0/8x", "10.0.0.0/8"),
+        ("10.0.0.0/+8", "10.0.0.0/8"), ("10.0.0.0/8;", "10.0.0.0/8"), ("10.0.0.0/8/8", "10.0.0.0/8"),
+        ("fe80::1%eth0", "fe80::1/128"), ("fe80::/10x", "fe80::/10"),
     ],
 )  # fmt: skip
 def test_what_counts_as_something_else(token: str, expected: str | None) -> None:
     assert odd_reading(token) == expected
+
+
+@pytest.mark.parametrize(
+    ("token", "parts"),
+    [
+        ("10.0.0.0", {"10.0.0.0": four(10, 0, 0, 0, 8)}),
+        ("10.0.0.0/8", {"10.0.0.0/8": four(10, 0, 0, 0, 8)}),
+        ("Host.Example.", {"Host.Example.": "host.example"}),
+        ("10.0.0.{1,2}", {"10.0.0.1/32": four(10, 0, 0, 1, 32), "10.0.0.2/32": four(10, 0, 0, 2, 32)}),
+        ("10.{0}", {"10.0.0.0/16": four(10, 0, 0, 0, 16)}),
+        ("1.2.3", {"1.2.3": four(1, 2, 0, 3, 32)}),
+        ("no name", {"no name": "no name"}),
+    ],
+)
+def test_parts(token: str, parts: dict[str, Prefix | str]) -> None:
+    assert parts_of(token) == parts
+    assert all(_meaning(part) == meaning for part, meaning in parts.items())
+
+
+def _meaning(part: str) -> Prefix | str:
+    return next(iter(read(part)[0]), part)

@@ -3,8 +3,9 @@
 The forms (xinetd.conf(5)), where IPv4-mapped IPv6 is IPv4:
   a.b.c.d           as inet_aton(3) reads it (127.1 is 127.0.0.1); zero octets at the end are wildcards
   a.b.{c,d}  {a}    one network per number in the braces, as long as what is written
-  a.b.c.d/n         a prefix; n may be a dotted mask; above 32 it is 32, as in xinetd; octets left out (10/8) are zeros
-  x:y::z  x:y::/n   one IPv6 address, an IPv6 prefix
+  a.b.c.d/n         a prefix; n may be a dotted mask; above 32 it is 32, as in xinetd; octets left out (10/8) are zeros;
+                    what follows the digits of n is left out, as in xinetd
+  x:y::z  x:y::/n   one IPv6 address, an IPv6 prefix; `%` and an interface behind the address are left out, as in xinetd
   name  .domain     a client's confirmed name, or the end of it
   network           a name of /etc/networks, which wins over a host of that name; as long as the class of its
                     number, or to its last octet that is not zero when that is longer
@@ -25,14 +26,23 @@ from typing import NamedTuple
 class Reason(Enum):
     """The reason for which an entry does not count."""
 
-    COMMA = "comma"  # a comma outside braces: xinetd disables the service for it
+    COMMA = "comma"  # a comma outside braces
     BRACES = "braces"  # a.b.{1,2}: braces not closed, not last, empty, or a number above 255
+    DOTS = "dots"  # numbers with two dots in a row, or a dot before them
     ADDRESS = "address"  # numbers and dots, or a colon, and yet no address
     LENGTH = "length"  # no number after the slash, or more than 128
     RANGE = "range"  # 10.0.0.1-9, which would pass for a name
     MASK = "mask"  # a dotted mask whose ones do not stand together at the left
-    SCOPE = "scope"  # fe80::1%eth0: interfaces are not compared
     UNKNOWN = "unknown"  # neither an address nor a possible name
+
+
+_GRAVE = {
+    Reason.COMMA: ", which has a comma; blanks go between addresses",
+    Reason.BRACES: ", whose braces cannot be read: they hold numbers up to 255 and stand last, as in 192.0.2.{1,2}",
+    Reason.DOTS: ", where a number is missing at a dot",
+}
+"""Reasons for which a service is not started, as in xinetd -> the problem in the message. A refusal must not get lost
+for a slip of the pen. Entries with another one are left out, in xinetd too."""
 
 
 class Rejection(NamedTuple):
@@ -50,6 +60,9 @@ MAPPED = 0xFFFF << 32
 """::ffff:0:0, the first IPv4 address among the 128 bits."""
 
 _NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+
+
+_LOST_NUMBER = re.compile(r"\.[0-9.]*$|[0-9][0-9.]*\.\.")
 
 
 def read_list(
@@ -81,23 +94,44 @@ def rules_of(
                 yield index, prefix
 
 
+def grave_fault(token: str) -> str:
+    """The problem of an entry for which its service must not be started, for BadValue; "" when there is none."""
+    if not ("," in token or "{" in token or ".." in token or token.startswith(".")):
+        return ""
+    entry = _read_entry(token)
+    return _GRAVE.get(entry, "") if isinstance(entry, Reason) else ""
+
+
+def parts_of(token: str) -> dict[str, Prefix | str]:
+    """The parts of an entry that `-=` takes away one by one: each as an entry -> what it means.
+
+    One with braces has several parts, any other one is a part itself; one that cannot be read means its own text.
+    """
+    entry = _read_entry(token)
+    if not isinstance(entry, tuple):
+        return {token: entry if isinstance(entry, str) else token}
+    if "{" not in token:
+        return {token: entry[0]}
+    return {f"{IPv4Address(first & 0xFFFFFFFF)}/{bits - 96}": (first, bits) for first, bits in entry}
+
+
 @lru_cache(maxsize=4096)
 def odd_reading(token: str) -> str | None:
     """The prefix that an address or prefix counts as, when it is not the one it seems to be; None when it is.
 
-    10.1 counts as 10.0.0.1, 010.0.0.1 as 8.0.0.1, 10.0.0.0/33 as 10.0.0.0/32, ::ffff:10.0.0.0/8 as ::/8, which
-    holds every IPv4 address.
+    10.1 counts as 10.0.0.1, 010.0.0.1 as 8.0.0.1, 10/8 as 10.0.0.0/8 (0.0.0.0/8 in xinetd), 10.0.0.0/33 as
+    10.0.0.0/32, ::ffff:10.0.0.0/8 as ::/8, which holds every IPv4 address.
     """
     entry = _read_entry(token)
     if not isinstance(entry, tuple) or "{" in token:
         return None
     (first, bits), (text, slash, length) = entry[0], token.partition("/")
     if ":" in text:
-        odd = "." in text and bits < 96
+        odd = ("." in text and bits < 96) or "%" in text or not (length.isdecimal() or not slash)
         return f"{IPv6Address(first)}/{bits}" if odd else None
     parts = text.split(".")
-    plain = all(part == str(_read_number(part)) for part in parts) and (bool(slash) or len(parts) == 4)
-    if plain and ("." in length or (_read_length(length or "0") or 0) <= 32):
+    plain = all(part == str(_read_number(part)) for part in parts) and len(parts) == 4
+    if plain and (not slash or "." in length or (length.isdecimal() and int(length) <= 32)):
         return None
     return f"{IPv4Address(first & 0xFFFFFFFF)}/{bits - 96}"
 
@@ -107,7 +141,9 @@ def _read_entry(token: str) -> tuple[Prefix, ...] | str | Reason:
     """The prefixes of an entry, its name in lower case, or the reason for which it does not count."""
     if "," in re.sub(r"\{[^{}]*\}?", "", token):
         return Reason.COMMA
-    if "{" in token or "}" in token:
+    if _LOST_NUMBER.match(token):
+        return Reason.DOTS
+    if "{" in token:
         return _read_braces(token)
     text, slash, length = token.partition("/")
     if slash:
@@ -132,7 +168,7 @@ def _read_braces(token: str) -> tuple[Prefix, ...] | Reason:
     """The prefixes of a.b.{c,d}: one for each number in the braces."""
     match = re.fullmatch(r"((?:\d{1,3}\.){0,3})\{(\d{1,3}(?:,\d{1,3})*)\}", token, re.ASCII)
     if match is None:
-        return Reason.BRACES
+        return Reason.BRACES if re.match(r"[0-9.]*\{", token) else Reason.UNKNOWN
     head = [int(part) for part in match[1].split(".")[:-1]]
     last = [int(part) for part in match[2].split(",")]
     if max(head + last) > 255:
@@ -161,9 +197,7 @@ def _read_prefix(text: str, length: str) -> tuple[Prefix, ...] | Reason:
 
 
 def _read_ipv6(text: str, length: str) -> tuple[Prefix, ...] | Reason:
-    """The prefix of an IPv6 address and a length in digits."""
-    if "%" in text:
-        return Reason.SCOPE
+    """The prefix of an IPv6 address, perhaps with an interface, and a length."""
     try:
         address = int(IPv6Address(text))
     except AddressValueError:
@@ -209,8 +243,9 @@ def _read_number(text: str) -> int | None:
 
 
 def _read_length(text: str) -> int | None:
-    """A number of at most nine decimal digits; None of anything else."""
-    return int(text) if text.isdecimal() and text.isascii() and len(text) <= 9 else None
+    """The number of at most nine decimal digits that a text begins with; None of anything else, and of 0x8."""
+    match = re.match(r"\+?(?!0[xX])(\d{1,9})(?!\d)", text, re.ASCII)
+    return int(match[1]) if match else None
 
 
 def _zero_octets(address: int) -> int:
