@@ -188,18 +188,19 @@ class Listeners:
             pause = wanted.renewals.failed()
         wanted.renewed = time.monotonic()
         endpoint, _, _, service = wanted.request
-        when = f", and served in {pause:g} s" if pause else ""
-        self._messages.warning(
-            f"{service}: its server has shut down, connected, shared or locked {endpoint}, which is opened anew{when}"
-        )
         spoilt, wanted.sockets = wanted.sockets, []
         if wanted.guards or endpoint.family == socket.AF_UNIX:
             close_shared_sockets(spoilt)
         else:  # the spoilt ones keep the port until the new ones have it
             wanted.guards = spoilt
         wanted.stop_resting()
+        done = "has to be opened anew"
         if self._attempt(wanted):
             wanted.rest = self._loop.later(pause, lambda: self._rested(wanted))
+            done = "is opened anew" + (f", and served in {pause:g} s" if pause else "")
+        self._messages.warning(  # now that it listens again: whoever reads this may connect
+            f"service {service}: its server has shut down, connected, shared or locked {endpoint}, which {done}"
+        )
 
     def _rested(self, wanted: WantedEndpoint) -> None:
         wanted.rest = None

@@ -364,6 +364,19 @@ class TestKept:
         kit.loop.ring()
         assert kit.opened_late == 1
 
+    def test_whoever_reads_that_it_is_opened_anew_can_connect(self, kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+        sock, endpoint = self.opened(kit, socket.AF_INET, socket.SOCK_STREAM)
+        sock.shutdown(socket.SHUT_RDWR)
+        told: list[str] = []
+
+        def connect(text: str) -> None:
+            told.append(text)
+            socket.create_connection(("127.0.0.1", endpoint.port), 10).close()
+
+        monkeypatch.setattr(kit.said, "warning", connect, raising=False)
+        kit.listeners.renew(sock)
+        assert [text.partition(": ")[0] for text in told] == ["service web"]
+
     @pytest.mark.parametrize(("seconds", "pauses"), [(59.9, [0.4, 0.8]), (60.1, [0.0, 0.1])])
     def test_how_long_spoilt_sockets_are_remembered(
         self, kit: Kit, seconds: float, pauses: list[float], monkeypatch: pytest.MonkeyPatch
@@ -395,7 +408,9 @@ class TestKept:
         kit.said.take()
         monkeypatch.setattr("fastinetd.services.listeners.open_endpoint", self.refuse)
         kit.listeners.renew(sock)
-        assert [level for level, _ in kit.said.take()] == ["warning", "error"]
+        (error, _), (warning, text) = kit.said.take()
+        assert (error, warning) == ("error", "warning")
+        assert text.endswith(", which has to be opened anew")
         assert kit.loop.pending() == [1.0]
 
     def test_nobody_gets_the_port_while_the_next_socket_is_opened(
@@ -549,7 +564,7 @@ class TestUnix:
         kit.listeners.want([request(self.unix(path))])
         ((_, text),) = kit.said.take()
         assert "ENOENT" in text
-        assert "folder" in text
+        assert "mend the path and the permissions of its folder" in text
         path.parent.mkdir()
         kit.loop.ring()
         assert path.is_socket()
