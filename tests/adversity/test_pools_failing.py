@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from adversity.harm import ECHO, HELLO, Keep, acceptors, at_rest, consistent, gone, replaced, switches
-from adversity.test_pools_rude import rude, settles
+from adversity.test_pools_rude import rude
 
 from support.clients import ask, connect, free_port, read_line
 from support.daemon import Daemon, Launch
-from support.pools import ask_name, built, descendants, gauges, held, recycled, served, tally, told
+from support.pools import ask_name, built, descendants, gauges, held, recycled, served, settles, tally, told
 from support.proc import below, process, wait_for
 from support.texts import defaults, entry
 

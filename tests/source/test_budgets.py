@@ -1,4 +1,4 @@
-"""Files and functions of the package stay small. Whoever raises a budget does it here, where it is seen."""
+"""Files and functions stay small. Whoever raises a budget does it here, where it is seen."""
 
 import ast
 import re
@@ -20,6 +20,13 @@ def sources(*suffixes: str) -> list[Path]:
     found = [path for path in PACKAGE.rglob("*") if path.suffix in suffixes]
     assert len(found) > 100, "sources are not where they are looked for"
     return sorted(path for path in found if not (path.suffix == ".c" and path.with_suffix(".pyx").exists()))
+
+
+def beside() -> list[Path]:
+    """What is written in Python beside the package: tests and the benchmark."""
+    found = sorted(path for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py"))
+    assert len(found) > 200, "tests and the benchmark are not where they are looked for"
+    return found
 
 
 def name_of(path: Path) -> str:
@@ -58,6 +65,11 @@ def cython_functions(path: Path) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("path", sources(*LINES), ids=name_of)
 def test_files(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGER_FILES.get(name_of(path), LINES[path.suffix])
+
+
+@pytest.mark.parametrize("path", beside(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_beside_the_package(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LINES[".py"]
 
 
 @pytest.mark.parametrize("path", sources(".py", ".pyx", ".pxd"), ids=name_of)

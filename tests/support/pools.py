@@ -12,7 +12,7 @@ from pathlib import Path
 from support.c import STRICT
 from support.clients import ask
 from support.daemon import Daemon
-from support.proc import below, program
+from support.proc import below, program, wait_for
 
 TALLY = r"""
 #define _GNU_SOURCE
@@ -134,3 +134,13 @@ def recycled(daemon: Daemon, service: str) -> Mapping[str, int]:
 def told(daemon: Daemon, text: str) -> int:
     """How many lines of the daemon's messages contain a text."""
     return len(re.findall(re.escape(text), daemon.said()))
+
+
+def settles(daemon: Daemon, service: str) -> None:
+    """The gauges come to what /proc shows."""
+    states = ("zygote", "starting", "idle")
+
+    def right() -> bool:
+        return sum(gauges(daemon, service)[state] for state in states) == len(descendants(daemon, service))
+
+    wait_for(right, lambda: f"{gauges(daemon, service)}, running {descendants(daemon, service)}")

@@ -29,6 +29,9 @@ def planned(share: int) -> PlannedService:
     start = ExecContext(b"", ())
     return PlannedService(service, Mode.WAIT, (), SocketOptions(), start, AccessTable(), (0, 0), 0, 0)
 
+ANSWER = "import socket; s = socket.socket(fileno=0); d, a = s.recvfrom(999); s.sendto(b'got ' + d, a)"
+"""Code of a server that answers one datagram."""
+
 
 class DoormanClient:
     """A doorman's client whose answers the test gives."""

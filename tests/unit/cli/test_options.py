@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastinetd import __version__
-from fastinetd.cli.options import make_parser, parse_options
+from fastinetd.cli.options import make_parser, parse_address, parse_options
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,30 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         assert action.help
         for word in action.option_strings:
             assert word in said
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":9100", (None, 9100)),
+        ("9100", (None, 9100)),
+        ("127.0.0.1:9100", ("127.0.0.1", 9100)),
+        ("localhost:80", ("localhost", 80)),
+        ("[::1]:9100", ("::1", 9100)),
+        ("[::]:65535", ("::", 65535)),
+        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
+    ],
+)
+def test_addresses_of_metrics(text: str, address: tuple[str | None, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", "x", "127.0.0.1", ":0", ":65536", ":-1", ":+1", ":1 ", ": 1", "::1", "::1:9100", "[::1]", "[::1]9100",
+     "[1.2.3.4]:1", "[]:1", "a b:1", "http://x:1", "[::1:9100", "::1]:9100", ":\u0661", ":000009100", "1.2.3.4:x"],
+)  # fmt: skip
+def test_addresses_of_metrics_of_another_form(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no address of the form \[HOST\]:PORT") as told:
+        parse_address(text)
+    assert repr(text) in str(told.value)

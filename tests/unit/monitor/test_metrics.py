@@ -1,131 +1,36 @@
 """The metrics page: every sample from the start, values as they stand on the Board, both text formats."""
 
-import gc
-import gzip
-import mmap
 import os
-import re
 import resource
-import struct
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from fastinetd.core.board import Board
 from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
 from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Method, Verdict
-from fastinetd.manual.metrics import metrics_page
 from fastinetd.monitor.metrics import (
-    METRICS,
     POOL_STATES,
     REASONS,
     RECYCLINGS,
     STATUSES,
-    BoardCollector,
-    ServiceInfo,
-    make_page,
 )
 from fastinetd.pools.pool import HeldAt
 from support.core import program
 from support.proc import wait_for
+from support.scraped import (
+    COUNTERS,
+    Page,
+    Writer,
+    collector,
+    keys,
+    service,
+    status,
+)
 
-OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-ROWS, SLOTS, SECTIONS = 16, 64, 4
-
-# Where struct Counters and struct Row of core/board.pxd hold what, in units of their words.
-COUNTERS = {
-    "accepted": 0, "activations": 1, "rejected": 2, "spawn_failures": 18, "latency": 34, "latency_ns": 106,
-    "session": 110, "session_ns": 126, "exits": 127, "user_us": 131, "system_us": 132, "pool_hits": 133,
-    "pool_misses": 134, "recycled": 135, "pool": 143, "rate_waits": 147, "rate_wait_ns": 148, "held": 149,
-}  # fmt: skip
-COUNTERS_SIZE = 150 * 8
 LATENCIES = len(LATENCY_BOUNDS) + 1
-ROW_SIZE, ROW_LIVE = 96, 16
-
-
-class Writer:
-    """Changes what is counted on a Board, as the processes that serve do."""
-
-    def __init__(self, board: Board) -> None:
-        size = os.fstat(board.fd).st_size
-        self.memory = mmap.mmap(board.fd, size)
-        self.counters = size - -(-SECTIONS * ROWS * COUNTERS_SIZE // 4096) * 4096
-
-    def count(self, name: str, amount: int, row: int = 0, *, place: int = 0, section: int = 0) -> None:
-        at = self.counters + (section * ROWS + row) * COUNTERS_SIZE + (COUNTERS[name] + place) * 8
-        self.memory[at : at + 8] = struct.pack("=Q", struct.unpack_from("=Q", self.memory, at)[0] + amount)
-
-    def live(self, servers: int, row: int = 0) -> None:
-        at = 4096 + row * ROW_SIZE + ROW_LIVE
-        self.memory[at : at + 4] = struct.pack("=L", servers)
-
-
-@pytest.fixture
-def board() -> Iterator[Board]:
-    made = Board.create(ROWS, SLOTS, SECTIONS)
-    for _ in range(ROWS):
-        made.row_claim()
-    for _ in range(2):
-        made.section_claim(os.getpid())
-    status(made)
-    yield made
-    fd = made.fd
-    made.unmap()
-    os.close(fd)
-
-
-@pytest.fixture
-def writer(board: Board) -> Iterator[Writer]:
-    made = Writer(board)
-    yield made
-    made.memory.close()
-
-
-def status(board: Board, **changes: Any) -> None:
-    values: dict[str, Any] = {"supervisor": os.getpid(), "descriptors": 42, "ready": True, "reload_ok": True,
-              "reload_time": 1_700_000_000, "generation": 1}  # fmt: skip
-    board.set_status(**{**values, **changes})
-
-
-def service(row: int, id: str, **changes: Any) -> ServiceInfo:
-    values: dict[str, Any] = {"row": row, "id": id, "stream": True, "inodes": (), **changes}
-    return ServiceInfo(**values)
-
-
-def collector(board: Board, *services: ServiceInfo, queues: dict[int, int] | None = None) -> BoardCollector:
-    readable = Board.open(board.fd, False)
-    return BoardCollector(readable, services, "1.2.3", lambda: queues or {})
-
-
-class Page:
-    """A page, parsed."""
-
-    def __init__(self, collector: BoardCollector, accept: str = "") -> None:
-        answer = make_page(collector, accept)
-        self.text = answer.body.decode()
-        self.families = list((parse_openmetrics if accept else parse_text)(self.text))
-        self.samples = {(s.name, frozenset(s.labels.items())): s.value for f in self.families for s in f.samples}
-        assert len(self.samples) == sum(len(f.samples) for f in self.families), "a sample twice"
-
-    def of(self, name: str, **labels: str) -> dict[frozenset[tuple[str, str]], float]:
-        wanted = labels.items()
-        return {key: value for (n, key), value in self.samples.items() if n == name and wanted <= key}
-
-    def value(self, name: str, **labels: str) -> float:
-        return float(self.samples[name, frozenset(labels.items())])
-
-
-def keys(page: Page, name: str, label: str, **labels: str) -> list[str]:
-    return [dict(key)[label] for key in page.of(name, **labels)]
 
 
 # ---- from the start ----
@@ -383,158 +288,3 @@ def test_no_label_set_is_new_after_traffic(board: Board, writer: Writer) -> None
     for name in COUNTERS:
         writer.count(name, 1_000_000_000)
     assert set(Page(source).samples) == before
-
-
-# ---- names and formats ----
-
-
-@pytest.mark.parametrize("accept", ["", OPENMETRICS])
-def test_the_page_holds_the_table_and_nothing_else(accept: str, board: Board, writer: Writer) -> None:
-    writer.count("held", HeldAt.MAIN + 1)
-    services = (service(0, "web", methods=("exec", "zygote")), service(1, "none", refused="static"))
-    seen = Page(collector(board, *services), accept)
-    for entry in METRICS:
-        name = entry.name
-        if accept:
-            name = name.removesuffix("_total").removesuffix("_info")
-        kind = "gauge" if entry.type == "info" and not accept else entry.type
-        assert f"# TYPE {name} {kind}\n" in seen.text
-        assert f"# HELP {name} {entry.help}\n" in seen.text
-        sample = entry.name + ("_count" if entry.type == "histogram" else "")
-        found = seen.of(sample)
-        assert found, entry.name
-        assert all(set(dict(key)) == set(entry.labels) for key in found)
-    assert seen.text.count("# TYPE ") == len(METRICS)
-
-
-def test_names_follow_the_conventions() -> None:
-    names = [entry.name for entry in METRICS]
-    assert len(set(names)) == len(names)
-    for entry in METRICS:
-        assert re.fullmatch(r"(fastinetd|process)_[a-z_]+", entry.name)
-        assert entry.name.endswith("_total") == (entry.type == "counter")
-        assert entry.name.endswith("_info") == (entry.type == "info")
-        assert entry.help.endswith(".")
-        assert not {"address", "host", "client", "peer", "pid", "le"} & set(entry.labels)
-
-
-def test_openmetrics_ends_with_its_mark(board: Board) -> None:
-    answer = make_page(collector(board, service(0, "web")), OPENMETRICS)
-    assert answer.content_type.startswith("application/openmetrics-text; version=1.0.0")
-    assert answer.body.endswith(b"# EOF\n")
-
-
-def test_both_formats_tell_the_same(board: Board, writer: Writer) -> None:
-    writer.count("accepted", 5)
-    source = collector(board, service(0, "web"))
-    text, modern = Page(source), Page(source, OPENMETRICS)
-    changing = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes"}
-    assert {k: v for k, v in text.samples.items() if k[0] not in changing} == {
-        k: v for k, v in modern.samples.items() if k[0] not in changing}  # fmt: skip
-
-
-def test_gzip_when_accepted(board: Board) -> None:
-    source = collector(board, service(0, "web"))
-    packed = make_page(source, "", "deflate, gzip;q=0.5")
-    assert packed.headers["Content-Encoding"] == "gzip"
-    assert b"fastinetd_children" in gzip.decompress(packed.body)
-    for refused in ("", "identity", "gzip;q=0", "x-gzip-not"):
-        assert "Content-Encoding" not in make_page(source, "", refused).headers
-
-
-ACCEPTS = (
-    "{}",
-    "text/plain;{}",
-    "text/plain; version={}",
-    "application/openmetrics-text; version={}",
-    "application/openmetrics-text; version=1.0.0; escaping={}",
-)
-
-
-@given(st.text(st.characters(max_codepoint=255), max_size=60), st.sampled_from(ACCEPTS))
-def test_any_accept_header_gets_a_page(text: str, form: str) -> None:
-    board = Board.create(1, 1, 1)
-    try:
-        assert make_page(BoardCollector(board, [service(0, "web")], "1", dict), form.format(text)).body
-    finally:
-        fd = board.fd
-        board.unmap()
-        os.close(fd)
-
-
-@pytest.mark.parametrize("escaping", ["allow-utf-8", "underscores", "dots", "values", "other"])
-def test_every_escaping_gets_a_page(escaping: str, board: Board) -> None:
-    assert make_page(collector(board, service(0, "web")), f"{OPENMETRICS}; escaping={escaping}").body
-
-
-@given(st.text(max_size=30))
-def test_any_id_is_a_label(id: str) -> None:
-    board = Board.create(1, 1, 1)
-    try:
-        seen = Page(BoardCollector(board, [service(0, id)], "1", dict))
-        assert seen.value("fastinetd_children", service=id) == 0
-    finally:
-        fd = board.fd
-        board.unmap()
-        os.close(fd)
-
-
-def test_an_id_of_bytes_that_are_no_text(board: Board) -> None:
-    seen = Page(collector(board, service(0, b"caf\xe9".decode("utf-8", "surrogateescape"))))
-    assert seen.value("fastinetd_children", service="caf\ufffd") == 0
-
-
-@pytest.mark.parametrize("collecting", [True, False])
-def test_the_garbage_collector_is_as_before_a_fault(board: Board, collecting: bool) -> None:
-    """Without it the monitor would grow; and whoever has switched it off meant it."""
-
-    def broken() -> dict[int, int]:
-        raise RuntimeError
-
-    before = gc.isenabled()
-    (gc.enable if collecting else gc.disable)()
-    try:
-        with pytest.raises(RuntimeError):
-            make_page(BoardCollector(board, [service(0, "web")], "1", broken))
-        assert gc.isenabled() is collecting
-    finally:
-        (gc.enable if before else gc.disable)()
-
-
-def test_the_kernels_queues_are_read_once_a_page(board: Board) -> None:
-    """It lists all sockets there are, which takes a while."""
-    looks: list[int] = []
-
-    def queues() -> dict[int, int]:
-        looks.append(1)
-        return {}
-
-    source = BoardCollector(board, [service(row, f"s{row}") for row in range(9)], "1", queues)
-    for count in (1, 2):
-        make_page(source)
-        assert len(looks) == count
-
-
-def test_the_page_of_a_thousand_services_is_quick(board: Board) -> None:
-    large = Board.create(1000, 64, 4)
-    try:
-        for _ in range(1000):
-            large.row_claim()
-        for _ in range(4):
-            large.section_claim(os.getpid())
-        services = [service(row, f"service-{row}", inodes=(row,)) for row in range(1000)]
-        source = BoardCollector(large, services, "1", dict)
-        begun = time.process_time()
-        body = make_page(source, OPENMETRICS).body
-        taken = time.process_time() - begun
-        assert body.count(b"\n") > 70_000
-        assert taken < 5, f"{taken:.2f} s of CPU for a page"
-    finally:
-        fd = large.fd
-        large.unmap()
-        os.close(fd)
-
-
-def test_the_documentation_is_current() -> None:
-    path = Path(__file__).parents[3] / "docs" / "metrics.md"
-    assert path.read_text("utf-8") == metrics_page(), "make it again: make docs"

@@ -1,128 +1,23 @@
 """The monitor: what it serves, whom it waits for (nobody), and how it ends; over real sockets."""
 
 import contextlib
-import errno
 import gzip
-import http.client
 import os
 import random
-import select
 import signal
 import socket
-import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from http import HTTPStatus
-from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fastinetd.cli.options import parse_address
 from fastinetd.core.board import Board
 from fastinetd.monitor import monitor
-from fastinetd.monitor.http import plain_answer
 from fastinetd.monitor.metrics import ServiceInfo
-from fastinetd.monitor.monitor import Bounds
 from support.clients import read_all
+from support.monitored import PATIENCE, REQUEST, Start, http_client, receive_answer
 
-PATIENCE = 10
 NOBODY = 65534
-
-
-def http_client(address: tuple[str, int]) -> http.client.HTTPConnection:
-    host, port = address
-    return http.client.HTTPConnection(host, port, timeout=PATIENCE)
-
-
-class Monitor:
-    """A monitor in a thread, on a port of its own."""
-
-    def __init__(self, bounds: Bounds | None = None, services: int = 2) -> None:
-        self.board = Board.create(max(services, 1), 64, 2)
-        for _ in range(services):
-            self.board.row_claim()
-        self.status(ready=True)
-        self.services = [ServiceInfo(row, f"service-{row}", True) for row in range(services)]
-        listener = socket.create_server(("127.0.0.1", 0), backlog=200)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)  # a page does not fit in
-        self.address: tuple[str, int] = listener.getsockname()
-        self.listener_fd = listener.detach()
-        self.control, self.far_control = os.pipe2(os.O_CLOEXEC)
-        self.thread = threading.Thread(target=self.run, args=(bounds,))
-        self.thread.start()
-
-    def run(self, bounds: Bounds | None) -> None:
-        readable = Board.open(self.board.fd, False)
-        monitor.run(self.listener_fd, self.control, readable, self.services, version="1.2.3", bounds=bounds)
-
-    def status(self, ready: bool) -> None:
-        self.board.set_status(supervisor=os.getpid(), descriptors=9, ready=ready, reload_ok=True, reload_time=1,
-                              generation=1)  # fmt: skip
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(self.address, timeout=PATIENCE)
-
-    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
-        with contextlib.closing(http_client(self.address)) as connection:
-            connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-
-    def end(self) -> None:
-        if self.far_control >= 0:
-            os.close(self.far_control)
-            self.far_control = -1
-        self.thread.join(PATIENCE)
-        assert not self.thread.is_alive(), "the monitor did not end"
-
-    def close(self) -> None:
-        self.end()
-        os.close(self.control)
-        fd = self.board.fd
-        self.board.unmap()
-        os.close(fd)
-
-
-Start = Callable[..., Monitor]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    with contextlib.ExitStack() as stack:
-        before = descriptors()
-
-        def started(**bounds: Any) -> Monitor:
-            services = int(bounds.pop("services", 2))
-            made = Monitor(Bounds(**bounds) if bounds else None, services)
-            stack.callback(made.close)
-            return made
-
-        yield started
-        stack.close()
-        assert descriptors() == before
-
-
-def descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
-
-
-def receive_answer(client: socket.socket) -> bytes:
-    """One answer with its body."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += client.recv(1)
-    head = received.lower()
-    length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-    body = b""
-    while len(body) < length:
-        body += client.recv(length - len(body))
-    return received + body
-
-
-REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 # ---- what there is to see ----
@@ -292,148 +187,6 @@ def test_a_client_that_resets_while_a_page_is_sent(start: Start) -> None:
     assert served.get("/-/healthy")[0] == 200
 
 
-# ---- slow clients ----
-
-
-def test_silent_clients_delay_nobody(start: Start) -> None:
-    served = start()
-    with contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(served.connect()) for _ in range(100)]
-        begun = time.monotonic()
-        assert served.get("/metrics")[0] == 200
-        assert time.monotonic() - begun < 5
-        assert select.select(silent, [], [], 0)[0] == []
-
-
-def test_beyond_the_bound_the_oldest_idle_client_goes(start: Start) -> None:
-    served = start(connections=5)
-    with contextlib.ExitStack() as stack:
-        clients = []
-        for _ in range(5):
-            clients.append(stack.enter_context(served.connect()))
-            clients[-1].sendall(REQUEST)
-            receive_answer(clients[-1])
-        clients[0].sendall(REQUEST)  # now the second is the oldest
-        receive_answer(clients[0])
-        assert served.get("/-/healthy")[0] == 200
-        assert read_all(clients[1]) == b""
-        clients[0].sendall(REQUEST)
-        assert receive_answer(clients[0]).startswith(b"HTTP/1.1 200 ")
-
-
-def test_a_silent_client_is_closed_in_time(start: Start) -> None:
-    with start(head=0.05).connect() as client:
-        assert read_all(client) == b""
-
-
-def test_half_a_request_is_told_that_time_is_up(start: Start) -> None:
-    with start(head=0.1).connect() as client:
-        client.sendall(REQUEST[:20])
-        assert read_all(client).startswith(b"HTTP/1.1 408 ")
-
-
-def test_a_trickle_does_not_buy_time(start: Start) -> None:
-    with start(head=0.2).connect() as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        begun = time.monotonic()
-        with contextlib.suppress(OSError):
-            while not select.select([client], [], [], 0.02)[0]:
-                client.sendall(b"\r\n")
-        assert time.monotonic() - begun < PATIENCE
-
-
-def test_an_idle_connection_is_closed_after_its_own_time(start: Start) -> None:
-    with start(idle=0.1).connect() as client:
-        client.sendall(REQUEST)
-        receive_answer(client)
-        assert read_all(client) == b""
-
-
-def test_a_client_that_does_not_read_is_closed_and_delays_nobody(start: Start) -> None:
-    served = start(send=0.3, services=300)
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(PATIENCE)
-        client.connect(served.address)
-        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 8)
-        assert served.get("/-/healthy")[0] == 200
-        poller = select.poll()
-        poller.register(client, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
-        assert poller.poll(PATIENCE * 1000), "expected the connection closed"
-    assert served.get("/-/healthy")[0] == 200
-
-
-def test_what_is_not_yet_sent_is_bounded(start: Start) -> None:
-    served = start(unsent=1000, services=300)
-    with contextlib.ExitStack() as stack:
-        clients = []
-        for _ in range(3):
-            client = stack.enter_context(socket.socket())
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.settimeout(PATIENCE)
-            client.connect(served.address)
-            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-            client.recv(10)  # it is being answered
-            clients.append(client)
-        assert b"process_" not in read_all(clients[0])[-2000:]
-        assert served.get("/-/healthy")[0] == 200
-
-
-def test_an_idle_monitor_is_not_woken(start: Start) -> None:
-    served = start()
-    assert served.get("/-/healthy")[0] == 200
-    path = Path(f"/proc/self/task/{served.thread.native_id}/status")
-
-    def wakes(seconds: float) -> int:
-        """How often the monitor's thread was woken meanwhile."""
-        counts = []
-        for pause in (seconds, 0):
-            lines = path.read_text().splitlines()
-            counts += [int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches")]
-            select.select([], [], [], pause)
-        return counts[1] - counts[0]
-
-    end = time.monotonic() + PATIENCE
-    while wakes(0.5):  # it has still to see that the client is gone
-        assert time.monotonic() < end, "woken without a reason"
-
-
-# ---- descriptors run out ----
-
-
-class Fickle:
-    """A listener whose accept fails as long as it is told to."""
-
-    def __init__(self, listener: socket.socket, failures: int) -> None:
-        self.listener, self.failures = listener, failures
-
-    def accept(self) -> tuple[socket.socket, object]:
-        if self.failures:
-            self.failures -= 1
-            raise OSError(errno.EMFILE, "too many open files")
-        return self.listener.accept()
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.listener, name)
-
-
-def test_without_descriptors_it_pauses_and_goes_on(start: Start) -> None:
-    reader, writer = os.pipe()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        fickle: Any = Fickle(listener, 3)
-        server = monitor.Server(fickle, reader, lambda request: plain_answer(HTTPStatus.OK), Bounds(pause=0.02))
-        thread = threading.Thread(target=server.serve)
-        thread.start()
-        try:
-            with socket.create_connection(listener.getsockname(), timeout=PATIENCE) as client:
-                client.sendall(REQUEST)
-                assert receive_answer(client).startswith(b"HTTP/1.1 200 ")
-        finally:
-            os.close(writer)
-            thread.join(PATIENCE)
-            os.close(reader)
-
-
 # ---- the end ----
 
 
@@ -537,33 +290,3 @@ def become_nobody() -> None:
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
-
-
-# ---- the address ----
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        (":9100", (None, 9100)),
-        ("9100", (None, 9100)),
-        ("127.0.0.1:9100", ("127.0.0.1", 9100)),
-        ("localhost:80", ("localhost", 80)),
-        ("[::1]:9100", ("::1", 9100)),
-        ("[::]:65535", ("::", 65535)),
-        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
-    ],
-)
-def test_addresses(text: str, address: tuple[str | None, int]) -> None:
-    assert parse_address(text) == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", ":", "x", "127.0.0.1", ":0", ":65536", ":-1", ":+1", ":1 ", ": 1", "::1", "::1:9100", "[::1]", "[::1]9100",
-     "[1.2.3.4]:1", "[]:1", "a b:1", "http://x:1", "[::1:9100", "::1]:9100", ":\u0661", ":000009100", "1.2.3.4:x"],
-)  # fmt: skip
-def test_addresses_of_another_form(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no address of the form \[HOST\]:PORT") as told:
-        parse_address(text)
-    assert repr(text) in str(told.value)

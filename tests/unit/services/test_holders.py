@@ -29,10 +29,10 @@ from support.clients import everything
 from support.core import await_end, close_loop, fork, reap, running, until
 from support.pooled import Pooled, echo, finish, go_on, stop
 from support.proc import wait_for
+from support.told import TOLD
 
 CAT = "/bin/cat"
 CLONE_FILES = 0x400  # linux/sched.h
-TOLD = Path(__file__).parents[2] / "support" / "told_worker.py"
 
 
 class Quiet:

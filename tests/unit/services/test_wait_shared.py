@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
 import select
 import signal
 import socket
-import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,59 +13,25 @@ import pytest
 
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Ranges
-from fastinetd.policy.back_off import BackOff
 from fastinetd.services import queue_demand
-from fastinetd.services.installed import InstalledService
 from fastinetd.services.queue_demand import LOOKS_PER_PAUSE, QueueDemand
 from fastinetd.services.queue_head import Head
 from fastinetd.services.wait import WaitSocket
 from fastinetd.services.wait_states import WATCHING, State
-from support.core import HOUR, program
+from support.core import HOUR
 from support.proc import PATIENCE
-from support.waiting import Kit, planned
-
-Send = Callable[..., None]
-IGNORES = ("/bin/sleep", "1000")
-TAKES_ONE_AND_ENDS = ("/bin/dd", "bs=9", "count=1", "of=/dev/null", "status=none")
-TAKES_ONE = "import socket, signal; socket.socket(fileno=0).recv(9); signal.pause()"
-TAKES_ONE_AND_SAYS_SO = """
-import os, signal, socket
-s = socket.socket(fileno=0)
-_, a = s.recvfrom(9)
-s.sendto(b'%d' % os.getpid(), a)
-signal.pause()
-"""
-TAKES_ALL = """
-import socket
-s = socket.socket(fileno=0)
-while True:
-    d, a = s.recvfrom(9)
-    s.sendto(d, a)
-"""
-ACCEPTS_ONE = "import socket, signal; c, _ = socket.socket(fileno=0).accept(); c.sendall(b'x'); signal.pause()"
-
-
-def python(text: str) -> tuple[str, str, str, str]:
-    return (sys.executable, "-IS", "-c", text)
-
-
-@pytest.fixture
-def send(client: socket.socket) -> Send:
-    def sent(machine: WaitSocket, *texts: bytes) -> None:
-        for text in texts:
-            client.sendto(text, machine.sock.getsockname())
-
-    return sent
-
-
-def for_a_while(kit: Kit, seconds: float) -> None:
-    """Look on, where the test is that nothing happens."""
-    kit.loop.later(seconds, kit.loop.stop)
-    kit.loop.run()
-
-
-def activations(kit: Kit, machine: WaitSocket) -> int:
-    return kit.board.counters(machine.installed.row).activations
+from support.sharing import (
+    ACCEPTS_ONE,
+    IGNORES,
+    TAKES_ALL,
+    TAKES_ONE,
+    TAKES_ONE_AND_SAYS_SO,
+    Send,
+    activations,
+    for_a_while,
+    python,
+)
+from support.waiting import Kit
 
 
 def counting(machine: WaitSocket) -> list[int]:
@@ -357,83 +320,3 @@ class TestNames:
         assert machine.state is State.ASKING
         kit.questions.asked.pop()[2](False)  # nobody else reads: as if it were the first
         assert (machine.state, machine.sock.recv(9)) == (State.IDLE, b"2")
-
-
-class TestReload:
-    def change(self, kit: Kit, machine: WaitSocket, share: int) -> None:
-        fresh = InstalledService(machine.installed.row, planned(share), program(machine.installed.row, *IGNORES))
-        kit.services.serve([(fresh, machine.sock)])
-        assert [*kit.services] == [machine]
-
-    def test_more(self, kit: Kit, send: Send) -> None:
-        machine = kit.machine(*IGNORES, share=1)
-        send(machine, b"unread")
-        kit.until(lambda: machine.state is State.FULL)
-        self.change(kit, machine, 2)
-        assert machine.state is State.SHARED
-        kit.until(lambda: machine.state is State.FULL)
-        assert len(machine.servers) == 2
-
-    def test_fewer(self, kit: Kit, send: Send) -> None:
-        """Those above the new number go on; nobody is started in the place of one that ends."""
-        machine = kit.machine(*IGNORES, share=3)
-        send(machine, b"unread")
-        kit.until(lambda: machine.state is State.FULL)
-        self.change(kit, machine, 1)
-        assert machine.state is State.FULL
-        for pid in [*machine.servers][1:]:
-            os.kill(pid, signal.SIGKILL)
-        kit.until(lambda: len(machine.servers) == 1)
-        kit.until(lambda: machine.state is State.FULL)
-        for_a_while(kit, 0.3)
-        assert (machine.state, activations(kit, machine)) == (State.FULL, 3)
-
-    @pytest.mark.parametrize("state", [State.GRACE, State.SHARED])
-    def test_fewer_while_it_looks_on(self, kit: Kit, send: Send, state: State) -> None:
-        machine = kit.machine(*IGNORES, share=9)
-        send(machine, b"unread")
-        kit.until(lambda: len(machine.servers) == 2)
-        if state is State.SHARED:
-            machine.sock.recv(9)
-            kit.until(lambda: machine.state is state)
-        assert machine.state is state
-        self.change(kit, machine, 2)
-        assert machine.state is State.FULL
-
-    @pytest.mark.parametrize("state", [State.GRACE, State.SHARED, State.FULL])
-    def test_withdrawn(self, kit: Kit, send: Send, state: State) -> None:
-        machine = kit.machine(*IGNORES, share=2 if state is State.FULL else 9)
-        send(machine, b"unread")
-        kit.until(lambda: len(machine.servers) == 2)
-        if state is State.SHARED:
-            machine.sock.recv(9)
-        kit.until(lambda: machine.state is state)
-        kit.services.serve([])
-        assert machine.state is State.GONE
-        for pid in machine.servers:
-            os.kill(pid, signal.SIGKILL)
-        kit.until(lambda: not machine.servers)
-        assert (machine.state, kit.board.live) == (State.GONE, 0)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_anything_in_any_order(kit: Kit, send: Send, seed: int) -> None:
-    """Datagrams, killed servers and changed numbers: never too many servers, and all that was sent is served."""
-    chance = random.Random(seed)
-    machine = kit.machine(*TAKES_ONE_AND_ENDS, share=3)
-    machine._back_off = BackOff(ceiling=0.2)  # those killed before they read make the pauses grow
-    for i in range(60):
-        match chance.randrange(5):
-            case 0 | 1:
-                send(machine, *(b"%d.%d" % (i, j) for j in range(chance.randrange(1, 4))))
-            case 2 if machine.servers:
-                os.kill(chance.choice([*machine.servers]), signal.SIGKILL)
-            case 3:
-                share = max(chance.randrange(1, 5), len(machine.servers))
-                old = machine.installed
-                kit.services.serve([(InstalledService(old.row, planned(share), old.program), machine.sock)])
-        for_a_while(kit, chance.random() / 50)
-        assert len(machine.servers) <= machine.installed.planned.share
-        assert len(machine.servers) == kit.board.live
-        assert (machine.state in WATCHING) == machine._watched
-    kit.until(lambda: machine.state in WATCHING and machine._head() is None)
