@@ -168,9 +168,9 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
                 "KEEPALIVE: socket options; IPv4, IPv6: the address family; NORETRY, NOLIBWRAP, REUSE: accepted, nothing to change",
                 unused=frozenset({"INTERCEPT", "LABELED", "IDONLY"}), refused=frozenset({"SENSOR"})),
         Setting("disable", v.yes_no, 1, _YES_NO, "leaves the service out", default="no", part_of=""),
-        Setting("enabled", v.words, GROWS, "ids of services", "only these services are started", Scope.DEFAULTS,
+        Setting("enabled", v.names, GROWS, "ids of services", "only these services are started", Scope.DEFAULTS,
                 operators=("=", "+="), appends=True, optional=True, part_of=""),
-        Setting("disabled", v.words, GROWS, "ids of services", "these services are not started, even if in `enabled`", Scope.DEFAULTS,
+        Setting("disabled", v.names, GROWS, "ids of services", "these services are not started, even if in `enabled`", Scope.DEFAULTS,
                 operators=("=", "+="), appends=True, optional=True, part_of=""),
     ),
     "The socket": (
@@ -205,7 +205,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("nice", v.whole(-v.INT_MAX, v.INT_MAX), 1, "a whole number, usually from -20 to 19", "its priority", of=Of.PROGRAM),
         Setting("env", v.variables, GROWS, "NAME=VALUE", "variables added to its environment", operators=("=", "+="),
                 free_text=True, optional=True, of=Of.PROGRAM),
-        Setting("passenv", v.words, GROWS, "names of variables", "the only variables of the daemon's own environment it gets", _BOTH,
+        Setting("passenv", v.names, GROWS, "names of variables", "the only variables of the daemon's own environment it gets", _BOTH,
                 "all", _SETS, optional=True, of=Of.PROGRAM),
         *(Setting(f"rlimit_{what}", v.memory_limit, 1, _BYTES, f"limit of its {text}", of=Of.PROGRAM, part_of="rlimits") for what, text in
           (("as", "address space"), ("data", "data segment"), ("rss", "resident memory"), ("stack", "stack"))),

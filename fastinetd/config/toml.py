@@ -199,7 +199,8 @@ def _describe_type(value: object) -> str:
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):
-        return "a list that holds lists, tables or dates"
+        strange = next((item for item in value if _word_of(item) is None), 0)
+        return f"a list that holds {'a list' if isinstance(strange, list) else _describe_type(strange)}"
     if isinstance(value, str):
         return "a string with a NUL character" if "\0" in value else "a string"
     if isinstance(value, bool | int | float):

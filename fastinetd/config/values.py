@@ -91,6 +91,19 @@ def words(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
+def names(words: Sequence[str]) -> tuple[str, ...]:
+    """Words without blanks, which an item of a list in TOML may have."""
+    for index, text in enumerate(words):
+        _refuse_blanks(index, text)
+    return tuple(words)
+
+
+def _refuse_blanks(index: int, text: str) -> None:
+    """Raise BadValue for a word that is several: in none of them would be what was meant."""
+    if any(character.isspace() for character in text):
+        raise BadValue(index, ", which has a blank; each is an item of its own")
+
+
 def path(words: Sequence[str]) -> str:
     """An absolute path."""
     if not words[0].startswith("/"):
@@ -223,6 +236,7 @@ def some_of(*choices: str) -> Parser:
 def addresses(words: Sequence[str]) -> tuple[str, ...]:
     """Entries of an access list."""
     for index, text in enumerate(words):
+        _refuse_blanks(index, text)
         if problem := grave_fault(text):
             raise BadValue(index, problem)
     return tuple(words)
@@ -233,6 +247,8 @@ def binds(words: Sequence[str]) -> tuple[str, ...]:
     for index, text in enumerate(words):
         if "/" in text and (len(words) > 1 or not text.startswith("/")):
             raise BadValue(index)
+        if "/" not in text:
+            _refuse_blanks(index, text)
         if "/" not in text and not may_be_host(text):
             raise BadValue(index, ", which is no whole address")
     return tuple(words)

@@ -122,3 +122,36 @@ def test_broken_include_is_fatal(tmp_path: Path) -> None:
 def test_wrong_number_of_values_is_an_error(tmp_path: Path) -> None:
     read = TomlReading(tmp_path, "[service.a]\ncps = [5]\n" + SERVICE)
     assert (read.codes, read.config.services) == (["bad-count"], ())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['no_access = ["10.0.0.1 10.0.0.2"]', 'only_from = ["::1", "10.0.0.1\\t10.0.0.2"]', 'bind = ["127.0.0.1 ::1"]',
+     'passenv = ["A B"]'],
+)  # fmt: skip
+def test_an_item_that_is_several_is_no_value(tmp_path: Path, line: str) -> None:
+    """Nobody would be refused for it, and nothing said but by --check."""
+    read = TomlReading(tmp_path, "[service.a]\n" + SERVICE + line + "\n")
+    assert (read.ids, read.codes) == ([], ["bad-value"])
+    assert "an item of its own" in next(iter(read.report)).text
+
+
+def test_ids_that_are_several_are_no_value(tmp_path: Path) -> None:
+    read = TomlReading(tmp_path, '[defaults]\ndisabled = ["a b"]\n[service.a]\n' + SERVICE)
+    assert (read.config.fatal, read.codes) == (True, ["bad-default"])
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ('["a\\u0000"]', "a list that holds a string with a NUL character"),
+        ('"a\\u0000"', "a string with a NUL character"),
+        ('["a", [["b"]]]', "a list that holds a list"),
+        ("[{}]", "a list that holds a table"),
+        ("[1, 1979-05-27]", "a list that holds a date or time"),
+    ],
+)
+def test_what_no_value_can_be(tmp_path: Path, value: str, kind: str) -> None:
+    read = TomlReading(tmp_path, f"[service.a]\n{SERVICE}server_args = {value}\n")
+    assert read.codes == ["toml-type"]
+    assert next(iter(read.report)).text == f"server_args cannot be {kind}; write arguments"
