@@ -6,6 +6,7 @@ like a file; where it cannot (a socket, a pipe of another user) the descriptor i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -111,13 +112,19 @@ def trouble_with(path: str) -> str:
         shared = bool(os.stat(folder).st_mode & stat.S_IWOTH)  # noqa: PTH116
     except OSError as error:
         return f"{folder}: {(error.strerror or '').lower()}; make the folder"
-    if os.path.isdir(path):  # noqa: PTH112
-        return "it is a folder; name a file"
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            return f"{(error.strerror or '').lower()}; name a file"
+        mode = 0
+    if stat.S_ISDIR(mode) or stat.S_ISSOCK(mode):
+        return f"it is a {'folder' if stat.S_ISDIR(mode) else 'socket'}; name a file"
     if os.path.islink(path):  # noqa: PTH114
         if shared:
             return f"it is a link in a folder where everybody may put one, to {os.path.realpath(path)}; choose another"
         folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
-    if os.path.exists(path):
+    if mode:
         return "" if os.access(path, os.W_OK) else "it may not be written; mend its permissions"
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"no file can be made in {folder}; make that folder, or mend its permissions"

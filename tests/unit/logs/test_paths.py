@@ -71,10 +71,15 @@ def test_trouble(tmp_path: Path) -> None:
     (shared / "link").symlink_to(tmp_path / "target")
     (tmp_path / "link").symlink_to(tmp_path / "target")
     (tmp_path / "far").symlink_to(tmp_path / "none" / "log")
+    (tmp_path / "round").symlink_to("round")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket"))
     for path, why in (
         ("log", ""), ("link", ""), ("none/log", f"{tmp_path}/none: no such file or directory; make the folder"),
         ("shared", "it is a folder; name a file"), ("far", f"no file can be made in {tmp_path}/none; make that folder"),
         ("shared/link", f"it is a link in a folder where everybody may put one, to {tmp_path}/target; choose another"),
+        ("round", "too many levels of symbolic links; name a file"), ("socket", "it is a socket; name a file"),
+        ("/etc/passwd/log", "not a directory; name a file"),
         ("shared/log", "everybody may put a link in its folder; choose another"), ("/dev/stderr", ""),
         ("/proc/self/fd/5", "descriptor 5 is closed at the start, only 1 and 2 stay"), ("/dev/null", ""),
     ):
