@@ -9,17 +9,24 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import stat
 import struct
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
-from fastinetd.plan.holdable import SCRIPT_HEAD, Unholdable, find_bar, read_elf
+from fastinetd.plan.holdable import SCRIPT_HEAD, Elf, Unholdable, find_bar, read_elf
 
 SCRIPTS_MOST = 5
 """Scripts that may be each other's interpreters: with one more execve(2) fails with ELOOP."""
 
 PATH_OF_NONE = "/bin:/usr/bin"
 """Folders in which execvp(3) looks for a program without PATH."""
+
+
+_PROGRAMS = (2, 3)  # e_type: ET_EXEC, ET_DYN
+_PREDECESSORS = {62: 3, 183: 40, 21: 20, 43: 2}
+"""e_machine of 64 bits -> that of 32: x86-64 and 386, AArch64 and ARM, PowerPC, SPARC."""
 
 
 def exec_fault(path: str, ids: tuple[int, int], groups: Collection[int], search: str | None = None) -> str | None:
@@ -76,7 +83,10 @@ def _file_fault(path: str, ids: tuple[int, int], groups: Collection[int]) -> str
     if where is not None:
         return f"uid {ids[0]} may not {'execute it' if where == path else f'pass {where}'} (EACCES): {path}"
     try:
-        if not os.stat(path).st_mode & 0o111:  # noqa: PTH116 - root needs one of the three bits
+        mode = os.stat(path).st_mode  # noqa: PTH116
+        if not stat.S_ISREG(mode):
+            return f"it is not a file (EACCES): {path}"
+        if not mode & 0o111:  # root needs one of the three bits
             return f"nobody may execute it (EACCES): {path}"
         if os.statvfs(path).f_flag & os.ST_NOEXEC:
             return f"it is on a file system that is mounted noexec (EACCES): {path}"
@@ -114,6 +124,20 @@ def _has_headers(path: str, head: bytes) -> bool:
     return bool(os.stat(path).st_size >= first + size * count)  # noqa: PTH116 - bytes of a configured path
 
 
+def _is_foreign(elf: Elf) -> bool:
+    """Whether an ELF program is for another machine than this process's, and binfmt_misc has nothing that might run it.
+
+    A 64-bit kernel may run the programs of its 32-bit predecessor.
+    """
+    own = read_elf("/proc/self/exe")
+    machine = elf.kind[2]
+    if own is None or machine in (own.kind[2], _PREDECESSORS.get(own.kind[2])):
+        return False
+    with suppress(OSError):
+        return not set(os.listdir("/proc/sys/fs/binfmt_misc")) - {"register", "status"}
+    return True
+
+
 def _image_fault(path: str, head: bytes, ids: tuple[int, int], groups: Collection[int]) -> str | None:
     """Why execve(2) by a user fails for the content of a file that is no script; None when it does not."""
     if not head:
@@ -126,6 +150,10 @@ def _image_fault(path: str, head: bytes, ids: tuple[int, int], groups: Collectio
         if head.startswith(b"\x7fELF"):
             return f"{path} is not a whole ELF program (ENOEXEC)"
         return f"{path} is neither an ELF program nor begins with #! (ENOEXEC)"
+    if int.from_bytes(head[16:18], "little" if head[5] == 1 else "big") not in _PROGRAMS:
+        return f"{path} is an ELF file, but no program (ENOEXEC)"
+    if _is_foreign(elf):
+        return f"{path} is for another kind of machine, and no emulator is known here (ENOEXEC)"
     if elf.linker is not None and not os.path.exists(elf.linker):
         return f"there is no dynamic linker {elf.linker} (ENOENT), which {path} needs"
     return None if elf.linker is None else _file_fault(elf.linker, ids, groups)

@@ -13,6 +13,8 @@ import pytest
 
 from fastinetd.plan.executable import exec_fault
 
+TRUE = Path("/bin/true").read_bytes()
+
 FILES: dict[str, tuple[bytes, int, str]] = {
     "crlf": (b"#!/bin/sh\r\necho hi\r\n", errno.ENOENT, "carriage return"),
     "interpreter": (b"#!/no/such/interpreter\n", errno.ENOENT, "/no/such/interpreter"),
@@ -20,7 +22,10 @@ FILES: dict[str, tuple[bytes, int, str]] = {
     "plain": (b"echo hi\n", errno.ENOEXEC, "begins with #!"),
     "empty": (b"", errno.ENOEXEC, "is empty"),
     "mark": (b"\xef\xbb\xbf#!/bin/sh\n", errno.ENOEXEC, "begins with #!"),
-    "truncated": (Path("/bin/true").read_bytes()[:64], errno.ENOEXEC, "not a whole ELF"),
+    "truncated": (TRUE[:64], errno.ENOEXEC, "not a whole ELF"),
+    "object": (TRUE[:16] + b"\1\0" + TRUE[18:], errno.ENOEXEC, "no program"),
+    "foreign": (TRUE[:18] + b"\x2a\0" + TRUE[20:], errno.ENOEXEC, "another kind of machine"),  # SuperH
+    "folder": (b"#!/etc\n", errno.EACCES, "not a file"),
     "script": (b"#! /bin/sh\nexit 0\n", 0, ""),
     "argument": (b"#!/usr/bin/env sh\nexit 0\n", 0, ""),
 }
