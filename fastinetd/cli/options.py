@@ -48,9 +48,9 @@ def make_parser() -> _Parser:
     )
     source = p.add_argument_group("configuration")
     one = source.add_mutually_exclusive_group()
-    one.add_argument("-f", "--file", metavar="FILE",
+    one.add_argument("-f", "--file", metavar="FILE", type=_word,
                      help="configuration: TOML by its ending .toml, an inetd.conf by its name, else xinetd.conf")
-    one.add_argument("--inetd", metavar="FILE", nargs="?", const=INETD_CONF,
+    one.add_argument("--inetd", metavar="FILE", type=_word, nargs="?", const=INETD_CONF,
                      help=f"read an inetd.conf (default {INETD_CONF})")
     source.add_argument("--dialect", metavar="NAME", choices=sorted(DIALECTS),
                         help=f"of inetd.conf: {', '.join(sorted(DIALECTS))} (default debian)")
@@ -69,7 +69,8 @@ def make_parser() -> _Parser:
                       help="stay in the foreground; so it does by itself as process 1, and where NOTIFY_SOCKET is set")
     life.add_argument("-stayalive", "--stay-alive", dest="stay_alive", action="store_true",
                       help="go on without any service; so it does with -dontfork")
-    life.add_argument("-pidfile", "--pid-file", dest="pidfile", metavar="FILE", help="write the process id there")
+    life.add_argument("-pidfile", "--pid-file", dest="pidfile", metavar="FILE", type=_word,
+                      help="write the process id there")
     life.add_argument("-limit", "--limit", metavar="N", type=_limit,
                       help="at most so many servers at a time; 0: no limit")
     life.add_argument("--acceptors", metavar="N", type=_acceptors,
@@ -78,10 +79,11 @@ def make_parser() -> _Parser:
     life.add_argument("-cc", "--consistency-check", dest="check_every", metavar="SECONDS", type=_count, default=0,
                       help="compare the counts with the running servers so often")
     logs = p.add_argument_group("logging and metrics")
-    logs.add_argument("-filelog", "--file-log", dest="filelog", metavar="FILE",
+    logs.add_argument("-filelog", "--file-log", dest="filelog", metavar="FILE", type=_word,
                       help="the daemon's own messages go there")
-    logs.add_argument("-syslog", "--syslog", metavar="FACILITY", help="the daemon's own messages go to syslog")
-    logs.add_argument("--metrics", metavar="[ADDR]:PORT",
+    logs.add_argument("-syslog", "--syslog", metavar="FACILITY", type=_word,
+                      help="the daemon's own messages go to syslog")
+    logs.add_argument("--metrics", metavar="[ADDR]:PORT", type=_word,
                       help="serve Prometheus metrics there; without ADDR on every address")
     logs.add_argument("-logprocs", "--log-procs", "-shutdownprocs", metavar="N", type=_count,
                       help="accepted for xinetd's sake, no effect")
@@ -117,6 +119,13 @@ def parse_options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     if options.filelog and options.syslog:
         own.error("-filelog and -syslog exclude each other")
     return options, warnings
+
+
+def _word(text: str) -> str:
+    """A word that is not empty, as argparse converts it: an empty variable must not mean another file or none."""
+    if not text:
+        raise argparse.ArgumentTypeError("it has an empty word behind it; write one, or leave the option out")
+    return text
 
 
 def _count(text: str) -> int:

@@ -103,6 +103,15 @@ def test_errors_are_one_line_and_status_1(words: str, capsys: pytest.CaptureFixt
     assert said.err.endswith("see fastinetd --help\n")
 
 
+@pytest.mark.parametrize("option", ["-f", "--inetd", "-pidfile", "-filelog", "-syslog", "--metrics"])
+def test_an_empty_word_means_nothing_else(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """-f with an empty variable of an init script would read /etc/xinetd.conf."""
+    with pytest.raises(SystemExit) as ended:
+        parse_options(["-stayalive", option, ""])
+    assert ended.value.code == 1
+    assert "an empty word" in capsys.readouterr().err
+
+
 def test_options_that_the_demo_has_no_use_for() -> None:
     _, warnings = parse_options(["--demo", "--dialect", "debian", "-E", "-inetd_compat"])
     assert [warning.split()[0] for warning in warnings] == ["--dialect", "-E", "-inetd_compat"]
