@@ -75,6 +75,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "already-set": (_W, "{name} is already set, the first value stays; remove one of the two lines"),
     "list-replaced": (_W, "this `=` replaces the {name} of line {line}, of which nothing is left; write `{name} +=` to have both, or remove one of the lines"),
     "bind-adds": (_N, "this adds to the addresses of line {line}, where xinetd takes the first alone; write all on one line, or remove what is not meant"),
+    "bind-within": (_N, "{value!r} of bind is within {socket}, which is listened on; remove one of the two"),
     "bind-family": (_W, "{what} does not go with the address {value!r}, which alone is listened on; remove one of the two"),
     "log-type-again": (_W, "log_type is already set, the last one counts; remove one of the two lines"),
     "wrong-operator": (_W, "{name} takes only {operators}, so this line is ignored; write `{name} = VALUE`"),
@@ -166,7 +167,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "no-interpreter": (_E, "the handler of service {service} cannot be started: {reason}; {remedy}"),
     "no-handler": (_W, "there is no module {value!r} where service {service} looks for its handler; write its folder as `env = PYTHONPATH=/FOLDER`, or install it for {python}"),
     "too-many-services": (_E, "service {service} and {more} after it are not started: one daemon has {most} services at most; divide them among several"),
-    "same-socket": (_E, "service {service} wants {socket}, which service {other} at {place} already has; give it another port or address"),
+    "same-socket": (_E, "service {service} wants {socket}, which service {other} at {place} already has{within}; give it another port or address"),
     "tcp-wrappers": (_W, "{file} holds rules, but tcp wrappers are not consulted; write them as only_from and no_access"),
     # -- further modules add theirs below, each group under a heading of its own
 }

@@ -38,12 +38,42 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
         return tuple(_unix_endpoint(service, path, kind, report) for path in service.bind or ("",))
     port = _port_of(service, report)
     hosts = service.bind or ("",)
-    found = []
+    apart = kind == socket.SOCK_STREAM and (service.internal or not service.wait) and service.family in _APART
+    found: dict[Endpoint, int] = {}  # -> the index of its host
     for index, host in enumerate(hosts):
-        found += _internet_endpoints(_family_of(service, index, host, report), host, kind, port)
-    if kind == socket.SOCK_STREAM and (service.internal or not service.wait) and service.family in _APART:
-        found = [replace(endpoint, apart=endpoint.family != socket.AF_INET) for endpoint in found]
-    return tuple(dict.fromkeys(_normalise(endpoint) for endpoint in found))
+        for endpoint in _internet_endpoints(_family_of(service, index, host, report), host, kind, port):
+            made = replace(endpoint, apart=endpoint.family != socket.AF_INET) if apart else endpoint
+            found.setdefault(_normalise(made), index)
+    for endpoint, index in tuple(found.items()):
+        wide = next((each for each in found if each != endpoint and each.covers(endpoint)), None)
+        if wide is not None:
+            del found[endpoint]
+            report.add("bind-within", service.place_of_entry("bind", index), service=service.id,
+                       value=clip_value(hosts[index]), socket=wide)
+    return tuple(found)
+
+
+class Places:
+    """The sockets of services, and which of them leave no room for another one."""
+
+    def __init__(self) -> None:
+        self._taken: dict[Endpoint, tuple[Endpoint, Service]] = {}  # by `Endpoint.place`
+        self._ports: dict[int, list[tuple[Endpoint, Service]]] = {}
+        self._wide: dict[int, list[tuple[Endpoint, Service]]] = {}  # by port, those with every address
+
+    def holder_of(self, endpoint: Endpoint) -> tuple[Endpoint, Service] | None:
+        """The socket beside which an endpoint cannot be had, and its service; None when it can."""
+        if (same := self._taken.get(endpoint.place)) is not None:
+            return same
+        # Those with an address of their own are asked only about one with every address: there may be thousands.
+        beside = (self._wide if endpoint.host else self._ports).get(endpoint.port, ())
+        return next((held for held in beside if held[0].covers(endpoint) or endpoint.covers(held[0])), None)
+
+    def take(self, endpoint: Endpoint, service: Service) -> None:
+        """Note that a service has an endpoint."""
+        self._taken[endpoint.place] = endpoint, service
+        for ports in (self._ports, *(() if endpoint.host else (self._wide,))):
+            ports.setdefault(endpoint.port, []).append((endpoint, service))
 
 
 def _unix_endpoint(service: Service, path: str, kind: int, report: Report) -> Endpoint:

@@ -28,6 +28,19 @@ class Endpoint:
         """The endpoint without `apart`, which is no part of the address: of two with one place only one can be open."""
         return replace(self, apart=False)
 
+    def covers(self, other: Endpoint) -> bool:
+        """Whether a stream socket with every address leaves no room for another one's: bind(2) would fail.
+
+        Of a host that is a name the family is not known: it counts where this one has both.
+        """
+        if self.host or self.kind != socket.SOCK_STREAM or (other.kind, other.port) != (self.kind, self.port):
+            return False
+        if not self.port:
+            return False  # each gets a port of its own
+        if self.family == socket.AF_INET6 and not self.v6only:
+            return other.family != socket.AF_UNIX
+        return other.family == self.family and (other.family == socket.AF_INET or other.v6only or bool(other.host))
+
     def __str__(self) -> str:
         if self.family == socket.AF_UNIX:
             return f"unix {self.host}"

@@ -13,9 +13,9 @@ from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.config.model import Config, Place, Service
 from fastinetd.core.layout import MOST_STARTS, Field
 from fastinetd.plan.access import access_of, forget_networks
-from fastinetd.plan.endpoints import endpoints_of, listed_port
+from fastinetd.plan.endpoints import Places, endpoints_of, listed_port
 from fastinetd.plan.exec_context import exec_context_of, program_of
-from fastinetd.plan.model import Endpoint, Mode, Plan, PlannedService, SocketOptions, Unplannable
+from fastinetd.plan.model import Mode, Plan, PlannedService, SocketOptions, Unplannable
 from fastinetd.plan.no_effect import check_effects
 from fastinetd.plan.pool_plan import pool_of
 from fastinetd.plan.surroundings import Surroundings
@@ -34,7 +34,7 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
     """The Plan of a Config here; a service that cannot be started is reported and goes to `Plan.left_out`."""
     planned: list[PlannedService] = []
     left_out: list[Service] = []
-    taken: dict[Endpoint, Service] = {}
+    places = Places()
     for number, service in enumerate(config.services):
         if len(planned) == MOST_SERVICES:
             more = len(config.services) - number - 1
@@ -44,14 +44,17 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
         try:
             made = _plan_service(service, surroundings, report)
             for endpoint in made.endpoints:
-                if (other := taken.get(endpoint.place)) is not None:
+                if (holder := places.holder_of(endpoint)) is not None:
+                    theirs, other = holder
+                    within = "" if theirs.place == endpoint.place else f" with {theirs}"
                     report.add("same-socket", service.place_of("port"), service=service.id, socket=endpoint,
-                               other=other.id, place=other.place)
+                               other=other.id, place=other.place, within=within)
                     raise Unplannable
         except Unplannable:
             left_out.append(service)
             continue
-        taken.update((endpoint.place, service) for endpoint in made.endpoints)
+        for endpoint in made.endpoints:
+            places.take(endpoint, service)
         planned.append(made)
     if planned:
         _warn_of_wrappers(config, report)

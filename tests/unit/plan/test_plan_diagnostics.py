@@ -66,6 +66,7 @@ EXAMPLES: dict[str, Example] = {
     "bad-address-entry": (lines("no_access = 10.0.0.0/8 10.0.0.1-9"), OWN, (LINE, 24)),
     "counts-as": (lines("only_from = 10.0.0.1", "only_from += 10.0.0.2 10.0.0.0/33"), OWN, (LINE + 1, 23)),
     "refusal-overruled": (lines("only_from = 10.0.0.1", "no_access = 9.9.9.9 0.0.0.0"), OWN, (LINE + 1, 21)),
+    "bind-within": (lines("bind = 127.0.0.1 0.0.0.0"), OWN, (LINE, 8)),
     "bind-family": (lines("flags = IPv6", "bind = ::1 127.0.0.1"), OWN, (LINE + 1, 12)),
     "only-from-nobody": (lines("only_from = 300.1.1.1"), OWN, (LINE, 13)),
     "cannot-posix-spawn": (lines("umask = 022", "spawn_primitive = posix_spawn"), OWN, (LINE + 1, 19)),
