@@ -114,7 +114,7 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
     _check_options(options)
     if options.filelog and (why := trouble_with(os.path.abspath(options.filelog))):
         warnings = [*warnings, f"-filelog {options.filelog}: {why}"]
-    report = Report()
+    report = Report(differences=True)
     config = _make_reader(options, path, kind)(report)
     plan = make_plan(config, Surroundings(), report)
     check_hosts((*config.services, *config.broken), report)

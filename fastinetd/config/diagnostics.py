@@ -87,6 +87,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "not-implemented": (_W, "{what} has no effect in this release; remove it, or do without"),
     "not-started": (_E, "{what} is not part of this release, so service {service} is not started; {remedy}"),
     "unknown-id": (_N, "no service has the id {value!r}; remove it from {name} or mend it"),
+    "in-xinetd": (_N, "{what} in xinetd; change it only if xinetd is to read the file, too"),
     # -- services as a whole (xinetd.conf and TOML)
     "missing-attribute": (_E, "service {service} has no {name}{reason}; write `{name} = {syntax}`"),
     "no-such-internal": (_E, "there is no built-in service {service} for {socket_type}; built in are: {known}"),
@@ -185,7 +186,9 @@ class Report:
     of `defaults` has the same fault in each service.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, differences: bool = False) -> None:
+        """`differences`: notes on what xinetd would make of the configuration are wanted, for --check."""
+        self.differences = differences
         self._kept: dict[tuple[Place, str], Diagnostic] = {}
         self._counts = dict.fromkeys(Severity, 0)
         self._shown = dict.fromkeys(Severity, 0)

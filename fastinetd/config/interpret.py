@@ -13,6 +13,7 @@ from typing import Any
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.entries import Entry, Written, clip_value, place_of, places_of
 from fastinetd.config.model import Place
+from fastinetd.config.original import oddities_of
 from fastinetd.config.settings import ANY, GROWS, ONCE, REMEDIES, SETTINGS, Scope, Setting
 from fastinetd.config.values import BadValue
 
@@ -109,6 +110,9 @@ class _Interpreter:
             self._report_value(written, setting, bad)
             return
         self._set_value(written, setting, value)
+        if self.report.differences and not self.toml and written.operator != "-=":
+            for index, what in oddities_of(setting.name, written.words, defaults=self.defaults):
+                self.report.add("in-xinetd", place_of(self.entry, written, index), service=self.service, what=what)
         if setting.unused or setting.refused:
             self._report_effect(written, setting)
 

@@ -63,6 +63,8 @@ def read_xinetd(text: str, file: str, entries: Entries, sources: Sources, report
     lines = text.split("\n")
     if "\0" in text:
         _void_lines_with_nul(lines, file, report)
+    if report.differences:
+        _tell_carriage_return(text, file, report)
     reader = _Reader(lines, split, file, report)
     seen_defaults = False
     stray = False  # a line that begins no entry has been reported: the lines after it, and their `}`, are not
@@ -84,6 +86,8 @@ def read_xinetd(text: str, file: str, entries: Entries, sources: Sources, report
         elif keyword == "defaults":
             entry = Entry("", place)
             reader.read_block(entry, "defaults")
+            if report.differences and entries.services and any(line.name in _LISTS for line in entry.lines):
+                report.add("in-xinetd", place, what="these access lists do not hold for the services above")
             if seen_defaults:
                 report.add("second-defaults", place)
             else:
@@ -104,6 +108,16 @@ def read_xinetd(text: str, file: str, entries: Entries, sources: Sources, report
         else:
             report.add("no-keyword", place, word=clip_value(words[0]))
             stray = True
+
+
+_LISTS = ("only_from", "no_access")
+
+
+def _tell_carriage_return(text: str, file: str, report: Report) -> None:
+    """Report the first carriage return at the end of a line."""
+    if (end := text.find("\r\n")) >= 0:
+        place = Place(file, text.count("\n", 0, end) + 1, end - text.rfind("\n", 0, end))
+        report.add("in-xinetd", place, what="a carriage return at the end of a line belongs to its last word")
 
 
 _VOID = "\0"
@@ -130,7 +144,7 @@ def _is_brace(brace: str, words: list[str]) -> bool:
 class _Reader:
     """Reads the blocks of one file. `at` is the number of the line read last, counted from 1; 0 at the beginning."""
 
-    __slots__ = ("at", "file", "lines", "report", "split")
+    __slots__ = ("_tight", "at", "file", "lines", "report", "split")
 
     def __init__(self, lines: list[str], split: Splitter, file: str, report: Report) -> None:
         self.lines = lines
@@ -138,6 +152,7 @@ class _Reader:
         self.file = file
         self.report = report
         self.at = 0
+        self._tight: Entry | None = None  # the entry whose first line without a blank before `=` has been told
 
     def place_of(self, word: str, start: int = 0) -> Place:
         """The place of `word` in the line read last, looked for from the index `start` on."""
@@ -328,6 +343,11 @@ class _Reader:
             self.report.add("no-attribute", self.place_of(operator), service=entry.name or None, operator=operator)
             entry.broken = True
             return None
+        if self.report.differences and entry is not self._tight:
+            self._tight = entry  # once is enough
+            column = line.index("=") + 2 - len(operator)
+            self.report.add("in-xinetd", Place(self.file, self.at, column), service=entry.name or None,
+                            what=f"`{operator}` without a blank before it drops the service")
         values = self.split(after)
         start = len(line) - len(after)
         column = line.find(values[0], start) + 1 if values else len(line.rstrip()) + 1

@@ -52,18 +52,28 @@ def text_of(number: int, lines: str) -> str:
     return f"service s{number}\n{{\n{''.join(kept)}" + "".join(f"{line}\n" for line in given) + "}\n"
 
 
+ATTRIBUTES = ("Only from", "No access", "Server argv")
+
+OTHERWISE = [
+    "only_from = ::1/128", "no_access = 10.0.0.0/255.0.0.0", "access_times = 22:00-6:00", "access_times = 8:00-24:00",
+    "access_times = 8:00-8:00", "v6only = no", "bind = 127.0.0.1 127.0.0.2", "interface += 127.0.0.1 127.0.0.2",
+    "log_type = SYSLOG cron", "nice=5", "nice= 5", "user = nobody\r",
+]  # fmt: skip
+"""Lines that mean something else to xinetd, on purpose: --check has a note on each, and on no other."""
+
+
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Original, dict[str, PlannedService], list[str]]]:
     conf = tmp_path_factory.mktemp("spellings") / "x.conf"
-    conf.write_text("".join(text_of(number, lines) for number, lines in enumerate(ALIKE)))
+    conf.write_text("".join(text_of(number, lines) for number, lines in enumerate(ALIKE)), newline="")
     theirs = run_original(conf, env=ENV)
     if not theirs.allowed:
         pytest.skip("mounting is not allowed here")
-    report = Report()
+    report = Report(differences=True)
     environ = tuple(f"{name}={value}".encode() for name, value in ENV.items())
     config = load_config(str(conf), kind="xinetd", report=report)
     plan = make_plan(config, replace(Surroundings(), environ=environ), report)
-    yield theirs, {planned.id: planned for planned in plan.services}, [str(each) for each in report]
+    yield theirs, {planned.id: planned for planned in plan.services}, [each.code for each in report]
 
 
 @pytest.mark.parametrize("lines", ALIKE)
@@ -76,6 +86,27 @@ def test_spelling(read: tuple[Original, dict[str, PlannedService], list[str]], l
     (before,), after = theirs.services[name], ours(plan[name])
     assert {what: (value, after.get(what)) for what, value in before.items() if value != after.get(what)} == {}
     assert listeners_of(plan[name]) <= theirs.listeners
+
+
+def test_no_note_says_that_these_differ(read: tuple[Original, dict[str, PlannedService], list[str]]) -> None:
+    assert "in-xinetd" not in read[2]
+
+
+@pytest.mark.parametrize("line", OTHERWISE)
+def test_a_note_says_what_differs(line: str, tmp_path: Path) -> None:
+    conf = tmp_path / "x.conf"
+    conf.write_text(text_of(0, line), newline="")
+    theirs = run_original(conf, env=ENV)
+    if not theirs.allowed:
+        pytest.skip("mounting is not allowed here")
+    report = Report(differences=True)
+    (planned,) = make_plan(load_config(str(conf), kind="xinetd", report=report), Surroundings(), report).services
+    assert [each.code for each in report if each.code == "in-xinetd"] == ["in-xinetd"]
+    shown = theirs.services.get("s0")
+    if shown is not None:
+        same = all(shown[0][what] == value for what, value in ours(planned).items() if what in ATTRIBUTES)
+        alone = "v6only" in line  # the listeners look alike, for one of them
+        assert not same or listeners_of(planned) != theirs.listeners or alone
 
 
 @pytest.mark.parametrize("line", ["disabled = S1 OTHER", "enabled = S0", "disabled = s1 # s2", "enabled = s1,s0"])
