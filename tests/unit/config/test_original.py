@@ -10,9 +10,8 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load_config
 from fastinetd.config.original import oddities_of
 
-SERVICE = (
-    "service {0}\n{{\ntype = UNLISTED\nport = 7000\nsocket_type = stream\nwait = no\nuser = nobody\n{1}server = /x\n}}\n"
-)
+LINES = "type = UNLISTED\nport = 7000\nsocket_type = stream\nwait = no\nuser = nobody\n{1}server = /x\n"
+SERVICE = f"service {{0}}\n{{{{\n{LINES}}}}}\n"
 
 
 def notes(folder: Path, text: str, name: str = "x.conf", *, differences: bool = True) -> list[tuple[int, int]]:

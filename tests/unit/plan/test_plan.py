@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pwd
 import resource
 import socket
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,14 +18,12 @@ from fastinetd.config.model import UNLIMITED, Config, Family, GroupsOfRoot, Plac
 from fastinetd.core.layout import Field
 from fastinetd.plan import access as access_lists
 from fastinetd.plan import endpoints, plan, users
-from fastinetd.plan.endpoints import Places
 from fastinetd.plan.environment import MANAGERS
 from fastinetd.plan.model import Endpoint, Mode, Plan, PlannedService, Unplannable
 from fastinetd.plan.plan import forget_lookups, make_plan
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.plan.users import forget_users, gid_of
 from fastinetd.system.privileges import CAP_SETGID, CAP_SYS_NICE, CAP_SYS_RESOURCE, Privileges
-from support.clients import free_port
 
 ROOT = Surroundings(environ=(b"PATH=/bin", b"LANG=C"), root=True, uid=0, gid=0, nice=0, files=(1024, 4096),
                     may=Privileges(), ids=(0, 0), groups=frozenset({54321}))
@@ -58,32 +54,6 @@ def planned(machine: Surroundings = ROOT, **values: Any) -> PlannedService:
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "WRAPPER_FILES", ())
     forget_lookups()
-
-
-WILD = [
-    Endpoint(V4, STREAM), Endpoint(V6, STREAM), Endpoint(V6, STREAM, v6only=True),
-    Endpoint(V6, STREAM, fallback=True, apart=True),
-]  # fmt: skip
-NARROW = [Endpoint(V4, STREAM, "127.0.0.2"), Endpoint(V6, STREAM, "::1"), Endpoint(V4, DGRAM)]
-
-
-def can_be_beside(one: Endpoint, other: Endpoint) -> bool:
-    """Whether the kernel lets both be bound, the first one listening, as the listeners have them."""
-    with ExitStack() as stack:
-        for each in (one, other):
-            sock = stack.enter_context(socket.socket(each.family, each.kind))
-            reuse = socket.SO_REUSEADDR if each.kind == STREAM else socket.SO_REUSEPORT
-            sock.setsockopt(socket.SOL_SOCKET, reuse, 1)
-            if each.family == V6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, each.v6only)
-            try:
-                sock.bind((each.host, each.port))
-                if each.kind == STREAM:
-                    sock.listen()
-            except OSError as error:
-                assert error.errno == errno.EADDRINUSE
-                return False
-    return True
 
 
 class TestEndpoints:
@@ -122,31 +92,6 @@ class TestEndpoints:
         made, report = planned_all(service(), replace(service(wait=True), id="other", name="other"))
         assert [each.id for each in made.services] == ["web"]
         assert [each.code for each in report] == ["same-socket"]
-
-    @pytest.mark.parametrize("first", WILD, ids=str)
-    @pytest.mark.parametrize("second", [*WILD, *NARROW], ids=str)
-    def test_room_beside_every_address(self, first: Endpoint, second: Endpoint) -> None:
-        """Two services have both sockets, in either order, when the kernel lets them be bound beside each other."""
-        port = free_port()
-        pair = [replace(each, port=port) for each in (first, second)]
-        for one, other in (pair, pair[::-1]):
-            places = Places()
-            places.take(one, service())
-            assert (places.holder_of(other) is None) == can_be_beside(one, other)
-
-    def test_each_gets_a_port_of_its_own(self) -> None:
-        places = Places()
-        places.take(Endpoint(V4, STREAM), service())
-        assert places.holder_of(Endpoint(V4, STREAM, "127.0.0.1")) is None
-
-    def test_addresses_within_one_another(self) -> None:
-        """The wider one alone is opened: the other could not be."""
-        for bind in (("0.0.0.0", "::"), ("::", "127.0.0.1"), ("::1", "::", "host")):
-            plan_, report = planned_all(service(bind=bind))
-            assert plan_.services[0].endpoints == (Endpoint(V6, STREAM, "", 7000, apart=True),)
-            assert {each.code for each in report} == {"bind-within"}
-        made = planned(bind=("0.0.0.0", "127.0.0.1"), socket_type="dgram", protocol="udp", wait=True)
-        assert len(made.endpoints) == 2  # SO_REUSEPORT lets both be bound, and the narrower one gets its own
 
     def test_unix(self) -> None:
         made = planned(family=Family.UNIX, protocol="unix", bind=("/run/x",), port=None, socket_type="dgram", wait=True)
