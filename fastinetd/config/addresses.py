@@ -31,6 +31,7 @@ class Reason(Enum):
     DOTS = "dots"  # numbers with two dots in a row, or a dot before them
     ADDRESS = "address"  # numbers and dots, or a colon, and yet no address
     LENGTH = "length"  # no number after the slash, or more than 128
+    NUMBER = "number"  # a number after the slash that is another one in xinetd: below 0, or 0x8
     RANGE = "range"  # 10.0.0.1-9, which would pass for a name
     MASK = "mask"  # a dotted mask whose ones do not stand together at the left
     UNKNOWN = "unknown"  # neither an address nor a possible name
@@ -40,9 +41,10 @@ _GRAVE = {
     Reason.COMMA: ", which has a comma; blanks go between addresses",
     Reason.BRACES: ", whose braces cannot be read: they hold numbers up to 255 and stand last, as in 192.0.2.{1,2}",
     Reason.DOTS: ", where a number is missing at a dot",
+    Reason.NUMBER: ", whose length of network is no plain number",
 }
-"""Reasons for which a service is not started, as in xinetd -> the problem in the message. A refusal must not get lost
-for a slip of the pen. Entries with another one are left out, in xinetd too."""
+"""Reasons for which a service is not started, as in xinetd but for the last -> the problem in the message. A refusal
+must not get lost for a slip of the pen. Entries with another one are left out, in xinetd too."""
 
 
 class Rejection(NamedTuple):
@@ -96,7 +98,7 @@ def rules_of(
 
 def grave_fault(token: str) -> str:
     """The problem of an entry for which its service must not be started, for BadValue; "" when there is none."""
-    if not ("," in token or "{" in token or ".." in token or token.startswith(".")):
+    if not ("," in token or "{" in token or ".." in token or "/-" in token or "/0" in token or token.startswith(".")):
         return ""
     entry = _read_entry(token)
     return _GRAVE.get(entry, "") if isinstance(entry, Reason) else ""
@@ -193,7 +195,7 @@ def _read_prefix(text: str, length: str) -> tuple[Prefix, ...] | Reason:
             return Reason.MASK
         return (_cut_prefix(MAPPED | address, 96 + mask.bit_count()),)
     bits = _read_length(length)
-    return Reason.LENGTH if bits is None else (_cut_prefix(MAPPED | address, 96 + min(bits, 32)),)
+    return _fault_of(length) if bits is None else (_cut_prefix(MAPPED | address, 96 + min(bits, 32)),)
 
 
 def _read_ipv6(text: str, length: str) -> tuple[Prefix, ...] | Reason:
@@ -203,7 +205,7 @@ def _read_ipv6(text: str, length: str) -> tuple[Prefix, ...] | Reason:
     except AddressValueError:
         return Reason.ADDRESS
     bits = _read_length(length)
-    return Reason.LENGTH if bits is None or bits > 128 else (_cut_prefix(address, bits),)
+    return _fault_of(length) if bits is None or bits > 128 else (_cut_prefix(address, bits),)
 
 
 def _network_prefix(number: str) -> Prefix | None:
@@ -246,6 +248,11 @@ def _read_length(text: str) -> int | None:
     """The number of at most nine decimal digits that a text begins with; None of anything else, and of 0x8."""
     match = re.match(r"\+?(?!0[xX])(\d{1,9})(?!\d)", text, re.ASCII)
     return int(match[1]) if match else None
+
+
+def _fault_of(length: str) -> Reason:
+    """The reason for which a length that is none does not count."""
+    return Reason.NUMBER if re.match(r"-\d|0[xX]", length, re.ASCII) else Reason.LENGTH
 
 
 def _zero_octets(address: int) -> int:

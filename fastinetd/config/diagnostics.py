@@ -154,7 +154,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "refusal-overruled": (_W, "{refused!r} of no_access does not keep out {value!r}, which is more specific (only_from at {where}) and counts here, where xinetd refuses; remove the one that is not meant"),
     "no-host": (_W, "{value!r} is no address, and neither an interface nor a host name that is known here, so nobody can connect to it until it is; mend it, or write the address"),
     "no-client": (_W, "{name}: {value!r} is neither an address nor a host name that is known here, and is no client's until it is; mend it, or write the address (all of them: 0.0.0.0 and ::/0)"),
-    "only-from-nobody": (_W, "no entry of only_from can be read, so service {service} refuses everybody; {remedy}"),
+    "only-from-nobody": (_W, "no entry of only_from can be read, so {whose} refuses everybody; {remedy}"),
     "cannot-posix-spawn": (_E, "posix_spawn cannot set {what}; write `spawn_primitive = auto`"),
     "no-clone": (_E, "this system does not allow the start that {what} needs; allow clone with CLONE_VFORK here"),
     "wait-access": (_W, "service {service} accepts its clients itself, so their addresses cannot be checked; let the server check them, or write `wait = no`"),

@@ -270,7 +270,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("banner_fail", v.word, 1, "the path of a file", "a file sent to refused clients", _BOTH, unused=ANY),
         Setting("rpc_version", v.versions, 1, "a number, or a range such as 2-4", "versions of an RPC service", unused=ANY),
         Setting("rpc_number", v.whole(0, 2**32 - 1), 1, "a number", "program number of an RPC service", unused=ANY),
-        Setting("mdns", v.yes_no, 1, _YES_NO, "announces the service by multicast DNS", _BOTH, unused=ANY, part_of=""),
+        Setting("mdns", v.word, 1, _YES_NO, "announces the service by multicast DNS", _BOTH, unused=ANY, part_of=""),
     ),
 }
 """The rows under the headings of the manual."""

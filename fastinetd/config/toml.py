@@ -101,7 +101,8 @@ class _Reader:
             if isinstance(table, dict) and name and not name.isspace():
                 self.entries.services.append(self.make_entry(name, table, "service", name))
             else:
-                kind, syntax = _describe_type(table), "a table [service.NAME]"
+                kind = "a table without a name" if isinstance(table, dict) else _describe_type(table)
+                syntax = "a table [service.NAME]"
                 self.report.add("toml-type", place, name=f"service.{clip_value(name)}", kind=kind, syntax=syntax)
 
     def make_entry(self, name: str, table: dict[str, Any], *path: str) -> Entry:

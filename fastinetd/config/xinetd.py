@@ -144,7 +144,7 @@ def _is_brace(brace: str, words: list[str]) -> bool:
 class _Reader:
     """Reads the blocks of one file. `at` is the number of the line read last, counted from 1; 0 at the beginning."""
 
-    __slots__ = ("_tight", "at", "file", "lines", "report", "split")
+    __slots__ = ("_parted", "_tight", "at", "file", "lines", "report", "split")
 
     def __init__(self, lines: list[str], split: Splitter, file: str, report: Report) -> None:
         self.lines = lines
@@ -152,6 +152,7 @@ class _Reader:
         self.file = file
         self.report = report
         self.at = 0
+        self._parted = 0  # the line that was told to have no operator: one may begin the next line
         self._tight: Entry | None = None  # the entry whose first line without a blank before `=` has been told
 
     def place_of(self, word: str, start: int = 0) -> Place:
@@ -248,10 +249,27 @@ class _Reader:
         self.report.add("no-open-brace", entry.place, entry=clip_value(header))
         entry.broken = True
         inline = self.split(self.lines[self.at - 1])[-1] in ("{", *_BRACKETS)
-        if opening is not None and " ".join(opening) in _BRACKETS:
+        if opening is not None and (" ".join(opening) in _BRACKETS or self._is_wrong_open(opening)):
             self.next_words()
             return True
         return inline or (opening is not None and "=" in "".join(opening))
+
+    def _is_wrong_open(self, words: list[str]) -> bool:
+        """Whether the next line, with these words, is in the place of a `{`: what follows it belongs in a block."""
+        if "=" in "".join(words) or words[0].lower() in KEYWORDS:
+            return False
+        at = self.at
+        self.next_words()
+        after = self.peek_words()
+        self.at = at
+        return after is not None and ("=" in "".join(after) or _is_brace("}", after))
+
+    def _is_wrong_close(self, words: list[str]) -> bool:
+        """Whether the line read last, with these words, is in the place of a `}`: an entry, or the end, follows it."""
+        if "=" in "".join(words) or (len(words) > 1 and words[0] != "}"):
+            return False
+        after = self.peek_words()
+        return after is None or (after[0].lower() in KEYWORDS and "=" not in "".join(after))
 
     def _ends_block(self, entry: Entry, header: str, line: str, words: list[str]) -> bool:
         """Whether the line read last ends the block: any line but an attribute with blanks around its operator.
@@ -275,7 +293,7 @@ class _Reader:
             self._report_open(entry, header)
             self.at -= 1
             return True
-        if words == ["{"] or (name in _CLOSING and len(words) == 1):
+        if words == ["{"] or (name in _CLOSING and len(words) == 1) or self._is_wrong_close(words):
             self._report_wrong_brace(entry, header, name)
             return True
         return False
@@ -327,6 +345,8 @@ class _Reader:
             place, word = self.place_of(names[0]), clip_value(names[0])
             self.report.add("slash-comment", place, service=entry.name or None, word=word)
             entry.broken = True
+            name = " ".join(names).lstrip("/*;- ").partition(" ")[0]
+            entry.failed.add(name.lower())  # whatever it would have set is not missing
             return None
         if not equals and names[0].lower() in ("include", "includedir"):
             self.report.add("include-in-block", self.place_of(names[0]), service=entry.name or None, keyword=names[0])
@@ -338,9 +358,11 @@ class _Reader:
             if len(entry.failed) < MOST_FAILED:
                 entry.failed.add(names[0].lower())
             entry.broken = True
+            self._parted = self.at if len(names) == 1 else 0
             return None
         if not names:
-            self.report.add("no-attribute", self.place_of(operator), service=entry.name or None, operator=operator)
+            if self._parted != self.at - 1:
+                self.report.add("no-attribute", self.place_of(operator), service=entry.name or None, operator=operator)
             entry.broken = True
             return None
         if self.report.differences and entry is not self._tight:

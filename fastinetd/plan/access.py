@@ -35,7 +35,10 @@ def access_of(service: Service, report: Report) -> AccessTable:
         lost += name == "only_from"
         report.add("bad-address-entry", place, service=service.id, name=name, value=value, reason=reason, remedy=remedy)
     if lost and lost == len(lists["only_from"]):
-        report.add("only-from-nobody", service.place_of("only_from"), service=service.id, remedy="mend its entries")
+        inherited = "only_from" in service.inherited
+        whose = "each service that has it from `defaults`" if inherited else f"service {service.id}"
+        place = service.place_of("only_from")
+        report.add("only-from-nobody", place, service=service.id, whose=whose, remedy="mend its entries")
     for name, entries in lists.items():
         for index, entry in enumerate(entries):
             if (counts := odd_reading(entry)) is not None:

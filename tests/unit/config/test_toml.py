@@ -155,3 +155,10 @@ def test_what_no_value_can_be(tmp_path: Path, value: str, kind: str) -> None:
     read = TomlReading(tmp_path, f"[service.a]\n{SERVICE}server_args = {value}\n")
     assert read.codes == ["toml-type"]
     assert next(iter(read.report)).text == f"server_args cannot be {kind}; write arguments"
+
+
+@pytest.mark.parametrize("name", ['""', '" "'])
+def test_a_service_without_a_name(tmp_path: Path, name: str) -> None:
+    read = TomlReading(tmp_path, f"[service.{name}]\n" + SERVICE)
+    assert read.codes == ["toml-type"]
+    assert "cannot be a table without a name" in next(iter(read.report)).text

@@ -303,6 +303,31 @@ def test_an_include_in_a_block(tmp_path: Path) -> None:
     assert (read.ids, read.codes, read.at) == (["b"], ["include-in-block"], [(9, 3)])
 
 
+@pytest.mark.parametrize("brace", [")", "}", "{ on", "end", "<", "begin"])
+def test_a_wrong_open_brace_is_one_message(tmp_path: Path, brace: str) -> None:
+    read = XinetdReading(tmp_path, entry("a").replace("{", brace) + entry("b"))
+    assert (read.ids, read.codes, read.at) == (["b"], ["no-open-brace"], [(1, 1)])
+
+
+@pytest.mark.parametrize("brace", ["(", "end", "} x", "};", "done"])
+@pytest.mark.parametrize("after", [entry("b"), ""])
+def test_a_wrong_close_brace_is_one_message(tmp_path: Path, brace: str, after: str) -> None:
+    read = XinetdReading(tmp_path, entry("a").replace("}", brace) + after)
+    assert (read.ids, read.codes, read.at) == (["b"] if after else [], ["no-close-brace"], [(9, 1)])
+
+
+@pytest.mark.parametrize(("line", "code"), [("; port = 7000", "slash-comment"), ("// port = 7000", "slash-comment"),
+                                            ("port\n= 7000", "no-operator")])
+def test_a_line_that_cannot_be_used_is_not_missing_too(tmp_path: Path, line: str, code: str) -> None:
+    read = XinetdReading(tmp_path, entry("a", line, port=None))
+    assert (read.ids, read.codes) == ([], [code])
+
+
+def test_an_attribute_that_xinetd_does_not_know_does_no_harm(tmp_path: Path) -> None:
+    read = XinetdReading(tmp_path, defaults("mdns = maybe") + entry("a", "mdns = maybe"))
+    assert (read.ids, read.codes) == (["a"], ["not-implemented"] * 2)
+
+
 @pytest.mark.parametrize(
     ("lines", "left"),
     [

@@ -194,7 +194,8 @@ def test_a_service_left_out_takes_no_socket(tmp_path: Path) -> None:
     assert only(report, "same-socket").service == "b"
 
 
-@pytest.mark.parametrize("entry", ["10.0.0.{1,300}", "1.{2,3}.4", "1.2.3.{4,}", "1..2", ".", "10.0.0.1,10.0.0.2"])
+@pytest.mark.parametrize("entry", ["10.0.0.{1,300}", "1.{2,3}.4", "1.2.3.{4,}", "1..2", ".", "10.0.0.1,10.0.0.2",
+                                   "10.0.0.0/0x8", "10.0.0.0/-1", "::/-1"])
 @pytest.mark.parametrize("name", ["only_from", "no_access"])
 def test_a_service_whose_refusal_would_get_lost_is_not_started(tmp_path: Path, name: str, entry: str) -> None:
     made, report = planned(tmp_path, lines(f"{name} = 10.0.0.9 {entry}"))
@@ -202,6 +203,12 @@ def test_a_service_whose_refusal_would_get_lost_is_not_started(tmp_path: Path, n
     assert only(report, "bad-value").place.column == len(f"{name} = 10.0.0.9 ") + 1
     assert repr(entry) in only(report, "bad-value").text
     assert len(said(report)) == 1
+
+
+def test_a_list_of_defaults_that_lets_nobody_in_is_told_once(tmp_path: Path) -> None:
+    text = "defaults\n{\nonly_from = 300.1.1.1\n}\n" + lines() + lines().replace("7000", "7001").replace("e a", "e b")
+    found = only(planned(tmp_path, text)[1], "only-from-nobody")
+    assert "each service that has it from `defaults` refuses everybody" in found.text
 
 
 def test_broken_services_are_checked_for_user_and_program(tmp_path: Path) -> None:
