@@ -1,9 +1,9 @@
 /* The ceiling of pools: servers that start no program, and the least that can be had of what pools do.
  *
- * One listening socket, a few processes that accept from it, one line out, and the connection closed. Nothing that hands
- * a connection to another process can be faster than this. With -f each connection is answered by a fork, which is what
- * a zygote does at the least; with -w it is passed to one of WORKERS processes that live on, which is what workers do.
- * No limits, no accounting, no users but one.
+ * One listening socket, a few processes that accept from it, one line out, and the connection closed. Nothing that
+ * hands a connection to another process can be faster than this. With -f each connection is answered by a fork, which
+ * is what a zygote does at the least; with -w it is passed to one of WORKERS processes that live on, which is what
+ * workers do. No limits, no accounting, no users but one.
  *
  *   inprocess -l PORT [-p PROCESSES] [-u UID -g GID] [-f | -w WORKERS]
  *     -l  port on 127.0.0.1            -p  processes that accept (twice as many as cores; with -w as many)
@@ -87,7 +87,9 @@ static void pass(int worker, int fd)
 {
     static struct passing p = {.text = "REMOTE_HOST=127.0.0.1"};
     prepare(&p, 160); /* what eight variables take */
-    p.extra.first = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    p.extra.first = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+    };
     memcpy(CMSG_DATA(&p.extra.first), &fd, sizeof fd);
     if (sendmsg(worker, &p.header, MSG_NOSIGNAL) < 0)
         perror("sendmsg");

@@ -39,9 +39,9 @@ static struct {
     FUNCTIONS(MEMBER)
 } python;
 
-static void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+static void fail_with(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
-static void fail(const char *format, ...)
+static void fail_with(const char *format, ...)
 {
     va_list more;
 
@@ -101,18 +101,18 @@ static int open_library(const char *interpreter)
         return 0;
     opened = dlopen(library, RTLD_NOW | RTLD_GLOBAL);   /* extension modules look for its functions in the process */
     if (!opened)
-        fail("cannot open its interpreter: %s", dlerror());
+        fail_with("cannot open its interpreter: %s", dlerror());
 #define FIND(name) \
     if (!(python.name = (__typeof__(python.name))dlsym(opened, #name))) \
-        fail("%s is not " PYTHON_NAME ": %s; install fastinetd again", library, dlerror());
+        fail_with("%s is not " PYTHON_NAME ": %s; install fastinetd again", library, dlerror());
     FUNCTIONS(FIND)
     return 1;
 }
 
-static void hold(PyStatus status)
+static void check_status(PyStatus status)
 {
     if (python.PyStatus_Exception(status))
-        fail("Python cannot start: %s", status.err_msg ? status.err_msg : "it does not say why");
+        fail_with("Python cannot start: %s", status.err_msg ? status.err_msg : "it does not say why");
 }
 
 /* Run the interpreter in this process. Returns its exit status. */
@@ -124,24 +124,24 @@ static int run_here(const char *interpreter, int argc, char **argv)
     python.PyPreConfig_InitPythonConfig(&first);
     first.use_environment = 0;
     first.parse_argv = 0;
-    hold(python.Py_PreInitialize(&first));
+    check_status(python.Py_PreInitialize(&first));
     python.PyConfig_InitPythonConfig(&config);
     config.use_environment = 0;
     config.parse_argv = 0;
     config.safe_path = 1;               /* modules are not looked for in the current folder */
     if (getauxval(AT_SECURE))
         config.user_site_directory = 0;     /* else the caller's HOME would choose modules */
-    hold(python.PyConfig_SetBytesString(&config, &config.program_name, interpreter));
-    hold(python.PyConfig_SetBytesString(&config, &config.executable, interpreter));
-    hold(python.PyConfig_SetBytesString(&config, &config.run_module, MODULE));
-    hold(python.PyConfig_SetBytesArgv(&config, argc, argv));
-    hold(python.Py_InitializeFromConfig(&config));
+    check_status(python.PyConfig_SetBytesString(&config, &config.program_name, interpreter));
+    check_status(python.PyConfig_SetBytesString(&config, &config.executable, interpreter));
+    check_status(python.PyConfig_SetBytesString(&config, &config.run_module, MODULE));
+    check_status(python.PyConfig_SetBytesArgv(&config, argc, argv));
+    check_status(python.Py_InitializeFromConfig(&config));
     python.PyConfig_Clear(&config);
     return python.Py_RunMain();
 }
 
 /* Execute the interpreter in place of this program. */
-static void __attribute__((noreturn)) execute(char *interpreter, int argc, char **argv)
+static void __attribute__((noreturn)) execute_interpreter(char *interpreter, int argc, char **argv)
 {
     char name[16] = "", option[sizeof MODULE "=" + sizeof name];
     char *start[] = {interpreter, "-E", "-P", "-X", option, "-m", MODULE};
@@ -149,33 +149,34 @@ static void __attribute__((noreturn)) execute(char *interpreter, int argc, char 
     char **arguments = calloc(count + argc + 1, sizeof *arguments);
 
     if (!arguments)
-        fail("out of memory");
+        fail_with("out of memory");
     prctl(PR_GET_NAME, name);
     snprintf(option, sizeof option, MODULE "=%s", name);
     memcpy(arguments, start, sizeof start);
     for (int i = 1; i < argc; i++)
         arguments[count++] = argv[i];
     execv(interpreter, arguments);
-    fail("cannot execute %s: %s; install fastinetd again, with the Python that is to run it", interpreter,
+    fail_with("cannot execute %s: %s; install fastinetd again, with the Python that is to run it", interpreter,
          strerror(errno));
 }
 
 /* Not a part of main: its arrays may be larger than the stack, which main checks first. */
-static int __attribute__((noinline)) start(int argc, char **argv)
+static int __attribute__((noinline)) start_python(int argc, char **argv)
 {
     char interpreter[PATH_MAX];
 
     find_interpreter(interpreter);
     if (open_library(interpreter))
         return run_here(interpreter, argc, argv);
-    execute(interpreter, argc, argv);
+    execute_interpreter(interpreter, argc, argv);
 }
 
 int main(int argc, char **argv)
 {
     if (getuid() != geteuid() || getgid() != getegid())
-        fail("it is set-uid or set-gid, which nobody can rely on; chmod ug-s it, and start it as the user it is to be");
+        fail_with("it is set-uid or set-gid, which nobody can rely on; chmod ug-s it, and start it as the user it is "
+                  "to be");
     if (limited_to_too_little(MODULE))
         return 1;
-    return start(argc, argv);
+    return start_python(argc, argv);
 }

@@ -24,7 +24,7 @@ from fastinetd.config.model import Config, Place
 from fastinetd.core.spawn import probe
 from fastinetd.logs.daemon_log import LEVELS, DaemonLog
 from fastinetd.logs.journald import stream_line
-from fastinetd.logs.lines import FACILITIES, Level, printable
+from fastinetd.logs.lines import FACILITIES, Level, printable_line
 from fastinetd.logs.paths import locate_logs, trouble_with
 from fastinetd.logs.xinetd_format import XinetdFormats
 from fastinetd.plan.access import check_names
@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     options, warnings = parse_options(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.check:
-            return _check(options, warnings)
-        return _serve(options, warnings)
+            return _check_configuration(options, warnings)
+        return _serve_clients(options, warnings)
     except Refusal as refusal:
         print(stream_line(2, Level.CRITICAL, f"fastinetd: {refusal}"), file=sys.stderr)
     except MemoryError as error:
@@ -108,7 +108,7 @@ def _unused_options(options: argparse.Namespace, kind: str) -> Iterator[tuple[st
         yield "-inetd_compat", "name an xinetd.conf with -f FILE, or remove the option"
 
 
-def _check(options: argparse.Namespace, warnings: list[str]) -> int:
+def _check_configuration(options: argparse.Namespace, warnings: list[str]) -> int:
     """Run --check: print each diagnostic as file:line:column: severity: message; returns the exit status."""
     path, kind = _find_source(options)
     _check_options(options)
@@ -142,7 +142,7 @@ def _check(options: argparse.Namespace, warnings: list[str]) -> int:
 def _print_lines(lines: Iterable[tuple[Level, str]]) -> None:
     """Print the lines of --check on standard output, with their level if that is systemd's journal. Raises Refusal."""
     try:
-        print(*(stream_line(1, level, printable(text)) for level, text in lines), sep="\n", flush=True)
+        print(*(stream_line(1, level, printable_line(text)) for level, text in lines), sep="\n", flush=True)
     except OSError as error:
         raise Refusal(f"cannot write what was found: {error.strerror}") from None
 
@@ -168,7 +168,7 @@ def _parse_metrics(text: str) -> tuple[str | None, int]:
         raise Refusal(f"--metrics {text}: {error}") from None
 
 
-def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
+def _serve_clients(options: argparse.Namespace, warnings: list[str]) -> int:
     """Run the daemon, in the background unless it must stay; returns the exit status. Raises Refusal."""
     _check_options(options)
     path, kind = _find_source(options)
@@ -200,7 +200,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
         debug=options.debug,
     )
     try:
-        status = _run(options, warnings, path, kind, messages, surroundings, launch, foreground)
+        status = _run_supervisor(options, warnings, path, kind, messages, surroundings, launch, foreground)
     except Refusal as refusal:
         messages.critical(str(refusal))
         status = 1
@@ -218,7 +218,7 @@ def _serve(options: argparse.Namespace, warnings: list[str]) -> int:
     return status
 
 
-def _run(options: argparse.Namespace, warnings: list[str], path: str, kind: str, messages: DaemonLog,
+def _run_supervisor(options: argparse.Namespace, warnings: list[str], path: str, kind: str, messages: DaemonLog,
          surroundings: Surroundings, launch: Launch, foreground: bool) -> int:
     """Start the supervisor and run it until the daemon ends; returns the exit status. Raises Refusal and OSError."""
     for warning in (*warnings, *launcher.shortcomings(), *allowances.warnings()):

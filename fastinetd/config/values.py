@@ -279,7 +279,7 @@ def variables(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _minutes(text: str, index: int) -> int:
+def _minutes_of(text: str, index: int) -> int:
     """Minutes from midnight to H:M; 24:00 is 1440. Raises BadValue with `index`."""
     hour, colon, minute = text.partition(":")
     hours, minutes = number(hour), number(minute)
@@ -296,7 +296,7 @@ def times(words: Sequence[str]) -> tuple[tuple[int, int], ...]:
         if not dash:
             raise BadValue(index)
         # The last minute of a day is 23:59, so 24:00 is written as that at the end and as 0:00 at the start.
-        found.append((_minutes(first, index) % 1440, min(_minutes(last, index), 1439)))
+        found.append((_minutes_of(first, index) % 1440, min(_minutes_of(last, index), 1439)))
     return tuple(found)
 
 

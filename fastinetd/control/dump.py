@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 
 from fastinetd.config.model import UNLIMITED, LogKind, OverRate, Service
-from fastinetd.logs.lines import error_text, printable
+from fastinetd.logs.lines import error_text, printable_line
 
 DUMP_PATH = "/run/fastinetd.dump"
 """The file of the dump."""
@@ -111,7 +111,7 @@ def render_dump(state: DumpState) -> str:
         "",
         f"max_descriptors = {state.max_descriptors}",
         f"process_limit = {state.process_limit or 0}",
-        f"config_file = {printable(state.config_file)}",
+        f"config_file = {printable_line(state.config_file)}",
         "",
         "END OF DUMP",
         "",
@@ -121,15 +121,15 @@ def render_dump(state: DumpState) -> str:
 
 def _service_lines(entry: ServiceLine) -> Iterator[str]:
     """The lines of a service."""
-    name = printable(entry.service.name)
+    name = printable_line(entry.service.name)
     yield f"Service = {name}"
     yield f"\tState = {entry.state.value}"
     yield f"\tService configuration: {name}"
-    for attribute, value in _attributes(entry):
+    for attribute, value in _attribute_lines(entry):
         if value is not None:
-            yield f"\t\t{attribute} = {printable(str(value))}"
-    yield f"\t\tOnly from: {printable(_join_entries(entry.service.only_from, 'All sites'))}"
-    yield f"\t\tNo access: {printable(_join_entries(entry.service.no_access, 'No blocked sites'))}"
+            yield f"\t\t{attribute} = {printable_line(str(value))}"
+    yield f"\t\tOnly from: {printable_line(_join_entries(entry.service.only_from, 'All sites'))}"
+    yield f"\t\tNo access: {printable_line(_join_entries(entry.service.no_access, 'No blocked sites'))}"
     for line in (*_logging_lines(entry.service), *_environment_lines(entry.service)):
         yield f"\t\t{line}"
     yield f"\trunning servers = {entry.running}"
@@ -137,7 +137,7 @@ def _service_lines(entry: ServiceLine) -> Iterator[str]:
     yield f"\tservice fd = {_join_entries(tuple(map(str, entry.descriptors)) or None, 'none')}"
 
 
-def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
+def _attribute_lines(entry: ServiceLine) -> list[tuple[str, object]]:
     """The attributes of a service that have one line each, in xinetd's order; None leaves the line out.
 
     They are not read off the table of attributes (config/settings.py): the order and the words are xinetd's, and half
@@ -147,8 +147,8 @@ def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
     uid, gid = entry.ids or (s.user, s.group)
     return [
         ("id", s.id),
-        ("flags", _words(s.flags)),
-        ("type", _words(s.types)),
+        ("flags", _join_words(s.flags)),
+        ("type", _join_words(s.types)),
         ("socket_type", s.socket_type),
         ("Protocol (name,number)", f"({s.protocol},{_PROTOCOL_NUMBERS.get(s.protocol, 0)})"),
         ("port", s.port if entry.port is None else entry.port),
@@ -164,12 +164,12 @@ def _attributes(entry: ServiceLine) -> list[tuple[str, object]]:
         ("Waited for CPS", _waits_text(entry)),
         ("max_load", s.max_load),
         ("PER_SOURCE", -1 if s.per_source in (None, UNLIMITED) else s.per_source),
-        ("Bind", _words(s.bind) or "All addresses."),
+        ("Bind", _join_words(s.bind) or "All addresses."),
         ("Server", "internal" if s.internal else s.server),
         ("Server argv", " ".join(s.argv) if s.argv else None),
         *_pool_attributes(entry),
-        ("Resource limits", _words(f"{name}:{_limit_text(value)}" for name, value in sorted(s.rlimits.items()))),
-        ("Access times", _words(_window_text(*window) for window in s.access_times)),
+        ("Resource limits", _join_words(f"{name}:{_limit_text(value)}" for name, value in sorted(s.rlimits.items()))),
+        ("Access times", _join_words(_window_text(*window) for window in s.access_times)),
     ]
 
 
@@ -207,24 +207,24 @@ def _logging_lines(service: Service) -> Iterator[str]:
     if kind.kind is LogKind.FILE:
         soft, hard = kind.soft_limit, kind.hard_limit
         limits = "no limits" if soft is None else f"soft={soft} hard={hard}"
-        yield f"Logging to file: {printable(kind.path)} ({limits})"
+        yield f"Logging to file: {printable_line(kind.path)} ({limits})"
     else:
         yield f"Logging to syslog. Facility = {kind.facility}, level = {kind.level}"
-    yield f"Log_on_success flags = {_words(service.log_on_success) or ''}".rstrip()
-    yield f"Log_on_failure flags = {_words(service.log_on_failure) or ''}".rstrip()
+    yield f"Log_on_success flags = {_join_words(service.log_on_success) or ''}".rstrip()
+    yield f"Log_on_failure flags = {_join_words(service.log_on_failure) or ''}".rstrip()
 
 
 def _environment_lines(service: Service) -> Iterator[str]:
     """The lines about a service's environment: names only."""
     if service.passenv is not None:
-        yield f"Passenv = {printable(' '.join(service.passenv))}".rstrip()
+        yield f"Passenv = {printable_line(' '.join(service.passenv))}".rstrip()
     if service.env:
-        yield f"Environment names = {printable(_words(name for name, _ in service.env) or '')}"
+        yield f"Environment names = {printable_line(_join_words(name for name, _ in service.env) or '')}"
 
 
 def _server_lines(server: ServerLine) -> Iterator[str]:
     """The lines of a server."""
-    service = printable(server.service)
+    service = printable_line(server.service)
     yield f"{service} server"
     yield f"pid = {server.pid}"
     yield f"start_time = {time.ctime(server.started)}"
@@ -233,7 +233,7 @@ def _server_lines(server: ServerLine) -> Iterator[str]:
     yield f"\tremote_address = {server.address},{server.port}" if server.address else "\tNo remote address"
 
 
-def _words(words: Iterator[str] | Sequence[str] | frozenset[str]) -> str | None:
+def _join_words(words: Iterator[str] | Sequence[str] | frozenset[str]) -> str | None:
     """Words joined by blanks, those of a set sorted; None for no words."""
     return " ".join(sorted(words) if isinstance(words, frozenset) else words) or None
 

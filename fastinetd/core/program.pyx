@@ -252,9 +252,9 @@ cdef class Program:
         self, int row, context, *, ranges=None, int log_success=0, int log_failure=0, bint unix_socket=False,
         bint datagrams=False, int builtin=0, pool=None, bint poolless=False,
     ):
-        """`context`: an ExecContext (core/exec_context.py). `ranges`: a Ranges; None admits every address. `log_success` and
-        `log_failure`: a sum of Field. `builtin`: the relay's service, from 1; 0: a program. `pool`: a Pool;
-        `poolless`: the service asks for one and gets none."""
+        """`context`: an ExecContext (core/exec_context.py). `ranges`: a Ranges; None admits every address.
+        `log_success` and `log_failure`: a sum of Field. `builtin`: the relay's service, from 1; 0: a program. `pool`: a
+        Pool; `poolless`: the service asks for one and gets none."""
         cdef Target *t = &self.target
         cdef Ranges r
         t.row, t.log_success, t.log_failure, t.builtin = row, log_success, log_failure, builtin

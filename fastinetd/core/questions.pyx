@@ -143,7 +143,8 @@ cdef Answer take_answer(Questions *questions, Client *client, u32 *listener) noe
 
 
 cdef bint time_to_ask_again(Questions *questions, u64 now) noexcept nogil:
-    """Whether the open questions were asked so long ago that they shall be asked again; then that is counted from now."""
+    """Whether the open questions were asked so long ago that they shall be asked again; then that is counted from
+    now."""
     if questions.open == 0 or now - questions.asked_at <= ASK_AGAIN:
         return False
     questions.asked_at = now

@@ -56,7 +56,8 @@ cdef class Reception:
     """Base of Acceptor and Relay; made in the forked process, then `run`."""
 
     def __init__(self, Board board, int section, listeners, int control, int doorman):
-        """`listeners`: (descriptor, Program), descriptors borrowed. `control` and `doorman` (or -1) are borrowed too."""
+        """`listeners`: (descriptor, Program), descriptors borrowed. `control` and `doorman` (or -1) are borrowed
+        too."""
         cdef Program program
         cdef u32 i
         cdef int low
@@ -91,8 +92,8 @@ cdef class Reception:
             self.receive()
 
     cdef int watch(self, int fd, u32 kind, u32 index, u32 events) noexcept nogil:
-        """Add a descriptor to the epoll set. `kind`: an EventKind, or the subclass's. Returns below 0, with errno, if that
-        cannot be had."""
+        """Add a descriptor to the epoll set. `kind`: an EventKind, or the subclass's. Returns below 0, with errno, if
+        that cannot be had."""
         cdef epoll_event event
         event.events = events
         event.data.u64 = (<u64> kind << 32) | index
@@ -132,8 +133,8 @@ cdef class Reception:
                 self.paused -= 1
 
     cdef void wait_for_rate(self, u32 index) noexcept nogil:
-        """The rate is used up: a listener with clients in its queue is paused until the rate allows one. An empty one is
-        watched on: the first client to come shall be seen."""
+        """The rate is used up: a listener with clients in its queue is paused until the rate allows one. An empty one
+        is watched on: the first client to come shall be seen."""
         cdef Target *target = self.listeners[index].target
         if readable(self.listeners[index].fd):
             begin_rate_wait(&self.ledger, target.row)
@@ -142,8 +143,8 @@ cdef class Reception:
             self.queue_was_empty(index)
 
     cdef void queue_was_empty(self, u32 index) noexcept nogil:
-        """A listener's queue was just empty: if clients of the service had to wait for its rate, none does any more once
-        the queues of all its listeners are."""
+        """A listener's queue was just empty: if clients of the service had to wait for its rate, none does any more
+        once the queues of all its listeners are."""
         cdef Target *target = self.listeners[index].target
         cdef u32 i
         if load64(&self.ledger.view.rows[target.row].held_to) == 0 or self.retired:
@@ -323,8 +324,9 @@ cdef class Reception:
             self.leave_now()
 
     cdef void leave_now(self) noexcept nogil:
-        """Nobody is in charge any more: drop the clients that wait for the doorman, and end `receive`. The Board may go on
-        without this process (too many generations were retired), so they get their payment back, and their refusal counts."""
+        """Nobody is in charge any more: drop the clients that wait for the doorman, and end `receive`. The Board may go
+        on without this process (too many generations were retired), so they get their payment back, and their refusal
+        counts."""
         cdef Client client
         cdef u32 index
         self.retire()

@@ -84,7 +84,8 @@ cdef u64 microseconds(const timeval *t) noexcept nogil:
 
 
 cdef int watched_pidfd(i32 pid) noexcept nogil:
-    """A pidfd of a child, at or above FIRST_KEPT_DESCRIPTOR; the caller's. -1: there are no descriptors or no memory."""
+    """A pidfd of a child, at or above FIRST_KEPT_DESCRIPTOR; the caller's. -1: there are no descriptors or no
+    memory."""
     cdef int low = pidfd_of(pid)
     cdef int high
     if low < 0:
@@ -95,8 +96,8 @@ cdef int watched_pidfd(i32 pid) noexcept nogil:
 
 
 cdef int set_aside(int fd, u32 others) noexcept nogil:
-    """The descriptor of a connection that a pool keeps open beside `others`; takes `fd`. The first of them stay where they
-    are; with more there would be no room for the low descriptors that children get."""
+    """The descriptor of a connection that a pool keeps open beside `others`; takes `fd`. The first of them stay where
+    they are; with more there would be no room for the low descriptors that children get."""
     cdef bint low = fd < FIRST_KEPT_DESCRIPTOR and others >= ASIDE
     cdef int high = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_KEPT_DESCRIPTOR) if low else -1
     if high < 0:

@@ -1,9 +1,9 @@
 """SipHash-1-3: a keyed hash. Who does not know the key cannot choose messages that collide.
 
 J.-P. Aumasson and D. J. Bernstein, SipHash: a fast short-input PRF, 2012, section 2. The names are the paper's: v0 to
-v3 are the state, k0 and k1 the key's words; a message's words are its bytes in little-endian order, and the last one ends
-with the message's length modulo 256. One round compresses a word and three finalise, which is SipHash-c-d with c = 1
-and d = 3: the variant of hash tables (CPython, Rust).
+v3 are the state, k0 and k1 the key's words; a message's words are its bytes in little-endian order, and the last one
+ends with the message's length modulo 256. One round compresses a word and three finalise, which is SipHash-c-d with
+c = 1 and d = 3: the variant of hash tables (CPython, Rust).
 """
 
 from fastinetd.system.linux cimport u64

@@ -3,8 +3,9 @@
  * Theory. execve makes a process dumpable, and until the program can undo that whoever has its uid may open
  * /proc/PID/mem, attach to it or take its descriptors. But the kernel lets nobody do so whose own capabilities do not
  * include all that the process has (ptrace(2), "Ptrace access mode checking"). So it gets one that does no harm
- * (system/guard.py) and that its user has not: an ambient one, which an execve keeps and which does not make it "secure"
- * (AT_SECURE). The library that holds the program gives it up once the process is no longer dumpable (stage/guard.h).
+ * (system/guard.py) and that its user has not: an ambient one, which an execve keeps and which does not make it
+ * "secure" (AT_SECURE). The library that holds the program gives it up once the process is no longer dumpable
+ * (stage/guard.h).
  *
  * Rules of this file: raw system calls and nothing but the stack, for it is the child that runs here (spawn.h).
  */

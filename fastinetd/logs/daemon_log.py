@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from fastinetd.config.diagnostics import Report, Severity
 from fastinetd.logs.format import Formats
 from fastinetd.logs.journald import is_journald_socket, is_journald_stream
-from fastinetd.logs.lines import Level, printable
+from fastinetd.logs.lines import Level, printable_line
 from fastinetd.logs.sink_table import SYSLOG_SOCKET, SinkTable
 
 LEVELS = {Severity.ERROR: Level.ERROR, Severity.WARNING: Level.WARNING, Severity.NOTE: Level.INFO}
@@ -91,7 +91,7 @@ class DaemonLog:
 
     def log(self, level: Level, text: str) -> None:
         """Send one message to every destination that is on."""
-        text, now = printable(text), self._wall()
+        text, now = printable_line(text), self._wall()
         if self._filelog is not None:
             self.sinks.file(self._filelog).put([self._file_format.message(now, level, text)])
         # Where both lead to journald it is the stream that gets it: journald knows the unit of a stream, even of a

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 
 from fastinetd.logs.lines import Level, error_text
 from fastinetd.logs.paths import copy_descriptor, descriptor_trouble, leads_nowhere, own_descriptor
-from fastinetd.logs.sink import Report, Sink, encoded, write_without_waiting
+from fastinetd.logs.sink import Report, Sink, utf8_of, write_without_waiting
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _MODE = 0o644  # xinetd's
@@ -152,10 +152,10 @@ class FileSink(Sink):
             self._open_file()
         if self._at_limit():
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        data = encoded("".join(entries))
+        data = utf8_of("".join(entries))
         if self._hard is not None and self._regular and self._size + len(data) > self._hard:
             entries = self._up_to_limit(entries, self._hard)
-            data = encoded("".join(entries))
+            data = utf8_of("".join(entries))
         head = self._missing()
         # A descriptor that other processes have too is not made non-blocking.
         written = (write_without_waiting if self._shared else os.write)(self._fd, head + data)
@@ -173,7 +173,7 @@ class FileSink(Sink):
         for i, line in enumerate(lines):
             if size >= hard:
                 return lines[:i]
-            size += len(encoded(line))
+            size += len(utf8_of(line))
         return lines
 
     def _missing(self) -> bytes:
@@ -197,7 +197,7 @@ class FileSink(Sink):
             self._cut = b""
             left = written - len(head)
             while left > 0:
-                line = encoded(lines[done])
+                line = utf8_of(lines[done])
                 done += 1
                 if left < len(line):
                     self._cut, self._cut_at = line, left

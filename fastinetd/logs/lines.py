@@ -41,7 +41,7 @@ SEVERITIES = {
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def priority(facility: str, level: str | Level) -> int:
+def syslog_priority(facility: str, level: str | Level) -> int:
     """The number in a syslog datagram's angle brackets. Names that do not exist count as `daemon` and `info`."""
     severity = SEVERITIES.get(level, 6) if isinstance(level, str) else int(level)
     return FACILITIES.get(facility, 3) * 8 + severity
@@ -59,7 +59,7 @@ def syslog_stamp(seconds: float) -> str:
     return f"{_MONTHS[t.tm_mon - 1]} {t.tm_mday:2d} {t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
 
 
-def printable(text: str) -> str:
+def printable_line(text: str) -> str:
     """`text` on one line: control characters and undecodable bytes as escapes, too much of it cut off."""
     if len(text) > TEXT_LIMIT:
         text = text[: TEXT_LIMIT - 3] + "..."

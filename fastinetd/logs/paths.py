@@ -23,11 +23,11 @@ _FD_FOLDER = re.compile(r"/proc/(\d+)/fd")
 
 def own_descriptor(path: str) -> int | None:
     """The descriptor of this process that a path means (/dev/stdout, /proc/self/fd/1, links to it); None for a file."""
-    process, number = _descriptor(path) or (0, 0)
+    process, number = _descriptor_of(path) or (0, 0)
     return number if process == os.getpid() else None
 
 
-def _descriptor(path: str) -> tuple[int, int] | None:
+def _descriptor_of(path: str) -> tuple[int, int] | None:
     """The process and its descriptor that a path means (/proc/1/fd/1); None for a file."""
     for _ in range(_MOST_LINKS):
         folder, name = os.path.split(path)
@@ -44,7 +44,7 @@ def _descriptor(path: str) -> tuple[int, int] | None:
 def descriptor_trouble(path: str) -> str:
     """Why the descriptor that a path means cannot be used as a log, and what helps; "" if it can, or the path means a
     file."""
-    process, number = _descriptor(path) or (0, 0)
+    process, number = _descriptor_of(path) or (0, 0)
     if process == os.getpid() and number > 2:
         return f"descriptor {number} is closed at the start, only 1 and 2 stay; write /dev/stdout or a file"
     if process in (0, os.getpid()):
@@ -105,7 +105,7 @@ def locate_logs(config: Config, folder: str, report: Report) -> Config:
 
 def trouble_with(path: str) -> str:
     """Why a log cannot be written there, or had better not be; "" if it can. The log is not opened."""
-    if _descriptor(path) is not None:
+    if _descriptor_of(path) is not None:
         return descriptor_trouble(path)
     folder = os.path.dirname(path)  # noqa: PTH120
     try:

@@ -24,7 +24,7 @@ from fastinetd.core.records import JournalRecord
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.file_sink import FileSink
 from fastinetd.logs.format import Format, LoggedService
-from fastinetd.logs.lines import error_text, printable
+from fastinetd.logs.lines import error_text, printable_line
 from fastinetd.logs.pool_events import pool_message
 from fastinetd.logs.sink import Sink
 from fastinetd.logs.start_failures import start_failure
@@ -101,7 +101,8 @@ class ServiceLog:
         """
         limits: dict[str, list[LogType]] = {}
         for row, service in services.items():
-            self._targets[row] = _Target(replace(service, id=printable(service.id)), self._batch_of(service.log_type))
+            named = replace(service, id=printable_line(service.id))
+            self._targets[row] = _Target(named, self._batch_of(service.log_type))
             if service.log_type.kind is LogKind.FILE:
                 limits.setdefault(service.log_type.path, []).append(service.log_type)
         for path, kinds in limits.items():

@@ -48,7 +48,7 @@ _BUSY = (errno.EAGAIN, errno.ENOBUFS)  # flow control rather than trouble
 Report = Callable[[Level, str], None]
 
 
-def encoded(text: str) -> bytes:
+def utf8_of(text: str) -> bytes:
     """UTF-8 that never fails: what cannot be encoded becomes an escape."""
     return text.encode("utf-8", "backslashreplace")
 

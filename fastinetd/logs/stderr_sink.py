@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 
-from fastinetd.logs.sink import ATOMIC_BYTES, Report, Sink, encoded, write_each, write_without_waiting
+from fastinetd.logs.sink import ATOMIC_BYTES, Report, Sink, utf8_of, write_each, write_without_waiting
 
 
 class StderrSink(Sink):
@@ -29,7 +29,7 @@ class StderrSink(Sink):
         """Write a line, cut to what a pipe takes at once. Raises BlockingIOError if one before is not written yet."""
         if self._rest:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        data = encoded(line)
+        data = utf8_of(line)
         if len(data) > ATOMIC_BYTES:
             data = data[: ATOMIC_BYTES - 1] + b"\n"
         self._rest = data[write_without_waiting(self._fd, data) :]

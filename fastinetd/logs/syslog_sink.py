@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from fastinetd.logs.sink import Report, Sink, encoded, write_each
+from fastinetd.logs.sink import Report, Sink, utf8_of, write_each
 
 _DATAGRAM = 8000  # bytes of an entry, below any receive buffer
 _DISCONNECTED = (errno.ECONNREFUSED, errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET)
@@ -44,7 +44,7 @@ class SyslogSink(Sink):
 
     def _write(self, entries: Sequence[str]) -> int:
         self._send(b"")  # the rest of what an earlier call began
-        return write_each(entries, lambda entry: self._send(encoded(entry)[:_DATAGRAM]))
+        return write_each(entries, lambda entry: self._send(utf8_of(entry)[:_DATAGRAM]))
 
     def _send(self, data: bytes) -> None:
         """Send the rest of an entry, and then `data`; connect again where the daemon has gone."""

@@ -22,7 +22,7 @@ from fastinetd.core.layout import REFUSALS, Field, RecordKind
 from fastinetd.core.records import JournalRecord
 from fastinetd.logs.format import Format, Formats, LoggedService, MessageFormat
 from fastinetd.logs.journald import with_priority
-from fastinetd.logs.lines import Level, file_stamp, lost_text, priority, syslog_stamp
+from fastinetd.logs.lines import Level, file_stamp, lost_text, syslog_priority, syslog_stamp
 from fastinetd.logs.start_failures import FORK_REMEDIES
 
 IDENT = "xinetd"
@@ -100,11 +100,11 @@ class _SyslogFormat(Format):
         text = record_text(record, service.id)
         if text is None:
             return None
-        number = priority(service.log_type.facility, service.log_type.level)
+        number = syslog_priority(service.log_type.facility, service.log_type.level)
         return f"<{number}>{self._stamp(int(record.when))} {IDENT}[{os.getpid()}]: {text}"
 
     def message(self, when: float, level: Level, text: str) -> str:
-        return f"<{priority(self._facility, level)}>{syslog_stamp(when)} {IDENT}[{os.getpid()}]: {text}"
+        return f"<{syslog_priority(self._facility, level)}>{syslog_stamp(when)} {IDENT}[{os.getpid()}]: {text}"
 
     def lost(self, when: float, count: int) -> str:
         return self.message(when, Level.WARNING, lost_text(count))

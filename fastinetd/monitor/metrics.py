@@ -170,7 +170,7 @@ METRICS = (
           lambda r: [((), r.live)]),
     Entry("fastinetd_session_seconds", "histogram", ("service",),
           "Time from the start of a server to its end, observed at its end.",
-          lambda r: [((), histogram(_SESSION_LE, r.counters.session, r.counters.session_ns / 1e9))]),
+          lambda r: [((), histogram_of(_SESSION_LE, r.counters.session, r.counters.session_ns / 1e9))]),
     Entry("fastinetd_child_exits_total", "counter", ("service", "status"),
           "Servers that ended: success is exit status 0, failure another one, signal a signal's doing; "
           "unknown ended while nobody watched.",
@@ -230,7 +230,7 @@ METRICS = (
 )
 
 
-def histogram(bounds: Sequence[str], counts: Sequence[int], total: float) -> Histogram:
+def histogram_of(bounds: Sequence[str], counts: Sequence[int], total: float) -> Histogram:
     """The Board's counts of each bucket as a histogram."""
     return Histogram(list(zip(bounds, accumulate(counts))), total)
 
@@ -307,7 +307,7 @@ class BoardCollector(Collector):
         counters = [self._board.counters(service.row) for service in group]
         total = add_counters(counters)
         latency = {
-            method: histogram(_LATENCY_LE, total.latency[place], total.latency_ns[place] / 1e9)
+            method: histogram_of(_LATENCY_LE, total.latency[place], total.latency_ns[place] / 1e9)
             for method, place in METHODS.items()
             if any(method in service.methods for service in group)
         }

@@ -43,7 +43,7 @@ def endpoints_of(service: Service, report: Report) -> tuple[Endpoint, ...]:
     for index, host in enumerate(hosts):
         for endpoint in _internet_endpoints(_family_of(service, index, host, report), host, kind, port):
             made = replace(endpoint, apart=endpoint.family != socket.AF_INET) if apart else endpoint
-            found.setdefault(_normalise(made), index)
+            found.setdefault(_normalise_endpoint(made), index)
     for endpoint, index in tuple(found.items()):
         wide = next((each for each in found if each != endpoint and each.covers(endpoint)), None)
         if wide is not None:
@@ -156,7 +156,7 @@ def _internet_endpoints(family: Family, host: str, kind: int, port: int) -> list
             return [Endpoint(socket.AF_INET6, kind, host, port, fallback=True)]
 
 
-def _normalise(endpoint: Endpoint) -> Endpoint:
+def _normalise_endpoint(endpoint: Endpoint) -> Endpoint:
     """The endpoint in the one form that all ways to write it have: family and spelling of a numeric address."""
     host, percent, scope = endpoint.host.partition("%")
     try:

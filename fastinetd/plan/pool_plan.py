@@ -20,7 +20,7 @@ from fastinetd.plan.holdable import CAUSES, Unholdable, interpreted_files, progr
 from fastinetd.plan.model import Endpoint, PoolPlan
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.policy.access import AccessTable, AddressVerdict, Interval
-from fastinetd.stage.library import library
+from fastinetd.stage.library import library_descriptor
 
 LOOPBACK4 = (int(IPv4Address("127.0.0.0")), int(IPv4Address("127.255.255.255")))
 """First and last IPv4 address of this machine itself, as numbers."""
@@ -90,9 +90,9 @@ def _refuse_unsuited(service: Service, context: ExecContext, surroundings: Surro
         return _Refusal("primitive", reason, "allow clone with CLONE_VFORK here")
     if service.spawn == "worker":
         return None
-    if library() < 0:
+    if library_descriptor() < 0:
         return _Refusal("library", "this machine has no library that holds programs", "write `spawn = exec` here")
-    if not os.fstat(library()).st_mode & stat.S_IROTH:
+    if not os.fstat(library_descriptor()).st_mode & stat.S_IROTH:
         reason = "the library that holds programs may not be read by all"
         return _Refusal("library", reason, "chmod a+r fastinetd's _stage*.so")
     return None

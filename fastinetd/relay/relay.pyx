@@ -40,11 +40,11 @@ cpdef enum Builtin:
 
 cdef enum:
     SESSIONS_MOST = 4096
-    RESERVED = 64  # of these, for services that answer and close; elsewhere clients decide how long they stay
-    BUFFER = 16384  # of a session
-    LINE = 74  # 72 characters and CRLF
+    RESERVED_SESSIONS = 64  # of them, for services that answer and close; elsewhere clients decide how long they stay
+    BUFFER_SIZE = 16384  # of a session
+    CHARGEN_LINE = 74  # 72 characters and CRLF
     PRINTABLE = 95
-    DATAGRAMS = 64  # answered in a row
+    DATAGRAMS_IN_A_ROW = 64  # answered in a row
     EPOCH_1900 = 2208988800
 
 cdef extern from "<time.h>" nogil:
@@ -72,7 +72,7 @@ cdef struct Session:
     bint finished  # the client sends no more
     u32 watching
     Target *target
-    char buffer[BUFFER]
+    char buffer[BUFFER_SIZE]
 
 
 cdef class Relay(Reception):
@@ -144,7 +144,7 @@ cdef class Relay(Reception):
         cdef u32 i
         fcntl(client.fd, F_SETFL, fcntl(client.fd, F_GETFL) | O_NONBLOCK)
         cdef bint brief = listener.target.builtin == DAYTIME or listener.target.builtin == TIME
-        if self.vacancies <= (0 if brief else RESERVED):
+        if self.vacancies <= (0 if brief else RESERVED_SESSIONS):
             drop_slot(&self.ledger, slot)
             self.refuse(listener, client, SLOTS_FULL)
             return
@@ -158,7 +158,7 @@ cdef class Relay(Reception):
         session.watching = 0
         record_start(&self.ledger, listener.target, slot, -1)
         if brief:
-            session.end = moment(session.kind, session.buffer)
+            session.end = write_time(session.kind, session.buffer)
             session.finished = True
         self.go_on(i)
 
@@ -175,7 +175,7 @@ cdef class Relay(Reception):
             return
         for turn in range(8):
             if session.kind == CHARGEN and session.begin == session.end:
-                session.begin, session.end = 0, characters(session.buffer, BUFFER, &session.position)
+                session.begin, session.end = 0, write_characters(session.buffer, BUFFER_SIZE, &session.position)
             if session.begin < session.end:
                 n = send(session.fd, session.buffer + session.begin, session.end - session.begin, MSG_NOSIGNAL)
                 if n < 0:
@@ -188,7 +188,7 @@ cdef class Relay(Reception):
             if session.finished:
                 self.finish(index)
                 return
-            n = self.take(session.target, session.fd, session.buffer, BUFFER, NULL, NULL)
+            n = self.take(session.target, session.fd, session.buffer, BUFFER_SIZE, NULL, NULL)
             if n < 0:
                 if errno == EAGAIN:
                     break
@@ -237,7 +237,8 @@ cdef class Relay(Reception):
     # ---- datagrams ----
 
     cdef bint from_builtin(self, Peer *peer) noexcept nogil:
-        """Whether a built-in service may have sent the datagram: one of here, or one at the ports of the RFCs anywhere."""
+        """Whether a built-in service may have sent the datagram: one of here, or one at the ports of the RFCs
+        anywhere."""
         cdef u32 i
         if peer.port == 0 or peer.port == 7 or peer.port == 9 or peer.port == 13 or peer.port == 17 \
                 or peer.port == 19 or peer.port == 37:
@@ -262,7 +263,7 @@ cdef class Relay(Reception):
         cdef ssize_t n
         cdef u32 position = 0
         cdef int i
-        for i in range(DATAGRAMS):
+        for i in range(DATAGRAMS_IN_A_ROW):
             if self.retired:
                 return
             self.await_room()
@@ -290,27 +291,27 @@ cdef class Relay(Reception):
             if target.builtin == DISCARD:
                 continue
             if target.builtin == CHARGEN:
-                n = characters(buffer, 512 - 512 % LINE, &position)
+                n = write_characters(buffer, 512 - 512 % CHARGEN_LINE, &position)
             elif target.builtin != ECHO:
-                n = moment(target.builtin, buffer)
+                n = write_time(target.builtin, buffer)
             sendto(listener.fd, buffer, n, MSG_NOSIGNAL | MSG_DONTWAIT, <sockaddr *> &address, length)
         self.queue_was_empty(index)
 
 
-cdef u32 characters(char *into, u32 room, u32 *position) noexcept nogil:
+cdef u32 write_characters(char *into, u32 room, u32 *position) noexcept nogil:
     """Whole lines of chargen's pattern; returns their length."""
     cdef u32 i, used = 0
-    while used + LINE <= room:
-        for i in range(LINE - 2):
+    while used + CHARGEN_LINE <= room:
+        for i in range(CHARGEN_LINE - 2):
             into[used + i] = <char> (32 + (position[0] + i) % PRINTABLE)
-        into[used + LINE - 2] = 13
-        into[used + LINE - 1] = 10
-        used += LINE
+        into[used + CHARGEN_LINE - 2] = 13
+        into[used + CHARGEN_LINE - 1] = 10
+        used += CHARGEN_LINE
         position[0] = (position[0] + 1) % PRINTABLE
     return used
 
 
-cdef u32 moment(u32 kind, char *into) noexcept nogil:
+cdef u32 write_time(u32 kind, char *into) noexcept nogil:
     """The answer of daytime or time; returns its length."""
     cdef timespec now
     cdef tm local

@@ -35,7 +35,7 @@ _WAYS: tuple[Keys, ...] = (
 first one is continued."""
 
 
-def continued(old: Sequence[PlannedService], new: Sequence[PlannedService]) -> dict[int, int]:
+def continued_services(old: Sequence[PlannedService], new: Sequence[PlannedService]) -> dict[int, int]:
     """Position in `new` -> position in `old` of the service that it continues."""
     continuing: dict[int, int] = {}
     free = dict.fromkeys(range(len(old)))
@@ -45,14 +45,14 @@ def continued(old: Sequence[PlannedService], new: Sequence[PlannedService]) -> d
             for key in keys(old[position]):
                 there[key].append(position)
         for number in [number for number in range(len(new)) if number not in continuing]:
-            candidates = (position for key in keys(new[number]) for position in _freed(there.get(key), free))
+            candidates = (position for key in keys(new[number]) for position in _take_freed(there.get(key), free))
             if (match := next(candidates, None)) is not None:
                 continuing[number] = match
                 del free[match]
     return continuing
 
 
-def _freed(waiting: deque[int] | None, free: dict[int, None]) -> Iterable[int]:
+def _take_freed(waiting: deque[int] | None, free: dict[int, None]) -> Iterable[int]:
     """The positions at the head of `waiting` that no service continues yet, one at a time; removes the others."""
     while waiting:
         if waiting[0] in free:

@@ -26,8 +26,8 @@ from fastinetd.plan.model import Mode, Plan, PlannedService, PoolPlan
 from fastinetd.policy.access import AccessTable, AddressVerdict
 from fastinetd.policy.times import window_at
 from fastinetd.relay.relay import Builtin
-from fastinetd.services.identity import continued
-from fastinetd.stage.library import library
+from fastinetd.services.identity import continued_services
+from fastinetd.stage.library import library_descriptor
 from fastinetd.system.loop import Loop, Timer
 
 _VERDICTS = {AddressVerdict.ALLOW: Verdict.ADMIT, AddressVerdict.DENY: Verdict.ADDRESS, AddressVerdict.ASK: Verdict.ASK}
@@ -132,7 +132,7 @@ class InstalledServices:
         present = {installed.row for installed in self._services}
         leaving = [installed for row, installed in self.by_row.items() if row not in present]
         candidates = [*self._services, *leaving]
-        return candidates, continued([installed.planned for installed in candidates], plan.services)
+        return candidates, continued_services([installed.planned for installed in candidates], plan.services)
 
     def free(self, row: int) -> None:
         """A removed service's row may be another's."""
@@ -166,11 +166,11 @@ class InstalledServices:
         pool = None
         if planned.pool is not None:
             errors = self._errors.descriptor_for(row, planned.id) if planned.pool.kind == "worker" else -1
-            pool = _pool(planned.pool, errors)
+            pool = _pool_of(planned.pool, errors)
         return Program(
             row,
             planned.exec_context,
-            ranges=_ranges(planned.access),
+            ranges=_ranges_of(planned.access),
             log_success=planned.log_success,
             log_failure=planned.log_failure,
             unix_socket=planned.service.protocol == "unix",
@@ -196,7 +196,7 @@ class InstalledServices:
 
 
 @lru_cache(maxsize=256)
-def _ranges(table: AccessTable) -> Ranges | None:
+def _ranges_of(table: AccessTable) -> Ranges | None:
     """The core's copy of an address table; equal tables share one."""
     if table.admits_everybody:
         return None
@@ -204,7 +204,7 @@ def _ranges(table: AccessTable) -> Ranges | None:
                     for family in (table.v4, table.v6)))
 
 
-def _pool(plan: PoolPlan, errors: int) -> Pool:
+def _pool_of(plan: PoolPlan, errors: int) -> Pool:
     """A pool in the core's numbers; `errors`: a worker's standard error."""
     nanoseconds = 10**9
     return Pool(
@@ -217,7 +217,7 @@ def _pool(plan: PoolPlan, errors: int) -> Pool:
         rss=plan.max_rss or 0,
         runtime=(plan.max_runtime or 0) * nanoseconds,
         files=plan.files,
-        library=library() if plan.kind != "worker" else -1,
+        library=library_descriptor() if plan.kind != "worker" else -1,
         point=plan.snapshot.encode(),
         errors=errors,
         guard=-1 if plan.guard is None else plan.guard,

@@ -100,12 +100,12 @@ class Listeners:
         leaving: dict[tuple[bool, int, int], list[socket.socket]] = {}
         for endpoint in unwanted:
             before = self._wanted[endpoint]
-            leaving.setdefault(_place(endpoint), []).extend([*before.sockets, *before.guards])
+            leaving.setdefault(_place_of(endpoint), []).extend([*before.sockets, *before.guards])
         for endpoint, request in by_endpoint.items():
             wanted = self._wanted.get(endpoint)
             if wanted is None:
                 wanted = self._wanted[endpoint] = WantedEndpoint(request)
-                self._attempt(wanted, leaving.get(_place(endpoint)))
+                self._attempt(wanted, leaving.get(_place_of(endpoint)))
             else:
                 self._change(wanted, request)
         return unwanted
@@ -226,7 +226,7 @@ class Listeners:
                 name = errno.errorcode.get(error.errno or 0, error.errno)
                 self._messages.error(
                     f"service {service}: cannot listen on {endpoint}: {error.strerror or error} (errno = {name}); "
-                    f"{_remedy(error, endpoint)}, it is tried again"
+                    f"{_remedy_for(error, endpoint)}, it is tried again"
                 )
             return False
         wanted.retries.succeeded()
@@ -236,7 +236,7 @@ class Listeners:
         for remark in remarks:
             self._messages.warning(f"service {service}: {remark}")
         if endpoint.family == socket.AF_UNIX:
-            wanted.path_inode = _inode(endpoint)
+            wanted.path_inode = _inode_of(endpoint)
         return True
 
     def _retry(self, wanted: WantedEndpoint) -> None:
@@ -274,7 +274,7 @@ class Listeners:
                                  f"{error.strerror}; mend the path and the permissions of its folder")
 
 
-def _inode(endpoint: Endpoint) -> tuple[int, int]:
+def _inode_of(endpoint: Endpoint) -> tuple[int, int]:
     """What tells the file of a unix socket from others that may take its name: device and number. Raises OSError."""
     status = Path(endpoint.host).lstat()
     return status.st_dev, status.st_ino
@@ -284,16 +284,16 @@ def _remove_path(wanted: WantedEndpoint) -> None:
     """Remove a unix socket's file, if it is still the one that was made."""
     if wanted.path_inode is not None:
         with suppress(OSError):
-            if _inode(wanted.request.endpoint) == wanted.path_inode:
+            if _inode_of(wanted.request.endpoint) == wanted.path_inode:
                 Path(wanted.request.endpoint.host).unlink()
 
 
-def _place(endpoint: Endpoint) -> tuple[bool, int, int]:
+def _place_of(endpoint: Endpoint) -> tuple[bool, int, int]:
     """What two endpoints have in common that may be in each other's way."""
     return endpoint.family == socket.AF_UNIX, endpoint.kind, endpoint.port
 
 
-def _remedy(error: OSError, endpoint: Endpoint) -> str:
+def _remedy_for(error: OSError, endpoint: Endpoint) -> str:
     """What an administrator can do about an endpoint that cannot be opened."""
     if error.errno == errno.EMFILE:
         return "allow more open files (ulimit -n, LimitNOFILE)"

@@ -36,22 +36,22 @@ Clients = frozenset[object]
 """Clients that wait to be accepted, each by something that no other one has."""
 
 
-def pending(sock: socket.socket) -> Clients | None:
+def pending_clients(sock: socket.socket) -> Clients | None:
     """The clients in a listening socket's queue; None where the kernel does not say."""
     with suppress(OSError, Unanswered):
         if sock.family == socket.AF_UNIX:
-            return frozenset(_inodes(os.fstat(sock.fileno()).st_ino))
+            return frozenset(_inodes_of_clients(os.fstat(sock.fileno()).st_ino))
         address, port = sock.getsockname()[:2]
         own = socket.inet_pton(sock.family, address)
         try:
-            return frozenset(_cookies(sock.family, own, port))
+            return frozenset(_cookies_of_clients(sock.family, own, port))
         except (OSError, Unanswered):  # no inet_diag
             table = "/proc/net/tcp6" if sock.family == socket.AF_INET6 else "/proc/net/tcp"
             return frozenset(_addresses_in_table(Path(table), port))
     return None
 
 
-def _cookies(family: int, own: bytes, port: int) -> Iterator[bytes]:
+def _cookies_of_clients(family: int, own: bytes, port: int) -> Iterator[bytes]:
     """The clients in the queue of a TCP socket, each by its cookie. Raises OSError and Unanswered."""
     states = 1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT
     for body in dump_sockets(INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, socket.htons(port))):
@@ -70,7 +70,7 @@ def _addresses_in_table(table: Path, port: int) -> Iterator[bytes]:
             yield words[2]
 
 
-def _inodes(inode: int) -> Iterator[int]:
+def _inodes_of_clients(inode: int) -> Iterator[int]:
     """The clients in the queue of a unix socket, each by its inode. Raises OSError and Unanswered."""
     request = UNIX_REQUEST.pack(socket.AF_UNIX, 0, 1 << TCP_LISTEN, 0, UDIAG_SHOW_ICONS)
     for body in dump_sockets(request):

@@ -57,7 +57,7 @@ class Head:
         return None in (self.stamp, other.stamp) or self.stamp == other.stamp
 
 
-def head(sock: socket.socket, *, shared: bool) -> Head | None:
+def head_of_queue(sock: socket.socket, *, shared: bool) -> Head | None:
     """The sign of what is first in a socket's queue; None when the queue is empty. `shared`: servers may be reading at
     this moment."""
     try:
@@ -126,7 +126,7 @@ def first_sender(sock: socket.socket) -> Peer | None:
         _, address = sock.recvfrom(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except OSError:  # an empty queue; or an error of an earlier answer, where a server has asked for them (IP_RECVERR)
         return None
-    return _packed(address)
+    return _packed_address(address)
 
 
 def discard_first(sock: socket.socket, peer: Peer) -> Peer:
@@ -138,7 +138,7 @@ def discard_first(sock: socket.socket, peer: Peer) -> Peer:
                 sock.recv(1, socket.MSG_DONTWAIT)
         else:
             accepted, address = accept_now(sock)
-            peer = _packed(address)
+            peer = _packed_address(address)
             close_shared_sockets([accepted])
     return peer
 
@@ -185,7 +185,7 @@ def clear_errors(sock: socket.socket) -> None:
     sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-def _packed(address: object) -> Peer:
+def _packed_address(address: object) -> Peer:
     """A socket address as the Board keeps it: IPv4 inside IPv6 as IPv4; b"" for anything but an Internet address."""
     if not isinstance(address, tuple):
         return b"", 0

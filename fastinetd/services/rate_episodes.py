@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fastinetd.config.model import Service
 from fastinetd.core.board import Board
 from fastinetd.logs.daemon_log import DaemonLog
-from fastinetd.logs.lines import Level, printable
+from fastinetd.logs.lines import Level, printable_line
 from fastinetd.services.installed import InstalledServices
 from fastinetd.system.loop import Loop
 
@@ -77,11 +77,12 @@ class Episodes:
 
 def began_text(service: Service) -> str:
     """The line of the log for the begin of an episode."""
-    rate, name = service.rate, _attribute(service)
+    rate, name = service.rate, _rate_attribute(service)
     number = "" if rate is None else f" of {rate.count} in {rate.seconds:g} s"
     default = "" if "cps" in service.places else ", the default,"
     return (
-        f"service {printable(service.id)}: its rate of starts{number}{default} is used up, clients wait in the queue; "
+        f"service {printable_line(service.id)}: its rate of starts{number}{default} is used up, "
+        f"clients wait in the queue; "
         f"set a higher {name} if they should not, or over_rate = refuse if they should be told at once"
     )
 
@@ -89,9 +90,9 @@ def began_text(service: Service) -> str:
 def ended_text(service: Service, waits: int, seconds: float) -> str:
     """The line of the log for the end of an episode in which so many clients waited."""
     clients = "1 client" if waits == 1 else f"{waits} clients"
-    return f"service {printable(service.id)}: nobody waits for its rate now; {clients} did, in {seconds:.1f} s"
+    return f"service {printable_line(service.id)}: nobody waits for its rate now; {clients} did, in {seconds:.1f} s"
 
 
-def _attribute(service: Service) -> str:
+def _rate_attribute(service: Service) -> str:
     """What sets a service's rate: in inetd.conf it is per minute, and a number after the word wait or nowait."""
     return "cps" if service.rate is None or service.rate.seconds == 1 else "number after nowait"

@@ -108,7 +108,7 @@ def restore_settings(sock: socket.socket, own: Settings) -> bool:
             sock.setsockopt(level, number, nothing)
     changed: set[Option] = set()
     for _ in range(RESTORE_ROUNDS):
-        now = _changed(sock, own)
+        now = _changed_settings(sock, own)
         if not now:
             break
         changed.update(now)
@@ -116,12 +116,12 @@ def restore_settings(sock: socket.socket, own: Settings) -> bool:
             with suppress(OSError):
                 _set_back(sock, option, own[option])
     else:
-        if _changed(sock, own):
+        if _changed_settings(sock, own):
             return False
     return sock.type != socket.SOCK_DGRAM or sock.family == socket.AF_UNIX or SHARED not in changed
 
 
-def _changed(sock: socket.socket, own: Settings) -> list[Option]:
+def _changed_settings(sock: socket.socket, own: Settings) -> list[Option]:
     """The options that are not as they were, those included that cannot be read any more (of a device that is gone)."""
     now = settings_of(sock, tuple(own))
     return [option for option, value in own.items() if now.get(option) != value]

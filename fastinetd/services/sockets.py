@@ -41,7 +41,7 @@ def open_endpoint(
     beside = [one for one in beside if one.family != socket.AF_UNIX]
     try:
         _share_port(beside)
-        for family, address, device in _addresses(endpoint):
+        for family, address, device in _addresses_of(endpoint):
             made = _open_socket(endpoint, family, address, device, options, blocking, remarks, shared=bool(beside))
             opened.append(made)
     except BaseException:
@@ -74,7 +74,7 @@ def open_guard(sock: socket.socket) -> socket.socket:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, alone)
         if device := sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, INTERFACE_NAME).rstrip(b"\0"):
             made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
-        _bind(made, sock.family, sock.getsockname(), [])
+        _bind_socket(made, sock.family, sock.getsockname(), [])
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError:
         made.close()
@@ -82,7 +82,7 @@ def open_guard(sock: socket.socket) -> socket.socket:
     return made
 
 
-def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
+def _addresses_of(endpoint: Endpoint) -> list[tuple[int, tuple[str, int] | str, str]]:
     """(family, address for bind, device) of each socket of an endpoint. Raises OSError."""
     addresses = _addresses_of_host(endpoint)
     return [each for one in addresses for each in _by_family(endpoint, *one)] if endpoint.apart else addresses
@@ -169,7 +169,7 @@ def _open_socket(
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, endpoint.v6only or endpoint.apart)
             if device:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-            _bind(made, family, address, remarks)
+            _bind_socket(made, family, address, remarks)
         apply_options(made, options)
         if kind == socket.SOCK_STREAM:
             made.listen(BACKLOG)
@@ -179,7 +179,7 @@ def _open_socket(
     return made
 
 
-def _bind(made: socket.socket, family: int, address: tuple[Any, ...] | str, remarks: list[str]) -> None:
+def _bind_socket(made: socket.socket, family: int, address: tuple[Any, ...] | str, remarks: list[str]) -> None:
     """Bind a socket. An address that this machine does not have yet is bound all the same, and served once it appears.
     Raises OSError."""
     try:

@@ -36,7 +36,7 @@ from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.policy.back_off import BackOff
 from fastinetd.services.children import Children
 from fastinetd.services.installed import InstalledService
-from fastinetd.services.pending import Clients, pending
+from fastinetd.services.pending import Clients, pending_clients
 from fastinetd.services.queue_demand import QueueDemand
 from fastinetd.services.queue_head import (
     Head,
@@ -44,7 +44,7 @@ from fastinetd.services.queue_head import (
     clear_errors,
     discard_first,
     first_sender,
-    head,
+    head_of_queue,
     is_hung_up,
     is_spoilt,
 )
@@ -258,7 +258,7 @@ class WaitSocket:
         """Whether a server that ended soon has taken anything of what it found in the queue, which is not empty now."""
         if self._dgram:
             return not first.same(server.first)
-        now = pending(self.sock) if server.clients is not None else None
+        now = pending_clients(self.sock) if server.clients is not None else None
         taken = not first.same(server.first) if server.clients is None or now is None else not server.clients <= now
         self._suspect = not taken or server.clients is None
         return taken
@@ -280,7 +280,7 @@ class WaitSocket:
         allowed the sender."""
         row = self.installed.row
         first = self._head()
-        clients = pending(self.sock) if self._suspect else None
+        clients = pending_clients(self.sock) if self._suspect else None
         if not self.servers:
             self.sock.setblocking(True)  # acceptors had it before, or the last server left it otherwise
         verdict, slot, pid = self._keeper.start(self.installed.program, self.sock.fileno(), *peer, vouched=vouched)
@@ -332,7 +332,7 @@ class WaitSocket:
             self._head()
 
     def _head(self) -> Head | None:
-        return head(self.sock, shared=bool(self.servers))
+        return head_of_queue(self.sock, shared=bool(self.servers))
 
     def _queue_emptied(self) -> None:
         """The queue was empty: the servers are doing well, and nothing waits for the rate."""

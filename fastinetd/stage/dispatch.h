@@ -3,7 +3,8 @@
  * Theory. Under syscall user dispatch every system call made outside of system.h's few instructions becomes a
  * SIGSYS instead. The handler judges it (judge.h): it makes the call for the program and puts the result into the
  * registers that the handler's return restores; or it answers it itself; or it holds the program. Dispatch does not
- * survive a fork: a child returns from the handler to the very instruction, and makes the call for itself, at full speed.
+ * survive a fork: a child returns from the handler to the very instruction, and makes the call for itself, at full
+ * speed.
  *
  * Rules of this file:
  *  - the handler may be interrupted by the program's own handlers, which may jump out of it for good: it keeps nothing
@@ -73,7 +74,7 @@ static void pass_signal(int number, siginfo_t *info, struct ucontext *context)
     }
 }
 
-static void trapped(int number, siginfo_t *info, struct ucontext *context)
+static void handle_trap(int number, siginfo_t *info, struct ucontext *context)
 {
     struct sigcontext *registers = &context->uc_mcontext;
     struct trapped_call call = {
@@ -111,7 +112,7 @@ static void trapped(int number, siginfo_t *info, struct ucontext *context)
 static int start_dispatch(stage_holder *held)
 {
     struct signal_action action = {
-        .handler = (unsigned long)trapped,
+        .handler = (unsigned long)handle_trap,
         .flags = SA_SIGINFO | SA_NODEFER | SA_RESTORER | SA_RESTART,
         .restorer = stage_restorer,
     };

@@ -31,7 +31,7 @@ static char **environment_now(void)
 /* These bytes are free: room grows if they follow it, or begins anew. */
 static void add_room(char *at, size_t size)
 {
-    clear(at, size);
+    clear_bytes(at, size);
     if (room + room_size == at)
         room_size += size;
     else {

@@ -1,8 +1,9 @@
 /* Nobody of the program's user looks into the process, or changes it, until it serves: whoever did would have the next
  * client as well (ptrace(2), /proc/PID/mem).
  *
- * Theory. While the program starts, a capability that its user has not keeps them out (core/spawn_guard.h). Once it is held
- * it is not dumpable, so the capability is given up: what serves has the privileges that it would have with an execve.
+ * Theory. While the program starts, a capability that its user has not keeps them out (core/spawn_guard.h). Once it is
+ * held it is not dumpable, so the capability is given up: what serves has the privileges that it would have with an
+ * execve.
  *
  * Rules of this file: at every moment one of the two holds, for the other user's sake; the capability is given up after
  * the process has become undumpable, and once, before the first fork.
@@ -44,7 +45,7 @@ static int give_up_guard(void)
 }
 
 /* Returns whether the process is as it is to be when it serves, but for being dumpable. */
-static int hide(void)
+static int hide_process(void)
 {
     dumpable = CALL(__NR_prctl, PR_GET_DUMPABLE);
     if (dumpable == 1)
@@ -52,7 +53,7 @@ static int hide(void)
     return guard < 0 || give_up_guard();
 }
 
-static void show(void)
+static void show_process(void)
 {
     if (dumpable == 1)
         CALL(__NR_prctl, PR_SET_DUMPABLE, 1);

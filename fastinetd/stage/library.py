@@ -15,7 +15,7 @@ from fastinetd.system.descriptors import lift_descriptor
 
 
 @cache
-def library() -> int:
+def library_descriptor() -> int:
     """The library's descriptor, opened once and kept; -1 on a machine that has none."""
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_stage{suffix}")

@@ -2,11 +2,11 @@
  *
  * Theory. `read -t 2` in a shell looks at the clock, adds two seconds, and waits for its client until then. In a zygote
  * that is held at the wait the two seconds are over when the client comes. So the program is held at the look at the
- * clock instead, if what follows soon is a wait for the client with a limit, and nothing before it but other looks. Only
- * then: programs look at the clock all the time (Python for each lock), and what they do afterwards is worth having been
- * done once. What follows is found out
- * by a scout, a fork that runs on under dispatch as well. It reads files, which it opens anew; it does nothing that others
- * would notice. It tells how far the program may go before another look has to be asked for.
+ * clock instead, if what follows soon is a wait for the client with a limit, and nothing before it but other looks.
+ * Only then: programs look at the clock all the time (Python for each lock), and what they do afterwards is worth
+ * having been done once. What follows is found out by a scout, a fork that runs on under dispatch as well. It reads
+ * files, which it opens anew; it does nothing that others would notice. It tells how far the program may go before
+ * another look has to be asked for.
  *
  * Rules of this file: as of dispatch.h.
  *  - a scout ends after SCOUT_TIME of processor time, or when it would be noticed;
@@ -191,8 +191,8 @@ static void become_scout(struct scouted *seen, struct ucontext *context)
     trap_calls();
 }
 
-/* The program makes a call that passes or is answered, as judged. HOLD_IO or HOLD_OTHER: it looks at the clock, and is to
- * be held there, on account of call->number, which is set to the call that it would be held at. */
+/* The program makes a call that passes or is answered, as judged. HOLD_IO or HOLD_OTHER: it looks at the clock, and is
+ * to be held there, on account of call->number, which is set to the call that it would be held at. */
 static enum verdict look_ahead(struct trapped_call *call, enum verdict judged)
 {
     struct scouted *seen;

@@ -1,9 +1,9 @@
 /* What a program does with signals while its system calls are trapped (first_io).
  *
- * Theory. SIGSYS carries the traps, so the program gets it only in appearance: what it sets for SIGSYS is remembered, and
- * SIGSYS is kept out of every mask that reaches the kernel. Its other signals are really its own. The mask and the
- * alternate stack are part of the frame that the trap's handler returns to, so they are changed there; and a return from
- * one of the program's handlers is made from the program's frame, as if the trap had never been.
+ * Theory. SIGSYS carries the traps, so the program gets it only in appearance: what it sets for SIGSYS is remembered,
+ * and SIGSYS is kept out of every mask that reaches the kernel. Its other signals are really its own. The mask and the
+ * alternate stack are part of the frame that the trap's handler returns to, so they are changed there; and a return
+ * from one of the program's handlers is made from the program's frame, as if the trap had never been.
  *
  * Rules of this file: as of dispatch.h. These return what the system call would.
  */

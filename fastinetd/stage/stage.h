@@ -1,9 +1,9 @@
 /* What acceptors and the programs they hold say to each other: zygotes, and the children forked ahead from them.
  *
- * An acceptor has three SEQPACKET sockets to a zygote. On the first (STAGE_CONTROL there) it asks the zygote for forks; on
- * the second (STAGE_HAND), which all parked children share, the kernel gives each connection to exactly one of them; on
- * the third (STAGE_VOICE) they answer: a message that is read wakes those that wait for its sender's socket to look at
- * it, and of those that wait for a connection there may be thousands. A process that has taken a connection says so
+ * An acceptor has three SEQPACKET sockets to a zygote. On the first (STAGE_CONTROL there) it asks the zygote for forks;
+ * on the second (STAGE_HAND), which all parked children share, the kernel gives each connection to exactly one of them;
+ * on the third (STAGE_VOICE) they answer: a message that is read wakes those that wait for its sender's socket to look
+ * at it, and of those that wait for a connection there may be thousands. A process that has taken a connection says so
  * before it does anything else. Both ends are of one machine and one build: plain structures.
  */
 #ifndef FASTINETD_STAGE_H
@@ -35,8 +35,8 @@ enum stage_kind {
     STAGE_TAKE = 3,      /* serve the connection that comes with this */
     STAGE_LEAVE = 4,     /* one child too many: end */
     /* from them */
-    STAGE_READY = 5,     /* the zygote is held; seq: an enum stage_point, and from bit 8 on how many system calls it made
-                            since main; value: the system call that held it, or -1 */
+    STAGE_READY = 5,     /* the zygote is held; seq: an enum stage_point, and from bit 8 on how many system calls it
+                            made since main; value: the system call that held it, or -1 */
     STAGE_TOOK = 6,      /* sent by the child that serves connection seq; value: the seq it was parked with, or 0 */
     STAGE_PARKED = 7,    /* sent by a child that waits, where it will say TOOK */
     STAGE_FAILED = 8,    /* seq could not be forked for; value: errno */

@@ -135,7 +135,7 @@ static inline int starts_with(const char *text, const char *start)
     return 1;
 }
 
-static inline void clear(char *at, size_t size)
+static inline void clear_bytes(char *at, size_t size)
 {
     while (size--)
         *at++ = 0;

@@ -1,9 +1,9 @@
 /* A forked child's thread id, where its C library looks for it.
  *
  * Theory. The kernel writes the child's id while forking (CLONE_CHILD_SETTID) where it is given the address. glibc gave
- * that address to the kernel as the one to clear when the thread ends, and the kernel returns it (PR_GET_TID_ADDRESS, if
- * it can checkpoint processes). musl gave the kernel a lock instead; there, and where the kernel returns none, the id is
- * looked for in the thread's own block. abort, raise and pthread mutexes go wrong with the parent's id.
+ * that address to the kernel as the one to clear when the thread ends, and the kernel returns it (PR_GET_TID_ADDRESS,
+ * if it can checkpoint processes). musl gave the kernel a lock instead; there, and where the kernel returns none, the
+ * id is looked for in the thread's own block. abort, raise and pthread mutexes go wrong with the parent's id.
  *
  * Rules of this file: all of it is found before the first fork, once; a child makes no more calls than it must.
  */

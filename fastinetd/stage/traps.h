@@ -1,9 +1,10 @@
 /* What makes a program's system calls and its looks at the clock traps (first_io).
  *
  * Theory. System calls are the kernel's affair (syscall user dispatch). Clocks are not: the kernel maps code into each
- * process that reads them without a system call, and the C library has its address long before this library runs. So the
- * first instructions of the three clocks there are overwritten, by a system call, which dispatch sees. The page becomes the
- * process's own by that. When the program is held they are put back, and its children read the clock at full speed.
+ * process that reads them without a system call, and the C library has its address long before this library runs. So
+ * the first instructions of the three clocks there are overwritten, by a system call, which dispatch sees. The page
+ * becomes the process's own by that. When the program is held they are put back, and its children read the clock at
+ * full speed.
  *
  * Rules of this file: as of dispatch.h. Where the code cannot be found or changed, clocks are not seen.
  */

@@ -1,10 +1,10 @@
 /* The pages that a child writes to are its own before it does.
  *
- * Theory. After a fork each page that is written to costs a fault, in the child and in the zygote, and the fault more than
- * the copy. Pages that the kernel holds for a device it copies while forking instead: those of a buffer registered with an
- * io_uring are such. So the zygote registers what every program writes to: the pages in use of its small mappings (data,
- * thread block, the end of the stack). The ring itself is never used, nor enabled; children close it. Large mappings, such
- * as an interpreter's memory, stay shared: most of their pages are never written to.
+ * Theory. After a fork each page that is written to costs a fault, in the child and in the zygote, and the fault more
+ * than the copy. Pages that the kernel holds for a device it copies while forking instead: those of a buffer registered
+ * with an io_uring are such. So the zygote registers what every program writes to: the pages in use of its small
+ * mappings (data, thread block, the end of the stack). The ring itself is never used, nor enabled; children close it.
+ * Large mappings, such as an interpreter's memory, stay shared: most of their pages are never written to.
  * Where there is no io_uring, a parked child with nothing to do asks for its copies of the same mappings.
  *
  * Rules of this file: a saving and nothing else. Where it cannot be done the child takes its faults.
@@ -32,7 +32,7 @@ static struct warm_range warm_ranges[WARM_RANGES], pins[WARM_RANGES];
 static int warm_range_count, pin_count;
 static int pinned;                          /* STAGE_PINS is open */
 
-static unsigned long hexadecimal(const char **text)
+static unsigned long parse_hexadecimal(const char **text)
 {
     unsigned long value = 0;
     for (;; (*text)++)
@@ -63,9 +63,9 @@ static void note_pins(unsigned long first, unsigned long last, long pagemap)
 /* One line of /proc/self/maps: "FIRST-LAST RIGHTS OFFSET DEVICE INODE NAME", lower-case hexadecimal. */
 static void note_range(const char *line, long pagemap)
 {
-    unsigned long first = hexadecimal(&line), last, stack = (unsigned long)&first;
+    unsigned long first = parse_hexadecimal(&line), last, stack = (unsigned long)&first;
     line++;
-    last = hexadecimal(&line);
+    last = parse_hexadecimal(&line);
     line++;
     if (!starts_with(line, "rw-p") || warm_range_count == WARM_RANGES)
         return;

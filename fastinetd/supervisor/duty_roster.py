@@ -13,7 +13,7 @@ from fastinetd.plan.model import Mode, has_zygotes, methods_of
 from fastinetd.services.installed import InstalledService, InstalledServices
 from fastinetd.services.listeners import Listeners
 from fastinetd.services.wait_services import Listening
-from fastinetd.stage.library import library
+from fastinetd.stage.library import library_descriptor
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.options import Options
 from fastinetd.supervisor.role_specs import ROLES
@@ -47,7 +47,7 @@ class DutyRoster:
             asks_itself=any(installed.planned.access.asks_names for installed in services.of_mode(Mode.WAIT)),
             services=[info_of(each, self._listeners.sockets_of_service(each.planned)) for each in services],
             unserved=services.unserved,
-            library=library() if any(has_zygotes(installed.planned.pool) for installed in services) else -1,
+            library=library_descriptor() if any(has_zygotes(installed.planned.pool) for installed in services) else -1,
             metrics=self._metrics.fileno() if self._metrics is not None else None,
             reader=self._board_reader,
             version=__version__,

@@ -44,7 +44,7 @@ def handle_signals(loop: Loop, meanings: Mapping[int, Callable[[], None]], messa
     def stray(number: int) -> None:
         if number not in reported:
             reported.add(number)
-            messages.warning(f"{_name(number)} has no meaning here and is ignored")
+            messages.warning(f"{_name_of_signal(number)} has no meaning here and is ignored")
 
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -56,7 +56,7 @@ def handle_signals(loop: Loop, meanings: Mapping[int, Callable[[], None]], messa
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the launcher may have blocked some, too
 
 
-def _name(number: int) -> str:
+def _name_of_signal(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -63,7 +63,8 @@ static inline void mark_file(const char *path, struct file_mark *mark)
     struct stat about;
     memset(mark, 0, sizeof *mark);
     if (stat(path, &about) == 0)
-        *mark = (struct file_mark){about.st_dev, about.st_ino, about.st_size, about.st_ctim.tv_sec, about.st_ctim.tv_nsec};
+        *mark = (struct file_mark){about.st_dev, about.st_ino, about.st_size,
+                                   about.st_ctim.tv_sec, about.st_ctim.tv_nsec};
 }
 
 #endif

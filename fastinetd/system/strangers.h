@@ -1,13 +1,13 @@
 /* Receives from untrusted processes, and closes sockets that they have had, without waiting for them.
  *
- * Theory. The last close of a socket sleeps for the time of its SO_LINGER while its client does not read, in the process
- * that happens to close it last. A process that can pass a descriptor (SCM_RIGHTS) can make that process this one: when
- * a message is received without room for its descriptors, or a socket is closed with such a message in its queue, the
- * kernel closes the descriptors here. So on a channel of the daemon's own a peek shows whether a message has descriptors:
- * it takes a reference and gives it back while the queue has another. Such a channel is closed by a process that ends,
- * which does not sleep (inet_release looks at PF_EXITING). Connections that servers have had, and descriptors that
- * clients of a unix socket may have sent, are closed in any case, and often: there a signal ends the sleep
- * (sk_stream_wait_close).
+ * Theory. The last close of a socket sleeps for the time of its SO_LINGER while its client does not read, in the
+ * process that happens to close it last. A process that can pass a descriptor (SCM_RIGHTS) can make that process this
+ * one: when a message is received without room for its descriptors, or a socket is closed with such a message in its
+ * queue, the kernel closes the descriptors here. So on a channel of the daemon's own a peek shows whether a message has
+ * descriptors: it takes a reference and gives it back while the queue has another. Such a channel is closed by a
+ * process that ends, which does not sleep (inet_release looks at PF_EXITING). Connections that servers have had, and
+ * descriptors that clients of a unix socket may have sent, are closed in any case, and often: there a signal ends the
+ * sleep (sk_stream_wait_close).
  *
  * Pipes would not help: pipe_write holds the pipe's lock while it reads the writer's memory, which may be a page of a
  * file system that never answers, and the reader sleeps for the lock. A unix socket's sender copies before it locks.
@@ -39,9 +39,10 @@ static inline int forbid_descriptors(int channel)
     return setsockopt(channel, SOL_SOCKET, CHANNEL_PASSRIGHTS, &no, sizeof no) == 0;
 }
 
-/* One recvmsg without waiting. Returns the whole length of the message (which may be more than `room`), 0 at the end, or
- * minus an errno; -EBADMSG: the message has descriptors, for which there is no room. *pid is set to the sender's pid, as
- * the kernel attests it, on a socket with SO_PASSCRED: then the credentials take all the room. NULL for other sockets. */
+/* One recvmsg without waiting. Returns the whole length of the message (which may be more than `room`), 0 at the end,
+ * or minus an errno; -EBADMSG: the message has descriptors, for which there is no room. *pid is set to the sender's
+ * pid, as the kernel attests it, on a socket with SO_PASSCRED: then the credentials take all the room. NULL for other
+ * sockets. */
 static inline ssize_t receive_once(int channel, void *data, size_t room, int32_t *pid, int flags)
 {
     union { char space[CMSG_SPACE(sizeof(struct ucred))]; struct cmsghdr aligned; } control;
@@ -104,8 +105,8 @@ static inline void close_elsewhere(int fd)
         poll(NULL, 0, 1);
 }
 
-/* Receive all messages of a socket, each with a descriptor that this process has sent, without waiting. Returns the last
- * descriptor, which is the caller's, and closes those before it; -1: there is none. */
+/* Receive all messages of a socket, each with a descriptor that this process has sent, without waiting. Returns the
+ * last descriptor, which is the caller's, and closes those before it; -1: there is none. */
 static inline int receive_last_descriptor(int from)
 {
     union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr aligned; } control;

@@ -103,7 +103,8 @@ def close_message_channel(channel: socket.socket) -> None:
 
 
 def close_shared_sockets(sockets: Iterable[socket.socket]) -> None:
-    """Close sockets that servers have had or clients may have sent descriptors to: each sleeps a millisecond at most."""
+    """Close sockets that servers have had, or that clients may have sent descriptors to. Each sleeps a millisecond at
+    most."""
     with Awake():
         for one in sockets:
             one.close()

@@ -15,7 +15,7 @@ from importlib import import_module
 from socket import socket
 from typing import Any
 
-from fastinetd.worker.handlers import Handler, Task, serve, serve_async, summary
+from fastinetd.worker.handlers import Handler, Task, serve, serve_async, summary_of
 from fastinetd.worker.log import clients_only, log
 from fastinetd.worker.protocol import VARIABLE, Broken, Daemon, Peer, close, open_daemon, open_only_connection
 
@@ -57,12 +57,12 @@ def _report_import(name: str, error: BaseException, to_syslog: bool) -> int:
             "write `env = PYTHONPATH=/the/folder/of/the/module`, a folder that the service's user may read, or install "
             f"it for {sys.executable}"
         )
-    line = f"handler {name} cannot be imported: {summary(error)}; {what_to_do}"
-    _report(line, "".join(traceback.format_exception(error)), to_syslog)
+    line = f"handler {name} cannot be imported: {summary_of(error)}; {what_to_do}"
+    _log_trouble(line, "".join(traceback.format_exception(error)), to_syslog)
     return CANNOT
 
 
-def _report(line: str, more: str, to_syslog: bool) -> None:
+def _log_trouble(line: str, more: str, to_syslog: bool) -> None:
     """Log a line, and more lines, to the daemon; or to syslog and, for a start by hand, to standard error."""
     log(line, more, to_syslog=to_syslog)
     if to_syslog:
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
     syslog.openlog(IDENT, syslog.LOG_PID, syslog.LOG_DAEMON)
     to_syslog = VARIABLE not in os.environ and clients_only()
     if len(arguments) != 1 or not all(arguments[0].partition(":")):
-        _report(f"expected one argument, module:function, and not {' '.join(arguments) or 'none'}", "", to_syslog)
+        _log_trouble(f"expected one argument, module:function, and not {' '.join(arguments) or 'none'}", "", to_syslog)
         return CANNOT
     name, trouble, alone = arguments[0], None, None
     try:
@@ -90,12 +90,12 @@ def main(arguments: list[str]) -> int:
     except (Exception, SystemExit) as error:
         return _report_import(name, error, to_syslog)
     if trouble is not None:
-        _report(f"handler {name} can be imported, but {trouble}", "", to_syslog)
+        _log_trouble(f"handler {name} can be imported, but {trouble}", "", to_syslog)
         return CANNOT
     try:
         return _run_task(Task(name, handler, to_syslog=to_syslog), daemon, alone)
     except Exception as error:
-        _report(f"handler {name}: this worker ends: {summary(error)}", "", to_syslog)
+        _log_trouble(f"handler {name}: this worker ends: {summary_of(error)}", "", to_syslog)
         return 1
 
 

@@ -63,7 +63,7 @@ class Task:
             return (error.code or 0) & 255  # as the kernel makes of an exit status
         import traceback
 
-        self._log(summary(error), peer, "".join(traceback.format_exception(error)))
+        self._log(summary_of(error), peer, "".join(traceback.format_exception(error)))
         return 1
 
     def _log(self, what: str, peer: Peer, more: str = "") -> None:
@@ -72,7 +72,7 @@ class Task:
         log(f"handler {self.name}: {what} (client {client})", more, to_syslog=self.to_syslog)
 
 
-def summary(error: BaseException) -> str:
+def summary_of(error: BaseException) -> str:
     """The type and text of an exception."""
     try:
         text = str(error)
@@ -116,7 +116,7 @@ async def serve_async(daemon: Daemon, task: Task) -> None:
             status = await task.run_async(connection, peer)
             daemon.end_child(status)
             if connection.fileno() == descriptor:  # else the handler has closed it, and the number may be another's
-                _release(loop, descriptor)
+                _release_connection(loop, descriptor)
             daemon.finish(connection)
             if not daemon.ready(status):
                 end()
@@ -140,7 +140,7 @@ async def serve_async(daemon: Daemon, task: Task) -> None:
         await asyncio.gather(*current)
 
 
-def _release(loop: Any, descriptor: int) -> None:
+def _release_connection(loop: Any, descriptor: int) -> None:
     """End transport and watches that a handler has left on its connection: the next one will have the same number."""
     transport = getattr(loop, "_transports", {}).get(descriptor)  # asyncio has no public access to it
     if transport is not None:

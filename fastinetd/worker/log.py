@@ -64,7 +64,7 @@ def log(line: str, more: str = "", *, to_syslog: bool = False) -> None:
     lines = more.splitlines()
     if len(lines) > TRACEBACK_LINES:
         lines[TRACEBACK_LINES // 2 : -TRACEBACK_LINES // 2] = [f"({len(lines) - TRACEBACK_LINES} lines are left out)"]
-    shown = [_escape(text) for text in [line, *lines]]
+    shown = [_escape_line(text) for text in [line, *lines]]
     if to_syslog:
         for text in shown:
             syslog.syslog(syslog.LOG_DAEMON | syslog.LOG_ERR, text)
@@ -75,7 +75,7 @@ def log(line: str, more: str = "", *, to_syslog: bool = False) -> None:
         os.write(2, message + b"\n")
 
 
-def _escape(text: str) -> str:
+def _escape_line(text: str) -> str:
     """At most LINE_LENGTH characters of a text, with escapes for those that are not printable."""
     escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:LINE_LENGTH])
     return "".join(escaped)[:LINE_LENGTH]

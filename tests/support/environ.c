@@ -1,5 +1,5 @@
-/* Writes the environment it was given, each entry with its NUL: `environ` on its connection, or `environ FILE` where the
- * socket is the listening or datagram one, which it then takes a client from.
+/* Writes the environment it was given, each entry with its NUL: `environ` on its connection, or `environ FILE` where
+ * the socket is the listening or datagram one, which it then takes a client from.
  */
 #include <fcntl.h>
 #include <stdio.h>

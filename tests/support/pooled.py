@@ -16,7 +16,7 @@ from fastinetd.core.program import Pool, Program
 from fastinetd.core.reception import RETIREMENT
 from fastinetd.core.records import CounterSums, JournalRecord
 from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
-from fastinetd.stage.library import library
+from fastinetd.stage.library import library_descriptor
 from support.clients import everything
 from support.core import fork, open_row, program
 from support.lacking import missing
@@ -50,7 +50,7 @@ class Pooled:
              **pool: Any) -> Program:
         """The service: `pool` are Pool's attributes, `values` Program's, `limits` the row's."""
         self.row = open_row(self.board, **(limits or {}))
-        asked: dict[str, Any] = {"least": 0, "most": 32, "workers": 32, "library": library(), **pool}
+        asked: dict[str, Any] = {"least": 0, "most": 32, "workers": 32, "library": library_descriptor(), **pool}
         self.program = program(self.row, *argv, log_success=ALL, log_failure=ALL, pool=Pool(kind, **asked),
                                **(values or {}))
         return self.program

@@ -33,8 +33,10 @@ def sources() -> Iterator[Any]:
     board.row_times(row, 0, 2**62)
     board.row_enable(row, True)
     service = Service("web", "web-1", Place("x.conf", 1), server="/bin/true", argv=("true",), rate=Rate(2, 7200.0))
-    start = SimpleNamespace(ids=(1234, 1234))
-    planned: Any = SimpleNamespace(service=service, endpoints=(ENDPOINT,), id="web-1", start=start, refused="static")
+    context = SimpleNamespace(ids=(1234, 1234))
+    planned: Any = SimpleNamespace(
+        service=service, endpoints=(ENDPOINT,), id="web-1", exec_context=context, refused="static"
+    )
     installed = InstalledService(row, planned, program(row))
 
     class InstalledServices(list[InstalledService]):

@@ -14,7 +14,7 @@ import pytest
 
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.logs.journald import is_journald_stream
-from fastinetd.logs.lines import TEXT_LIMIT, Level, printable
+from fastinetd.logs.lines import TEXT_LIMIT, Level, printable_line
 from fastinetd.logs.sink import LONGEST_PAUSE
 from fastinetd.logs.xinetd_format import XinetdFormats
 from support.logs import Clock
@@ -140,8 +140,8 @@ def test_a_message_is_one_line(tmp_path: Path) -> None:
 
 
 def test_printable() -> None:
-    assert printable("grün: ok") == "grün: ok"
-    assert len(printable("x" * 10_000)) == TEXT_LIMIT
+    assert printable_line("grün: ok") == "grün: ok"
+    assert len(printable_line("x" * 10_000)) == TEXT_LIMIT
     assert Level.CRITICAL < Level.ERROR < Level.DEBUG
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.logs.lines import FACILITIES, Level, priority, syslog_stamp
+from fastinetd.logs.lines import FACILITIES, Level, syslog_priority, syslog_stamp
 from fastinetd.logs.sink import LONGEST_BUSY_PAUSE, LONGEST_PAUSE
 from fastinetd.logs.syslog_sink import SyslogSink
 from support.logs import Clock, Reports
@@ -149,7 +149,7 @@ def test_an_endless_line_is_cut(sink: SyslogSink, tmp_path: Path) -> None:
     ],
 )
 def test_priorities(facility: str, level: str | Level, number: int) -> None:
-    assert priority(facility, level) == number
+    assert syslog_priority(facility, level) == number
 
 
 def test_facilities_are_those_of_the_system() -> None:

@@ -221,7 +221,7 @@ class TestRefused:
             assert f"{program} is set-uid" in refused(server=str(program), spawn=kind)
 
     def test_no_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pools, "library", lambda: -1)
+        monkeypatch.setattr(pools, "library_descriptor", lambda: -1)
         assert "this machine has no library" in refused()
         assert pool(spawn="worker") is not None
 
@@ -229,7 +229,7 @@ class TestRefused:
         closed = folder / "closed"
         closed.touch(0o600)
         with closed.open() as file:
-            monkeypatch.setattr(pools, "library", file.fileno)
+            monkeypatch.setattr(pools, "library_descriptor", file.fileno)
             assert "chmod a+r" in refused()
             assert pool(spawn="worker") is not None
 

@@ -13,7 +13,7 @@ from fastinetd.config.model import Config, Family, Place, Service
 from fastinetd.plan.model import Plan
 from fastinetd.plan.plan import make_plan
 from fastinetd.plan.surroundings import Surroundings
-from fastinetd.services.identity import continued
+from fastinetd.services.identity import continued_services
 from fastinetd.system.privileges import Privileges
 
 MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None,
@@ -29,7 +29,7 @@ def plan_of(*services: Service) -> Plan:
 
 def matched(old: Plan, new: Plan) -> list[int | None]:
     """For each new service the position of the old one that it continues."""
-    found = continued(old.services, new.services)
+    found = continued_services(old.services, new.services)
     return [found.get(number) for number in range(len(new.services))]
 
 
@@ -102,4 +102,4 @@ def test_many_lines_of_one_name() -> None:
     old = plan_of(*many)
     new = plan_of(*many[1:], many[0])
     assert matched(old, new) == [*range(1, 6000), 0]
-    assert len(continued(old.services, plan_of(*(replace(each, port=7009) for each in many)).services)) == 6000
+    assert len(continued_services(old.services, plan_of(*(replace(each, port=7009) for each in many)).services)) == 6000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastinetd.services import pending as module
-from fastinetd.services.pending import pending
+from fastinetd.services.pending import pending_clients
 from fastinetd.system.listen_queues import Unanswered
 from support.proc import wait_for
 
@@ -42,14 +42,14 @@ def test_tcp(stack: ExitStack, family: str, kernel: str, monkeypatch: pytest.Mon
     except OSError as missing:
         pytest.skip(f"no {family} here: {missing}")
     listener.listen()
-    assert pending(listener) == frozenset()
+    assert pending_clients(listener) == frozenset()
     first, *_ = clients(stack, listener, 3)
-    wait_for(lambda: len(pending(listener) or ()) == 3, "three are there")
-    before = pending(listener)
+    wait_for(lambda: len(pending_clients(listener) or ()) == 3, "three are there")
+    before = pending_clients(listener)
     first.close()  # who has gone has not been accepted either
-    assert before is not None and before == pending(listener)
+    assert before is not None and before == pending_clients(listener)
     accepted = stack.enter_context(listener.accept()[0])
-    after = pending(listener)
+    after = pending_clients(listener)
     assert after is not None and after < before and len(after) == 2
     assert accepted.fileno() >= 0
 
@@ -61,8 +61,8 @@ def test_the_same_port_of_another_address(stack: ExitStack) -> None:
     for listener in (one, other):
         listener.listen()
     clients(stack, other, 2)
-    wait_for(lambda: len(pending(other) or ()) == 2, "two are there")
-    assert pending(one) == frozenset()
+    wait_for(lambda: len(pending_clients(other) or ()) == 2, "two are there")
+    assert pending_clients(one) == frozenset()
 
 
 def test_unix(stack: ExitStack, tmp_path: Path) -> None:
@@ -73,15 +73,15 @@ def test_unix(stack: ExitStack, tmp_path: Path) -> None:
     held = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2)]
     for each in held:
         each.connect(str(tmp_path / "0"))
-    before = pending(listeners[0])
+    before = pending_clients(listeners[0])
     assert before is not None and len(before) == 2
-    assert pending(listeners[1]) == frozenset()
+    assert pending_clients(listeners[1]) == frozenset()
     stack.enter_context(listeners[0].accept()[0])
-    after = pending(listeners[0])
+    after = pending_clients(listeners[0])
     assert after is not None and after < before
 
 
 def test_what_is_no_listener(stack: ExitStack) -> None:
     plain = stack.enter_context(socket.socket())
     plain.close()
-    assert pending(plain) is None
+    assert pending_clients(plain) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.services.queue_head import Head, discard_first, first_sender, head, is_hung_up, is_readable
+from fastinetd.services.queue_head import Head, discard_first, first_sender, head_of_queue, is_hung_up, is_readable
 
 BOTH = pytest.mark.parametrize("shared", [False, True])
 Pair = tuple[socket.socket, socket.socket]
@@ -33,22 +33,22 @@ def listening() -> Iterator[socket.socket]:
 
 
 def sign(sock: socket.socket, shared: bool = False) -> Head:
-    found = head(sock, shared=shared)
+    found = head_of_queue(sock, shared=shared)
     assert found is not None
     return found
 
 
 @BOTH
 def test_an_empty_queue_has_none(udp: Pair, listening: socket.socket, shared: bool) -> None:
-    assert head(udp[0], shared=shared) is None
-    assert head(listening, shared=shared) is None
+    assert head_of_queue(udp[0], shared=shared) is None
+    assert head_of_queue(listening, shared=shared) is None
     assert first_sender(udp[0]) is None
 
 
 def test_the_same_again_is_told_from_the_first(udp: Pair) -> None:
     """From the first look on the kernel keeps the time of each, so that looks beside reading servers know it too."""
     sock, client = udp
-    assert head(sock, shared=False) is None
+    assert head_of_queue(sock, shared=False) is None
     stamp = None
     while stamp is None:  # the kernel begins a little later than it is asked to
         client.send(b"probe")
