@@ -336,7 +336,7 @@ cdef class Zygotes:
                 z = &self.zygotes[number]
                 break
         else:  # those before are not reaped yet
-            life.start_at = now + REAP_AGAIN_AFTER
+            self.wake_at(now + REAP_AGAIN_AFTER)
             return
         z.turn += 1
         z.pool, z.handed = index, 0

@@ -15,3 +15,10 @@ def rules(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) 
     """What pools decide by numbers alone (tests/support/pool_rules.pyx)."""
     need("gcc")
     return extension("pool_rules", tmp_path_factory.mktemp("rules"))
+
+
+@pytest.fixture(scope="session")
+def steps(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) -> ModuleType:
+    """An acceptor's zygotes, one step after another (tests/support/zygote_steps.pyx)."""
+    need("gcc")
+    return extension("zygote_steps", tmp_path_factory.mktemp("steps"))

@@ -15,10 +15,11 @@ from types import ModuleType
 import pytest
 
 from fastinetd.core.layout import Method, RecordKind, Status
+from fastinetd.core.reception import Reception
 from fastinetd.pools.pool import HeldAt, PoolEvent, PoolState, Recycling
 from fastinetd.pools.system_calls import name_of_call
 from support.clients import everything
-from support.core import await_end, reap
+from support.core import await_end, fork, reap
 from support.pooled import Pooled, echo, finish, go_on, stop
 from support.proc import PATIENCE, descriptors, process, wait_for
 from support.stage import compiled
@@ -216,6 +217,31 @@ class TestByExec:
         finish([echo(pooled.connect())])
         pooled.balanced(1)
         assert pooled.recycled(Recycling.MISTRUSTED) >= 1
+
+
+def test_replaced_faster_than_they_end(pooled: Pooled, steps: ModuleType) -> None:
+    """As by reload upon reload of a busy machine: when all places are with zygotes that have not ended yet, there is
+    another attempt soon, and the pool does not stay without any."""
+    program = pooled.plan(ZYGOTE, CAT)
+    section = pooled.board.section_claim(0)
+    reader, control = os.pipe()
+
+    def main() -> None:
+        pooled.board.section_own(section, os.getpid())
+        listeners = [(pooled.listener.fileno(), program)]
+        acceptor = steps.ZygoteSteps(Reception(pooled.board, section, listeners, reader, -1), program)
+        for _ in range(4):
+            acceptor.look_after()
+            acceptor.replace()
+        acceptor.look_after()
+        assert pooled.recycled(Recycling.CHANGED) == 4
+        assert pooled.state(PoolState.STARTING) == 0
+        assert acceptor.due_within(1)
+
+    pid = fork(main)
+    os.close(reader)
+    os.close(control)
+    assert reap(pid) == 0
 
 
 def test_pauses(rules: ModuleType) -> None:
