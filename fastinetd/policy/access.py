@@ -109,8 +109,8 @@ def overruled_entries(
 ) -> list[tuple[int, int]]:
     """Entries of no_access that a more specific entry of only_from overrules, by their positions from 0.
 
-    (position in no_access, position in only_from), of several of the latter the first. Left out are entries between
-    which the names of a client decide.
+    (position in no_access, position in only_from), of several of the latter the first. A host name may be an address in
+    any network, and overrules it then.
     """
     allow = [(rule, index) for index, rule in rules_of(only_from, networks)]
     inside = sorted(((rule, index) for rule, index in allow if not isinstance(rule, str)), key=itemgetter(0))
@@ -125,8 +125,8 @@ def overruled_entries(
             at = bisect_right(inside, (first, bits), key=itemgetter(0))  # prefixes within it follow it in this order
             if at < len(inside) and inside[at][0][0] <= first | (1 << 128 - bits) - 1:
                 against.append(inside[at][1])
-            if rule in _ANY:
-                against += [index for _, index in named]
+            if bits < 128:
+                against += [index for name, index in named if rule in _ANY or not name.startswith(".")]
         if against:
             found.setdefault(position, min(against))
     return sorted(found.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise, product
 
 import pytest
 from hypothesis import given
@@ -281,7 +281,7 @@ def test_rejected_entries_name_their_list_and_position() -> None:
         ("10.0.0.0", "::/0", [(0, 0)]),
         ("2001:db8::1", "2001:db8::/32 2001:db9::/32", [(0, 0)]),
         (".example", "0.0.0.0", [(0, 0)]),
-        (".example x.other", "10.0.0.0", []),
+        (".example x.other", "10.0.0.0 10.0.0.1 2001:db8::/32 ::1", [(0, 1), (2, 1)]),
         ("10.0.0.1", ".example", []),
         ("x.example .y.example", ".example .y.example", [(0, 0)]),
         ("lab", "10.0.0.0/7", [(0, 0)]),
@@ -302,6 +302,22 @@ def test_overruled_as_the_verdicts(only_from: tuple[str, ...], no_access: tuple[
         refused = [address for address in probes(both) + probes(alone) if verdict_at(alone, address) is REFUSED]
         admits = any(verdict_at(both, address) is not REFUSED for address in refused)
         assert (index in found) is admits or (index in found and ":" in token)
+
+
+FEW = ("0.0.0.0", "10.0.0.0/8", "10.1.1.1", "::/0", "2001:db8::/32", "2001:db8::1", "a.x.y", "c", ".x.y", ".y")
+
+
+@pytest.mark.parametrize("refused", FEW)
+def test_whoever_is_admitted_though_refused_is_told(refused: str) -> None:
+    """The original refuses whoever is in no_access."""
+    for only_from in combinations_with_replacement(FEW, 2):
+        table = compile_access(only_from, (refused,), no_networks)
+        told = overruled_entries(only_from, (refused,), no_networks)
+        for address, name in product(probes(table), ("a.x.y", "b.x.y", "c", "d")):
+            names = frozenset({name})
+            verdict = verdict_at(table, address)
+            if verdict is ALLOWED or (verdict is ASKED and decide_named(table, address, names)):
+                assert told or matched(refused, address, names) is None, (only_from, address, name)
 
 
 def test_networks_are_asked_anew() -> None:
