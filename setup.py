@@ -2,6 +2,7 @@
 chooses release, debug, asan or gcov."""
 
 import os
+import shutil
 import sys
 import sysconfig
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 from distutils.ccompiler import new_compiler  # isort: skip  (setuptools' own: Python 3.12 has none)
 from distutils.command.build_scripts import build_scripts  # isort: skip
@@ -51,6 +53,16 @@ stage = Extension(
 known = os.uname().machine in ("x86_64", "aarch64")
 
 
+class Modules(build_py):
+    """The first step of a build. What an earlier one has left would be installed, too: modules that are gone, and
+    extensions that were built with other flags."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
 class Build(build_ext):
     def get_libraries(self, ext: Extension) -> list[str]:
         return [] if ext is stage else super().get_libraries(ext)
@@ -85,5 +97,5 @@ class Launcher(build_scripts):
 setup(
     scripts=[LAUNCHER],
     ext_modules=[*cythonize(core, compiler_directives=directives), *([stage] if known else [])],
-    cmdclass={"build_ext": Build, "build_scripts": Launcher},
+    cmdclass={"build_py": Modules, "build_ext": Build, "build_scripts": Launcher},
 )

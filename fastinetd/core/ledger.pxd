@@ -1,6 +1,6 @@
 """The ledger: what a process needs to take slots, count and record. It is passed as one thing."""
 
-from fastinetd.core.layout cimport Counters, View, counters_of
+from fastinetd.core.layout cimport Counters, Row, View, counters_of
 from fastinetd.system.linux cimport u32
 
 cdef struct FreeSlots:
@@ -17,3 +17,10 @@ cdef struct Ledger:
 cdef inline Counters *own_counters(Ledger *ledger, u32 row) noexcept nogil:
     """This process's counters of a service."""
     return counters_of(ledger.view, ledger.section, row)
+
+
+cdef inline void count_accepted(const Row *row, Counters *counters) noexcept nogil:
+    """Count a client as accepted. While clients of its service wait for the rate, it has waited too."""
+    counters.accepted += 1
+    if row.held_to:
+        counters.rate_waits += 1

@@ -28,7 +28,7 @@ from fastinetd.core.journal cimport journal_commit, journal_next, journal_room, 
 from fastinetd.core.layout cimport (
     ACCEPT_FAILED, ADMIT, ASK, DEACTIVATED, DOORMAN, NAME, OVER_CLOSE, OVER_WAIT, RATE, Counters, Record, Row, Verdict,
 )
-from fastinetd.core.ledger cimport own_counters
+from fastinetd.core.ledger cimport count_accepted, own_counters
 from fastinetd.core.limits cimport give_start, start_wait, take_start
 from fastinetd.core.program cimport Program, Target, peer_of
 from fastinetd.core.questions cimport (
@@ -218,9 +218,7 @@ cdef class Reception:
                 else:
                     self.accept_failed(index, number)
                 return
-            counters.accepted += 1
-            if row.held_to:
-                counters.rate_waits += 1
+            count_accepted(row, counters)
             peer_of(&address, length, &client.peer)
             if target.unix_socket:
                 client.peer.family = AF_UNIX

@@ -171,12 +171,12 @@ cdef class Zygotes:
         cdef stage_reply reply
         cdef Reading reading
         cdef i32 pid = 0
-        cdef bint draining = z.state == ZYGOTE_LEAVING
+        cdef bint given_up = z.state == ZYGOTE_LEAVING
         cdef u32 count = 0
-        while (draining or count < most) and draining == (z.state == ZYGOTE_LEAVING):
+        while (given_up or count < most) and given_up == (z.state == ZYGOTE_LEAVING):
             count += 1
             reading = read_reply(z, parked, &reply, &pid)
-            if reading == SILENCE and not draining:
+            if reading == SILENCE and not given_up:
                 self.note_silence(number)
             if reading == SILENCE or reading == NO_REPLY:
                 return

@@ -18,7 +18,7 @@ from fastinetd.core.admit cimport (
 )
 from fastinetd.core.board cimport Board
 from fastinetd.core.layout cimport ADMIT, ASK, LOOP, NAME, SLOTS_FULL, Counters, Row, Verdict, View
-from fastinetd.core.ledger cimport own_counters
+from fastinetd.core.ledger cimport count_accepted, own_counters
 from fastinetd.core.limits cimport give_start, take_start
 from fastinetd.core.program cimport Peer, Target, peer_of
 from fastinetd.core.rates cimport Payment
@@ -276,9 +276,7 @@ cdef class Relay(Reception):
                 give_start(view, target.row, &payment)
                 self.queue_was_empty(index)
                 return
-            counters.accepted += 1
-            if row.held_to:
-                counters.rate_waits += 1
+            count_accepted(row, counters)
             peer_of(&address, length, &peer)
             verdict = decide(view, target, &peer)
             if verdict == ADMIT and target.builtin != DISCARD and not target.unix_socket and self.from_builtin(&peer):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from email.parser import Parser
@@ -20,11 +21,18 @@ BENCH = "bench/README.md"
 """How to measure; it comes with the sources alone."""
 
 
+LEFT = f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}/fastinetd/core/gone.py"
+"""What a build of before has left, of a module that is gone."""
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source archive, and a wheel without the compiled modules, of a copy of the tree."""
     folder = tmp_path_factory.mktemp("package")
     shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*CACHES))
+    left = folder / "tree" / LEFT
+    left.parent.mkdir(parents=True)
+    left.touch()
     built = ["build_py", "build_scripts", "sdist", "-d", "..", "bdist_wheel", "--skip-build", "-d", ".."]
     command = [sys.executable, "setup.py", "-q", *built]
     done = subprocess.run(command, cwd=folder / "tree", capture_output=True, text=True, check=False)
@@ -52,6 +60,11 @@ def tree(*patterns: str) -> set[str]:
     found = {pattern: [path for path in ROOT.glob(pattern) if path.is_file()] for pattern in patterns}
     assert all(found.values()), f"these are nowhere: {[pattern for pattern, paths in found.items() if not paths]}"
     return {str(path.relative_to(ROOT)) for paths in found.values() for path in paths}
+
+
+def test_no_module_of_before(wheel: dict[str, str]) -> None:
+    assert "fastinetd/core/board.pyi" in wheel
+    assert "fastinetd/core/gone.py" not in wheel
 
 
 def test_every_module(wheel: dict[str, str]) -> None:
