@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import signal
 import socket
@@ -141,9 +142,12 @@ def _check_configuration(options: argparse.Namespace, warnings: list[str]) -> in
 
 def _print_lines(lines: Iterable[tuple[Level, str]]) -> None:
     """Print the lines of --check on standard output, with their level if that is systemd's journal. Raises Refusal."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have what a terminal's encoding has not
     try:
         print(*(stream_line(1, level, printable_line(text)) for level, text in lines), sep="\n", flush=True)
     except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries, and tells of it, once more
         raise Refusal(f"cannot write what was found: {error.strerror}") from None
 
 

@@ -65,6 +65,7 @@ CATALOGUE: dict[str, tuple[Severity, str]] = {
     "second-defaults": (_W, "only the first `defaults` of a file counts and this one is ignored; merge the two"),
     "text-after-brace": (_W, "text after `{brace}` is ignored; put it on a line of its own"),
     "entry-after-brace": (_W, "an entry begins behind a `}}`, where xinetd loses it; put it on a line of its own"),
+    "words-behind": (_W, "{word!r} and whatever follows it in the line are ignored; write a line for each"),
     "include-in-block": (_E, "`{keyword}` does not stand in a block; put it before the block, or after its `}}`"),
     # -- attributes (xinetd.conf and TOML)
     "trailing-comment": (_W, "`#` begins a comment only at the start of a line: {name} is read as {value!r}; put the comment on a line of its own"),

@@ -76,6 +76,8 @@ def read_xinetd(text: str, file: str, entries: Entries, sources: Sources, report
                 report.add("slash-comment", place, word=clip_value(words[0]))
             continue
         stray = False
+        if keyword in KEYWORDS:
+            reader.report_rest(words, 1 if keyword == "defaults" else 2)
         if keyword == "service":
             if len(entries.services) >= MOST_ENTRIES:
                 report.add("too-many-entries", place, most=MOST_ENTRIES)
@@ -297,6 +299,16 @@ class _Reader:
             self._report_wrong_brace(entry, header, name)
             return True
         return False
+
+    def report_rest(self, words: list[str], wanted: int) -> None:
+        """Report what is behind the first words of a header or an include line. Of a brace there is told elsewhere."""
+        rest = words[wanted:]
+        if not rest or rest[0][0] == "#" or not {"{", *_BRACKETS}.isdisjoint(rest):
+            return
+        start = 0
+        for word in words[:wanted]:  # word after word, for a word may occur within one before it
+            start = self.lines[self.at - 1].find(word, start) + len(word)
+        self.report.add("words-behind", self.place_of(rest[0], start), word=clip_value(rest[0]))
 
     def _report_text_behind(self, words: list[str]) -> None:
         """Report a comment behind the brace that the line read last has."""

@@ -7,6 +7,7 @@ import resource
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,23 @@ class TestDemo:
         assert f"http://{demo.HOST}:9100/metrics" in text
         assert "metrics" not in demo.instructions(config, None)
         assert "http://[::1]:9100/" in demo.instructions(config, ("::1", 9100))
+
+
+def test_what_cannot_be_written_is_one_line(conf: Path) -> None:
+    """A full disk, and a pipe that nobody reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    with open("/dev/full", "wb") as full, open(write, "wb") as closed:  # noqa: PTH123
+        for out, reason in ((full, "No space left on device"), (closed, "Broken pipe")):
+            argv = [COMMAND, "--check", "-f", str(conf)]
+            run = subprocess.run(argv, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+            assert (run.returncode, run.stderr.count("\n")) == (1, 1), run.stderr
+            assert reason in run.stderr
+
+
+def test_names_that_the_output_cannot_have(conf: Path) -> None:
+    conf.write_text(GOOD.replace("7000", "\u00e9"))
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    argv = [sys.executable, "-P", "-m", "fastinetd", "--check", "-f", str(conf)]
+    run = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)
+    assert "port cannot be '\\xe9'" in run.stdout, run.stderr

@@ -38,6 +38,7 @@ EXAMPLES: dict[str, Example] = {
     "second-defaults": ("xinetd", "defaults\n{\n}\ndefaults\n{\n}\n", (4, 1)),
     "text-after-brace": ("xinetd", "defaults\n{\n} # end\n", (3, 3)),
     "entry-after-brace": ("xinetd", "defaults\n{\n} service a\n" + lines().partition("\n")[2], (3, 3)),
+    "words-behind": ("xinetd", "include /nope ope\n", (1, 15)),
     "include-in-block": ("xinetd", lines("  include /etc/more"), (LINE, 3)),
     "trailing-comment": ("xinetd", lines("nice = 5 # low"), (LINE, 10)),
     "hash-in-arguments": ("xinetd", lines("server_args = a # b"), (LINE, 17)),

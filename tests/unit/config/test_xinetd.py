@@ -357,7 +357,8 @@ def test_the_built_in_tcpmux_has_no_program_to_run(tmp_path: Path) -> None:
     ("service [", ["no-service-name", "no-open-brace"], ["a", "c"]),
     ("service {\n{", [], ["a", "{", "c"]),  # as in xinetd
     ("service b {", ["no-open-brace"], ["a", "c"]),
-    ("service b x\n{", [], ["a", "b", "c"]),  # as in xinetd
+    ("service b x\n{", ["words-behind"], ["a", "b", "c"]),  # as in xinetd
+    ("service b # x\n{", [], ["a", "b", "c"]),
     ("service b x {", ["no-open-brace"], ["a", "c"]),
 ])
 def test_a_header_that_says_too_little_or_too_much(
