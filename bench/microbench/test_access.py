@@ -7,12 +7,12 @@ import socket
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.policy import access
+from support.accounts import Accounts
 
 LOOKUPS = 1000  # per measured call
 

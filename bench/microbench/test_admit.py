@@ -7,11 +7,11 @@ import socket
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
+from support.accounts import Accounts
 
 TIMES = 1000  # per measured call, each with the call from Python
 HERE = socket.inet_aton("127.0.0.1")

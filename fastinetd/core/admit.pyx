@@ -14,19 +14,18 @@ Rules of this file
 from libc.stdlib cimport atof, free, malloc
 from libc.string cimport memcpy
 
-from fastinetd.core.board cimport Board
 from fastinetd.core.counters cimport count_latency, count_session, count_spawn_failure
 from fastinetd.core.gate cimport enter_gate, leave_gate
 from fastinetd.core.journal cimport journal_commit, journal_commit_with, journal_next, wake_supervisor
 from fastinetd.core.layout cimport (
-    ADDRESS, ADMIT, ASK, DISABLED, ENDED, EXEC, EXIT, FAIL, FAILURE, FREE, HELD_BACK, INSTANCES, LOAD, NO_LIMIT, POOL,
+    ADDRESS, ADMIT, DISABLED, ENDED, EXEC, EXIT, FAIL, FAILURE, FREE, HELD_BACK, INSTANCES, LOAD, NO_LIMIT, POOL,
     PROCESS_LIMIT, RATE, RUNNING, SHOW_DURATION, SHOW_EXIT, SIGNAL, SLOTS_FULL, SOURCES_FULL, SPAWN_FAILED, START,
     SUCCESS, TAKEN, TIME, UNKNOWN, Counters, Method, Record, Row, Slot, Status, Verdict, View, set_state, slot_is_sound,
     told_before,
 )
 from fastinetd.core.ledger cimport FreeSlots, Ledger, own_counters
 from fastinetd.core.limits cimport give_one, give_start, take_one, take_start
-from fastinetd.core.program cimport Peer, Program, Range4, Range6, Target
+from fastinetd.core.program cimport Peer, Range4, Range6, Target
 from fastinetd.core.sources cimport source_give, source_hash, source_take
 from fastinetd.system.linux cimport (
     AF_INET, AF_INET6, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLOCK_REALTIME_COARSE, ENOMEM, FIRST_KEPT_DESCRIPTOR,
@@ -406,7 +405,7 @@ cdef void write_exit_record(Ledger *ledger, u32 slot, int code, int status, u64 
     own_counters(ledger, s.row).exits[<int> kind] += 1
 
 
-# ---- for Python ----
+# ---- clients that Python knows ----
 
 cdef void make_peer(Peer *peer, bytes address, int port) noexcept:
     """A peer from 4 or 16 bytes in network order; any other length is an unknown one."""
@@ -423,36 +422,3 @@ cdef void make_client(Client *client, int fd, bytes address, int port) noexcept:
     client.fd, client.waited, client.vouched = fd, 0, False
     client.payment.at = 0
     make_peer(&client.peer, address, port)
-
-
-cdef class Accounts:
-    """A process's ledger, for Python: take slots for programs and give them back."""
-
-    def __init__(self, Board board, int section):
-        self.board = board
-        if open_ledger(&self.ledger, &board.view, section):
-            raise MemoryError
-
-    def __dealloc__(self):
-        close_ledger(&self.ledger)
-
-    cdef Verdict admit_client(self, Program program, Client *client, u32 *slot) noexcept:
-        """`decide`, unless the doorman has, and `take_slot`."""
-        cdef Verdict verdict = decide(&self.board.view, &program.target, &client.peer)
-        if verdict == ASK and client.vouched:
-            verdict = ADMIT
-        if verdict == ADMIT:
-            verdict = take_slot(&self.ledger, &program.target, client, slot)
-        return verdict
-
-    def admit(self, Program program, bytes address, int port=0) -> tuple:
-        """Let a client in whose address is 4 or 16 bytes, or unknown: (verdict, slot); the slot is -1 when refused."""
-        cdef Client client
-        cdef u32 slot = 0
-        make_client(&client, -1, address, port)
-        cdef Verdict verdict = self.admit_client(program, &client, &slot)
-        return verdict, (slot if verdict == ADMIT else -1)
-
-    def drop(self, int slot) -> None:
-        """Give back a slot without a server."""
-        drop_slot(&self.ledger, slot)

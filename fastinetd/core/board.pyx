@@ -147,10 +147,6 @@ cdef class Board:
         return self.view.row_count
 
     @property
-    def slots(self) -> int:
-        return self.view.slot_count
-
-    @property
     def live(self) -> int:
         """Running servers of all services."""
         return load32(&self.view.header.live)

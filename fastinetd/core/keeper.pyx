@@ -1,17 +1,30 @@
 """The supervisor's hand in starting the servers of wait services, and in ending what it has started or adopted."""
 
 from fastinetd.core.admit cimport (
-    Accounts, Client, begin_rate_wait, end_rate_wait, make_client, make_peer, record_refusal, record_start,
+    Client, begin_rate_wait, close_ledger, decide, drop_slot, end_rate_wait, make_client, make_peer, open_ledger,
+    record_refusal, record_start, take_slot,
 )
-from fastinetd.core.layout cimport ADMIT, RATE, Counters, Verdict, View
-from fastinetd.core.ledger cimport own_counters
+from fastinetd.core.board cimport Board
+from fastinetd.core.layout cimport ADMIT, ASK, RATE, Counters, Verdict, View
+from fastinetd.core.ledger cimport Ledger, own_counters
 from fastinetd.core.program cimport Peer, Program
 from fastinetd.core.servers cimport end_server, start_server
 from fastinetd.system.linux cimport u32
 
 
-cdef class Keeper(Accounts):
+cdef class Keeper:
     """The supervisor's hand: starts the servers of wait services, and ends what it started or adopted."""
+
+    cdef Board board
+    cdef Ledger ledger
+
+    def __init__(self, Board board, int section):
+        self.board = board
+        if open_ledger(&self.ledger, &board.view, section):
+            raise MemoryError
+
+    def __dealloc__(self):
+        close_ledger(&self.ledger)
 
     def start(self, Program program, int fd, bytes address=b"", int port=0, bint vouched=False) -> tuple:
         """Start a wait service's server on its socket `fd` (borrowed), for a peer whose address (4 or 16 bytes) may be
@@ -23,8 +36,11 @@ cdef class Keeper(Accounts):
         cdef Counters *counters = own_counters(&self.ledger, program.target.row)
         cdef int number
         make_client(&client, fd, address, port)
-        client.vouched = vouched
-        cdef Verdict verdict = self.admit_client(program, &client, &slot)
+        cdef Verdict verdict = decide(view, &program.target, &client.peer)
+        if verdict == ASK and vouched:
+            verdict = ADMIT
+        if verdict == ADMIT:
+            verdict = take_slot(&self.ledger, &program.target, &client, &slot)
         if verdict == ADMIT and view.rows[program.target.row].held_to:
             counters.rate_waits += 1
         if verdict != RATE:
@@ -51,6 +67,10 @@ cdef class Keeper(Accounts):
         make_peer(&peer, address, port)
         own_counters(&self.ledger, program.target.row).accepted += 1
         record_refusal(&self.ledger, &program.target, &peer, verdict)
+
+    def drop(self, u32 slot) -> None:
+        """Give back a slot without a server."""
+        drop_slot(&self.ledger, slot)
 
     def record_start(self, Program program, u32 slot) -> None:
         """An adopted server whose start its dead acceptor had not recorded."""

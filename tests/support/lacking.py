@@ -13,10 +13,11 @@ IN_CI = bool(os.environ.get("CI"))
 
 
 def missing(what: str) -> NoReturn:
-    """Skip, with the reason; where everything must be tested (CI is set) it is a failure."""
+    """Skip the test, or the module that is being imported, with the reason; where everything must be tested (CI is set)
+    it is a failure."""
     if IN_CI:
         pytest.fail(f"{what}; see tests/debian-packages.txt")
-    pytest.skip(what)
+    pytest.skip(what, allow_module_level=True)
 
 
 def need_localhost() -> None:

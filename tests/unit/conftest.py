@@ -5,14 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from collections.abc import Callable, Iterator
-from types import ModuleType
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 from fastinetd.services import wait
-from support.extension import extension
 from support.logs import Clock, Reports
 from support.pooled import Pooled
 from support.proc import PATIENCE, descriptors
@@ -41,13 +39,6 @@ def left_open(before: dict[int, str]) -> dict[int, str]:
         number: what for number, what in descriptors(os.getpid()).items()
         if before.get(number) != what and not any(each in what for each in KEPT)
     }  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def accounting(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) -> ModuleType:
-    """Starts and ends as a test chooses them (tests/support/accounting.pyx)."""
-    need("gcc")
-    return extension("accounting", tmp_path_factory.mktemp("accounting"))
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from fastinetd import __version__
 from fastinetd.config.model import Place, Rate, Service
 from fastinetd.control.dump import ServiceState
 from fastinetd.control.snapshot import dump_state, take_snapshot
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.plan.model import Endpoint
 from fastinetd.services.installed import InstalledService
+from support.accounts import Accounts
 from support.core import HOUR, program
 
 ENDPOINT = Endpoint(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", 7000)

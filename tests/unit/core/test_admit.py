@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
+from support.accounts import Accounts
 from support.core import HOUR, open_row, program
 
 HERE = bytes([192, 0, 2, 1])

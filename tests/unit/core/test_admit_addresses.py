@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.policy.access import AccessTable, AddressVerdict, compile_access, verdict_at
+from support.accounts import Accounts
 from support.core import open_row, program
 
 SAME = {AddressVerdict.ALLOW: Verdict.ADMIT, AddressVerdict.DENY: Verdict.ADDRESS, AddressVerdict.ASK: Verdict.ASK}

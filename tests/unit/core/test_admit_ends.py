@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
 
 from fastinetd.core.board import Board
 from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, RecordKind, Status, Verdict
+from support.accounts import Accounts
 from support.core import await_end, open_row, program
 
 CLD_EXITED, CLD_KILLED, CLD_DUMPED = 1, 2, 3  # waitid(2)
@@ -30,8 +30,19 @@ def board() -> Iterator[Board]:
 
 
 @pytest.fixture
-def keeper(board: Board) -> Keeper:
-    return Keeper(board, board.section_claim(os.getpid()))
+def section(board: Board) -> int:
+    """A process's section of the Board."""
+    return board.section_claim(os.getpid())
+
+
+@pytest.fixture
+def keeper(board: Board, section: int) -> Keeper:
+    return Keeper(board, section)
+
+
+@pytest.fixture
+def accounts(board: Board, section: int) -> Accounts:
+    return Accounts(board, section)
 
 
 @pytest.mark.parametrize(("code", "status", "kind", "signalled"), [
@@ -40,11 +51,11 @@ def keeper(board: Board) -> Keeper:
     (0, 0, Status.UNKNOWN, False),
 ])  # fmt: skip
 def test_how_it_ended(
-    accounting: ModuleType, board: Board, keeper: Keeper, code: int, status: int, kind: Status, signalled: bool
+    board: Board, accounts: Accounts, code: int, status: int, kind: Status, signalled: bool
 ) -> None:
     row = open_row(board)
-    _, slot = keeper.admit(program(row, log_success=ALL), FOUR)
-    accounting.end_as(keeper, slot, code, status, 3_000_000, 7_000_000)
+    _, slot = accounts.admit(program(row, log_success=ALL), FOUR)
+    accounts.end_as(slot, code, status, 3_000_000, 7_000_000)
     counters = board.counters(row)
     assert [number for number, count in enumerate(counters.exits) if count] == [kind]
     assert (counters.user_us, counters.system_us) == (3_000_000, 7_000_000)
@@ -72,29 +83,31 @@ def test_processor_time(board: Board, keeper: Keeper) -> None:
 class TestPlaceOfASource:
     """Two servers for each client."""
 
-    def test_given_back(self, accounting: ModuleType, board: Board, keeper: Keeper, address: bytes) -> None:
+    def test_given_back(self, board: Board, accounts: Accounts, address: bytes) -> None:
         mine = program(open_row(board, per_source=2))
         slots = []
         for _ in range(2):
-            verdict, slot = keeper.admit(mine, address)
+            verdict, slot = accounts.admit(mine, address)
             assert verdict == Verdict.ADMIT
             slots.append(slot)
         other = address[:-1] + b"\x08"
-        for give_back in (keeper.drop, lambda slot: accounting.end_as(keeper, slot, CLD_EXITED, 0, 0, 0)) * 2:
-            assert keeper.admit(mine, address)[0] == Verdict.PER_SOURCE
-            verdict, once = keeper.admit(mine, other)
+        for give_back in (accounts.drop, lambda slot: accounts.end_as(slot, CLD_EXITED, 0, 0, 0)) * 2:
+            assert accounts.admit(mine, address)[0] == Verdict.PER_SOURCE
+            verdict, once = accounts.admit(mine, other)
             assert verdict == Verdict.ADMIT
-            keeper.drop(once)
+            accounts.drop(once)
             give_back(slots.pop(0))
-            verdict, slot = keeper.admit(mine, address)
+            verdict, slot = accounts.admit(mine, address)
             assert verdict == Verdict.ADMIT
             slots.append(slot)
         for slot in slots:
-            keeper.drop(slot)
+            accounts.drop(slot)
         assert board.live == 0
         assert board.consistent()
 
-    def test_given_back_after_its_acceptor_has_died(self, board: Board, keeper: Keeper, address: bytes) -> None:
+    def test_given_back_after_its_acceptor_has_died(
+        self, board: Board, keeper: Keeper, accounts: Accounts, address: bytes
+    ) -> None:
         """Whoever adopts the slot counts from it again, and gives back the same place."""
         mine = program(open_row(board, per_source=1), "/bin/cat")
         dead = Keeper(board, board.section_claim(os.getpid()))
@@ -105,10 +118,10 @@ class TestPlaceOfASource:
         assert [each[0] for each in board.adopt(1, 0)] == [slot]
         board.recount()
         board.open_gate()
-        assert keeper.admit(mine, address)[0] == Verdict.PER_SOURCE
+        assert accounts.admit(mine, address)[0] == Verdict.PER_SOURCE
         os.close(writer)
         await_end(pid)
         assert keeper.end(slot)
-        assert keeper.admit(mine, address)[0] == Verdict.ADMIT
+        assert accounts.admit(mine, address)[0] == Verdict.ADMIT
         os.close(reader)
 

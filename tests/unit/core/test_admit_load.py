@@ -13,9 +13,9 @@ HERE = Path(__file__).parents[2]
 
 SCRIPT = """
 import os, sys, time
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
+from support.accounts import Accounts
 from support.core import open_row, program
 
 board = Board.create(4, 8, 1)

@@ -10,9 +10,9 @@ from functools import partial
 
 import pytest
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.layout import SlotState, Verdict
+from support.accounts import Accounts
 from support.core import fork, open_row, program, reap
 
 PROCESSES = 4

@@ -9,20 +9,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
 from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Verdict
+from support.accounts import Accounts
 from support.core import fork, open_row, program, reap
 
 HERE = bytes([127, 0, 0, 1])
+SLOTS = 16
 SHOW = int(Field.SHOW_HOST)
 
 
 @pytest.fixture
 def board() -> Iterator[Board]:
-    made = Board.create(4, 16, 3)
+    made = Board.create(4, SLOTS, 3)
     made.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     yield made
     os.close(made.wake)
@@ -164,10 +165,10 @@ class TestSlots:
     def test_full(self, board: Board) -> None:
         row = open_row(board)
         accounts = Accounts(board, 0)
-        slots = [accounts.admit(program(row), HERE)[1] for _ in range(board.slots)]
-        assert sorted(slots) == [*range(board.slots)]
+        slots = [accounts.admit(program(row), HERE)[1] for _ in range(SLOTS)]
+        assert sorted(slots) == [*range(SLOTS)]
         assert accounts.admit(program(row), HERE) == (Verdict.SLOTS_FULL, -1)
-        assert board.live == board.row_live(row) == board.slots
+        assert board.live == board.row_live(row) == SLOTS
         accounts.drop(slots[5])
         assert accounts.admit(program(row), HERE) == (Verdict.ADMIT, slots[5])
 
@@ -214,7 +215,7 @@ class TestReader:
             seen = Board.open(descriptor, False)
             row = open_row(board)
             Accounts(board, 0).admit(program(row), HERE)
-            assert (seen.rows, seen.slots, seen.live, seen.row_live(row)) == (4, 16, 1, 1)
+            assert (seen.rows, seen.live, seen.row_live(row)) == (4, 1, 1)
             assert seen.slots_in_use() == board.slots_in_use()
         finally:
             os.close(descriptor)

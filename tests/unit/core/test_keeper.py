@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.counters import ERRNO_NAMES
 from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Status, Verdict
-from fastinetd.core.program import Program
+from fastinetd.core.program import Program, Ranges
 from fastinetd.core.records import UsedSlot
 from fastinetd.core.servers import SpawnStep
 from fastinetd.core.spawn import probe, spawn
+from support.accounts import Accounts
 from support.core import await_end, end, fork, has_children, open_row, program, reap
 
 HERE = bytes([127, 0, 0, 1])
@@ -62,6 +62,18 @@ def started(board: Board, keeper: Keeper, what: Program, null: int) -> UsedSlot:
     found = in_slot(board, slot)
     assert (found.pid, found.state) == (pid, SlotState.RUNNING)
     return found
+
+
+def test_whose_name_decides_is_served_once_the_doorman_has_admitted_it(board: Board, keeper: Keeper, null: int) -> None:
+    """Whose address is refused is not served for the sake of its name."""
+    ranges = [(0, 9, Verdict.ADDRESS), (10, 2**32 - 1, Verdict.ASK)]
+    what = program(open_row(board), "/bin/true", ranges=Ranges(ranges, []))
+    assert keeper.start(what, null, HERE, 4000) == (Verdict.ASK, -1, 0)
+    assert keeper.start(what, null, bytes([0, 0, 0, 9]), 4000, vouched=True) == (Verdict.ADDRESS, -1, 0)
+    verdict, slot, pid = keeper.start(what, null, HERE, 4000, vouched=True)
+    assert verdict == Verdict.ADMIT
+    await_end(pid)
+    assert keeper.end(slot)
 
 
 @BOTH

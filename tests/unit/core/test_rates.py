@@ -7,13 +7,13 @@ import signal
 import struct
 import time
 from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastinetd.core.board import Board
+from support.accounts import Rate
 from support.core import fork, open_row, reap
 
 START = 5_000_000_000  # a machine that has been up for a while
@@ -49,12 +49,12 @@ steps = st.lists(st.tuples(st.floats(0, 0.7), st.booleans()), max_size=80)
 
 @given(counts, periods, steps)
 @settings(deadline=None)
-def test_exact(accounting: ModuleType, count: int, period: int, steps: list[tuple[float, bool]]) -> None:
+def test_exact(count: int, period: int, steps: list[tuple[float, bool]]) -> None:
     """Each verdict is the oracle's, whenever clients come and whatever starts are given back at once."""
     board = Board.create(1, 1, 1)
     try:
         row = open_row(board, rate_count=count, rate_period=period)
-        rate = accounting.Rate(board, row)
+        rate = Rate(board, row)
         oracle, now = Window(count, period), START
         for gap, given_back in steps:
             now += int(gap * period)
@@ -70,13 +70,13 @@ def test_exact(accounting: ModuleType, count: int, period: int, steps: list[tupl
 
 @given(counts, steps, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_never_above(accounting: ModuleType, count: int, steps: list[tuple[float, bool]], random: object) -> None:
+def test_never_above(count: int, steps: list[tuple[float, bool]], random: object) -> None:
     """Nor when starts are given back late, or by processes whose clock was read a little earlier."""
     board = Board.create(1, 1, 1)
     try:
         now, period = START, 1000
         row = open_row(board, rate_count=count, rate_period=period)
-        rate = accounting.Rate(board, row)
+        rate = Rate(board, row)
         held: list[tuple[int, int, int]] = []
         starts: list[int] = []
         for gap, given_back in steps:
@@ -97,9 +97,9 @@ def test_never_above(accounting: ModuleType, count: int, steps: list[tuple[float
         os.close(board.fd)
 
 
-def test_all_of_the_room(accounting: ModuleType, board: Board) -> None:
+def test_all_of_the_room(board: Board) -> None:
     row = open_row(board, rate_count=4096, rate_period=10**9)
-    rate = accounting.Rate(board, row)
+    rate = Rate(board, row)
     assert all(rate.take(START) for _ in range(4096))
     assert rate.take(START + 10**9 - 1) is None
     assert all(rate.take(START + 10**9) for _ in range(4096))
@@ -107,10 +107,10 @@ def test_all_of_the_room(accounting: ModuleType, board: Board) -> None:
         open_row(board, rate_count=4097, rate_period=1)
 
 
-def test_a_start_given_back_late_is_there_again(accounting: ModuleType, board: Board) -> None:
+def test_a_start_given_back_late_is_there_again(board: Board) -> None:
     """Though others were taken since: the next who comes has it."""
     row = open_row(board, rate_count=8, rate_period=10**9)
-    rate = accounting.Rate(board, row)
+    rate = Rate(board, row)
     taken = [rate.take(START + turn) for turn in range(8)]
     assert rate.take(START + 9) is None
     for payment in taken[2:6]:
@@ -120,11 +120,11 @@ def test_a_start_given_back_late_is_there_again(accounting: ModuleType, board: B
     assert sum(rate.take(START + 10) is not None for _ in range(8)) == 4
 
 
-def test_more_of_them_after_a_reload(accounting: ModuleType, board: Board) -> None:
+def test_more_of_them_after_a_reload(board: Board) -> None:
     """What was started counts on, and what is added is there at once."""
     limits = {"instances": None, "per_source": None, "over_rate": 0, "rate_pause": 0, "max_load": 0.0}
     row = open_row(board, rate_count=3, rate_period=10**9)
-    rate = accounting.Rate(board, row)
+    rate = Rate(board, row)
     assert [rate.take(START) is not None for _ in range(4)] == [True] * 3 + [False]
     board.row_limits(row, rate_count=5, rate_period=10**9, **limits)  # type: ignore[arg-type]
     assert [rate.take(START + 1) is not None for _ in range(3)] == [True] * 2 + [False]
@@ -135,10 +135,10 @@ def test_more_of_them_after_a_reload(accounting: ModuleType, board: Board) -> No
     assert [rate.take(START + 10**9 + 3) is not None for _ in range(4)] == [True] * 3 + [False]
 
 
-def test_starts_given_back_before_fewer_are_allowed(accounting: ModuleType, board: Board) -> None:
+def test_starts_given_back_before_fewer_are_allowed(board: Board) -> None:
     """The cells they leave free are beyond the new number: after the reload nobody is let in for them."""
     row = open_row(board, rate_count=8, rate_period=10**9)
-    rate = accounting.Rate(board, row)
+    rate = Rate(board, row)
     taken = [rate.take(START) for _ in range(8)]
     for payment in taken[2:6]:
         assert payment is not None
@@ -149,9 +149,9 @@ def test_starts_given_back_before_fewer_are_allowed(accounting: ModuleType, boar
     assert [rate.take(START + 10**9) is not None for _ in range(3)] == [True] * 2 + [False]
 
 
-def test_another_service_on_the_row(accounting: ModuleType, board: Board) -> None:
+def test_another_service_on_the_row(board: Board) -> None:
     row = open_row(board, rate_count=2, rate_period=10**9)
-    rate = accounting.Rate(board, row)
+    rate = Rate(board, row)
     for _ in range(2):
         rate.take(START)
     board.row_release(row)
@@ -159,10 +159,10 @@ def test_another_service_on_the_row(accounting: ModuleType, board: Board) -> Non
     assert rate.take(START)
 
 
-def test_who_comes_late_with_an_early_clock(accounting: ModuleType, board: Board) -> None:
+def test_who_comes_late_with_an_early_clock(board: Board) -> None:
     """A start that was given back leaves no trace, but the one before it in the same cell does."""
     row = open_row(board, rate_count=1, rate_period=1000)
-    rate = accounting.Rate(board, row)
+    rate = Rate(board, row)
     assert rate.take(START)
     taken = rate.take(START + 1005)
     assert taken is not None
@@ -171,14 +171,14 @@ def test_who_comes_late_with_an_early_clock(accounting: ModuleType, board: Board
     assert rate.take(START + 1005)
 
 
-def test_several_processes(accounting: ModuleType, board: Board) -> None:
+def test_several_processes(board: Board) -> None:
     """They take and give back at once, and one after another is killed in the midst of it; exact all the same."""
     count, period = 7, 400_000
     row = open_row(board, rate_count=count, rate_period=period)
     reader, writer = os.pipe()
 
     def work() -> None:
-        rate, turn = accounting.Rate(board, row), 0
+        rate, turn = Rate(board, row), 0
         while True:
             taken = rate.take(time.monotonic_ns())
             turn += 1
@@ -202,7 +202,7 @@ def test_several_processes(accounting: ModuleType, board: Board) -> None:
         except BlockingIOError:
             break
     assert not crowded(starts, count, period)
-    rate, now = accounting.Rate(board, row), time.monotonic_ns() + period
+    rate, now = Rate(board, row), time.monotonic_ns() + period
     assert all(rate.take(now) for _ in range(count)), "what the dead took is free after one period"
     assert rate.take(now) is None
     os.close(reader)

@@ -8,8 +8,8 @@ import struct
 
 import pytest
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
+from support.accounts import Accounts
 from support.core import open_row, program
 
 KEY = bytes(range(16))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -11,14 +10,12 @@ from support.extension import extension
 
 
 @pytest.fixture(scope="session")
-def rules(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) -> ModuleType:
+def rules() -> ModuleType:
     """What pools decide by numbers alone (tests/support/pool_rules.pyx)."""
-    need("gcc")
-    return extension("pool_rules", tmp_path_factory.mktemp("rules"))
+    return extension("pool_rules")
 
 
 @pytest.fixture(scope="session")
-def steps(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) -> ModuleType:
+def steps() -> ModuleType:
     """An acceptor's zygotes, one step after another (tests/support/zygote_steps.pyx)."""
-    need("gcc")
-    return extension("zygote_steps", tmp_path_factory.mktemp("steps"))
+    return extension("zygote_steps")

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, RecordKind, Status
 from fastinetd.services.children import HEIR, Children
+from support.accounts import Accounts
 from support.core import await_end, fork, has_children, open_row, program, reap
 
 SHOW = sum(Field)

@@ -11,7 +11,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, RecordKind, SlotState
 from fastinetd.core.program import Program
 from fastinetd.services.children import HEIR, Children
+from support.accounts import Accounts
 from support.core import await_end, fork, open_row, program
 
 TRACE_ME, STEP = 0, 9
@@ -44,16 +45,16 @@ def life(board: Board, served: Program) -> None:
         assert keeper.end(slot)
 
 
-def life_with_a_loss(accounting: ModuleType, board: Board, served: Program) -> None:
+def life_with_a_loss(board: Board, served: Program) -> None:
     """Start a server, and account for its end as of one that had no connection yet, which is given up; traced from the
     end on."""
-    keeper = Keeper(board, DEAD)
+    keeper, accounts = Keeper(board, DEAD), Accounts(board, DEAD)
     null = os.open(os.devnull, os.O_RDWR)
     _, slot, pid = keeper.start(served, null)
     os.waitpid(pid, 0)
     assert libc.ptrace(TRACE_ME, 0, None, None) == 0, os.strerror(ctypes.get_errno())
     os.kill(os.getpid(), signal.SIGSTOP)
-    accounting.lose_server(keeper, slot, signal.SIGKILL)
+    accounts.lose_server(slot, signal.SIGKILL)
     keeper.drop(slot)
 
 
@@ -146,11 +147,11 @@ def test_nothing_is_lost_and_nothing_told_twice(path: str, fields: int) -> None:
 
 
 @pytest.mark.parametrize("fields", [sum(Field), Field.SHOW_PID, 0])
-def test_a_server_that_ends_before_it_has_its_connection(accounting: ModuleType, fields: int) -> None:
+def test_a_server_that_ends_before_it_has_its_connection(fields: int) -> None:
     """It is told of once, though its slot goes on without it. SHOW_PID alone records no end to go by."""
     board = a_board()
     served = program(open_row(board), "/bin/true", log_success=fields)
-    deaths = list(deaths_of(board, lambda: life_with_a_loss(accounting, board, served)))
+    deaths = list(deaths_of(board, lambda: life_with_a_loss(board, served)))
     assert len(deaths) > 5
     for number, death in enumerate(deaths):
         told = told_after(death, served, (number, len(deaths)))

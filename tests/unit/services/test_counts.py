@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.program import Program
 from fastinetd.services.counts import check_counts
+from support.accounts import Accounts
 from support.core import open_row, program
 
 

@@ -13,7 +13,6 @@ import pytest
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config, OverRate, Place, Rate, Service
 from fastinetd.config.settings import INTERNALS
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program
@@ -24,6 +23,7 @@ from fastinetd.plan.surroundings import Surroundings
 from fastinetd.relay.relay import Builtin
 from fastinetd.services.installed import InstalledServices
 from fastinetd.system.privileges import Privileges
+from support.accounts import Accounts
 
 MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None,
                        may=Privileges())

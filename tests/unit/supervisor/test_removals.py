@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from fastinetd.core.admit import Accounts
 from fastinetd.core.board import Board
 from fastinetd.plan.model import Mode, Plan
 from fastinetd.services.installed import InstalledService
 from fastinetd.supervisor.removals import JOURNAL_READS, Removals
+from support.accounts import Accounts
 from support.core import open_row, program
 from support.waiting import planned
 
