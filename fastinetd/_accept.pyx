@@ -4,8 +4,8 @@ A server, as any child, can make further children of this process (CLONE_PARENT)
 such strangers. They are looked for a second after something has ended, and reaped once they are known to be nobody's.
 """
 
-from fastinetd.core.admit cimport Client
 from fastinetd.core.board cimport Board
+from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport EXEC, FREE, PREFORK, WORKER, Slot, section_of, slots_high, state_of
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.program cimport Target
@@ -31,7 +31,7 @@ RENEWAL = b"p"
 cdef char RENEW = RENEWAL[0]
 
 cdef enum:
-    STRANGERS = 64  # reaped in a row
+    STRANGERS_IN_A_ROW = 64  # reaped in a row
 
 
 cdef class Acceptor(Reception):
@@ -147,7 +147,7 @@ cdef class Acceptor(Reception):
         cdef siginfo_t info
         cdef int count
         self.strangers_at = NEVER
-        for count in range(STRANGERS):
+        for count in range(STRANGERS_IN_A_ROW):
             if wait_for_child(P_ALL, 0, &info, NULL, WEXITED | WNOHANG | WNOWAIT) or info.si_pid == 0:
                 return
             self.zygotes.read_all_replies()  # what it has said before it ended: perhaps that it is somebody

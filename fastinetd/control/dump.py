@@ -52,7 +52,7 @@ class ServiceLine:
     refused: str | None = None  # why the service has no pool although it asks for one
     waits: int = 0  # clients that had to wait for the rate
     waited: float = 0.0  # seconds in which at least one client waited for the rate
-    holding: bool = False  # clients wait for the rate now
+    awaits_rate: bool = False  # clients wait for the rate now
     held: tuple[tuple[int, str, str], ...] = ()  # zygotes, the word of their HeldAt, system call or ""
 
 
@@ -263,7 +263,7 @@ def _waits_text(entry: ServiceLine) -> str | None:
     """How much clients waited for the rate; None for a service whose clients never do."""
     if entry.service.rate is None or entry.service.over_rate is not OverRate.WAIT:
         return None
-    return f"{entry.waits} clients, {entry.waited:.1f} seconds{', and clients do now' if entry.holding else ''}"
+    return f"{entry.waits} clients, {entry.waited:.1f} seconds{', and clients do now' if entry.awaits_rate else ''}"
 
 
 def _window_text(start: int, end: int) -> str:

@@ -82,7 +82,7 @@ def _service_line(sources: DumpSources, installed: InstalledService) -> ServiceL
         refused=planned.refused,
         waits=counters.rate_waits,
         waited=counters.rate_wait_ns / 1e9,
-        holding=board.row_holds(installed.row),
+        awaits_rate=board.row_awaits_rate(installed.row),
         held=tuple(
             (count, HeldAt(point).name.lower(), held_call(point, call))
             for (point, call), count in sorted(board.held(installed.row).items())

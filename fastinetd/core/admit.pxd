@@ -1,23 +1,14 @@
 """Admission and accounting: from a peer to a verdict and a slot, and from an ended server back to a free slot."""
 
+from fastinetd.core.client cimport Client, Peer
 from fastinetd.core.layout cimport Verdict, View
 from fastinetd.core.ledger cimport Ledger
-from fastinetd.core.program cimport Peer, Target
-from fastinetd.core.rates cimport Payment
+from fastinetd.core.program cimport Target
 from fastinetd.system.linux cimport i32, i64, u32, u64
 
-cdef struct Client:  # from accept until a server has its connection
-    int fd
-    bint vouched  # the doorman has admitted its name
-    i64 waited  # nanoseconds that it has waited for the doorman
-    Payment payment  # what it has taken of the service's rate
-    Peer peer
-
-cdef void make_peer(Peer *peer, bytes address, int port) noexcept
-cdef void make_client(Client *client, int fd, bytes address, int port) noexcept
 cdef int open_ledger(Ledger *ledger, View *view, u32 section) noexcept nogil
 cdef void close_ledger(Ledger *ledger) noexcept
-cdef Verdict decide(View *view, Target *target, const Peer *peer) noexcept nogil
+cdef Verdict judge_peer(View *view, Target *target, const Peer *peer) noexcept nogil
 cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot) noexcept nogil
 cdef void client_of_slot(Ledger *ledger, u32 slot, int fd, i64 waited, Client *client) noexcept nogil
 cdef void drop_slot(Ledger *ledger, u32 slot) noexcept nogil

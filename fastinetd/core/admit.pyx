@@ -1,6 +1,6 @@
 """Admission and accounting.
 
-Theory. A connection passes `decide` (what needs no counting: enabled, time, load, address) and `take_slot` (what is
+Theory. A connection passes `judge_peer` (what needs no counting: enabled, time, load, address) and `take_slot` (what is
 counted: rate, servers of the service and of all, servers of the source, a slot). From then on the slot says where
 its server is: TAKEN, RUNNING once the START record is written, ENDED once the EXIT record is, FREE after reaping.
 Each step changes the state next to the record it belongs to, so whoever adopts the slot of a dead process knows what
@@ -8,24 +8,26 @@ is still to be written.
 
 Rules of this file
  - Nothing here blocks but `enter_gate` while the supervisor counts again.
- - Callers have made sure of room in the journal: one record for each refusal, start, failed start, end, wait for a rate.
+ - Callers have made sure of room in the journal: one record for each refusal, start, failed start, end, wait for a
+   rate.
 """
 
 from libc.stdlib cimport atof, free, malloc
 from libc.string cimport memcpy
 
+from fastinetd.core.client cimport Client, Peer
 from fastinetd.core.counters cimport count_latency, count_session, count_spawn_failure
 from fastinetd.core.gate cimport enter_gate, leave_gate
 from fastinetd.core.journal cimport journal_commit, journal_commit_with, journal_next, wake_supervisor
 from fastinetd.core.layout cimport (
-    ADDRESS, ADMIT, DISABLED, ENDED, EXEC, EXIT, FAIL, FAILURE, FREE, HELD_BACK, INSTANCES, LOAD, NO_LIMIT, POOL,
-    PROCESS_LIMIT, RATE, RUNNING, SHOW_DURATION, SHOW_EXIT, SIGNAL, SLOTS_FULL, SOURCES_FULL, SPAWN_FAILED, START,
-    SUCCESS, TAKEN, TIME, UNKNOWN, Counters, Method, Record, Row, Slot, Status, Verdict, View, set_state, slot_is_sound,
-    told_before,
+    ADDRESS, ADMIT, DISABLED, ENDED, EXEC, EXIT, FAIL, FAILURE, FREE, INSTANCES, LOAD, NO_LIMIT, POOL, PROCESS_LIMIT,
+    RATE, RATE_WAIT, RUNNING, SHOW_DURATION, SHOW_EXIT, SIGNAL, SLOTS_FULL, SOURCES_FULL, SPAWN_FAILED, START, SUCCESS,
+    TAKEN, TIME, UNKNOWN, Counters, Method, Record, Row, Slot, Status, Verdict, View, mark_of_last_record, set_state,
+    slot_is_valid,
 )
 from fastinetd.core.ledger cimport FreeSlots, Ledger, own_counters
 from fastinetd.core.limits cimport give_one, give_start, take_one, take_start
-from fastinetd.core.program cimport Peer, Range4, Range6, Target
+from fastinetd.core.program cimport Range4, Range6, Target
 from fastinetd.core.sources cimport source_give, source_hash, source_take
 from fastinetd.system.linux cimport (
     AF_INET, AF_INET6, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLOCK_REALTIME_COARSE, ENOMEM, FIRST_KEPT_DESCRIPTOR,
@@ -116,7 +118,7 @@ cdef Verdict address_verdict(Target *target, const Peer *peer) noexcept nogil:
     return ADMIT
 
 
-cdef Verdict decide(View *view, Target *target, const Peer *peer) noexcept nogil:
+cdef Verdict judge_peer(View *view, Target *target, const Peer *peer) noexcept nogil:
     """What can be said of a client without counting."""
     cdef Row *row = &view.rows[target.row]
     cdef timespec now
@@ -194,7 +196,7 @@ cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot
     cdef Slot *s
     cdef Verdict verdict = ADMIT
     cdef i64 found
-    if client.payment.at == 0 and not take_start(view, target.row, &client.payment):
+    if client.payment.stamp == 0 and not take_start(view, target.row, &client.payment):
         return RATE
     enter_gate(ledger)
     found = find_slot(ledger)
@@ -202,7 +204,7 @@ cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot
         verdict = SLOTS_FULL
     else:
         s = &view.slots[found]
-        s.row, s.pid, s.told, s.source, s.method = target.row, 0, 0, 0, EXEC
+        s.row, s.pid, s.record_mark, s.source, s.method = target.row, 0, 0, 0, EXEC
         s.started = now_monotonic()
         s.family, s.port = peer.family, peer.port
         s.log_success = <u16> target.log_success
@@ -235,7 +237,7 @@ cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot
 cdef void count_out(Ledger *ledger, u32 slot) noexcept nogil:
     """Take back what take_slot counted. Between enter_gate and leave_gate."""
     cdef Slot *s = &ledger.view.slots[slot]
-    if not slot_is_sound(ledger.view, s):
+    if not slot_is_valid(ledger.view, s):
         return
     give_one(&ledger.view.rows[s.row].live)
     give_one(&ledger.view.header.live)
@@ -256,7 +258,7 @@ cdef void client_of_slot(Ledger *ledger, u32 slot, int fd, i64 waited, Client *c
     """The client that a slot was taken for, whose connection is `fd` (borrowed); `waited`: as in Client."""
     cdef Slot *s = &ledger.view.slots[slot]
     client.fd, client.waited, client.vouched = fd, waited, True
-    client.payment.at = 0
+    client.payment.stamp = 0
     memcpy(client.peer.address, s.address, 16)
     client.peer.family, client.peer.port = s.family, s.port
 
@@ -265,23 +267,23 @@ cdef void client_of_slot(Ledger *ledger, u32 slot, int fd, i64 waited, Client *c
 
 cdef void begin_rate_wait(Ledger *ledger, u32 row) noexcept nogil:
     """A client waits because the rate is used up: count the time since the last look, or write that it begins."""
-    cdef u64 *held_to = &ledger.view.rows[row].held_to
-    cdef u64 now = now_monotonic(), seen = load64(held_to)
+    cdef u64 *counted_to = &ledger.view.rows[row].rate_wait_counted_to
+    cdef u64 now = now_monotonic(), seen = load64(counted_to)
     cdef Record *record
-    if seen < now and cas64(held_to, seen, now):
+    if seen < now and cas64(counted_to, seen, now):
         if seen:
             own_counters(ledger, row).rate_wait_ns += now - seen
         else:
             record = journal_next(ledger)
-            record.row, record.kind = row, HELD_BACK
+            record.row, record.kind = row, RATE_WAIT
             journal_commit(ledger)
 
 
 cdef void end_rate_wait(Ledger *ledger, u32 row) noexcept nogil:
     """Nobody waits for the rate any more."""
-    cdef u64 *held_to = &ledger.view.rows[row].held_to
-    cdef u64 now = now_monotonic(), seen = load64(held_to)
-    if seen and cas64(held_to, seen, 0) and now > seen:
+    cdef u64 *counted_to = &ledger.view.rows[row].rate_wait_counted_to
+    cdef u64 now = now_monotonic(), seen = load64(counted_to)
+    if seen and cas64(counted_to, seen, 0) and now > seen:
         own_counters(ledger, row).rate_wait_ns += now - seen
 
 
@@ -318,7 +320,7 @@ cdef void record_start(Ledger *ledger, Target *target, u32 slot, i64 waited) noe
         set_peer(record, s.address, s.family, s.port)
         journal_commit_with(ledger, s, RUNNING)
     else:
-        s.told = 0
+        s.record_mark = 0
         set_state(s, RUNNING, ledger.section)
         wake_supervisor(ledger.view)
 
@@ -375,11 +377,11 @@ cdef void record_end_unserved(Ledger *ledger, u32 slot, int code, int status) no
     """The server ended before it had its connection, which keeps its slot and gets another server."""
     cdef Slot *s = &ledger.view.slots[slot]
     write_exit_record(ledger, slot, code, status, now_monotonic() - s.started, TAKEN)
-    # Until `told` is cleared, the slot's pid counts as that of a server whose end is recorded (Board.adopt): so the method
-    # and the pid change first.
+    # Until the mark is cleared, the slot's pid counts as that of a server whose end is recorded (Board.adopt): so the
+    # method and the pid change first.
     s.method = EXEC
     store32(<u32 *> &s.pid, 0)
-    store32(&s.told, 0)
+    store32(&s.record_mark, 0)
 
 
 cdef void write_exit_record(Ledger *ledger, u32 slot, int code, int status, u64 lasted, u32 then) noexcept nogil:
@@ -399,26 +401,7 @@ cdef void write_exit_record(Ledger *ledger, u32 slot, int code, int status, u64 
         set_peer(record, s.address, s.family, s.port)
         journal_commit_with(ledger, s, then)
     else:
-        s.told = told_before(ledger.view, ledger.section, then)
+        s.record_mark = mark_of_last_record(ledger.view, ledger.section, then)
         set_state(s, then, ledger.section)
         wake_supervisor(ledger.view)
     own_counters(ledger, s.row).exits[<int> kind] += 1
-
-
-# ---- clients that Python knows ----
-
-cdef void make_peer(Peer *peer, bytes address, int port) noexcept:
-    """A peer from 4 or 16 bytes in network order; any other length is an unknown one."""
-    cdef int i
-    cdef u8 *raw = <u8 *> (<char *> address)
-    peer.family = AF_INET if len(address) == 4 else AF_INET6 if len(address) == 16 else 0
-    for i in range(16):
-        peer.address[i] = raw[i] if i < len(address) else 0
-    peer.port = port
-
-
-cdef void make_client(Client *client, int fd, bytes address, int port) noexcept:
-    """A client that has neither paid nor waited; for its address see make_peer."""
-    client.fd, client.waited, client.vouched = fd, 0, False
-    client.payment.at = 0
-    make_peer(&client.peer, address, port)

@@ -11,9 +11,9 @@ from fastinetd.core.records import (
 from fastinetd.core.counters cimport summed_counters
 from fastinetd.core.gate cimport pause_a_little
 from fastinetd.core.layout cimport (
-    ADMIT, EXEC, FREE, LAYOUT, NO_LIMIT, POOL_STATES, RECORDS, RUNNING,
-    TAKEN, WAYS, Counters, Header, Record, Row, Section, Slot, SlotState, View, counters_of,
-    section_of, sections_high, set_state, slot_is_sound, slots_high, state_of, told_at,
+    ADMIT, EXEC, FREE, LAYOUT, NO_LIMIT, POOL_STATES, RECORDS, RUNNING, TAKEN, WAYS, Counters, Header, Record, Row,
+    Section, Slot, SlotState, View, counters_of, mark_of_next_record, section_of, sections_high, set_state,
+    slot_is_valid, slots_high, state_of,
 )
 from fastinetd.core.limits cimport rate_cells, start_wait
 from fastinetd.core.rates cimport RATE_CELLS, count_of
@@ -234,7 +234,7 @@ cdef class Board:
         if rate_count > before > 0:
             store32(&r.rate.next, before)
         if rate_count == 0:
-            store64(&r.held_to, 0)
+            store64(&r.rate_wait_counted_to, 0)
 
     def row_times(self, u32 row, i64 open_from, i64 open_until) -> None:
         """The window in which the service is open, in Unix seconds."""
@@ -270,9 +270,9 @@ cdef class Board:
         """Seconds until the service's rate allows a start."""
         return start_wait(&self.view, row) / 1e9
 
-    def row_holds(self, u32 row) -> bool:
+    def row_awaits_rate(self, u32 row) -> bool:
         """Whether clients of the service wait because its rate is used up."""
-        return load64(&self.view.rows[row].held_to) != 0
+        return load64(&self.view.rows[row].rate_wait_counted_to) != 0
 
     # ---- sections ----
 
@@ -391,14 +391,15 @@ cdef class Board:
             if state_of(s) == FREE or section_of(s) != section:
                 continue
             state = state_of(s)
-            if s.told == told_at(&self.view, section, state):  # it died between the new state and its record
+            # It died between the new state and its record.
+            if s.record_mark == mark_of_next_record(&self.view, section, state):
                 state = TAKEN if state == RUNNING else RUNNING
-                s.told = 0
+                s.record_mark = 0
             if state == TAKEN and s.pid == 0 and s.method != EXEC:
                 set_state(s, TAKEN, heir)
                 continue
-            if state == TAKEN and (s.pid == 0 or s.told):  # told: the pid is that of a server whose end is recorded
-                s.pid, s.told = 0, 0
+            if state == TAKEN and (s.pid == 0 or s.record_mark):  # marked: the pid is of a server whose end is recorded
+                s.pid, s.record_mark = 0, 0
                 set_state(s, FREE, 0)
                 continue
             adopted.append(AdoptedServer(slot=i, pid=s.pid, state=SlotState(state)))
@@ -434,7 +435,7 @@ cdef class Board:
             b.rows[i].live = 0
         for i in range(slots_high(b)):
             s = &b.slots[i]
-            if (state_of(s) != TAKEN and state_of(s) != RUNNING) or not slot_is_sound(b, s):
+            if (state_of(s) != TAKEN and state_of(s) != RUNNING) or not slot_is_valid(b, s):
                 continue
             b.rows[s.row].live += 1
             total += 1
@@ -450,7 +451,7 @@ cdef class Board:
         counts = {}
         for i in range(slots_high(&self.view)):
             s = &self.view.slots[i]
-            if (state_of(s) == TAKEN or state_of(s) == RUNNING) and slot_is_sound(&self.view, s):
+            if (state_of(s) == TAKEN or state_of(s) == RUNNING) and slot_is_valid(&self.view, s):
                 counts[s.row] = counts.get(s.row, 0) + 1
                 total += 1
         return total == load32(&self.view.header.live) and all(

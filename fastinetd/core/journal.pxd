@@ -1,6 +1,6 @@
 """The writer's side of a section's journal on the Board. Its reader is the supervisor, by `Board.take_records`."""
 
-from fastinetd.core.layout cimport RECORDS, Record, Section, Slot, View, set_state, told_at
+from fastinetd.core.layout cimport RECORDS, Record, Section, Slot, View, mark_of_next_record, set_state
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.system.linux cimport load32, load64, now_real, store64, swap32, u32, u64, write
 
@@ -35,6 +35,6 @@ cdef inline void journal_commit(Ledger *ledger) noexcept nogil:
 
 cdef inline void journal_commit_with(Ledger *ledger, Slot *slot, u32 state) noexcept nogil:
     """Commit the record of what the slot's state becomes, and change the state with it."""
-    slot.told = told_at(ledger.view, ledger.section, state)
+    slot.record_mark = mark_of_next_record(ledger.view, ledger.section, state)
     set_state(slot, state, ledger.section)
     journal_commit(ledger)

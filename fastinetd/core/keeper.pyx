@@ -1,13 +1,14 @@
 """The supervisor's hand in starting the servers of wait services, and in ending what it has started or adopted."""
 
 from fastinetd.core.admit cimport (
-    Client, begin_rate_wait, close_ledger, decide, drop_slot, end_rate_wait, make_client, make_peer, open_ledger,
-    record_refusal, record_start, take_slot,
+    begin_rate_wait, close_ledger, drop_slot, end_rate_wait, judge_peer, open_ledger, record_refusal, record_start,
+    take_slot,
 )
 from fastinetd.core.board cimport Board
+from fastinetd.core.client cimport Client, Peer, make_client, make_peer
 from fastinetd.core.layout cimport ADMIT, ASK, RATE, Counters, Verdict, View
 from fastinetd.core.ledger cimport Ledger, own_counters
-from fastinetd.core.program cimport Peer, Program
+from fastinetd.core.program cimport Program
 from fastinetd.core.servers cimport end_server, start_server
 from fastinetd.system.linux cimport u32
 
@@ -36,12 +37,12 @@ cdef class Keeper:
         cdef Counters *counters = own_counters(&self.ledger, program.target.row)
         cdef int number
         make_client(&client, fd, address, port)
-        cdef Verdict verdict = decide(view, &program.target, &client.peer)
+        cdef Verdict verdict = judge_peer(view, &program.target, &client.peer)
         if verdict == ASK and vouched:
             verdict = ADMIT
         if verdict == ADMIT:
             verdict = take_slot(&self.ledger, &program.target, &client, &slot)
-        if verdict == ADMIT and view.rows[program.target.row].held_to:
+        if verdict == ADMIT and view.rows[program.target.row].rate_wait_counted_to:
             counters.rate_waits += 1
         if verdict != RATE:
             end_rate_wait(&self.ledger, program.target.row)

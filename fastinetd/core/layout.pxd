@@ -89,7 +89,7 @@ cpdef enum RecordKind:
     ACCEPT_FAILED = 5  # value: errno
     DEACTIVATED = 6  # cps with over_rate = close; value: seconds
     POOL = 7  # reason: a PoolEvent, value: what it says
-    HELD_BACK = 8  # the rate is used up, and clients wait for it from now on
+    RATE_WAIT = 8  # the rate is used up, and clients wait for it from now on
 
 cpdef enum Method:
     """How a connection comes to its server."""
@@ -149,7 +149,7 @@ cdef struct Row:
     u32 live
     u32 over_rate  # an OverRateRule
     Rate rate
-    u64 held_to  # clients wait for the rate, and until then their waiting is counted; CLOCK_MONOTONIC; 0: nobody waits
+    u64 rate_wait_counted_to  # clients wait for the rate, counted until this CLOCK_MONOTONIC; 0: nobody waits
     i64 open_from  # Unix seconds; open while open_from <= now < open_until
     i64 open_until
     double max_load  # 0: any
@@ -162,7 +162,7 @@ cdef struct Slot:
     u32 word  # SlotState, and from bit 8 on the section of the process that answers for it: one word, changed at once
     i32 pid
     u32 row
-    u32 told  # where the record of a state stands, and which state (told_at); 0: nowhere. Of TAKEN: the pid is void
+    u32 record_mark  # of the state's record (mark_of_next_record); 0: it has none. Of TAKEN: the pid is void
     u64 source  # hash of row and address; 0: not counted
     u64 started  # CLOCK_MONOTONIC, nanoseconds
     u8 address[16]
@@ -259,16 +259,16 @@ cdef inline u32 sections_high(View *b) noexcept nogil:
     return high if high < b.section_count else b.section_count
 
 
-cdef inline u32 told_at(View *b, u32 section, u32 state) noexcept nogil:
-    """The next record of the journal, and the state that it tells."""
+cdef inline u32 mark_of_next_record(View *b, u32 section, u32 state) noexcept nogil:
+    """What marks the next record of the journal as the one of a slot's state: its place, and the state."""
     return <u32> (b.sections[section].head + 1) << 2 | state
 
 
-cdef inline u32 told_before(View *b, u32 section, u32 state) noexcept nogil:
-    """The last record of the journal, as if that had told it: there is nothing to be written."""
+cdef inline u32 mark_of_last_record(View *b, u32 section, u32 state) noexcept nogil:
+    """The mark of the last record of the journal, as if it were the state's: there is nothing to be written."""
     return <u32> b.sections[section].head << 2 | state
 
 
-cdef inline bint slot_is_sound(View *b, Slot *slot) noexcept nogil:
+cdef inline bint slot_is_valid(View *b, Slot *slot) noexcept nogil:
     """Whether a slot's row is one there is."""
     return slot.row < b.row_count

@@ -40,7 +40,7 @@ class RecordKind(IntEnum):
     ACCEPT_FAILED = 5
     DEACTIVATED = 6
     POOL = 7
-    HELD_BACK = 8
+    RATE_WAIT = 8
 
 class SlotState(IntEnum):
     FREE = 0

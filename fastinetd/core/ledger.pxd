@@ -22,5 +22,5 @@ cdef inline Counters *own_counters(Ledger *ledger, u32 row) noexcept nogil:
 cdef inline void count_accepted(const Row *row, Counters *counters) noexcept nogil:
     """Count a client as accepted. While clients of its service wait for the rate, it has waited too."""
     counters.accepted += 1
-    if row.held_to:
+    if row.rate_wait_counted_to:
         counters.rate_waits += 1

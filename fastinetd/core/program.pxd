@@ -1,6 +1,7 @@
 """A service as the hot path needs it: C arrays, built once from the Plan and only read afterwards."""
 
-from fastinetd.system.linux cimport sockaddr_storage, socklen_t, u16, u32, u64, u8
+from fastinetd.core.client cimport Client
+from fastinetd.system.linux cimport u32, u64
 
 
 cdef extern from "core/spawn_plan.h" nogil:
@@ -25,11 +26,6 @@ cdef struct Range6:
     u64 last_high
     u64 last_low
     u32 verdict
-
-cdef struct Peer:
-    u8 address[16]
-    u16 family  # AF_INET (also for IPv4-mapped), AF_INET6, AF_UNIX; 0: unknown
-    u16 port
 
 cdef enum:
     POOL_FILES = 8  # files whose change replaces a pool, at most
@@ -90,6 +86,5 @@ cdef class Program:
     cdef int set_pool(self, pool, environ) except -1
 
 
-cdef void peer_of(const sockaddr_storage *address, socklen_t length, Peer *peer) noexcept nogil
-cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil
-cdef size_t variables(Target *target, const Peer *peer, int fd, char *into) noexcept nogil
+cdef char **environment_for_client(Target *target, const Client *client) noexcept nogil
+cdef size_t pack_variables(Target *target, const Client *client, char *into) noexcept nogil

@@ -9,10 +9,11 @@ always the same for one service, so these entries are hardly ever written.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset, strlen
 
+from fastinetd.core.client cimport Client, Peer, peer_of
 from fastinetd.core.layout cimport ASK, WORKER
 from fastinetd.system.linux cimport (
-    AF_INET, AF_INET6, INET6_ADDRSTRLEN, SOL_SOCKET, SO_PEERCRED, getsockname, getsockopt, inet_ntop, ntohs, sockaddr,
-    sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, u16, u32, u64, u8, ucred,
+    AF_INET, AF_INET6, INET6_ADDRSTRLEN, SOL_SOCKET, SO_PEERCRED, getsockname, getsockopt, inet_ntop, sockaddr,
+    sockaddr_storage, socklen_t, u32, u64, u8, ucred,
 )
 
 from typing import NamedTuple
@@ -96,32 +97,9 @@ if (max(map(len, (INET_VARIABLES, DATAGRAM_VARIABLES, UNIX_VARIABLES))) > STAGE_
 
 
 cdef u8 *ANY = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-cdef u8 *MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
 
 
-cdef void peer_of(const sockaddr_storage *address, socklen_t length, Peer *peer) noexcept nogil:
-    """The peer's address in the Board's form; an IPv4 address inside IPv6 is plain IPv4."""
-    cdef sockaddr_in *four = <sockaddr_in *> address
-    cdef sockaddr_in6 *six = <sockaddr_in6 *> address
-    cdef int i
-    memset(peer, 0, sizeof(Peer))
-    if length < sizeof(u16):
-        return
-    peer.family = address.ss_family
-    if peer.family == AF_INET:
-        memcpy(peer.address, &four.sin_addr, 4)
-        peer.port = ntohs(four.sin_port)
-    elif peer.family == AF_INET6:
-        peer.port = ntohs(six.sin6_port)
-        for i in range(12):
-            if six.sin6_addr.s6_addr[i] != MAPPED[i]:
-                memcpy(peer.address, &six.sin6_addr, 16)
-                return
-        peer.family = AF_INET
-        memcpy(peer.address, &six.sin6_addr.s6_addr[12], 4)
-
-
-cdef int put(char *into, const char *name, const char *value) noexcept nogil:
+cdef int write_variable(char *into, const char *name, const char *value) noexcept nogil:
     """Write a variable whose name ends with `=`, and its NUL."""
     cdef size_t n = strlen(name)
     cdef size_t m = strlen(value)
@@ -130,7 +108,7 @@ cdef int put(char *into, const char *name, const char *value) noexcept nogil:
     return 0
 
 
-cdef void put_number(char *into, const char *name, u32 value) noexcept nogil:
+cdef void write_number(char *into, const char *name, u32 value) noexcept nogil:
     """Write a variable whose name ends with `=` and whose value is a number in decimal, and its NUL."""
     cdef char digits[12]
     cdef int i = 11
@@ -141,13 +119,13 @@ cdef void put_number(char *into, const char *name, u32 value) noexcept nogil:
         value //= 10
         if value == 0:
             break
-    put(into, name, &digits[i])
+    write_variable(into, name, &digits[i])
 
 
-cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil:
-    """The environment of one start: writes the connection's variables, returns the whole block."""
+cdef char **environment_for_client(Target *target, const Client *client) noexcept nogil:
+    """The environment of one start: writes the client's variables, returns the whole block."""
     cdef char **variable = target.envp + target.constant
-    cdef u32 count = tell_client(target, peer, fd)
+    cdef u32 count = write_client_variables(target, client)
     cdef u32 i
     for i in range(count):
         if variable[i] == NULL:  # another start had fewer
@@ -157,32 +135,33 @@ cdef char **environment(Target *target, const Peer *peer, int fd) noexcept nogil
     return target.envp
 
 
-cdef u32 tell_client(Target *target, const Peer *peer, int fd) noexcept nogil:
-    """Write the connection's variables into the buffers; returns how many."""
+cdef u32 write_client_variables(Target *target, const Client *client) noexcept nogil:
+    """Write the client's variables into the buffers; returns how many."""
+    cdef const Peer *peer = &client.peer
     cdef char text[INET6_ADDRSTRLEN]
     cdef ucred credentials
     cdef socklen_t length = sizeof(credentials)
     if target.unix_socket:
-        if getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0:
+        if getsockopt(client.fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0:
             credentials.uid = credentials.gid = 0xFFFFFFFF
-        put_number(STAGE_PLACE(scratch, 0), "IPCREMOTEEUID=", credentials.uid)
-        put_number(STAGE_PLACE(scratch, 1), "IPCREMOTEEGID=", credentials.gid)
-        put(STAGE_PLACE(scratch, 2), "PROTO=", "IPC")
+        write_number(STAGE_PLACE(scratch, 0), "IPCREMOTEEUID=", credentials.uid)
+        write_number(STAGE_PLACE(scratch, 1), "IPCREMOTEEGID=", credentials.gid)
+        write_variable(STAGE_PLACE(scratch, 2), "PROTO=", "IPC")
         return 3
     if peer.family != AF_INET and peer.family != AF_INET6:
-        put(STAGE_PLACE(scratch, 0), "REMOTE_HOST=", "<no address>")
+        write_variable(STAGE_PLACE(scratch, 0), "REMOTE_HOST=", "<no address>")
         return 1
     inet_ntop(peer.family, peer.address, text, sizeof(text))
-    put(STAGE_PLACE(scratch, 0), "REMOTE_HOST=", text)
-    put(STAGE_PLACE(scratch, 1), "REMOTE_ADDR=", text)
-    put_number(STAGE_PLACE(scratch, 2), "REMOTE_PORT=", peer.port)
-    put(STAGE_PLACE(scratch, 3), "PROTO=", "UDP" if target.datagrams else "TCP")
-    put(STAGE_PLACE(scratch, 4), "UDPREMOTEIP=" if target.datagrams else "TCPREMOTEIP=", text)
-    put_number(STAGE_PLACE(scratch, 5), "UDPREMOTEPORT=" if target.datagrams else "TCPREMOTEPORT=", peer.port)
-    return 6 + tell_own_end(target, fd)
+    write_variable(STAGE_PLACE(scratch, 0), "REMOTE_HOST=", text)
+    write_variable(STAGE_PLACE(scratch, 1), "REMOTE_ADDR=", text)
+    write_number(STAGE_PLACE(scratch, 2), "REMOTE_PORT=", peer.port)
+    write_variable(STAGE_PLACE(scratch, 3), "PROTO=", "UDP" if target.datagrams else "TCP")
+    write_variable(STAGE_PLACE(scratch, 4), "UDPREMOTEIP=" if target.datagrams else "TCPREMOTEIP=", text)
+    write_number(STAGE_PLACE(scratch, 5), "UDPREMOTEPORT=" if target.datagrams else "TCPREMOTEPORT=", peer.port)
+    return 6 + write_local_variables(target, client.fd)
 
 
-cdef u32 tell_own_end(Target *target, int fd) noexcept nogil:
+cdef u32 write_local_variables(Target *target, int fd) noexcept nogil:
     """Write the address and port that the client connected to; returns how many variables these are. For a datagram
     socket that is bound to every address the kernel does not tell which one the client used: the port alone."""
     cdef char text[INET6_ADDRSTRLEN]
@@ -192,26 +171,27 @@ cdef u32 tell_own_end(Target *target, int fd) noexcept nogil:
     if getsockname(fd, <sockaddr *> &own, &length) < 0:
         return 0
     peer_of(&own, length, &local)
-    put_number(STAGE_PLACE(scratch, 6), "UDPLOCALPORT=" if target.datagrams else "TCPLOCALPORT=", local.port)
-    if memcmp(local.address, ANY, sizeof(local.address)) == 0 or not inet_ntop(local.family, local.address, text, sizeof(text)):
+    write_number(STAGE_PLACE(scratch, 6), "UDPLOCALPORT=" if target.datagrams else "TCPLOCALPORT=", local.port)
+    if (memcmp(local.address, ANY, sizeof(local.address)) == 0
+            or not inet_ntop(local.family, local.address, text, sizeof(text))):
         return 1
-    put(STAGE_PLACE(scratch, 7), "UDPLOCALIP=" if target.datagrams else "TCPLOCALIP=", text)
+    write_variable(STAGE_PLACE(scratch, 7), "UDPLOCALIP=" if target.datagrams else "TCPLOCALIP=", text)
     return 2
 
 
-cdef size_t variables(Target *target, const Peer *peer, int fd, char *into) noexcept nogil:
-    """The connection's variables one after the other, each with its NUL; at most STAGE_VARIABLES_SIZE bytes.
+cdef size_t pack_variables(Target *target, const Client *client, char *into) noexcept nogil:
+    """The client's variables one after the other, each with its NUL; at most STAGE_VARIABLES_SIZE bytes.
     Returns their length."""
     cdef size_t length = 0, n
     cdef u32 i
-    for i in range(tell_client(target, peer, fd)):
+    for i in range(write_client_variables(target, client)):
         n = strlen(scratch[i]) + 1
         memcpy(into + length, scratch[i], n)
         length += n
     return length
 
 
-cdef void *array(size_t count, size_t size) except NULL:
+cdef void *allocate_array(size_t count, size_t size) except NULL:
     """Zeroed memory, at least one element."""
     cdef void *memory = calloc(count if count else 1, size)
     if memory == NULL:
@@ -227,8 +207,8 @@ cdef class Ranges:
         cdef u32 i
         self.asks = any(verdict == ASK for _, _, verdict in [*ranges4, *ranges6])
         self.count4, self.count6 = len(ranges4), len(ranges6)
-        self.ranges4 = <Range4 *> array(self.count4, sizeof(Range4))
-        self.ranges6 = <Range6 *> array(self.count6, sizeof(Range6))
+        self.ranges4 = <Range4 *> allocate_array(self.count4, sizeof(Range4))
+        self.ranges6 = <Range6 *> allocate_array(self.count6, sizeof(Range6))
         for i, (first, last, verdict) in enumerate(ranges4):
             self.ranges4[i].first, self.ranges4[i].last, self.ranges4[i].verdict = first, last, verdict
         for i, (first, last, verdict) in enumerate(ranges6):
@@ -275,7 +255,7 @@ cdef class Program:
         cdef bytes text
         cdef int i
         t.constant = len(environ)
-        t.envp = <char **> array(t.constant + STAGE_PLACES + 1, sizeof(char *))
+        t.envp = <char **> allocate_array(t.constant + STAGE_PLACES + 1, sizeof(char *))
         for i, text in enumerate(environ):
             self.kept.append(text)
             t.envp[i] = text
@@ -293,14 +273,14 @@ cdef class Program:
         self.kept.append(context.path)
         text = context.path
         plan.path = text
-        self.argv = <char **> array(len(context.argv) + 1, sizeof(char *))
+        self.argv = <char **> allocate_array(len(context.argv) + 1, sizeof(char *))
         for i, text in enumerate(context.argv):
             self.kept.append(text)
             self.argv[i] = text
         plan.argv = self.argv
         plan.group_count = -1
         if context.groups is not None:
-            self.groups = <u32 *> array(len(context.groups), sizeof(u32))
+            self.groups = <u32 *> allocate_array(len(context.groups), sizeof(u32))
             for i, group in enumerate(context.groups):
                 self.groups[i] = group
             plan.groups, plan.group_count = self.groups, len(context.groups)
@@ -342,7 +322,7 @@ cdef class Program:
                 block.append(STAGE_BIND)
             block += [b"=" * (STAGE_ROOM - 1) for _ in range(STAGE_PLACES)]
             block.append(STAGE_VARIABLE + b"=" + pool.point + (b":%d" % pool.guard if pool.guard >= 0 else b""))
-        p.envp = <char **> array(len(block) + 1, sizeof(char *))
+        p.envp = <char **> allocate_array(len(block) + 1, sizeof(char *))
         for i, text in enumerate(block):
             self.kept.append(text)
             p.envp[i] = text

@@ -1,6 +1,6 @@
 """Clients whose names decide, while they wait for the doorman's answer."""
 
-from fastinetd.core.admit cimport Client
+from fastinetd.core.client cimport Client
 from fastinetd.system.linux cimport u32, u64
 
 cdef enum:

@@ -12,7 +12,7 @@ Rules of this file
 
 from libc.string cimport memcpy, memset
 
-from fastinetd.core.admit cimport Client
+from fastinetd.core.client cimport Client
 from fastinetd.system.linux cimport (
     AF_INET, EBADMSG, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, close, fcntl, i64,
     now_monotonic, send, u16, u32, u64, u8,

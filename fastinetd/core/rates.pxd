@@ -15,7 +15,7 @@ from fastinetd.system.linux cimport cas32, cas64, i64, load32, load64, u32, u64
 
 cdef enum:
     RATE_CELLS = 4096  # of a rate, at most; less than 0xFFFF
-    LOOK = 10  # cells that are looked at before a start is refused
+    CELLS_LOOKED_AT = 10  # cells that are looked at before a start is refused
 
 cdef struct Rate:
     u32 count  # starts in a period, and cells; 0: any number of starts
@@ -25,7 +25,7 @@ cdef struct Rate:
 
 cdef struct Payment:
     # A start that was taken from a rate.
-    u64 at  # what stands in the cell; 0: nothing was taken
+    u64 stamp  # what stands in the cell; 0: nothing was taken
     u64 before  # what stood there
     u32 cell
 
@@ -48,15 +48,15 @@ cdef inline u32 likely_cell(Rate *rate, u64 *cells, u32 count, u64 now) noexcept
     """
     cdef u32 next = load32(&rate.next)
     cdef u32 cell = next if next < count else 0
-    cdef u32 at = cell - 1 if cell else count - 1
+    cdef u32 beside = cell - 1 if cell else count - 1
     cdef u32 found = cell, step
     cdef u64 oldest = load64(&cells[cell]), stamp
     if cell_wait(oldest, load64(&rate.period), now):
-        for step in range(LOOK if LOOK < count else count):
-            stamp = load64(&cells[at])
+        for step in range(CELLS_LOOKED_AT if CELLS_LOOKED_AT < count else count):
+            stamp = load64(&cells[beside])
             if stamp < oldest:
-                oldest, found = stamp, at
-            at = at + 1 if at + 1 < count else 0
+                oldest, found = stamp, beside
+            beside = beside + 1 if beside + 1 < count else 0
     if found != next:
         cas32(&rate.next, next, found)
     return found
@@ -88,7 +88,7 @@ cdef inline bint rate_take(Rate *rate, u64 *cells, u64 now, Payment *payment) no
     cdef u32 count = count_of(rate), cell
     cdef u64 seen
     cdef i64 returned
-    payment.at = 0
+    payment.stamp = 0
     if count == 0:
         return True
     while True:
@@ -99,7 +99,7 @@ cdef inline bint rate_take(Rate *rate, u64 *cells, u64 now, Payment *payment) no
             if returned < 0:
                 return False
         elif cas64(&cells[cell], seen, now):
-            payment.at, payment.before, payment.cell = now, seen, cell
+            payment.stamp, payment.before, payment.cell = now, seen, cell
             if returned < 0:
                 cas32(&rate.next, cell, cell + 1)
             return True
@@ -110,9 +110,9 @@ cdef inline void rate_give(Rate *rate, u64 *cells, Payment *payment) noexcept no
 
     The cell is as it was before: who has read the clock earlier and comes only now must still see its last start.
     """
-    cdef u64 at = payment.at, seen
-    payment.at = 0
-    if at and cas64(&cells[payment.cell], at, payment.before):
+    cdef u64 stamp = payment.stamp, seen
+    payment.stamp = 0
+    if stamp and cas64(&cells[payment.cell], stamp, payment.before):
         while True:
             seen = load64(&rate.returned)
             if cas64(&rate.returned, seen, seen << 16 | (payment.cell + 1)):

@@ -1,7 +1,7 @@
 """What acceptor and relay have in common: listeners, admission, clients that wait for the doorman."""
 
-from fastinetd.core.admit cimport Client
 from fastinetd.core.board cimport Board
+from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport Verdict
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target
@@ -10,7 +10,7 @@ from fastinetd.system.linux cimport epoll_event, i64, u32, u64
 
 cdef enum:
     EVENTS = 256  # taken from the kernel at once
-    BATCH = 16  # connections accepted in a row from one listener
+    ACCEPTS_IN_A_ROW = 16  # connections accepted in a row from one listener
 
 cdef enum EventKind:
     ON_LISTENER = 0

@@ -21,16 +21,17 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 
 from fastinetd.core.admit cimport (
-    Client, close_ledger, begin_rate_wait, decide, end_rate_wait, open_ledger, record_refusal, take_slot,
+    begin_rate_wait, close_ledger, end_rate_wait, judge_peer, open_ledger, record_refusal, take_slot,
 )
 from fastinetd.core.board cimport Board
+from fastinetd.core.client cimport Client, peer_of
 from fastinetd.core.journal cimport journal_commit, journal_next, journal_room, wake_supervisor
 from fastinetd.core.layout cimport (
     ACCEPT_FAILED, ADMIT, ASK, DEACTIVATED, DOORMAN, NAME, OVER_CLOSE, OVER_WAIT, RATE, Counters, Record, Row, Verdict,
 )
 from fastinetd.core.ledger cimport count_accepted, own_counters
 from fastinetd.core.limits cimport give_start, start_wait, take_start
-from fastinetd.core.program cimport Program, Target, peer_of
+from fastinetd.core.program cimport Program, Target
 from fastinetd.core.questions cimport (
     ALLOWED, NONSENSE, NO_ANSWER, QUESTIONS, Answer, ask_again, ask_doorman, open_questions, take_answer, take_overdue,
     time_to_ask_again,
@@ -136,7 +137,7 @@ cdef class Reception:
         """The rate is used up: a listener with clients in its queue is paused until the rate allows one. An empty one
         is watched on: the first client to come shall be seen."""
         cdef Target *target = self.listeners[index].target
-        if readable(self.listeners[index].fd):
+        if queue_has_client(self.listeners[index].fd):
             begin_rate_wait(&self.ledger, target.row)
             self.pause_listener(index, start_wait(self.ledger.view, target.row))
         else:
@@ -147,10 +148,10 @@ cdef class Reception:
         once the queues of all its listeners are."""
         cdef Target *target = self.listeners[index].target
         cdef u32 i
-        if load64(&self.ledger.view.rows[target.row].held_to) == 0 or self.retired:
+        if load64(&self.ledger.view.rows[target.row].rate_wait_counted_to) == 0 or self.retired:
             return
         for i in range(self.count):
-            if self.listeners[i].target == target and readable(self.listeners[i].fd):
+            if self.listeners[i].target == target and queue_has_client(self.listeners[i].fd):
                 return
         end_rate_wait(&self.ledger, target.row)
 
@@ -181,7 +182,7 @@ cdef class Reception:
                 self.leave_now()
 
     cdef void serve(self, u32 index) noexcept nogil:
-        """Accept and greet up to BATCH clients."""
+        """Accept and greet up to ACCEPTS_IN_A_ROW clients."""
         cdef Listener *listener = &self.listeners[index]
         cdef Target *target = listener.target
         cdef Row *row = &self.ledger.view.rows[target.row]
@@ -191,13 +192,13 @@ cdef class Reception:
         cdef Client client
         cdef int i, number
         client.waited, client.vouched = 0, False
-        for i in range(BATCH):
+        for i in range(ACCEPTS_IN_A_ROW):
             if self.retired or listener.paused:
                 return
             self.await_room()
             if self.retired:
                 return
-            client.payment.at = 0
+            client.payment.stamp = 0
             if row.over_rate == OVER_WAIT and not take_start(self.ledger.view, target.row, &client.payment):
                 self.wait_for_rate(index)
                 return
@@ -244,7 +245,7 @@ cdef class Reception:
         cdef Row *row = &self.ledger.view.rows[listener.target.row]
         cdef Record *record
         cdef u32 slot = 0
-        cdef Verdict verdict = decide(self.ledger.view, listener.target, &client.peer)
+        cdef Verdict verdict = judge_peer(self.ledger.view, listener.target, &client.peer)
         if verdict == ASK:
             if not client.vouched:
                 if not ask_doorman(&self.questions, client, index, listener.target.row):
@@ -256,8 +257,9 @@ cdef class Reception:
         if verdict == ADMIT:
             self.admitted(index, client, slot)
             return
-        # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. A process that
-        # is retired refuses them too: it has no listener any more, and its descriptor's number may be a client's by now.
+        # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. A process
+        # that is retired refuses them too: it has no listener any more, and its descriptor's number may be a client's
+        # by now.
         if (verdict == RATE and row.over_rate == OVER_CLOSE and not listener.target.unix_socket and not self.retired
                 and cas32(&row.closed, 0, 1)):
             self.shut_port(listener.target)
@@ -414,7 +416,7 @@ cdef class Reception:
         return False
 
 
-cdef inline bint readable(int fd) noexcept nogil:
+cdef inline bint queue_has_client(int fd) noexcept nogil:
     """Whether a client or a datagram is there at this moment."""
     cdef pollfd look
     look.fd, look.events, look.revents = fd, POLLIN, 0

@@ -1,6 +1,6 @@
 """The servers of one acceptor: started by exec, watched, and accounted for when they end."""
 
-from fastinetd.core.admit cimport Client
+from fastinetd.core.client cimport Client
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport ON_OTHER, Reception
@@ -58,7 +58,7 @@ cdef int start_server(Ledger *ledger, Target *target, const Client *client, u32 
 cdef bint end_server(Ledger *ledger, u32 slot) noexcept nogil
 cdef int watched_pidfd(i32 pid) noexcept nogil
 cdef int set_aside(int fd, u32 others) noexcept nogil
-cdef u64 microseconds(const timeval *t) noexcept nogil
+cdef u64 microseconds_of(const timeval *t) noexcept nogil
 
 
 cdef class Servers:

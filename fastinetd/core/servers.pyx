@@ -14,10 +14,11 @@ Rules of this file
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastinetd.core.admit cimport Client, free_slot, record_end, record_failed_start, record_start
+from fastinetd.core.admit cimport free_slot, record_end, record_failed_start, record_start
+from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport ENDED, RUNNING, WORKER, Slot, section_of, slots_high, state_of
 from fastinetd.core.ledger cimport Ledger
-from fastinetd.core.program cimport Target, environment
+from fastinetd.core.program cimport Target, environment_for_client
 from fastinetd.core.reception cimport Reception
 from fastinetd.system.linux cimport (
     EINTR, EPOLLIN, EPOLL_CTL_MOD, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close,
@@ -30,14 +31,15 @@ cdef enum:
     ASIDE = 20  # connections kept below FIRST_KEPT_DESCRIPTOR
 
 
-cdef int start_server(Ledger *ledger, Target *target, const Client *client, u32 slot, bint reset_signals) noexcept nogil:
+cdef int start_server(Ledger *ledger, Target *target, const Client *client, u32 slot,
+                      bint reset_signals) noexcept nogil:
     """Start the service's program for a client, whose connection is borrowed, and do the accounting. Returns 0, or the
     errno of the failure. A worker's program has the standard error that workers have: its client does not see it."""
     cdef spawn_call call
     cdef int fd = client.fd
     cdef int number
     call.plan = &target.spawn
-    call.envp = environment(target, &client.peer, fd)
+    call.envp = environment_for_client(target, client)
     # Only low descriptors reach the child.
     call.fd = fd if fd < FIRST_KEPT_DESCRIPTOR else fcntl(fd, F_DUPFD_CLOEXEC, 3)
     call.errors = fcntl(target.pool.errors, F_DUPFD_CLOEXEC, 3) if target.pool.errors >= 0 else -1
@@ -71,14 +73,14 @@ cdef bint end_server(Ledger *ledger, u32 slot) noexcept nogil:
         return False
     if state_of(s) != ENDED:
         record_end(ledger, slot, info.si_code if error == 0 else 0, info.si_status if error == 0 else 0,
-                   microseconds(&usage.ru_utime), microseconds(&usage.ru_stime))
+                   microseconds_of(&usage.ru_utime), microseconds_of(&usage.ru_stime))
     if error == 0:
         wait_for_child(P_PID, s.pid, &info, NULL, WEXITED | WNOHANG)
     free_slot(ledger, slot)
     return True
 
 
-cdef u64 microseconds(const timeval *t) noexcept nogil:
+cdef u64 microseconds_of(const timeval *t) noexcept nogil:
     """A time of rusage in microseconds."""
     return <u64> t.tv_sec * 1000000 + <u64> t.tv_usec
 
@@ -165,7 +167,8 @@ cdef class Servers:
         self.look_at = now + 100000000
         for i in range(slots_high(self.ledger.view)):
             s = &self.ledger.view.slots[i]
-            if section_of(s) == self.ledger.section and state_of(s) == RUNNING and s.method != WORKER and self.pidfds[i] < 0:
+            if (section_of(s) == self.ledger.section and state_of(s) == RUNNING and s.method != WORKER
+                    and self.pidfds[i] < 0):
                 self.reception.await_room()
                 if end_server(self.ledger, i):
                     self.unwatched -= 1

@@ -39,7 +39,8 @@
 
 /* What a start consists of, as far as it may fail: system calls by their names (logs/service_log.py tells them). */
 enum spawn_step {
-    STEP_UNKNOWN, STEP_FCNTL, STEP_CLONE, STEP_TIMER_CREATE, STEP_TIMER_SETTIME, STEP_CLOSE_RANGE, STEP_SETSID, STEP_DUP3,
+    STEP_UNKNOWN, STEP_FCNTL, STEP_CLONE, STEP_TIMER_CREATE, STEP_TIMER_SETTIME, STEP_CLOSE_RANGE, STEP_SETSID,
+    STEP_DUP3,
     STEP_PRLIMIT64, STEP_SETPRIORITY, STEP_SETGROUPS, STEP_RT_SIGPROCMASK, STEP_PRCTL, STEP_SETRESGID, STEP_SETRESUID,
     STEP_CAPSET, STEP_EXECVE
 };
@@ -100,7 +101,8 @@ static int child_main(void *argument)
     if (plan->umask >= 0)
         syscall(SYS_umask, plan->umask);
     for (i = 0; i < 3; i++)
-        CHILD_TRY(DUP3, syscall(SYS_dup3, i == 2 && call->errors >= 0 ? call->errors : fd, i, 0));    /* fd is never 0, 1 or 2: those are always open */
+        /* fd is never 0, 1 or 2: those are always open */
+        CHILD_TRY(DUP3, syscall(SYS_dup3, i == 2 && call->errors >= 0 ? call->errors : fd, i, 0));
     if (call->reset_signals)
         CHILD_TRY(RT_SIGPROCMASK, syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none));
     /* Last: from here on whoever has the same uid may stop this process, and the parent waits with it. */
@@ -148,7 +150,8 @@ static int spawn_clone(struct spawn_call *call, int32_t *pid)
     clock_gettime(CLOCK_MONOTONIC, &now);
     if (!call->error && now.tv_sec - begun.tv_sec >= SPAWN_SECONDS - 1) {
         ended.si_pid = 0;      /* so long: was it the timer that ended it? */
-        if (waitid(P_PID, result, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid && ended.si_code == CLD_KILLED) {
+        if (waitid(P_PID, result, &ended, WEXITED | WNOHANG | WNOWAIT) == 0
+            && ended.si_pid && ended.si_code == CLD_KILLED) {
             call->error = ETIMEDOUT;
             call->step = STEP_EXECVE;
         }
@@ -181,7 +184,8 @@ static int spawn_posix(struct spawn_call *call, int32_t *pid)
     for (i = 0; i < 3; i++)
         posix_spawn_file_actions_adddup2(&actions, call->fd, i);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-    memset(&set, 0xff, sizeof set);    /* sigfillset leaves out two that libc keeps, and the server would ignore those */
+    /* sigfillset leaves out two that libc keeps, and the server would ignore those. */
+    memset(&set, 0xff, sizeof set);
     posix_spawnattr_setsigdefault(&attributes, &set);
     sigemptyset(&set);
     posix_spawnattr_setsigmask(&attributes, &set);

@@ -1,23 +1,23 @@
 """Starting programs without any accounting, and the signals that programs inherit."""
 
-from fastinetd.core.program cimport Peer, Program, environment
+from fastinetd.core.client cimport Client, make_client
+from fastinetd.core.program cimport Program, environment_for_client
 from fastinetd.core.servers cimport default_signals_between, disregard_signal, spawn_call, spawn_server
 from fastinetd.system.linux cimport i32
 
 import os
 
 from fastinetd.core.exec_context import ExecContext
-from libc.string cimport memset
 
 
 def spawn(Program program, int fd) -> int:
     """Start a program on `fd` (borrowed); returns its pid. For `probe`, and for benchmarks and tests."""
     cdef spawn_call call
-    cdef Peer peer
+    cdef Client client
     cdef i32 pid = 0
-    memset(&peer, 0, sizeof(peer))
+    make_client(&client, fd, b"", 0)
     call.plan = &program.target.spawn
-    call.envp = environment(&program.target, &peer, fd)
+    call.envp = environment_for_client(&program.target, &client)
     call.fd = fd
     call.errors, call.further_count = -1, 0
     call.reset_signals, call.tied, call.guard = True, False, -1

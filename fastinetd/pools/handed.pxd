@@ -1,6 +1,6 @@
 """Connections that were sent to a zygote, or to its parked children, and that no process has taken yet."""
 
-from fastinetd.core.admit cimport Client
+from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport View
 from fastinetd.system.linux cimport i64, u32, u64
 

@@ -6,7 +6,7 @@ used, so that a late answer is not taken for one about the slot's next connectio
 
 from libc.stdlib cimport calloc, free
 
-from fastinetd.core.admit cimport Client
+from fastinetd.core.client cimport Client
 from fastinetd.core.servers cimport Servers, set_aside
 from fastinetd.pools.pool cimport NOBODY, PLACES, TURNS
 from fastinetd.system.linux cimport u32, u64

@@ -1,6 +1,6 @@
 """Clients that wait for a worker, first come, first served."""
 
-from fastinetd.core.admit cimport Client
+from fastinetd.core.client cimport Client
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.system.linux cimport i64, u32
 

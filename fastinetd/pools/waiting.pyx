@@ -2,7 +2,8 @@
 
 from libc.stdlib cimport calloc, free
 
-from fastinetd.core.admit cimport Client, client_of_slot
+from fastinetd.core.admit cimport client_of_slot
+from fastinetd.core.client cimport Client
 from fastinetd.core.servers cimport Servers, set_aside
 from fastinetd.system.linux cimport u32
 

@@ -1,6 +1,6 @@
 """One worker: its process, the socket to it, and what it has used of its limits."""
 
-from fastinetd.core.admit cimport Client
+from fastinetd.core.client cimport Client
 from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.pools.pool cimport Recycling

@@ -5,8 +5,8 @@ What it is sent, and when it is let go, is in workers.pyx.
 
 from libc.string cimport memset
 
-from fastinetd.core.admit cimport Client
-from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, variables
+from fastinetd.core.client cimport Client
+from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, pack_variables
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
@@ -61,7 +61,7 @@ cdef int watch_worker(Worker *w, u32 number, Reception reception) noexcept nogil
 cdef bint send_client(Worker *w, Target *target, const Client *client) noexcept nogil:
     """Send a connection to a worker; it stays open here. Returns whether that succeeded."""
     cdef char message[STAGE_VARIABLES_SIZE]
-    cdef size_t length = variables(target, &client.peer, client.fd, message)
+    cdef size_t length = pack_variables(target, client, message)
     return send_message(w.socket, message, length, client.fd) == 0
 
 

@@ -29,12 +29,13 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 
 from fastinetd.core.admit cimport (
-    Client, client_of_slot, free_slot, record_end, record_end_unserved, record_pool_event, record_start,
+    client_of_slot, free_slot, record_end, record_end_unserved, record_pool_event, record_start,
 )
+from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.program cimport PoolSpec, Target
-from fastinetd.core.servers cimport Servers, microseconds
+from fastinetd.core.servers cimport Servers, microseconds_of
 from fastinetd.pools.pool cimport (
     BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, ON_WORKER_END, OVERTIME, PLACES,
     REAP_AGAIN_AFTER, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS, UNINTELLIGIBLE,
@@ -324,8 +325,8 @@ cdef class Workers:
                 self.dismiss(number, DIED, True)
             self.wake_at(now + REAP_AGAIN_AFTER)
             return
-        counters.user_us += microseconds(&usage.ru_utime)
-        counters.system_us += microseconds(&usage.ru_stime)
+        counters.user_us += microseconds_of(&usage.ru_utime)
+        counters.system_us += microseconds_of(&usage.ru_stime)
         if w.dismissed_at == 0:
             self.reception.await_room()
             if before == WORKER_STARTING:

@@ -1,6 +1,6 @@
 """One zygote: its process, and the sockets to it."""
 
-from fastinetd.core.admit cimport Client
+from fastinetd.core.client cimport Client
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception

@@ -3,9 +3,10 @@
 What it is asked, what it answers and when it is given up is in zygotes.pyx.
 """
 
-from fastinetd.core.admit cimport Client, record_pool_event
+from fastinetd.core.admit cimport record_pool_event
+from fastinetd.core.client cimport Client
 from fastinetd.core.ledger cimport Ledger, own_counters
-from fastinetd.core.program cimport Target, variables
+from fastinetd.core.program cimport Target, pack_variables
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
@@ -65,7 +66,7 @@ cdef bint send_connection(Zygote *z, Target *target, bint parked, u32 seq, const
     """Send a connection to a zygote, or to whichever of its parked children the kernel wakes; it stays open here.
     Returns whether that succeeded."""
     cdef stage_message message
-    cdef size_t length = variables(target, &client.peer, client.fd, message.variables)
+    cdef size_t length = pack_variables(target, client, message.variables)
     message.request.kind, message.request.seq = STAGE_TAKE if parked else STAGE_FORK, seq
     return send_message(z.hand if parked else z.control, &message, sizeof(message.request) + length, client.fd) == 0
 

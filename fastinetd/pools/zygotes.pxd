@@ -1,6 +1,6 @@
 """Zygotes: programs held before main, or at their first use of the socket, and forked for each connection."""
 
-from fastinetd.core.admit cimport Client
+from fastinetd.core.client cimport Client
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception

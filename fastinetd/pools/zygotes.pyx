@@ -27,7 +27,8 @@ Rules of this file
 
 from libc.stdlib cimport calloc, free
 
-from fastinetd.core.admit cimport Client, client_of_slot, record_start
+from fastinetd.core.admit cimport client_of_slot, record_start
+from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport EXEC, PREFORK, ZYGOTE, Counters, Slot
 from fastinetd.core.ledger cimport own_counters
 from fastinetd.core.program cimport Target

@@ -14,13 +14,14 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastinetd.core.admit cimport (
-    Client, decide, drop_slot, record_datagram, record_end, record_refusal, record_start, free_slot,
+    drop_slot, free_slot, judge_peer, record_datagram, record_end, record_refusal, record_start,
 )
 from fastinetd.core.board cimport Board
+from fastinetd.core.client cimport Client, Peer, peer_of
 from fastinetd.core.layout cimport ADMIT, ASK, LOOP, NAME, SLOTS_FULL, Counters, Row, Verdict, View
 from fastinetd.core.ledger cimport count_accepted, own_counters
 from fastinetd.core.limits cimport give_start, take_start
-from fastinetd.core.program cimport Peer, Target, peer_of
+from fastinetd.core.program cimport Target
 from fastinetd.core.rates cimport Payment
 from fastinetd.core.reception cimport ON_OTHER, Listener, Reception
 from fastinetd.system.linux cimport (
@@ -278,7 +279,7 @@ cdef class Relay(Reception):
                 return
             count_accepted(row, counters)
             peer_of(&address, length, &peer)
-            verdict = decide(view, target, &peer)
+            verdict = judge_peer(view, target, &peer)
             if verdict == ADMIT and target.builtin != DISCARD and not target.unix_socket and self.from_builtin(&peer):
                 verdict = LOOP
             if verdict != ADMIT:

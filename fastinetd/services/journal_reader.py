@@ -47,7 +47,7 @@ class JournalReader:
             for record in records:
                 if record.kind == RecordKind.DEACTIVATED:
                     self._closed_ports.reopen_later(record.row, record.value)
-                elif record.kind == RecordKind.HELD_BACK:
+                elif record.kind == RecordKind.RATE_WAIT:
                     self._episodes.client_waits(record.row)
         self._flush_log()
         return bool(records)

@@ -1,6 +1,6 @@
 """Episodes: times in which clients of a service wait because its rate is used up, and the messages about them.
 
-Theory. An acceptor that finds the first client waiting writes a HELD_BACK record, once until the queue is empty again.
+Theory. An acceptor that finds the first client waiting writes a RATE_WAIT record, once until the queue is empty again.
 Under a load about as high as the rate that may be several times in a second; so here an episode lasts until no client
 has waited for EPISODE_ENDS_AFTER seconds. One message says that it has begun, one what it came to, by the Board's
 counters.
@@ -43,7 +43,7 @@ class Episodes:
         self._logged: dict[int, _Logged] = {}
 
     def client_waits(self, row: int) -> None:
-        """A client of a row's service begins to wait for its rate (a HELD_BACK record)."""
+        """A client of a row's service begins to wait for its rate (a RATE_WAIT record)."""
         installed = self._services.by_row.get(row)
         if installed is None:
             return
@@ -62,7 +62,7 @@ class Episodes:
         if installed is None or installed.planned.id != logged.id:
             self._logged.pop(row, None)
             return
-        if logged.filled_anew or self._board.row_holds(row):
+        if logged.filled_anew or self._board.row_awaits_rate(row):
             logged.filled_anew = False
             self._loop.later(EPISODE_ENDS_AFTER, lambda: self._look_at_queue(row, logged))
             return

@@ -1,4 +1,4 @@
-"""Files and functions stay small. Whoever raises a budget does it here, where it is seen."""
+"""Files and functions stay small, and lines short. Whoever raises a budget does it here, where it is seen."""
 
 import ast
 import re
@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastinetd"
 LINES = {".py": 400, ".pyi": 250, ".pyx": 500, ".pxd": 450, ".h": 250, ".c": 250}
 FUNCTION = 60
+WIDTH = 120
+"""Characters of a line of C; of Python and Cython ruff and cython-lint see to that."""
 
 LONGER_FILES: dict[str, int] = {"pools/workers.pyx": 540}
 LONGER_FUNCTIONS: dict[str, int] = {}
@@ -70,6 +72,19 @@ def test_files(path: Path) -> None:
 @pytest.mark.parametrize("path", beside(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_beside_the_package(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES[".py"]
+
+
+def too_wide(text: str) -> list[int]:
+    """The numbers of the lines with more than WIDTH characters."""
+    return [number for number, line in enumerate(text.splitlines(), 1) if len(line) > WIDTH]
+
+
+def test_lines_of_c() -> None:
+    assert too_wide("x" * WIDTH + "\nä" + "x" * WIDTH) == [2]
+    texts = {path: path.read_text() for suffix in "ch" for folder in ("fastinetd", "tests", "bench", "contrib")
+             for path in (ROOT / folder).rglob(f"*.{suffix}") if not path.with_suffix(".pyx").exists()}
+    assert len(texts) > 30, "C is not where it is looked for"
+    assert {str(path): found for path, text in texts.items() if (found := too_wide(text))} == {}
 
 
 @pytest.mark.parametrize("path", sources(".py", ".pyx", ".pxd"), ids=name_of)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastinetd"
 
 NUMBERS = [
-    ("ARCHITECTURE.md", "accepts, up to 16 in a row", "core/reception.pxd", "BATCH = 16 "),
+    ("ARCHITECTURE.md", "accepts, up to 16 in a row", "core/reception.pxd", "ACCEPTS_IN_A_ROW = 16 "),
     ("ARCHITECTURE.md", "after 12 s refused", "doorman/protocol.py", "ANSWER_WITHIN = 12\n"),
     ("ARCHITECTURE.md", "it is killed after 5 s, and", "supervisor/generation.py", "LEAVE_WITHIN = 5.0\n"),
     ("ARCHITECTURE.md", "the listener rests 50 ms", "core/reception.pyx", "STARVED = 50000000 "),

@@ -1,10 +1,10 @@
 """A process's ledger in the hands of a test or benchmark: slots taken and given back without servers, step by step."""
 
 from fastinetd.core.admit cimport (
-    Client, close_ledger, decide, drop_slot, free_slot, make_client, open_ledger, record_end, record_end_unserved,
-    take_slot,
+    close_ledger, drop_slot, free_slot, judge_peer, open_ledger, record_end, record_end_unserved, take_slot,
 )
 from fastinetd.core.board cimport Board
+from fastinetd.core.client cimport Client, make_client
 from fastinetd.core.layout cimport ADMIT, Verdict
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.limits cimport rate_cells
@@ -32,7 +32,7 @@ cdef class Accounts:
         cdef Client client
         cdef u32 slot = 0
         make_client(&client, -1, address, port)
-        cdef Verdict verdict = decide(self.ledger.view, &program.target, &client.peer)
+        cdef Verdict verdict = judge_peer(self.ledger.view, &program.target, &client.peer)
         if verdict == ADMIT:
             verdict = take_slot(&self.ledger, &program.target, &client, &slot)
         return verdict, (slot if verdict == ADMIT else -1)
@@ -66,10 +66,10 @@ cdef class Rate:
         cdef Payment payment
         if not rate_take(&self.board.view.rows[self.row].rate, rate_cells(&self.board.view, self.row), now, &payment):
             return None
-        return payment.at, payment.cell, payment.before
+        return payment.stamp, payment.cell, payment.before
 
     def give(self, u64 at, u32 cell, u64 before) -> None:
         """Give a payment back."""
         cdef Payment payment
-        payment.at, payment.before, payment.cell = at, before, cell if cell < RATE_CELLS else 0
+        payment.stamp, payment.before, payment.cell = at, before, cell if cell < RATE_CELLS else 0
         rate_give(&self.board.view.rows[self.row].rate, rate_cells(&self.board.view, self.row), &payment)

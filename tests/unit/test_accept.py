@@ -173,7 +173,7 @@ class TestRates:
                 assert select.select([accepting.listener], [], [], PATIENCE)[0]
                 assert accepting.board.counters(accepting.row).accepted == 1
                 assert accepting.board.rate_wait(accepting.row) > 3500
-                wait_for(lambda: accepting.board.row_holds(accepting.row), "it is known that it waits")
+                wait_for(lambda: accepting.board.row_awaits_rate(accepting.row), "it is known that it waits")
 
     def test_exact(self, accepting: Accepting) -> None:
         """No more than the count in any period: the next start comes a whole period after the first."""
@@ -193,7 +193,7 @@ class TestRates:
         with running(accepting.main):
             clients = [accepting.connect() for _ in range(10)]
             wait_for(lambda: accepting.board.live == 10, "all are served")
-            wait_for(lambda: not accepting.board.row_holds(accepting.row), "nobody waits any more")
+            wait_for(lambda: not accepting.board.row_awaits_rate(accepting.row), "nobody waits any more")
             counters = accepting.board.counters(accepting.row)
             assert counters.rate_waits == 7
             assert 0.2 <= counters.rate_wait_ns / 1e9 < PATIENCE
@@ -201,7 +201,7 @@ class TestRates:
             clients.append(accepting.connect())
             wait_for(lambda: accepting.board.live == 11, "one more is served")
             assert accepting.board.counters(accepting.row).rate_waits == 7
-            held = [record for record in accepting.board.take_records() if record.kind == RecordKind.HELD_BACK]
+            held = [record for record in accepting.board.take_records() if record.kind == RecordKind.RATE_WAIT]
             assert [record.row for record in held] == [accepting.row]
             for client in clients:
                 client.close()

@@ -52,7 +52,7 @@ STATE = DumpState(
     config_file="/etc/xinetd.conf",
     services=(
         ServiceLine(WEB, ServiceState.ACTIVE, running=2, descriptors=(64, 65), ids=(1234, 1234), waits=7, waited=1.5,
-                    holding=True),
+                    awaits_rate=True),
         ServiceLine(PLAIN, ServiceState.SUSPENDED, port=37),
     ),
     servers=(ServerLine("web-by-id", 4711, 1_790_000_000, "192.0.2.7", 40000), ServerLine("time", 4712, 0)),

@@ -169,7 +169,7 @@ def test_above_the_rate_it_waits(kit: Kit, client: socket.socket) -> None:
     client.sendto(b"two", machine.sock.getsockname())
     kit.until(lambda: machine.state is State.COOLDOWN)
     assert machine._timer is not None
-    assert kit.board.row_holds(machine.installed.row)
+    assert kit.board.row_awaits_rate(machine.installed.row)
     machine._timer.callback = None
     kit.board.row_limits(machine.installed.row, instances=None, per_source=None, over_rate=0, rate_count=2,
                          rate_period=HOUR, rate_pause=0, max_load=0.0)
@@ -177,11 +177,11 @@ def test_above_the_rate_it_waits(kit: Kit, client: socket.socket) -> None:
     kit.until(lambda: machine.state is State.FULL)
     kit.until(lambda: machine.state is State.IDLE)
     assert [client.recv(10) for _ in range(2)] == [b"got one", b"got two"]
-    assert not kit.board.row_holds(machine.installed.row)
+    assert not kit.board.row_awaits_rate(machine.installed.row)
     counters = kit.board.counters(machine.installed.row)
     assert counters.rate_waits == 1
     assert counters.rate_wait_ns > 0
-    assert [record.kind for record in kit.board.take_records() if record.kind == RecordKind.HELD_BACK] == [8]
+    assert [record.kind for record in kit.board.take_records() if record.kind == RecordKind.RATE_WAIT] == [8]
 
 
 def test_above_the_rate_it_refuses_where_the_service_says_so(kit: Kit, client: socket.socket) -> None:
@@ -194,7 +194,7 @@ def test_above_the_rate_it_refuses_where_the_service_says_so(kit: Kit, client: s
     kit.until(lambda: counters(machine.installed.row).rejected[Verdict.RATE] == 1)
     kit.until(lambda: machine.state is State.IDLE)
     assert client.recv(10) == b"got one"
-    assert not kit.board.row_holds(machine.installed.row)
+    assert not kit.board.row_awaits_rate(machine.installed.row)
     with pytest.raises(BlockingIOError):
         machine.sock.recv(10, socket.MSG_DONTWAIT)
 

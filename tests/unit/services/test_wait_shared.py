@@ -56,14 +56,14 @@ def test_what_servers_take_waits_for_the_rate_no_more(kit: Kit, send: Send) -> N
     (pid,) = machine.servers
     os.kill(pid, signal.SIGSTOP)
     kit.until(lambda: machine.state is State.COOLDOWN)
-    assert kit.board.row_holds(row)
+    assert kit.board.row_awaits_rate(row)
     os.kill(pid, signal.SIGCONT)
     kit.until(lambda: machine._head() is None)
     assert machine._timer is not None and machine._timer.callback is not None
     over, machine._timer.callback = machine._timer.callback, None
     over()
     assert machine.state is State.SHARED
-    assert not kit.board.row_holds(row)
+    assert not kit.board.row_awaits_rate(row)
 
 
 def test_servers_that_ignore_the_socket(kit: Kit, send: Send) -> None:
