@@ -10,7 +10,6 @@ cdef int open_ledger(Ledger *ledger, View *view, u32 section) noexcept nogil
 cdef void close_ledger(Ledger *ledger) noexcept
 cdef Verdict judge_peer(View *view, Target *target, const Peer *peer) noexcept nogil
 cdef Verdict take_slot(Ledger *ledger, Target *target, Client *client, u32 *slot) noexcept nogil
-cdef void client_of_slot(Ledger *ledger, u32 slot, int fd, i64 waited, Client *client) noexcept nogil
 cdef void drop_slot(Ledger *ledger, u32 slot) noexcept nogil
 cdef void begin_rate_wait(Ledger *ledger, u32 row) noexcept nogil
 cdef void end_rate_wait(Ledger *ledger, u32 row) noexcept nogil

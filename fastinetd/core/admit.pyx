@@ -254,15 +254,6 @@ cdef void drop_slot(Ledger *ledger, u32 slot) noexcept nogil:
     leave_gate(ledger)
 
 
-cdef void client_of_slot(Ledger *ledger, u32 slot, int fd, i64 waited, Client *client) noexcept nogil:
-    """The client that a slot was taken for, whose connection is `fd` (borrowed); `waited`: as in Client."""
-    cdef Slot *s = &ledger.view.slots[slot]
-    client.fd, client.waited, client.vouched = fd, waited, True
-    client.payment.stamp = 0
-    memcpy(client.peer.address, s.address, 16)
-    client.peer.family, client.peer.port = s.family, s.port
-
-
 # ---- clients that wait for the rate ----
 
 cdef void begin_rate_wait(Ledger *ledger, u32 row) noexcept nogil:

@@ -2,14 +2,13 @@
 
 from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport View
-from fastinetd.system.linux cimport i64, u32, u64
+from fastinetd.system.linux cimport u32, u64
 
 cdef struct Handed:
-    int fd  # -1: none
+    Client client  # its fd is -1: there is none
     u32 zygote
     u32 turn  # how often this place was used: tells what is late for another from what is for this one
     bint parked
-    i64 waited  # for the doorman, before it had a slot
 
 cdef class HandedConnections:
     cdef View *view

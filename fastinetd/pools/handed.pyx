@@ -30,7 +30,7 @@ cdef class HandedConnections:
         that never are take no memory."""
         cdef Handed *h = &self.entries[slot]
         while self.high <= slot:
-            self.entries[self.high].fd = -1
+            self.entries[self.high].client.fd = -1
             self.high += 1
         h.turn = (h.turn + 1) & TURNS
         return slot | h.turn << 16
@@ -38,28 +38,28 @@ cdef class HandedConnections:
     cdef void keep(self, u32 slot, const Client *client, u32 zygote, bint parked) noexcept nogil:
         """Keep a connection that was sent with the seq of next_seq; takes it."""
         cdef Handed *h = &self.entries[slot]
-        h.fd = set_aside(client.fd, self.count)
-        h.zygote, h.parked, h.waited = zygote, parked, client.waited
+        h.client, h.zygote, h.parked = client[0], zygote, parked
+        h.client.fd = set_aside(client.fd, self.count)
         self.count += 1
 
     cdef Handed *claimed(self, u32 zygote, bint parked, u32 seq) noexcept nogil:
         """The connection that a zygote or a parked child speaks of; NULL: it was sent none such."""
         cdef u32 slot = seq & PLACES
         cdef Handed *h = &self.entries[slot]
-        if slot >= self.high or h.fd < 0 or h.zygote != zygote or h.turn != seq >> 16 or h.parked != parked:
+        if slot >= self.high or h.client.fd < 0 or h.zygote != zygote or h.turn != seq >> 16 or h.parked != parked:
             return NULL
         return h
 
     cdef void remove(self, u32 slot) noexcept nogil:
         """The slot's connection is the caller's."""
-        self.entries[slot].fd = -1
+        self.entries[slot].client.fd = -1
         self.count -= 1
 
     cdef u32 next_of(self, u32 zygote, u32 first) noexcept nogil:
         """The first slot, from `first` on, whose connection is with this zygote; NOBODY: there is none."""
         cdef u32 slot
         for slot in range(first, self.high):
-            if self.entries[slot].fd >= 0 and self.entries[slot].zygote == zygote:
+            if self.entries[slot].client.fd >= 0 and self.entries[slot].zygote == zygote:
                 return slot
         return NOBODY
 

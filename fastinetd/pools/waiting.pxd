@@ -1,13 +1,11 @@
 """Clients that wait for a worker, first come, first served."""
 
 from fastinetd.core.client cimport Client
-from fastinetd.core.ledger cimport Ledger
-from fastinetd.system.linux cimport i64, u32
+from fastinetd.system.linux cimport u32
 
 cdef struct Waiting:  # by slot
-    int fd
+    Client client
     u32 next  # the slot that came after this one
-    i64 waited  # for the doorman, before it had a slot
 
 cdef struct Queue:
     u32 head  # the slot that has waited for the longest time
@@ -15,7 +13,6 @@ cdef struct Queue:
     u32 length
 
 cdef class WaitingClients:
-    cdef Ledger *ledger
     cdef Waiting *entries
     cdef u32 count  # in all queues
 

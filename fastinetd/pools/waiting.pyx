@@ -2,7 +2,6 @@
 
 from libc.stdlib cimport calloc, free
 
-from fastinetd.core.admit cimport client_of_slot
 from fastinetd.core.client cimport Client
 from fastinetd.core.servers cimport Servers, set_aside
 from fastinetd.system.linux cimport u32
@@ -13,8 +12,7 @@ cdef class WaitingClients:
 
     def __init__(self, Servers servers, bint needed):
         """`needed`: there are pools of workers."""
-        self.ledger = servers.ledger
-        self.entries = <Waiting *> calloc(self.ledger.view.slot_count if needed else 1, sizeof(Waiting))
+        self.entries = <Waiting *> calloc(servers.ledger.view.slot_count if needed else 1, sizeof(Waiting))
         if self.entries == NULL:
             raise MemoryError
 
@@ -24,7 +22,8 @@ cdef class WaitingClients:
     cdef void add_client(self, Queue *queue, const Client *client, u32 slot) noexcept nogil:
         """Put an admitted client at the end of a queue; takes its connection."""
         cdef Waiting *entry = &self.entries[slot]
-        entry.fd, entry.waited = set_aside(client.fd, self.count), client.waited
+        entry.client = client[0]
+        entry.client.fd = set_aside(client.fd, self.count)
         if queue.length:
             self.entries[queue.tail].next = slot
         else:
@@ -35,8 +34,7 @@ cdef class WaitingClients:
 
     cdef u32 first_client(self, Queue *queue, Client *client) noexcept nogil:
         """The slot of a queue's first client, and the client, whose connection is borrowed. The queue is not empty."""
-        cdef Waiting *entry = &self.entries[queue.head]
-        client_of_slot(self.ledger, queue.head, entry.fd, entry.waited, client)
+        client[0] = self.entries[queue.head].client
         return queue.head
 
     cdef void remove_first(self, Queue *queue) noexcept nogil:

@@ -28,6 +28,7 @@ cdef struct Worker:
     u32 pool
     u32 below  # the next idle one; NOBODY: it is the last
     u32 slot  # of its connection
+    Client client  # whose connection that is; its fd is not open here
     i32 pid
     int pidfd  # -1: it cannot be watched
     int socket

@@ -29,7 +29,7 @@ Rules of this file
 from libc.stdlib cimport calloc, free
 
 from fastinetd.core.admit cimport (
-    client_of_slot, free_slot, record_end, record_end_unserved, record_pool_event, record_start,
+    free_slot, record_end, record_end_unserved, record_pool_event, record_start,
 )
 from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot
@@ -182,7 +182,7 @@ cdef class Workers:
         record_start(self.ledger, target, slot, client.waited)
         counters.pool[<int> IDLE] -= 1
         counters.pool[<int> BUSY] += 1
-        w.state, w.slot, w.received = WORKER_BUSY, slot, False
+        w.state, w.slot, w.client, w.received = WORKER_BUSY, slot, client[0], False
         w.busy_since = now_monotonic()
         self.wake_at(w.busy_since + TAKEN_WITHIN)
         if target.pool.runtime:
@@ -358,7 +358,8 @@ cdef class Workers:
         record_end_unserved(self.ledger, w.slot, code, status)
         self.reception.await_room()
         own_counters(self.ledger, target.row).pool_misses += 1
-        client_of_slot(self.ledger, w.slot, fd, 0, &client)
+        client = w.client
+        client.fd = fd
         self.servers.start(target, &client, w.slot)
 
     cdef void start(self, u32 index, u64 now) noexcept nogil:

@@ -27,7 +27,7 @@ Rules of this file
 
 from libc.stdlib cimport calloc, free
 
-from fastinetd.core.admit cimport client_of_slot, record_start
+from fastinetd.core.admit cimport record_start
 from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport EXEC, PREFORK, ZYGOTE, Counters, Slot
 from fastinetd.core.ledger cimport own_counters
@@ -144,8 +144,7 @@ cdef class Zygotes:
         """No process has taken the slot's connection, and none will: start a server for it."""
         cdef Handed *h = &self.handed.entries[slot]
         cdef Target *target = self.pools[self.zygotes[h.zygote].pool].life.target
-        cdef Client client
-        client_of_slot(self.ledger, slot, h.fd, h.waited, &client)
+        cdef Client client = h.client
         self.handed.remove(slot)
         own_counters(self.ledger, target.row).pool_misses += 1
         self.ledger.view.slots[slot].method = EXEC
@@ -283,12 +282,12 @@ cdef class Zygotes:
         else:
             counters.pool_misses += 1
         self.ledger.view.slots[slot].pid = pid
-        record_start(self.ledger, target, slot, h.waited)
+        record_start(self.ledger, target, slot, h.client.waited)
         if pidfd >= 0:
             self.servers.take_over(slot, pidfd)
         else:
             self.servers.watch(slot)
-        close_shared(h.fd)
+        close_shared(h.client.fd)
         self.handed.remove(slot)
         return True
 
