@@ -16,7 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.build import BUILD, build_programs
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.program import Program
-from fastinetd.core.spawn import spawn
+from fastinetd.core.spawn import spawn_program
 
 HELLO = BUILD / "hello"
 PAGE = 4096
@@ -51,7 +51,7 @@ def test_spawn(benchmark: BenchmarkFixture, null: int, posix_spawn: bool) -> Non
     program = Program(0, ExecContext(path, (path,), posix_spawn=posix_spawn))
 
     def once() -> None:
-        _, status = os.waitpid(spawn(program, null), 0)
+        _, status = os.waitpid(spawn_program(program, null), 0)
         assert status == 0
 
     benchmark(once)

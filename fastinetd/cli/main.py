@@ -22,7 +22,7 @@ from fastinetd.cli.pidfile import PidFile
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load_config
 from fastinetd.config.model import Config, Place
-from fastinetd.core.spawn import probe
+from fastinetd.core.spawn import clone_is_allowed
 from fastinetd.logs.daemon_log import LEVELS, DaemonLog
 from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import FACILITIES, Level, printable_line
@@ -193,7 +193,7 @@ def _serve_clients(options: argparse.Namespace, warnings: list[str]) -> int:
     if launch.parent:
         return launch.wait()
     postpone_signals()
-    surroundings = Surroundings(clone=probe())  # before the limit is raised: servers get the original
+    surroundings = Surroundings(clone=clone_is_allowed())  # before the limit is raised: servers get the original
     allowances.raise_descriptor_limit()
     messages = DaemonLog(
         XinetdFormats(),

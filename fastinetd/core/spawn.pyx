@@ -10,8 +10,8 @@ import os
 from fastinetd.core.exec_context import ExecContext
 
 
-def spawn(Program program, int fd) -> int:
-    """Start a program on `fd` (borrowed); returns its pid. For `probe`, and for benchmarks and tests."""
+def spawn_program(Program program, int fd) -> int:
+    """Start a program on `fd` (borrowed); returns its pid. For `clone_is_allowed`, and for benchmarks and tests."""
     cdef spawn_call call
     cdef Client client
     cdef i32 pid = 0
@@ -27,12 +27,12 @@ def spawn(Program program, int fd) -> int:
     return pid
 
 
-def probe() -> bool:
+def clone_is_allowed() -> bool:
     """Whether this kernel and its policies allow the start by clone (some containers do not)."""
     cdef Program program = Program(0, ExecContext(b"/nonexistent", (b"x",)))
     cdef int fd = os.open(os.devnull, os.O_RDWR)
     try:
-        spawn(program, fd)
+        spawn_program(program, fd)
     except OSError as problem:
         return problem.errno == 2  # the child ran and did not find the program: the way there is free
     finally:

@@ -19,7 +19,7 @@ from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Status, 
 from fastinetd.core.program import Program, Ranges
 from fastinetd.core.records import UsedSlot
 from fastinetd.core.servers import SpawnStep
-from fastinetd.core.spawn import probe, spawn
+from fastinetd.core.spawn import clone_is_allowed, spawn_program
 from support.accounts import Accounts
 from support.core import await_end, end, fork, has_children, open_row, program, reap
 
@@ -284,15 +284,15 @@ class TestAdopted:
 
 @BOTH
 def test_spawn(null: int, posix_spawn: bool) -> None:
-    pid = spawn(program(0, "/bin/sh", "-c", "exit 4", posix_spawn=posix_spawn), null)
+    pid = spawn_program(program(0, "/bin/sh", "-c", "exit 4", posix_spawn=posix_spawn), null)
     assert reap(pid) == 4
     with pytest.raises(FileNotFoundError):
-        spawn(program(0, "/no/such/program", posix_spawn=posix_spawn), null)
+        spawn_program(program(0, "/no/such/program", posix_spawn=posix_spawn), null)
     assert not has_children()
 
 
 def test_probe() -> None:
-    assert probe()
+    assert clone_is_allowed()
     assert not has_children()
 
 
