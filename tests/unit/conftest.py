@@ -77,3 +77,12 @@ def client() -> Iterator[socket.socket]:
         made.bind(("127.0.0.1", 0))
         made.settimeout(PATIENCE)
         yield made
+
+
+@pytest.fixture
+def groups_of_a_login() -> Iterator[None]:
+    """Root has supplementary groups; where no login has given it any, there are none to leave behind."""
+    before = os.getgroups()
+    os.setgroups([0, 4])
+    yield
+    os.setgroups(before)

@@ -158,6 +158,7 @@ def test_ids_and_groups(run: Run) -> None:
 
 
 @ROOT
+@pytest.mark.usefixtures("groups_of_a_login")
 def test_no_groups(run: Run) -> None:
     found = status(run("/bin/cat", "/proc/self/status", ids=(1234, 2345), groups=[]))
     assert found["Groups"] == ""

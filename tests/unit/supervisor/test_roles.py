@@ -226,15 +226,6 @@ def test_made_and_ready_before_it_is_nobody(kit: Kit) -> None:
     assert kit.bury(role) == 0
 
 
-@pytest.fixture
-def groups_of_a_login() -> Iterator[None]:
-    """Root has supplementary groups; where no login has given it any, there are none to leave behind."""
-    before = os.getgroups()
-    os.setgroups([0, 4])
-    yield
-    os.setgroups(before)
-
-
 @ROOT
 @pytest.mark.usefixtures("groups_of_a_login")
 def test_without_privileges(kit: Kit) -> None:
