@@ -90,7 +90,7 @@ static void handle_trap(int number, siginfo_t *info, struct ucontext *context)
         return;
     }
     calls_made++;
-    verdict = info->si_arch == AUDIT_ARCH_X86_64 ? judge(&call) : HOLD_OTHER;
+    verdict = info->si_arch == AUDIT_ARCH_X86_64 ? judge_call(&call) : HOLD_OTHER;
     if (report)
         scout_on(verdict, &call);
     else if (verdict == PASS || verdict == ANSWERED)

@@ -4,7 +4,7 @@
  * so are the calls that are made in another way for the program, because they concern SIGSYS or what the handler's
  * return restores.
  *
- * Rules of this file: as of dispatch.h, whose handler calls judge().
+ * Rules of this file: as of dispatch.h, whose handler calls judge_call().
  */
 #ifndef FASTINETD_STAGE_JUDGE_H
 #define FASTINETD_STAGE_JUDGE_H
@@ -36,7 +36,7 @@ static int is_ours(long number)
     return (int)number >= STAGE_VOICE && (int)number <= STAGE_HAND;
 }
 
-static enum verdict answer(struct trapped_call *call, long result)
+static enum verdict answer_call(struct trapped_call *call, long result)
 {
     call->result = result;
     return ANSWERED;
@@ -44,12 +44,14 @@ static enum verdict answer(struct trapped_call *call, long result)
 
 static enum verdict judge_descriptor(struct trapped_call *call, long number)
 {
-    return is_client(number) ? HOLD_IO : is_ours(number) ? answer(call, -EBADF) : PASS;
+    return is_client(number) ? HOLD_IO : is_ours(number) ? answer_call(call, -EBADF) : PASS;
 }
 
 static enum verdict judge_descriptors(struct trapped_call *call, long one, long other)
 {
-    return is_client(one) || is_client(other) ? HOLD_IO : is_ours(one) || is_ours(other) ? answer(call, -EBADF) : PASS;
+    if (is_client(one) || is_client(other))
+        return HOLD_IO;
+    return is_ours(one) || is_ours(other) ? answer_call(call, -EBADF) : PASS;
 }
 
 /* A name for a descriptor, or a list of them? */
@@ -82,7 +84,7 @@ static enum verdict judge_close_range(struct trapped_call *call)
         result = CALL(__NR_close_range, first, STAGE_VOICE - 1, flags);
     if (result == 0 && last > STAGE_HAND)
         result = CALL(__NR_close_range, STAGE_HAND + 1, last, flags);
-    return answer(call, result);
+    return answer_call(call, result);
 }
 
 static enum verdict judge_fcntl(struct trapped_call *call)
@@ -90,7 +92,7 @@ static enum verdict judge_fcntl(struct trapped_call *call)
     const int command = call->arguments[1];
 
     if (is_ours(call->arguments[0]))
-        return answer(call, -EBADF);
+        return answer_call(call, -EBADF);
     if (command == F_GETFD || command == F_GETFL)
         return PASS;
     if (command == F_SETFD && is_client(call->arguments[0]) && !(call->arguments[2] & FD_CLOEXEC))
@@ -106,7 +108,7 @@ static enum verdict judge_ioctl(struct trapped_call *call)
     const unsigned command = call->arguments[1];
 
     if (is_ours(call->arguments[0]))
-        return answer(call, -EBADF);
+        return answer_call(call, -EBADF);
     if (command == TCGETS || command == TCGETS2 || command == TIOCGWINSZ || command == TIOCGPGRP)
         return PASS;                /* no socket is a terminal */
     if (is_client(call->arguments[0]))
@@ -170,11 +172,11 @@ static enum verdict judge_connect(struct trapped_call *call)
     read_memory(call->arguments[1], &address, sizeof address);
     address.path[sizeof cache - 1] = 0;
     if (address.family == 1 && starts_with(address.path, cache))
-        return answer(call, -ENOENT);
+        return answer_call(call, -ENOENT);
     return is_client(call->arguments[0]) ? HOLD_IO : HOLD_OTHER;
 }
 
-static enum verdict judge(struct trapped_call *call)
+static enum verdict judge_call(struct trapped_call *call)
 {
     const long *a = call->arguments;
     const unsigned operation = a[1] & FUTEX_CMD_MASK;
@@ -185,14 +187,14 @@ static enum verdict judge(struct trapped_call *call)
     case FD: return judge_descriptor(call, a[0]);
     case FD_AND_2ND: return judge_descriptors(call, a[0], a[1]);
     case FD_AND_3RD: return judge_descriptors(call, a[0], a[2]);
-    case LOOKS: return is_ours(a[0]) ? answer(call, -EBADF) : PASS;
-    case FD_HOLDS: return is_client(a[0]) ? HOLD_IO : is_ours(a[0]) ? answer(call, -EBADF) : HOLD_OTHER;
+    case LOOKS: return is_ours(a[0]) ? answer_call(call, -EBADF) : PASS;
+    case FD_HOLDS: return is_client(a[0]) ? HOLD_IO : is_ours(a[0]) ? answer_call(call, -EBADF) : HOLD_OTHER;
     case OPENS: return judge_path(a[0]);
     case OPENS_AT: return judge_path(a[1]);
     case DUPLICATES:
         if (is_client(a[0]) || is_client(a[1]))
             return HOLD_IO;
-        return is_ours(a[0]) ? answer(call, -EBADF) : is_ours(a[1]) ? HOLD_OTHER : PASS;
+        return is_ours(a[0]) ? answer_call(call, -EBADF) : is_ours(a[1]) ? HOLD_OTHER : PASS;
     case CLOSES_RANGE: return judge_close_range(call);
     case FCNTL: return judge_fcntl(call);
     case IOCTL: return judge_ioctl(call);
@@ -204,9 +206,9 @@ static enum verdict judge(struct trapped_call *call)
     case SELECTS: return judge_select(call);
     case EPOLL_CTL: return is_client(a[2]) ? HOLD_IO : HOLD_OTHER;
     case CONNECTS: return judge_connect(call);
-    case SIGACTION: return answer(call, set_action(a));
-    case SIGMASK: return answer(call, set_mask(a, call->context));
-    case SIGSTACK: return answer(call, set_stack(a, call->context));
+    case SIGACTION: return answer_call(call, set_action(a));
+    case SIGMASK: return answer_call(call, set_mask(a, call->context));
+    case SIGSTACK: return answer_call(call, set_stack(a, call->context));
     case SIGRETURN: return_from_handler(call->context);
     default: return HOLD_OTHER;
     }

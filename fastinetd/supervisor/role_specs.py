@@ -74,43 +74,43 @@ class RoleSpec:
         return status != 0 or self.leaves_sessions
 
 
-def _acceptor(duties: Duties, number: int, channels: Channels) -> Work:
+def _acceptor_work(duties: Duties, number: int, channels: Channels) -> Work:
     programs = programs_of(number, duties.acceptors, duties.programs[Mode.NOWAIT])
-    question = _question(duties, channels)
+    question = _question_channel(duties, channels)
 
     def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
         assert section is not None
         return Acceptor(board, section, list(programs), control, question, duties.acceptors).run
 
-    return Work(main, _kept(duties, programs, question))
+    return Work(main, _kept_descriptors(duties, programs, question))
 
 
-def _relay(duties: Duties, _: int, channels: Channels) -> Work | None:
+def _relay_work(duties: Duties, _: int, channels: Channels) -> Work | None:
     programs = duties.programs[Mode.BUILTIN]
     if not programs:
         return None
-    question = _question(duties, channels)
+    question = _question_channel(duties, channels)
 
     def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
         assert section is not None
         return Relay(board, section, list(programs), control, question).run
 
-    return Work(main, _kept(duties, programs, question))
+    return Work(main, _kept_descriptors(duties, programs, question))
 
 
-def _question(duties: Duties, channels: Channels) -> int:
+def _question_channel(duties: Duties, channels: Channels) -> int:
     """The channel on which a role that accepts clients asks the doorman about them (borrowed); -1 if names decide on no
     client. Raises OSError."""
     return channels.open().fileno() if duties.tables else -1
 
 
-def _kept(duties: Duties, programs: Sequence[tuple[int, Program]], question: int) -> tuple[int, ...]:
+def _kept_descriptors(duties: Duties, programs: Sequence[tuple[int, Program]], question: int) -> tuple[int, ...]:
     """The descriptors that a role needs which accepts clients of these programs."""
     others = (question, duties.library, *(program.errors for _, program in programs))
     return (*(listener for listener, _ in programs), *(each for each in others if each >= 0))
 
 
-def _doorman(duties: Duties, _: int, channels: Channels) -> Work | None:
+def _doorman_work(duties: Duties, _: int, channels: Channels) -> Work | None:
     answering = channels.answering
     if not answering:
         return None
@@ -122,7 +122,7 @@ def _doorman(duties: Duties, _: int, channels: Channels) -> Work | None:
     return Work(main, answering)
 
 
-def _monitor(duties: Duties, _: int, channels: Channels) -> Work | None:
+def _monitor_work(duties: Duties, _: int, channels: Channels) -> Work | None:
     metrics = duties.metrics
     if metrics is None:
         return None
@@ -138,19 +138,19 @@ def _monitor(duties: Duties, _: int, channels: Channels) -> Work | None:
 
 ROLES = (
     RoleSpec(
-        kind="acceptor", work=_acceptor, numbered=True, accepts=Mode.NOWAIT, has_section=True, has_pools=True,
+        kind="acceptor", work=_acceptor_work, numbered=True, accepts=Mode.NOWAIT, has_section=True, has_pools=True,
         keeps_privileges=True, leaves_sessions=False, leaves_last=False,
     ),
     RoleSpec(
-        kind="relay", work=_relay, numbered=False, accepts=Mode.BUILTIN, has_section=True, has_pools=False,
+        kind="relay", work=_relay_work, numbered=False, accepts=Mode.BUILTIN, has_section=True, has_pools=False,
         keeps_privileges=False, leaves_sessions=True, leaves_last=False,
     ),
     RoleSpec(
-        kind="doorman", work=_doorman, numbered=False, accepts=None, has_section=False, has_pools=False,
+        kind="doorman", work=_doorman_work, numbered=False, accepts=None, has_section=False, has_pools=False,
         keeps_privileges=False, leaves_sessions=False, leaves_last=True,
     ),
     RoleSpec(
-        kind="monitor", work=_monitor, numbered=False, accepts=None, has_section=False, has_pools=False,
+        kind="monitor", work=_monitor_work, numbered=False, accepts=None, has_section=False, has_pools=False,
         keeps_privileges=False, leaves_sessions=False, leaves_last=False,
     ),
 )  # fmt: skip
