@@ -6,7 +6,7 @@ from fastinetd.system.linux cimport u32, u64
 
 cdef extern from "core/spawn_plan.h" nogil:
     struct spawn_plan:
-        pass  # filled by Program alone (program.pyx), read by the child alone (spawn.h)
+        int use_posix_spawn  # the rest is filled by Program alone (program.pyx), read by the child alone (spawn.h)
 
 cdef extern from "stage/stage.h" nogil:
     enum:

@@ -7,47 +7,7 @@ from fastinetd.core.reception cimport ON_OTHER, Reception
 from fastinetd.system.linux cimport i32, i64, rusage, siginfo_t, timeval, u32, u64
 
 
-cdef extern from "core/spawn.h" nogil:
-    cpdef enum SpawnStep "spawn_step":
-        """What a start consists of, as far as it may fail: system calls."""
-        STEP_UNKNOWN
-        STEP_FCNTL
-        STEP_CLONE
-        STEP_TIMER_CREATE
-        STEP_TIMER_SETTIME
-        STEP_CLOSE_RANGE
-        STEP_SETSID
-        STEP_DUP3
-        STEP_PRLIMIT64
-        STEP_SETPRIORITY
-        STEP_SETGROUPS
-        STEP_RT_SIGPROCMASK
-        STEP_PRCTL
-        STEP_SETRESGID
-        STEP_SETRESUID
-        STEP_CAPSET
-        STEP_EXECVE
-    struct spawn_call:
-        const void *plan
-        char **envp
-        int fd
-        int errors
-        const int *further
-        int further_count
-        int further_at
-        int reset_signals
-        int tied
-        int guard
-        int error
-        int step
-    int spawn_server(spawn_call *call, i32 *pid) noexcept
-
 cdef extern from "system/processes.h" nogil:
-    enum:
-        SIGALRM
-    void default_signals_between(int first, int last) noexcept
-    int disregard_signal(int number) noexcept
-    int pidfd_of(i32 pid) noexcept
     int wait_for_child(int which, i32 id, siginfo_t *info, rusage *usage, int options) noexcept
 
 

@@ -20,12 +20,19 @@ from fastinetd.core.layout cimport ENDED, RUNNING, WORKER, Slot, section_of, slo
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target, environment_for_client
 from fastinetd.core.reception cimport Reception
+from fastinetd.core.spawn cimport STEP_FCNTL, spawn_call, spawn_server
 from fastinetd.system.linux cimport (
     EINTR, EPOLLIN, EPOLL_CTL_MOD, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close,
     epoll_ctl, epoll_event, errno, fcntl, i32, i64, now_monotonic, rusage, siginfo_t, timeval, u32, u64,
 )
 from fastinetd.system.strangers cimport close_shared
 
+
+cdef extern from "system/processes.h" nogil:
+    enum:
+        SIGALRM
+    int disregard_signal(int number) noexcept
+    int pidfd_of(i32 pid) noexcept
 
 cdef enum:
     ASIDE = 20  # connections kept below FIRST_KEPT_DESCRIPTOR

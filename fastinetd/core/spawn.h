@@ -31,34 +31,10 @@
 #include <unistd.h>
 
 #include "system/descriptors.h"
-#include "system/processes.h"
 #include "spawn_guard.h"
 #include "spawn_plan.h"
 
 #define SPAWN_SECONDS 10     /* a child that has not come to exec by then is killed */
-
-/* What a start consists of, as far as it may fail: system calls by their names (logs/service_log.py tells them). */
-enum spawn_step {
-    STEP_UNKNOWN, STEP_FCNTL, STEP_CLONE, STEP_TIMER_CREATE, STEP_TIMER_SETTIME, STEP_CLOSE_RANGE, STEP_SETSID,
-    STEP_DUP3,
-    STEP_PRLIMIT64, STEP_SETPRIORITY, STEP_SETGROUPS, STEP_RT_SIGPROCMASK, STEP_PRCTL, STEP_SETRESGID, STEP_SETRESUID,
-    STEP_CAPSET, STEP_EXECVE
-};
-
-struct spawn_call {          /* one start */
-    const struct spawn_plan *plan;
-    char *const *envp;
-    int fd;                  /* becomes 0, 1 and 2; borrowed */
-    int errors;              /* becomes 2 in its place; borrowed; -1: there is no other */
-    const int *further;      /* become further_at and those after it; borrowed, none of them is one of these or `fd` */
-    int further_count;
-    int further_at;
-    int reset_signals;       /* the caller has handlers or a mask of its own (the supervisor has, acceptors have not) */
-    int tied;                /* it is killed when the process that starts it ends */
-    int guard;               /* a capability that keeps others of its user out (spawn_guard.h); -1: nothing does */
-    volatile int error;      /* errno of the step that failed */
-    volatile int step;       /* and which one that was; STEP_UNKNOWN: posix_spawn does not say */
-};
 
 static char spawn_stack[65536] __attribute__((aligned(64)));
 
@@ -202,11 +178,6 @@ static int spawn_posix(struct spawn_call *call, int32_t *pid)
     call->step = STEP_UNKNOWN;
     *pid = error ? 0 : child;
     return error;
-}
-
-static inline int spawn_server(struct spawn_call *call, int32_t *pid)
-{
-    return call->plan->use_posix_spawn ? spawn_posix(call, pid) : spawn_clone(call, pid);
 }
 
 #endif

@@ -1,13 +1,30 @@
-"""Starting programs without any accounting, and the signals that programs inherit."""
+"""Starts of processes without any accounting, and the signals that programs inherit.
+
+spawn.h is compiled here and nowhere else: with a stack for the child, of which a process needs one.
+"""
 
 from fastinetd.core.client cimport Client, make_client
 from fastinetd.core.program cimport Program, environment_for_client
-from fastinetd.core.servers cimport default_signals_between, disregard_signal, spawn_call, spawn_server
 from fastinetd.system.linux cimport i32
 
 import os
 
 from fastinetd.core.exec_context import ExecContext
+
+
+cdef extern from "core/spawn.h" nogil:
+    int spawn_clone(spawn_call *call, i32 *pid) noexcept
+    int spawn_posix(spawn_call *call, i32 *pid) noexcept
+
+cdef extern from "system/processes.h" nogil:
+    void default_signals_between(int first, int last) noexcept
+    int disregard_signal(int number) noexcept
+
+
+cdef int spawn_server(spawn_call *call, i32 *pid) noexcept nogil:
+    """Start a program in the way that its plan asks for. Returns 0, with its pid in *pid, or an errno, with the
+    SpawnStep that failed in call.step."""
+    return spawn_posix(call, pid) if call.plan.use_posix_spawn else spawn_clone(call, pid)
 
 
 def spawn_program(Program program, int fd) -> int:

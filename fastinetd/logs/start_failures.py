@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from fastinetd.core.servers import SpawnStep
+from fastinetd.core.spawn import SpawnStep
 from fastinetd.logs.lines import error_text
 
 FORK_REMEDIES = {

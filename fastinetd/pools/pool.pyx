@@ -12,7 +12,8 @@ from fastinetd.core.admit cimport record_pool_event
 from fastinetd.core.layout cimport WORKER
 from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception
-from fastinetd.core.servers cimport spawn_call, spawn_server, wait_for_child
+from fastinetd.core.servers cimport wait_for_child
+from fastinetd.core.spawn cimport spawn_call, spawn_server
 from fastinetd.system.linux cimport (
     EMFILE, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close, errno, fcntl, i32, i64, now_monotonic,
     siginfo_t, u32, u64,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.hot import PACKAGE, disassembly
+from support.hot import PACKAGE, Built, compiled_modules, disassembly
 
 PROGRAM = """
 #include "core/spawn.h"
@@ -19,7 +19,7 @@ int main(void)
     struct spawn_plan plan = {0};
     struct spawn_call call = {.plan = &plan};
     int32_t pid;
-    return spawn_server(&call, &pid);
+    return spawn_clone(&call, &pid) + spawn_posix(&call, &pid);
 }
 """
 ALLOWED = {"syscall", "__errno_location", "memset"}
@@ -76,6 +76,13 @@ def test_child_never_returns() -> None:
 def test_the_header_says_why_it_is_c() -> None:
     first = (PACKAGE / "core" / "spawn.h").read_text().partition("*/")[0]
     assert "Why C" in first
+
+
+def test_one_extension_has_it(built: Built) -> None:
+    """A process needs one stack for its children."""
+    modules = compiled_modules()
+    assert [module for module in modules if '"core/spawn.h"' in built.c_of(module)] == ["core.spawn"]
+    assert [module for module in modules if "child_main" in disassembly(built.extension(module))] == ["core.spawn"]
 
 
 def lines_of(paths: set[Path]) -> int:

@@ -18,8 +18,7 @@ from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Field, Method, RecordKind, SlotState, Status, Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.core.records import UsedSlot
-from fastinetd.core.servers import SpawnStep
-from fastinetd.core.spawn import clone_is_allowed, spawn_program
+from fastinetd.core.spawn import SpawnStep, clone_is_allowed, spawn_program
 from support.accounts import Accounts
 from support.core import await_end, end, fork, has_children, open_row, program, reap
 

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from fastinetd.core.servers import SpawnStep
+from fastinetd.core.spawn import SpawnStep
 from fastinetd.logs.start_failures import start_failure
 
 PROGRAM_STEPS = (SpawnStep.STEP_UNKNOWN, SpawnStep.STEP_CLONE, SpawnStep.STEP_EXECVE)
