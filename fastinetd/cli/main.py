@@ -39,6 +39,7 @@ from fastinetd.system import allowances
 from fastinetd.system import own_process as launcher
 from fastinetd.system.descriptors import lift_socket
 from fastinetd.system.loop import describe_error
+from fastinetd.system.requirements import unmet_requirement
 
 _NO_INETD = {"xinetd": "an xinetd.conf", "toml": "TOML"}
 """Kind of a configuration that is no inetd.conf -> its name in messages."""
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _serve_clients(options, warnings)
     except Refusal as refusal:
         print(stream_line(2, Level.CRITICAL, f"fastinetd: {refusal}"), file=sys.stderr)
-    except MemoryError as error:
+    except (OSError, MemoryError) as error:
         print(stream_line(2, Level.CRITICAL, f"fastinetd: {allowances.explain_error(error)}"), file=sys.stderr)
     return 1
 
@@ -127,9 +128,12 @@ def _check_configuration(options: argparse.Namespace, warnings: list[str]) -> in
               sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
     if report.left_out:
         lines.append((Level.ERROR, f"{path}: {report.left_out}, not shown"))
-    count = 0 if config.fatal else len(plan.services)
-    idle = not count and not _stays_alive(options)
-    bad = bool(report.errors or config.fatal or idle)
+    unable = unmet_requirement()
+    if unable is not None:
+        lines.append((Level.ERROR, f"fastinetd: error: {unable}"))
+    count = 0 if config.fatal or unable else len(plan.services)
+    idle = not count and not unable and not _stays_alive(options)
+    bad = bool(report.errors or config.fatal or idle or unable)
     last = (f"{path}: {count} service{'' if count == 1 else 's'} can be started, "
             f"{report.errors} error{'' if report.errors == 1 else 's'}")
     if config.fatal:
@@ -177,10 +181,8 @@ def _serve_clients(options: argparse.Namespace, warnings: list[str]) -> int:
     _check_options(options)
     path, kind = _find_source(options)
     foreground = options.foreground or options.debug or options.demo or must_stay(os.environ)
-    if (why := allowances.refusal()) is not None:
+    if (why := unmet_requirement()) is not None:
         raise Refusal(why)
-    if not os.path.exists("/proc/self/fd"):
-        raise Refusal("there is no /proc, which tells the daemon of its processes; mount it: mount -t proc proc /proc")
     try:
         prepare_descriptors()
     except OSError as error:

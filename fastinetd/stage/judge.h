@@ -10,6 +10,7 @@
 #define FASTINETD_STAGE_JUDGE_H
 
 #include <asm/ioctls.h>
+#include <asm/stat.h>
 #include <asm/termbits.h>
 #include <linux/futex.h>
 #include <linux/mman.h>
@@ -70,6 +71,29 @@ static enum verdict judge_path(unsigned long address)
     return PASS;
 }
 
+/* A file that the program makes for itself: what one child wrote there the others would read. A cache or a log, which is to
+ * be made once, is opened by a name that may exist, or only written. */
+static enum verdict judge_open(unsigned long path, unsigned long flags)
+{
+    const int made = (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) && (flags & O_ACCMODE) == O_RDWR;
+    const enum verdict verdict = judge_path(path);
+    return verdict == PASS && (made || (flags & O_TMPFILE) == O_TMPFILE) ? HOLD_OTHER : verdict;
+}
+
+static enum verdict judge_openat2(const long *arguments)
+{
+    uint64_t flags = 0;         /* what struct open_how begins with */
+    read_memory(arguments[2], &flags, sizeof flags);
+    return judge_open(arguments[1], flags);
+}
+
+/* Likewise of a folder that is new and nobody else's. */
+static enum verdict judge_folder(long at, long path, unsigned long mode)
+{
+    struct stat status;
+    return mode & 077 || CALL(__NR_newfstatat, at, path, &status, 0) == 0 ? PASS : HOLD_OTHER;
+}
+
 /* Like a program that has not got them: our descriptors stay open. */
 static enum verdict judge_close_range(struct trapped_call *call)
 {
@@ -121,7 +145,9 @@ static enum verdict judge_map(struct trapped_call *call)
 {
     const unsigned long protection = call->arguments[2], flags = call->arguments[3], kind = flags & MAP_TYPE;
 
-    if ((kind != MAP_PRIVATE && kind != MAP_DROPPABLE && protection & PROT_WRITE) || flags & MAP_LOCKED)
+    if (kind != MAP_PRIVATE && kind != MAP_DROPPABLE && (protection & PROT_WRITE || flags & MAP_ANONYMOUS))
+        return HOLD_OTHER;          /* memory of nobody else is not made to be read alone: mprotect comes later */
+    if (flags & MAP_LOCKED)
         return HOLD_OTHER;
     return flags & MAP_ANONYMOUS ? PASS : judge_descriptor(call, call->arguments[4]);
 }
@@ -189,8 +215,12 @@ static enum verdict judge_call(struct trapped_call *call)
     case FD_AND_3RD: return judge_descriptors(call, a[0], a[2]);
     case LOOKS: return is_ours(a[0]) ? answer_call(call, -EBADF) : PASS;
     case FD_HOLDS: return is_client(a[0]) ? HOLD_IO : is_ours(a[0]) ? answer_call(call, -EBADF) : HOLD_OTHER;
-    case OPENS: return judge_path(a[0]);
-    case OPENS_AT: return judge_path(a[1]);
+    case OPENS: return judge_open(a[0], a[1]);
+    case OPENS_AT: return judge_open(a[1], a[2]);
+    case OPENS_HOW: return judge_openat2(a);
+    case CREATES: return judge_path(a[0]);
+    case MAKES_FOLDER: return judge_folder(AT_FDCWD, a[0], a[1]);
+    case MAKES_FOLDER_AT: return judge_folder(a[0], a[1], a[2]);
     case DUPLICATES:
         if (is_client(a[0]) || is_client(a[1]))
             return HOLD_IO;

@@ -3,7 +3,7 @@
  * Theory. A call may run in the zygote if its effect is all in what a fork copies (memory, descriptors, ids, limits) or
  * is to happen once (a log file is opened, a cache is written). It holds the program if it concerns the client, that is
  * descriptor 0, 1 or 2, unless it only looks at what is the same for every connected socket; or if its effect would be
- * shared by all children (a pipe, a lock, a connection), would be missing in them (a timer, a thread), or waits.
+ * shared by all children (a pipe, a lock, a connection, a temporary file), would be missing in them (a timer, a thread), or waits.
  * Holding is always right, only earlier than need be; so what is not in the table holds.
  *
  * Rules of this file: no state. Arguments are int where the kernel takes int.
@@ -21,13 +21,13 @@ enum stage_rule {
     LOOKS,                  /* these pass for 0, 1, 2 too */
     FD_HOLDS,               /* these hold for any: a rule only to say where the program is held */
     /* by more than that */
-    OPENS, OPENS_AT, DUPLICATES, CLOSES_RANGE, FCNTL, IOCTL, MAPS, ADVISES, PRCTL, FUTEX, POLLS, SELECTS, EPOLL_CTL,
-    CONNECTS, SIGACTION, SIGMASK, SIGSTACK, SIGRETURN
+    OPENS, OPENS_AT, OPENS_HOW, CREATES, MAKES_FOLDER, MAKES_FOLDER_AT, DUPLICATES, CLOSES_RANGE, FCNTL, IOCTL, MAPS,
+    ADVISES, PRCTL, FUTEX, POLLS, SELECTS, EPOLL_CTL, CONNECTS, SIGACTION, SIGMASK, SIGSTACK, SIGRETURN
 };
 
 static const unsigned char stage_rules[] = {
     /* files */
-    [__NR_open] = OPENS, [__NR_creat] = OPENS, [__NR_openat] = OPENS_AT, [__NR_openat2] = OPENS_AT,
+    [__NR_open] = OPENS, [__NR_creat] = CREATES, [__NR_openat] = OPENS_AT, [__NR_openat2] = OPENS_HOW,
     [__NR_close] = FD, [__NR_close_range] = CLOSES_RANGE,
     [__NR_read] = FD, [__NR_pread64] = FD, [__NR_readv] = FD, [__NR_preadv] = FD, [__NR_preadv2] = FD,
     [__NR_write] = FD, [__NR_pwrite64] = FD, [__NR_writev] = FD, [__NR_pwritev] = FD, [__NR_pwritev2] = FD,
@@ -42,7 +42,7 @@ static const unsigned char stage_rules[] = {
     [__NR_stat] = PASSES, [__NR_lstat] = PASSES, [__NR_access] = PASSES, [__NR_faccessat] = PASSES,
     [__NR_faccessat2] = PASSES, [__NR_readlink] = PASSES, [__NR_readlinkat] = PASSES, [__NR_statfs] = PASSES,
     [__NR_getxattr] = PASSES, [__NR_lgetxattr] = PASSES, [__NR_listxattr] = PASSES, [__NR_getcwd] = PASSES,
-    [__NR_chdir] = PASSES, [__NR_umask] = PASSES, [__NR_mkdir] = PASSES, [__NR_mkdirat] = PASSES,
+    [__NR_chdir] = PASSES, [__NR_umask] = PASSES, [__NR_mkdir] = MAKES_FOLDER, [__NR_mkdirat] = MAKES_FOLDER_AT,
     [__NR_rmdir] = PASSES, [__NR_unlink] = PASSES, [__NR_unlinkat] = PASSES, [__NR_rename] = PASSES,
     [__NR_renameat] = PASSES, [__NR_renameat2] = PASSES, [__NR_chmod] = PASSES, [__NR_fchmodat] = PASSES,
     [__NR_utimensat] = FD,

@@ -1,8 +1,9 @@
 """The privileges of this process: capabilities, the ids of its user namespace, the ports it may listen on.
 
 Theory. Root does not always have all rights: a container takes capabilities from it (capabilities(7)), a user namespace
-maps few ids and may refuse setgroups (user_namespaces(7)). What is missing is found before it is needed, so that a
-service that would fail for each client is not started, and the reason is reported with its remedy.
+maps few ids and may refuse setgroups (user_namespaces(7)), a filter denies system calls (seccomp(2)). What is missing
+is found before it is needed, so that a service that would fail for each client is not started, and the reason is
+reported with its remedy.
 
 Rules of this file: it inspects and decides, and changes nothing.
 """
@@ -13,7 +14,7 @@ import errno
 import os
 import pwd
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,9 @@ def _bar_without(name: str) -> Bar:
                f"give it that capability (`--cap-add {name}` of a container, CapabilityBoundingSet= of a unit)")
 
 
+ALLOW_CALL = "allow it (SystemCallFilter= of a unit, the seccomp profile of a container)"
+"""What to do about a system call that is denied."""
+
 _NO_SETGROUPS = Bar("setgroups is denied in the daemon's user namespace",
                     "have it mapped by root or newgidmap(1), which need not deny that")
 
@@ -62,6 +66,7 @@ class Privileges:
     gains: bool = True  # its programs may gain privileges when they are set-user-ID (no no_new_privs)
     lowest_port: int = 0  # that it may listen on
     inherited: int = 0  # a bit for each capability that the programs it executes may have of it
+    denied: frozenset[str] = frozenset()  # of setresuid, setresgid and setgroups, those that a filter denies
 
     def has(self, capability: int) -> bool:
         """Whether a capability is effective."""
@@ -72,7 +77,13 @@ class Privileges:
         if number == own:
             return None
         capability, name = (CAP_SETUID, "SETUID") if kind == "uid" else (CAP_SETGID, "SETGID")
-        return self._bar_to_unmapped(kind, number) if self.has(capability) else _bar_without(name)
+        if not self.has(capability):
+            return _bar_without(name)
+        return self._bar_to_call(f"setres{kind}") or self._bar_to_unmapped(kind, number)
+
+    def _bar_to_call(self, name: str) -> Bar | None:
+        """What bars the process from a system call of `denied`; None for nothing."""
+        return Bar(f"the daemon may not call {name}(2)", ALLOW_CALL) if name in self.denied else None
 
     def _bar_to_unmapped(self, kind: Kind, number: int) -> Bar | None:
         """What bars any process from having an id; None for nothing."""
@@ -87,7 +98,8 @@ class Privileges:
             return _bar_without("SETGID")
         if not self.setgroups:
             return _NO_SETGROUPS
-        return next(filter(None, (self._bar_to_unmapped("gid", gid) for gid in groups)), None)
+        unmapped = (self._bar_to_unmapped("gid", gid) for gid in groups)
+        return self._bar_to_call("setgroups") or next(filter(None, unmapped), None)
 
     def bar_to_owner(self, uid: int | None, gid: int | None, own: int, groups: Iterable[int]) -> Bar | None:
         """What bars the user `own`, who is in `groups`, from giving a file this owner and group; None for nothing.
@@ -138,15 +150,36 @@ def own_privileges() -> Privileges:
     """The privileges of this process; without /proc root counts as privileged, and any other user as not."""
     fields = read_own_status()
     everything = 2**64 - 1 if os.geteuid() == 0 else 0
+    capabilities = int(fields["CapEff"], 16) if "CapEff" in fields else everything
+    allowed = _read_text("/proc/self/setgroups") != "deny"
     return Privileges(
-        capabilities=int(fields["CapEff"], 16) if "CapEff" in fields else everything,
+        capabilities=capabilities,
         uids=_ids_of("uid_map"),
         gids=_ids_of("gid_map"),
-        setgroups=_read_text("/proc/self/setgroups") != "deny",
+        setgroups=allowed,
         gains=fields.get("NoNewPrivs") != "1",
         lowest_port=_find_lowest_port(),
         inherited=int(fields.get("CapInh", "0"), 16) | int(fields.get("CapAmb", "0"), 16),
+        denied=frozenset(_denied_calls(capabilities, setgroups=allowed)),
     )
+
+
+def _denied_calls(capabilities: int, *, setgroups: bool) -> Iterator[str]:
+    """The names of the calls that are denied although this process has the capability: each is tried with what it has
+    already, which changes nothing."""
+    user, group = (bool(capabilities >> number & 1) for number in (CAP_SETUID, CAP_SETGID))
+    trials: list[tuple[str, bool, Callable[[], None]]] = [
+        ("setresuid", user, lambda: os.setresuid(-1, -1, -1)),
+        ("setresgid", group, lambda: os.setresgid(-1, -1, -1)),
+        ("setgroups", group and setgroups, lambda: os.setgroups(os.getgroups())),
+    ]
+    for name, able, make in trials:
+        if able:
+            try:
+                make()
+            except OSError as error:
+                if error.errno in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+                    yield name
 
 
 def _ids_of(name: str) -> Ids:

@@ -81,6 +81,14 @@ def count_own_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def pid_in_proc() -> int | None:
+    """The pid of this process in /proc, which is another than os.getpid() where /proc is of another PID namespace; None
+    without /proc."""
+    with suppress(OSError, ValueError):
+        return int(Path("/proc/self").readlink().name) if Path("/proc/self/fd").exists() else None
+    return None
+
+
 def read_own_status() -> dict[str, str]:
     """The fields of /proc/self/status (proc_pid_status(5)), by name; {} when it cannot be read."""
     with suppress(OSError):

@@ -3,6 +3,7 @@ told beforehand, and every role stays alive."""
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
@@ -39,6 +40,15 @@ def may_begin_with(prefix: Sequence[str]) -> None:
     done = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(done.stderr.strip())
+
+
+def denied(name: str, error: int = errno.EPERM) -> list[str]:
+    """The prefix of a command that is not to have this system call."""
+    command = ["gcc", "-E", "-dM", "-include", "sys/syscall.h", "-"]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=True)
+    found = re.search(rf"#define __NR_{name} (\d+)", done.stdout)
+    assert found
+    return [sys.executable, str(Path(__file__).parents[1] / "support" / "denied.py"), str(error), found[1]]
 
 
 HANDS_ON = ["setpriv", "--inh-caps=+net_raw,+kill", "--ambient-caps=+net_raw,+kill", "--securebits=+no_setuid_fixup"]
@@ -85,6 +95,9 @@ def check(path: Path, prefix: Sequence[str]) -> str:
              "sys_ptrace", "net_bind_service", "net_raw", "ipc_lock", "sys_rawio", "net_admin"), True, ()),
     (MAPPED, False, ("uid 65534 is not mapped", "leave root behind")),
     (["setpriv", "--no-new-privs"], True, ()),
+    pytest.param(denied("setresuid"), False, (r"setresuid\(2\); allow it \(Sys", "leave root behind"), id="setresuid"),
+    pytest.param(denied("setresgid"), False, (r"call setresgid\(2\); allow it", "leave root's groups"), id="setresgid"),
+    pytest.param(denied("setgroups"), False, (r"call setgroups\(2\); allow it", "leave root's groups"), id="setgroups"),
     (SECUREBITS, True, ()),
 ], ids=lambda value: "-".join(value).replace("=", "") if isinstance(value, list) else None)  # fmt: skip
 def test_serves_what_it_can(
@@ -112,6 +125,34 @@ def test_serves_what_it_can(
     if others:
         assert ask(nobodys, b"hello\n") == b"hello\n"
     _roles_hold(daemon)
+
+
+@pytest.mark.parametrize(("prefix", "told"), [
+    (denied("close_range"), r"may not call close_range\(2\) \(EPERM\); allow it \(SystemCallFilter="),
+    (denied("close_range", errno.ENOSYS), r"has no close_range\(2\) \(ENOSYS\): use Linux 5.9 or later"),
+    (denied("pidfd_open"), r"may not call pidfd_open\(2\) \(EPERM\); allow it"),
+    (denied("pidfd_send_signal"), r"may not call pidfd_send_signal\(2\) \(EPERM\); allow it"),
+    (denied("timer_create"), r"may not call timer_create\(2\) \(EPERM\); allow it"),
+    (denied("timer_settime"), r"may not call timer_settime\(2\) \(EPERM\); allow it"),
+    (denied("memfd_create", errno.EACCES), r"may not call memfd_create\(2\) \(EACCES\); allow it"),
+    (denied("capset"), r"may not call capset\(2\) \(EPERM\); allow it"),
+    (["prlimit", "--nofile=70"], r"no more than 70 descriptors may be open; allow at least 80 \(ulimit -n"),
+    (["unshare", "--fork", "--pid", "--kill-child"], r"/proc is of another PID namespace.*mount -t proc proc /proc"),
+], ids=["close_range", "old", "pidfd_open", "pidfd_send_signal", "timer_create", "timer_settime", "memfd", "capset",
+        "descriptors", "proc"])  # fmt: skip
+def test_what_it_cannot_do_without(folder: Path, need: Callable[[str], str], prefix: list[str], told: str) -> None:
+    """The start says so in one line, with the remedy, and ends; --check says the same."""
+    need(prefix[0])
+    may_begin_with(prefix)
+    path = folder / "x.conf"
+    path.write_text(defaults() + entry("own", free_port(), CAT))
+    command = [*prefix, sys.executable, "-m", "fastinetd", "-f", str(path), "-dontfork"]
+    start = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (start.returncode, start.stderr.count("\n")) == (1, 1), start
+    assert re.search(told, start.stderr), start.stderr
+    checked = subprocess.run([*command, "--check"], capture_output=True, text=True, timeout=60, check=False)
+    assert checked.returncode == 1
+    assert re.search(f"error: .*{told}", checked.stdout), checked.stdout
 
 
 def _roles_hold(daemon: Daemon) -> None:

@@ -67,6 +67,14 @@ AT = {
     "PR_SET_PDEATHSIG": ("prctl(PR_SET_PDEATHSIG, 0)", AT_OTHER, "prctl"),
     "seccomp": ("syscall(SYS_seccomp, 9, 0, NULL)", AT_OTHER, "seccomp"),
     "shared memory": ("mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)", AT_OTHER, "mmap"),
+    "shared memory that is to be written later": (
+        "mmap(NULL, 1, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)", AT_OTHER, "mmap"),
+    "temporary file": ('close(mkstemp(strcpy(text, "/tmp/x.XXXXXX"))), unlink(text)', AT_OTHER, "openat"),
+    "temporary file without a name": ('open("/tmp", O_TMPFILE | O_WRONLY, 0600)', AT_OTHER, "openat"),
+    "temporary file by openat2": (
+        'syscall(SYS_openat2, AT_FDCWD, "/nowhere/x", &(uint64_t[3]){O_RDWR | O_CREAT | O_EXCL, 0600}, 24)',
+        AT_OTHER, "openat2"),
+    "temporary folder": ('mkdir("/nowhere/x", 0700)', AT_OTHER, "mkdir"),
     "shmat": ("shmat(-1, NULL, 0)", AT_OTHER, "shmat"),
     "MADV_DONTFORK": ("madvise((void *)4096, 4096, MADV_DONTFORK)", AT_OTHER, "madvise"),
     "pipe": ("pipe((int *)text)", AT_OTHER, ("pipe", "pipe2")),
@@ -98,6 +106,8 @@ RUNS_ON = {
     "terminal": "ioctl(1, TIOCGWINSZ, text); ioctl(0, TIOCGPGRP, text)",
     "flags": "fcntl(0, F_GETFL); fcntl(0, F_GETFD); fcntl(0, F_SETFD, 0)",
     "files": 'int fd = open(lock, O_RDWR | O_CREAT, 0600); dup2(fd, 9); write(fd, "x", 1); close(fd); close(9)',
+    "a cache": 'strcat(strcpy(text, lock), ".new"); close(open(text, O_WRONLY | O_CREAT | O_EXCL, 0600)); unlink(text)',
+    "folders": 'mkdir("/tmp", 0700); mkdir("/nowhere/x", 0755); creat("/nowhere/x", 0600)',
     "dup of others": 'close(dup(open("/dev/null", 0))); close_range(3, 50, 0)',
     "allocation": "free(malloc(1 << 24)); malloc(100000)",
     "private mapping": "mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)",

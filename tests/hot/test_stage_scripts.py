@@ -126,6 +126,36 @@ def test_a_script_that_is_read_as_it_goes(shell: str, need: Callable[[str], str]
             assert zygote.ended(pid) == 0
 
 
+SCRATCH = {
+    "perl": """open my $scratch, '+>', undef or die; my $file = select($scratch); $| = 1; select($file);
+        my $line = <STDIN>; print $scratch $line; seek $scratch, 0, 0; print <$scratch>;""",
+    "python3": """import sys, tempfile
+scratch = tempfile.TemporaryFile('w+')
+scratch.write(sys.stdin.readline())
+scratch.seek(0)
+print(scratch.read(), end='')""",
+    "folder": """import os, sys, tempfile
+with tempfile.TemporaryDirectory() as folder:
+    line = sys.stdin.readline()
+    with open(folder + '/lines', 'a+') as scratch:
+        scratch.write(line)
+        scratch.seek(0)
+        print(scratch.read(), end='')""",
+}
+
+
+@pytest.mark.parametrize("kind", SCRATCH)
+def test_a_temporary_file_is_each_servers_own(kind: str, need: Callable[[str], str], folder: Path) -> None:
+    """It is made before the program reads; nobody finds there what another client has said."""
+    path = folder / "script"
+    path.write_text(SCRATCH[kind])
+    argv = [need("perl") if kind == "perl" else os.path.realpath(sys.executable), str(path)]
+    with held(argv, ["PATH=/usr/bin:/bin", f"TMPDIR={folder}"], snapshot="first_io") as zygote:
+        zygote.ready()
+        for line in (b"a long line of the first client\n", b"another\n", b"last\n"):
+            assert zygote.serve(line) == (line, 0)
+
+
 def test_perl_reads_its_data(need: Callable[[str], str], folder: Path) -> None:
     """__DATA__ is read from the script itself, by each child from where the parser stopped."""
     path = folder / "script"
