@@ -61,6 +61,7 @@ class RolePlace:
     keep: tuple[int, ...]
     back_off: BackOff
     since: float = 0.0  # when its present process was forked
+    stopped: bool = False  # one of its processes has been stopped, and that was logged
 
     @property
     def title(self) -> str:
@@ -203,6 +204,18 @@ class Generation:
         else:
             pause = place.back_off.failed()
             self._loop.later(0.0 if pause <= 0.1 else pause, lambda: None if self.retired else self._fill_place(place))
+
+    def resume_stopped(self) -> None:
+        """Have roles go on that have been stopped. Only root can stop one that keeps its privileges, and it stays so;
+        any process of their user can stop the others, and with them services that have nothing to do with it."""
+        for role, place in self.roles.values():
+            if not role.spec.keeps_privileges and role.resume() and not place.stopped:
+                place.stopped = True
+                self._messages.warning(
+                    f"{role.title} (pid {role.pid}) had been stopped and goes on; if root did not stop it another "
+                    "process of its user did: give the daemon a user of its own (useradd --system fastinetd), and "
+                    "start it again"
+                )
 
     def renew_pools(self) -> None:
         """Replace the processes of pools that wait for clients; those that serve one go on."""

@@ -115,6 +115,14 @@ class Role:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
+    def resume(self) -> bool:
+        """Have the process go on if it has been stopped; returns whether it had."""
+        with suppress(ChildProcessError, ProcessLookupError):
+            if os.waitid(os.P_PIDFD, self.pidfd, os.WSTOPPED | os.WNOHANG) is not None:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)
+                return True
+        return False
+
     def renew_pools(self) -> None:
         """Have an acceptor replace the processes of its pools that wait for clients."""
         self._send(RENEWAL)

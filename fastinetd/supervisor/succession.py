@@ -27,6 +27,10 @@ from fastinetd.system.loop import Loop, Timer
 
 RETIRING_MOST = 8  # generations that may go on with what they had in hand; with more the oldest must leave
 
+RESUME_AFTER = 0.05
+"""Seconds after which a role goes on that has been stopped: whoever stops it again and again must not keep the
+supervisor busy."""
+
 RENEW_FIRST = 1.0
 """Seconds until listeners that were opened late are offered to new roles again, after the first time that failed."""
 
@@ -45,6 +49,7 @@ class Succession:
         self._takeover = takeover
         listeners.opened_late = self.renew
         self._again: Timer | None = None
+        self._resuming = False
         self._back_off = BackOff(first=RENEW_FIRST)
         self.serving: Generation | None = None
         self.retiring: list[Generation] = []
@@ -102,6 +107,17 @@ class Succession:
             why = error if isinstance(error, Unready) else explain_error(error)
             self._messages.error(f"no other roles can be started: {why}; those there are go on, and it is tried again")
             self._again = self._loop.later(self._back_off.failed(), self.renew)
+
+    def child_changed(self) -> None:
+        """A child has ended, been stopped or gone on (on SIGCHLD): soon have the roles go on that have been stopped."""
+        if not self._resuming:
+            self._resuming = True
+            self._loop.later(RESUME_AFTER, self._resume_stopped)
+
+    def _resume_stopped(self) -> None:
+        self._resuming = False
+        for generation in self:
+            generation.resume_stopped()
 
     def _forget_renewal(self) -> None:
         """What was to be tried again has been done, or is done now."""

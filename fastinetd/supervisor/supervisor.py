@@ -107,7 +107,7 @@ class Supervisor:
             signal.SIGHUP: self.reconfiguration.reload, signal.SIGUSR2: self.reconfiguration.reload,
             signal.SIGTERM: self.departure.terminate, signal.SIGINT: self.departure.terminate,
             signal.SIGQUIT: self.departure.leave, signal.SIGUSR1: self._dump,
-            signal.SIGABRT: self._check, signal.SIGCHLD: self.children.reap,
+            signal.SIGABRT: self._check, signal.SIGCHLD: self._child_changed,
         }, self.messages)  # fmt: skip
         self.installation.install(plan)
         self.status.loaded()
@@ -124,6 +124,11 @@ class Supervisor:
         self.status.feed_watchdog()
         self.journal_wakeups.start()
         self.loop.run()
+
+    def _child_changed(self) -> None:
+        """SIGCHLD: a server or a role has ended, or has been stopped."""
+        self.succession.child_changed()
+        self.children.reap()
 
     # ---- what an administrator may ask for ----
 

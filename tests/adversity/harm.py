@@ -14,7 +14,8 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,6 +93,20 @@ def kill_at(pid: int, call: str, number: int) -> None:
         check=False, timeout=60, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     wait_for(lambda: gone(pid), f"{pid} killed at {call} {number}")
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Keep a process's first thread from going on, without its parent's hearing of it: by ptrace(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    for request in (0x4206, 0x4207):  # PTRACE_SEIZE, PTRACE_INTERRUPT
+        assert libc.ptrace(request, pid, None, None) == 0, os.strerror(ctypes.get_errno())
+    os.waitpid(pid, 0x40000000)  # __WALL
+    try:
+        yield
+    finally:
+        libc.ptrace(17, pid, None, None)  # PTRACE_DETACH
 
 
 def gone(pid: int) -> bool:

@@ -6,6 +6,7 @@ What must hold: running servers live, limits stay exact, each server has one STA
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,25 @@ def test_other_role_killed_again_and_again(launch: Launch, keep: Keep[Any], fold
     wait_for(lambda: ask(echo, b"x") == b"x", "the relay serves")
     wait_for(lambda: not unbalanced(log, "hello"), "an EXIT for each START")
     consistent(daemon)
+
+
+@pytest.mark.parametrize("kind", ["relay", "doorman", "monitor"])
+def test_other_role_stopped_again_and_again(launch: Launch, kind: str) -> None:
+    """Any process that runs as its user can do that: its clients are served all the same, and it is told once."""
+    need_localhost()
+    echo, named = free_port(), free_port()
+    text = defaults() + builtin("echo", echo) + entry("named", named, ECHO, "hello", only_from="localhost")
+    daemon = launch(text, metrics=True)
+    victim = role(daemon, kind)
+    for _ in range(4):
+        os.kill(victim, signal.SIGSTOP)
+        assert ask(echo, b"x", timeout=10) == b"x"
+        assert ask(named, timeout=10) == HELLO
+        assert daemon.metric("fastinetd_build_info") == 1
+    assert role(daemon, kind) == victim
+    told = [line for line in daemon.said().splitlines() if "had been stopped and goes on" in line]
+    assert len(told) == 1, told
+    assert re.search(rf"{kind} \(pid {victim}\).*useradd --system fastinetd", told[0])
 
 
 def test_supervisor_stopped_until_the_journal_is_full(launch: Launch, keep: Keep[Any], folder: Path) -> None:

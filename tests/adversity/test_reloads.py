@@ -25,6 +25,7 @@ from adversity.harm import (
     await_balance,
     builtin,
     consistent,
+    frozen,
     role,
     switches,
     unbalanced,
@@ -238,19 +239,17 @@ def test_removed_while_a_name_is_asked_for(launch: Launch, keep: Keep[Any], fold
     base = defaults(log) + entry("busy", busy, ECHO, "hello")
     named = entry("named", asked, CAT, only_from="localhost")
     daemon = launch(base + named, metrics=True)
-    doorman = role(daemon, "doorman")
-    os.kill(doorman, signal.SIGSTOP)
-    client = keep(connect(asked))
-    daemon.await_metric("fastinetd_connections_accepted_total", 1, service="named")
-    takers = set(acceptors(daemon))
-    daemon.reload(defaults(log) + entry("busy", busy, ECHO, "hello", nice=1) + named)
-    daemon.reload(base)
-    ask(busy)
-    wait_for(lambda: len(takers & set(below(daemon.pid))) == 1, "only who asks is left of the first acceptors")
-    at_rest([daemon.pid], 2, 0.5, switches)  # whatever becomes of the removed one has become of it
-    daemon.reload(base + entry("other", other, ECHO, "other"))
-    assert ask(other) == b"other\n"
-    os.kill(doorman, signal.SIGCONT)
+    with frozen(role(daemon, "doorman")):
+        client = keep(connect(asked))
+        daemon.await_metric("fastinetd_connections_accepted_total", 1, service="named")
+        takers = set(acceptors(daemon))
+        daemon.reload(defaults(log) + entry("busy", busy, ECHO, "hello", nice=1) + named)
+        daemon.reload(base)
+        ask(busy)
+        wait_for(lambda: len(takers & set(below(daemon.pid))) == 1, "only who asks is left of the first acceptors")
+        at_rest([daemon.pid], 2, 0.5, switches)  # whatever becomes of the removed one has become of it
+        daemon.reload(base + entry("other", other, ECHO, "other"))
+        assert ask(other) == b"other\n"
     client.shutdown(socket.SHUT_WR)
     read_all(client)
     wait_for(lambda: not takers & set(below(daemon.pid)), "it has left")
