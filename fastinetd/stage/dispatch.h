@@ -108,7 +108,7 @@ static void handle_trap(int number, siginfo_t *info, struct ucontext *context)
     }
 }
 
-/* Returns 0 if this kernel or processor cannot. */
+/* Returns 0 if this kernel or processor cannot, or memory may not be changed so. */
 static int start_dispatch(stage_holder *held)
 {
     struct signal_action action = {
@@ -119,7 +119,7 @@ static int start_dispatch(stage_holder *held)
 
     holder = held;
     CALL(__NR_rt_sigaction, SIGSYS, &action, &program_action, 8);
-    if (trap_calls()) {
+    if (may_change_code() && trap_calls()) {
         trap_clocks();
         return 1;
     }

@@ -47,7 +47,7 @@ enum stage_point {
     STAGE_AT_MAIN = 0,       /* before main, as was asked for */
     STAGE_AT_IO = 1,         /* at the first use of descriptor 0, 1 or 2 */
     STAGE_AT_OTHER = 2,      /* first_io: earlier, at a system call whose effect a fork would not copy */
-    STAGE_NOT_FURTHER = 3    /* first_io was asked for, but the kernel or processor cannot: before main */
+    STAGE_NOT_FURTHER = 3    /* first_io was asked for, but cannot be had here: before main */
 };
 
 enum stage_refusal {

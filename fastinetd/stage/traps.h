@@ -6,7 +6,9 @@
  * becomes the process's own by that. When the program is held they are put back, and its children read the clock at
  * full speed.
  *
- * Rules of this file: as of dispatch.h. Where the code cannot be found or changed, clocks are not seen.
+ * Rules of this file: as of dispatch.h. Where the code cannot be found, clocks are not seen. Where memory that was written
+ * may not be executed (a unit's MemoryDenyWriteExecute=, SELinux) nothing is trapped, for a program whose time limits run
+ * out while it is held is worse than one that is held before main.
  */
 #ifndef FASTINETD_STAGE_TRAPS_H
 #define FASTINETD_STAGE_TRAPS_H
@@ -39,6 +41,20 @@ static struct vdso_clock {
 } vdso_clocks[VDSO_CLOCKS];
 static unsigned vdso_clock_count;
 static unsigned long vdso_first, vdso_size;
+
+/* Whether memory that was written may be executed. */
+static int may_change_code(void)
+{
+    const long page = CALL(__NR_mmap, 0, VDSO_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int may;
+
+    if ((unsigned long)page > -VDSO_PAGE)
+        return 0;
+    *(volatile char *)page = 0;
+    may = CALL(__NR_mprotect, page, VDSO_PAGE, PROT_READ | PROT_EXEC) == 0;
+    CALL(__NR_munmap, page, VDSO_PAGE);
+    return may;
+}
 
 /* Returns whether this kernel and processor can. */
 static int trap_calls(void)

@@ -61,6 +61,8 @@ class Supervisor:
         self.options = options
         self.messages = messages
         notifier = Notifier()  # first of all: no process that is started may have its variables
+        if notifier.trouble is not None:
+            messages.warning(notifier.trouble)
         self.loop = loop = Loop(messages.error)
         self.board = board = _board_for(options)
         # services and listeners

@@ -13,7 +13,10 @@ from collections.abc import Callable, MutableMapping
 
 
 class Notifier:
-    """Sends the state of the daemon to the service manager. Nothing here raises or waits."""
+    """Sends the state of the daemon to the service manager. Nothing here raises or waits.
+
+    `trouble` says why it cannot, with the remedy, where that is known at once; else it is None.
+    """
 
     def __init__(
         self,
@@ -27,9 +30,14 @@ class Notifier:
         path = self._taken.get("NOTIFY_SOCKET", "")
         self._address = "\0" + path[1:] if path.startswith("@") else path
         self._socket: socket.socket | None = None
+        self.trouble: str | None = None
         if path[:1] in ("@", "/"):
             kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-            self._socket = socket.socket(socket.AF_UNIX, kind)
+            try:
+                self._socket = socket.socket(socket.AF_UNIX, kind)
+            except OSError as error:
+                self.trouble = (f"the service manager hears nothing of this daemon: {error.strerror}; allow it unix sockets "
+                                "(RestrictAddressFamilies=AF_UNIX of the unit)")
 
     @property
     def watchdog_interval(self) -> float | None:

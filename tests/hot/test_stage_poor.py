@@ -138,6 +138,33 @@ def test_without_dispatch_it_is_held_before_main(folder: Path) -> None:
         assert zygote.serve() == (b"x", 0)
 
 
+def refuse_exec_gain() -> None:
+    """What a unit's MemoryDenyWriteExecute= does (PR_SET_MDWE, from Linux 6.3 on)."""
+    libc.prctl(65, 1, 0, 0, 0)
+
+
+READS_THE_CLOCK = """
+#include <time.h>
+#include <unistd.h>
+int main(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    write(1, "x", 1);
+    return 0;
+}"""
+
+
+def test_where_written_memory_may_not_be_executed_it_is_held_before_main(folder: Path) -> None:
+    """The clocks could not be seen there, and time limits would run out; above all nothing crashes."""
+    argv = [compiled(folder, READS_THE_CLOCK)]
+    if libc.prctl(66, 0, 0, 0, 0) < 0:
+        pytest.skip("no PR_GET_MDWE here")
+    with held(argv, snapshot="first_io", before=refuse_exec_gain) as zygote:
+        assert (said := zygote.ready()).seq == NOT_FURTHER, said
+        assert zygote.serve() == (b"x", 0)
+
+
 def test_threads_are_found_without_unshare(folder: Path) -> None:
     library = compiled(folder, """
         #include <pthread.h>

@@ -38,7 +38,7 @@ def said(news: int, value: int = 0) -> tuple[Level, str]:
         (PoolEvent.HELD_EARLY, 290, Level.INFO, "its program is held at eventfd2, before its first use"),
         (PoolEvent.HELD_EARLY, 9999, Level.INFO, "its program is held at unknown, before its first use"),
         (PoolEvent.HELD_AT_ONCE, 290, Level.WARNING, "its program is held at eventfd2, hardly begun"),
-        (PoolEvent.HELD_AT_MAIN, 0, Level.WARNING, "snapshot = first_io cannot be had on this kernel or processor"),
+        (PoolEvent.HELD_AT_MAIN, 0, Level.WARNING, "snapshot = first_io cannot be had here"),
         (PoolEvent.UNINTELLIGIBLE, 0, Level.ERROR, "a process of its pool said what is not understood and was ended"),
         (PoolEvent.HUNG, 5, Level.ERROR, "a process of its pool left connections unanswered for 5 s"),
         (PoolEvent.OVERTIME, 4711, Level.WARNING, "its worker with pid 4711 was ended after max_runtime"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -84,3 +85,17 @@ def test_a_manager_that_does_not_read(started: Start, tmp_path: Path) -> None:
 def test_no_watchdog(started: Start, tmp_path: Path, usec: str, pid: str) -> None:
     notifier = started({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": usec, "WATCHDOG_PID": pid})
     assert notifier.watchdog_interval is None
+
+
+def test_no_unix_sockets(started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units with RestrictAddressFamilies= may not make them: the daemon serves, and says what to allow."""
+
+    def refused(*_: object) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refused)
+    notifier = started({"NOTIFY_SOCKET": "/run/systemd/notify", "WATCHDOG_USEC": "3000000"})
+    assert notifier.trouble is not None
+    assert "RestrictAddressFamilies=AF_UNIX" in notifier.trouble
+    assert (notifier.send_ready("x"), notifier.watchdog_interval) == (False, None)
+    assert started({"HOME": "/"}).trouble is None
