@@ -29,7 +29,7 @@ cdef enum:
     STATUSES = 4
     METHODS = 4
     POOL_STATES = 4
-    RECYCLINGS = 8
+    RECYCLINGS = 9
     WAYS = 8  # words in a bucket of the source table
     COUNT_BITS = 20  # of a source word; the rest is the source's tag
     NO_LIMIT = 0xFFFFFFFF

@@ -47,4 +47,17 @@ struct spawn_call {          /* one start */
     volatile int step;       /* and which one that was; STEP_UNKNOWN: posix_spawn does not say */
 };
 
+/* The soft limit that the plan's programs have of a resource: the plan's, or this process's own. */
+static inline rlim_t limit_of_programs(const struct spawn_plan *plan, int resource)
+{
+    struct rlimit own = {RLIM_INFINITY, RLIM_INFINITY};
+    int i;
+
+    for (i = 0; i < plan->limit_count; i++)
+        if (plan->resources[i] == resource)
+            return plan->limits[i].rlim_cur;
+    getrlimit(resource, &own);
+    return own.rlim_cur;
+}
+
 #endif

@@ -36,6 +36,7 @@ cpdef enum Recycling:
     CHANGED = 5  # the program's file is another
     DIED = 6
     MISTRUSTED = 7  # it failed to start, hung, or sent what is no message of the protocol
+    CPU = 8  # a worker has used half of its limit of processor time
 
 cpdef enum HeldAt:
     """Where a zygote is held."""

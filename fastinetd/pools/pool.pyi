@@ -17,6 +17,7 @@ class Recycling(IntEnum):
     CHANGED = 5
     DIED = 6
     MISTRUSTED = 7
+    CPU = 8
 
 class HeldAt(IntEnum):
     MAIN = 0

@@ -43,6 +43,7 @@ cdef struct Worker:
     u64 age
     u64 rss
     u64 weighed_at
+    u64 cpu
 
 cdef int start_process_of_worker(Worker *w, Target *target, int nothing) noexcept nogil
 cdef int watch_worker(Worker *w, u32 number, Reception reception) noexcept nogil

@@ -6,21 +6,25 @@ What it is sent, and when it is let go, is in workers.pyx.
 from libc.string cimport memset
 
 from fastinetd.core.client cimport Client
-from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, pack_variables
+from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, pack_variables, spawn_plan
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
-    AGE, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, TURNS, Recycling, close_both, jittered_limit, make_pair,
+    AGE, CPU, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, TURNS, Recycling, close_both, jittered_limit, make_pair,
     send_message, start_process, time_since,
 )
 from fastinetd.system.linux cimport (
-    EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG,
-    close, epoll_ctl, errno, fcntl, i32, ioctl, rusage, siginfo_t, u32, u64,
+    EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, P_PID, RLIMIT_CPU,
+    RLIM_INFINITY, WEXITED, WNOHANG, close, epoll_ctl, errno, fcntl, i32, ioctl, rusage, siginfo_t, u32, u64,
 )
 from fastinetd.system.strangers cimport close_channel, receive_last_descriptor, receive_words
 
 cdef extern from "system/processes.h" nogil:
     u64 resident_bytes(i32 pid) noexcept
+    u64 processor_time(i32 pid) noexcept
+
+cdef extern from "core/spawn_plan.h" nogil:
+    u64 limit_of_programs(const spawn_plan *plan, int resource) noexcept
 
 cdef enum:
     WORKER_SOCKET = 3  # its descriptor in the worker
@@ -42,8 +46,16 @@ cdef int start_process_of_worker(Worker *w, Target *target, int nothing) noexcep
     close_both(pair)
     if error == 0:
         w.pidfd = watched_pidfd(w.pid)
+        w.cpu = allowed_processor_time(target)
         w.requests, w.age, w.rss = jittered_limit(spec.requests), jittered_limit(spec.age), jittered_limit(spec.rss)
     return error
+
+
+cdef u64 allowed_processor_time(Target *target) noexcept nogil:
+    """Nanoseconds after which a worker shall serve no more clients: half of its limit (rlimit_cpu, or the daemon's own),
+    at which the kernel ends it, whichever client it is serving. 0: it has no limit."""
+    cdef u64 seconds = limit_of_programs(&target.spawn, RLIMIT_CPU)
+    return 0 if seconds == RLIM_INFINITY else seconds * (SECOND // 2)
 
 
 cdef int watch_worker(Worker *w, u32 number, Reception reception) noexcept nogil:
@@ -93,6 +105,8 @@ cdef Recycling recycling_of(Worker *w, u64 now, u64 *again) noexcept nogil:
         return AGE
     if w.age:
         again[0] = min(again[0], w.since + w.age)
+    if w.cpu and processor_time(w.pid) >= w.cpu:
+        return CPU
     if w.rss and w.weighed_at < w.busy_since:
         if time_since(w.weighed_at, now) < SECOND:
             again[0] = min(again[0], w.weighed_at + SECOND)

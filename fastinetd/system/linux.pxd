@@ -86,6 +86,9 @@ cdef extern from "<arpa/inet.h>" nogil:
 
 
 cdef extern from "<sys/resource.h>" nogil:
+    enum:
+        RLIMIT_CPU
+    u64 RLIM_INFINITY
     struct timeval:
         i64 tv_sec
         i64 tv_usec

@@ -326,6 +326,29 @@ def test_a_handler_in_python(launch: Launch, folder: Path, function: str) -> Non
     assert hits + misses == 60 and hits >= 50, (hits, misses)
 
 
+BURNS = """
+import time
+
+def burn(sock, peer):
+    end = time.process_time() + 0.15
+    while time.process_time() < end:
+        pass
+    sock.sendall(b"done\\n")
+"""
+
+
+def test_a_limit_of_processor_time_costs_no_client(launch: Launch, folder: Path) -> None:
+    """It counts for all connections of a worker, and the kernel ends the one that comes to it: so none does."""
+    (folder / "handlers.py").write_text(BURNS)
+    port = free_port()
+    text = defaults() + entry("burn", port, "/bin/true", user=ME, spawn="worker", handler="handlers:burn", rlimit_cpu=1,
+                              max_workers=1).replace("    server = /bin/true\n", "")
+    daemon = launch(text, "--acceptors", "1", metrics=True, env={"PYTHONPATH": str(folder)})
+    daemon.await_metric("fastinetd_pool_processes", 1, state="idle", timeout=60)
+    assert [ask(port) for _ in range(12)] == [b"done\n"] * 12
+    assert set(recycled(daemon, "burn")) == {"cpu"}
+
+
 @pytest.mark.parametrize("acceptors", [ACCEPTORS, 2 * WORKERS])
 def test_a_worker_in_c(launch: Launch, folder: Path, acceptors: int) -> None:
     """Half of the acceptors serve it: so it has no more workers than it asks for, with twice as many acceptors too."""

@@ -126,7 +126,7 @@ def held(pid: int) -> bool:
 
 
 def recycled(daemon: Daemon, service: str) -> Mapping[str, int]:
-    reasons = ("requests", "age", "rss", "runtime", "spare", "changed", "died", "mistrusted")
+    reasons = ("requests", "age", "rss", "runtime", "spare", "changed", "died", "mistrusted", "cpu")
     found = {why: int(daemon.metric("fastinetd_pool_recycled_total", service=service, reason=why)) for why in reasons}
     return {why: count for why, count in found.items() if count}
 
