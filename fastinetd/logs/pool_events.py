@@ -57,8 +57,8 @@ def _event_text(event: PoolEvent, value: int) -> tuple[Level, str]:
                                    "gains next to nothing over main, as a fork would not copy what it does there "
                                    "(docs/pools.md)")
         case PoolEvent.HELD_AT_MAIN:
-            return Level.WARNING, ("snapshot = first_io cannot be had here: its program is held before main instead; it "
-                                   "needs Linux 5.11 on x86-64, and memory that may be written and then executed "
+            return Level.WARNING, ("snapshot = first_io cannot be had here: its program is held before main instead; "
+                                   "it needs Linux 5.11 on x86-64, and memory that may be written and then executed "
                                    "(MemoryDenyWriteExecute=no in a unit)")
         case PoolEvent.UNINTELLIGIBLE:
             return Level.ERROR, f"a process of its pool said what is not understood and was ended; {BY_EXEC_MEANWHILE}"

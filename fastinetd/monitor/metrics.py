@@ -199,8 +199,8 @@ METRICS = (
     Entry("fastinetd_pool_recycled_total", "counter", ("service", "reason"),
           "Processes that its pool gave up: after so many requests, for their age, their size (rss) or a connection's "
           "length (runtime), because they were too many (spare), because the program's file has changed, because they "
-          "died, because they failed to start, hung or said what is not understood (mistrusted), or because they had used "
-          "half of their limit of processor time (cpu).",
+          "died, because they failed to start, hung or said what is not understood (mistrusted), or because they had "
+          "used half of their limit of processor time (cpu).",
           lambda r: [((name,), r.counters.recycled[place]) for name, place in RECYCLINGS] if r.pooled else []),
     Entry("fastinetd_journal_depth", "gauge", (),
           "Log records that are not yet taken out of the shared memory.",

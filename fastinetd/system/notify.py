@@ -36,8 +36,8 @@ class Notifier:
             try:
                 self._socket = socket.socket(socket.AF_UNIX, kind)
             except OSError as error:
-                self.trouble = (f"the service manager hears nothing of this daemon: {error.strerror}; allow it unix sockets "
-                                "(RestrictAddressFamilies=AF_UNIX of the unit)")
+                self.trouble = (f"the service manager hears nothing of this daemon: {error.strerror}; allow it unix "
+                                "sockets (RestrictAddressFamilies=AF_UNIX of the unit)")
 
     @property
     def watchdog_interval(self) -> float | None:

@@ -18,6 +18,7 @@ import pytest
 from support.c import STRICT
 from support.clients import ask, connect, crowd, free_port, read_line
 from support.daemon import Daemon, Launch
+from support.pools import recycled
 from support.proc import wait_for
 from support.texts import ME, defaults, entry
 
