@@ -28,6 +28,9 @@ _LIMITS = {
 }
 """errno -> the rlimits that may cause it: name, number, how a shell and a unit of systemd set it."""
 
+_CONTROL_GROUP = {errno.EAGAIN: "the most processes of its control group (TasksMax, --pids-limit of a container)"}
+"""errno -> what may cause it beside them, and cannot be told from here."""
+
 
 def refusal() -> str | None:
     """Why the daemon cannot serve under its rlimits, with the remedy; None when it can."""
@@ -58,7 +61,7 @@ def raise_descriptor_limit() -> None:
 
 
 def explain_error(error: OSError | MemoryError) -> str:
-    """The text of an error, followed by the rlimits that may have caused it and the remedy."""
+    """The text of an error, followed by the limits that may have caused it and the remedy."""
     number = error.errno if isinstance(error, OSError) else errno.ENOMEM
     text = str(error.strerror if isinstance(error, OSError) else "out of memory")
     remedy = remedy_for(number)
@@ -66,12 +69,13 @@ def explain_error(error: OSError | MemoryError) -> str:
 
 
 def remedy_for(number: int | None) -> str | None:
-    """The rlimits of this process that may have caused an errno, and what to do; None when none may."""
+    """The limits of this process that may have caused an errno, and what to do; None when none may."""
     limits = []
     for name, which, where in _LIMITS.get(number or 0, ()):
         soft = resource.getrlimit(which)[0]
         if soft != INFINITE:
             limits.append(f"{name} {soft} ({where})")
+    limits += (text for which, text in _CONTROL_GROUP.items() if which == number)
     if not limits:
         return None
-    return f"what limits this process is {' and '.join(limits)}; allow more, or start without the limit"
+    return f"what limits this process is {' or '.join(limits)}; allow more, or start without the limit"

@@ -63,7 +63,17 @@ def test_what_is_behind_an_error(limits: Limits, number: int, limit: str, where:
     text = allowances.explain_error(OSError(number, os.strerror(number)))
     assert os.strerror(number) in text and f" 7 ({where}" in text
     limits()
-    assert "limits" not in allowances.explain_error(OSError(number, os.strerror(number)))
+    assert where not in allowances.explain_error(OSError(number, os.strerror(number)))
+
+
+def test_processes_are_limited_by_the_control_group_too(limits: Limits) -> None:
+    """Root's are by nothing else."""
+    limits(RLIMIT_NPROC=7)
+    text = allowances.explain_error(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
+    assert text.endswith("processes of this user 7 (ulimit -u, LimitNPROC) or the most processes of its control group "
+                         "(TasksMax, --pids-limit of a container); allow more, or start without the limit")  # fmt: skip
+    limits()
+    assert "TasksMax" in allowances.explain_error(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
 
 
 def test_out_of_memory(limits: Limits) -> None:
