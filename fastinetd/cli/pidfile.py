@@ -3,7 +3,8 @@
 Theory. Every user may read the pid file, and a user who may read a file may lock it for any time. So the lock is on a
 file beside it, PIDFILE.lock, that only the daemon's user can open. It is a lock of fcntl(2): it belongs to this process
 alone, its forks do not have it, and the kernel gives it up when the process ends. A pid file whose lock is free is
-stale, and is replaced. It is replaced and not written to, because it may be a link to another file.
+stale, and is replaced. It is replaced and not written to, because it may be a link to another file. Devices, pipes and
+sockets are never replaced; /dev/null means that there is to be no pid file.
 
 Rules of this file: the lock's file is removed only by the process that has the lock, and a lock counts only if its file
 still has its name; so two daemons never have two locks.
@@ -21,6 +22,8 @@ from fastinetd.cli.options import Refusal
 from fastinetd.system.allowances import remedy_for
 from fastinetd.system.descriptors import lift_descriptor
 
+NULL_DEVICE = os.makedev(1, 3)
+
 _ATTEMPTS = 100
 """Times that other processes may replace the lock's file before the start fails."""
 
@@ -30,10 +33,13 @@ class PidFile:
 
     def __init__(self, path: Path | None) -> None:
         """Lock the path and make an empty file there. Raises Refusal: another daemon has it, or it cannot be made."""
-        self._path = path
+        self._path = None if path is None or _is_null_device(path) else path
         self._lock = self._descriptor = -1
-        if path is None:
+        if path is None or self._path is None:
             return
+        if not _may_be_replaced(path):
+            raise Refusal(f"the pid file {path} is a device, a pipe or a socket, and is left as it is; choose another "
+                          "place with -pidfile")
         self._lock_path = path.with_name(f"{path.name}.lock")
         try:
             self._lock = self._open_lock()
@@ -142,3 +148,19 @@ class PidFile:
         why, remedy = (error.strerror, remedy_for(error.errno)) if isinstance(error, OSError) else (str(error), None)
         how = remedy or "choose another place with -pidfile"
         return Refusal(f"cannot write the pid file {self._path}: {why}; {how}")
+
+
+def _is_null_device(path: Path) -> bool:
+    """Whether a path leads to /dev/null, by whatever name."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL_DEVICE
+
+
+def _may_be_replaced(path: Path) -> bool:
+    """Whether nothing is at a path that is more than a name for bytes; what else is wrong, opening will tell."""
+    with suppress(OSError):
+        return stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR)
+    return True

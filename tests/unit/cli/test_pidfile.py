@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -181,6 +183,38 @@ def test_impossible(tmp_path: Path) -> None:
     for place, why in (("no/pid", "No such file or directory"), ("", "Is a directory")):
         with pytest.raises(Refusal, match=f"{why}; choose another place with -pidfile"):
             PidFile(tmp_path / place)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_what_is_no_file_is_left_alone(path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    else:
+        request.getfixturevalue("root")
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
+    before = path.lstat()
+    with pytest.raises(Refusal, match="is left as it is; choose another place with -pidfile"):
+        PidFile(path)
+    assert path.lstat() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_null_device_is_no_pid_file(root: None, path: Path, link: bool) -> None:
+    """A node for it, for one that is lost is not the test's alone."""
+    node = path.with_name("null")
+    os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    if link:
+        path.symlink_to(node)
+    there = sorted(path.parent.iterdir())
+    with PidFile(path if link else node) as file:
+        file.write()
+        assert sorted(path.parent.iterdir()) == there
+    assert sorted(path.parent.iterdir()) == there
+    assert stat.S_ISCHR(node.lstat().st_mode)
 
 
 def test_a_second_name_of_another_file_is_not_locked_nor_written(path: Path) -> None:
