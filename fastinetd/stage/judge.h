@@ -71,8 +71,8 @@ static enum verdict judge_path(unsigned long address)
     return PASS;
 }
 
-/* A file that the program makes for itself: what one child wrote there the others would read. A cache or a log, which is to
- * be made once, is opened by a name that may exist, or only written. */
+/* A file that the program makes for itself: what one child wrote there the others would read. A cache or a log, which
+ * is to be made once, is opened by a name that may exist, or only written. */
 static enum verdict judge_open(unsigned long path, unsigned long flags)
 {
     const int made = (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) && (flags & O_ACCMODE) == O_RDWR;

@@ -3,7 +3,8 @@
  * Theory. A call may run in the zygote if its effect is all in what a fork copies (memory, descriptors, ids, limits) or
  * is to happen once (a log file is opened, a cache is written). It holds the program if it concerns the client, that is
  * descriptor 0, 1 or 2, unless it only looks at what is the same for every connected socket; or if its effect would be
- * shared by all children (a pipe, a lock, a connection, a temporary file), would be missing in them (a timer, a thread), or waits.
+ * shared by all children (a pipe, a lock, a connection, a temporary file), would be missing in them (a timer, a
+ * thread), or waits.
  * Holding is always right, only earlier than need be; so what is not in the table holds.
  *
  * Rules of this file: no state. Arguments are int where the kernel takes int.

@@ -6,9 +6,9 @@
  * becomes the process's own by that. When the program is held they are put back, and its children read the clock at
  * full speed.
  *
- * Rules of this file: as of dispatch.h. Where the code cannot be found, clocks are not seen. Where memory that was written
- * may not be executed (a unit's MemoryDenyWriteExecute=, SELinux) nothing is trapped, for a program whose time limits run
- * out while it is held is worse than one that is held before main.
+ * Rules of this file: as of dispatch.h. Where the code cannot be found, clocks are not seen. Where memory that was
+ * written may not be executed (a unit's MemoryDenyWriteExecute=, SELinux) nothing is trapped, for a program whose time
+ * limits run out while it is held is worse than one that is held before main.
  */
 #ifndef FASTINETD_STAGE_TRAPS_H
 #define FASTINETD_STAGE_TRAPS_H
