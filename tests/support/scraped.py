@@ -22,9 +22,9 @@ ROWS, SLOTS, SECTIONS = 16, 64, 4
 COUNTERS = {
     "accepted": 0, "activations": 1, "rejected": 2, "spawn_failures": 18, "latency": 34, "latency_ns": 106,
     "session": 110, "session_ns": 126, "exits": 127, "user_us": 131, "system_us": 132, "pool_hits": 133,
-    "pool_misses": 134, "recycled": 135, "pool": 143, "rate_waits": 147, "rate_wait_ns": 148, "held": 149,
+    "pool_misses": 134, "recycled": 135, "pool": 144, "rate_waits": 148, "rate_wait_ns": 149, "held": 150,
 }  # fmt: skip
-COUNTERS_SIZE = 150 * 8
+COUNTERS_SIZE = 151 * 8
 ROW_SIZE, ROW_LIVE = 96, 16
 
 
