@@ -214,7 +214,8 @@ class Listeners:
         beside = [*(leaving or ()), *wanted.guards]
         began = time.monotonic()
         try:
-            wanted.sockets, remarks = open_endpoint(endpoint, options, blocking=for_servers, beside=beside)
+            wanted.sockets, remarks = open_endpoint(endpoint, options, blocking=for_servers, beside=beside,
+                                                    alone=not self._has_other_sockets(endpoint))
         except OSError as error:
             first = wanted.retries.pause == 0 and not quiet
             pause = RETRY_FIRST if quiet else wanted.retries.failed()
@@ -238,6 +239,11 @@ class Listeners:
         if endpoint.family == socket.AF_UNIX:
             wanted.path_inode = _inode_of(endpoint)
         return True
+
+    def _has_other_sockets(self, endpoint: Endpoint) -> bool:
+        """Whether another endpoint has open sockets with the port of this one."""
+        return any(other != endpoint and wanted.sockets and _place_of(other) == _place_of(endpoint)
+                   for other, wanted in self._wanted.items())
 
     def _retry(self, wanted: WantedEndpoint) -> None:
         wanted.retry = None

@@ -27,14 +27,15 @@ IPV6_FREEBIND = 78  # linux/in6.h; Python has no name for it
 
 
 def open_endpoint(
-    endpoint: Endpoint, options: SocketOptions, *, blocking: bool, beside: Sequence[socket.socket] = ()
+    endpoint: Endpoint, options: SocketOptions, *, blocking: bool, beside: Sequence[socket.socket] = (),
+    alone: bool = True,
 ) -> tuple[list[socket.socket], list[str]]:
     """Bind and listen: one socket per address that the endpoint's host has, and remarks for the log.
 
     `blocking`: the sockets are handed over to servers (O_NONBLOCK is shared with them). `beside`: listeners that have
     the port, as every address perhaps, until they are closed; the port is shared with them, so that it is never
-    without a listener. Raises OSError, with nothing left open, when one of them cannot be had; what is missing may
-    come later (an address, a resolver, a port).
+    without a listener. `alone`: no other socket of this process has the port. Raises OSError, with nothing left open,
+    when one of them cannot be had; what is missing may come later (an address, a resolver, a port).
     """
     opened: list[socket.socket] = []
     remarks: list[str] = []
@@ -42,7 +43,8 @@ def open_endpoint(
     try:
         _share_port(beside)
         for family, address, device in _addresses_of(endpoint):
-            made = _open_socket(endpoint, family, address, device, options, blocking, remarks, shared=bool(beside))
+            made = _open_socket(endpoint, family, address, device, options, blocking, remarks, shared=bool(beside),
+                                alone=alone and not beside)
             opened.append(made)
     except BaseException:
         for one in opened:
@@ -143,9 +145,11 @@ def _open_socket(
     remarks: list[str],
     *,
     shared: bool,
+    alone: bool,
 ) -> socket.socket:
-    """A socket bound to one address of an endpoint; a stream socket listens. `shared`: other sockets of this process
-    have the port. What is worth a message is added to `remarks`. Raises OSError."""
+    """A socket bound to one address of an endpoint; a stream socket listens. `shared`: sockets that this one replaces
+    have the port; `alone`: no socket of this process has it. What is worth a message is added to `remarks`. Raises
+    OSError."""
     kind = endpoint.kind
     try:
         made = lift_socket(socket.socket(family, kind))
@@ -162,14 +166,16 @@ def _open_socket(
             # So that a restarted daemon need not wait for the last server of the one before. On a datagram port
             # SO_REUSEADDR would let every user bind the port as well; SO_REUSEPORT lets only the same user.
             reuse = socket.SO_REUSEADDR if kind == socket.SOCK_STREAM else socket.SO_REUSEPORT
-            made.setsockopt(socket.SOL_SOCKET, reuse, 1)
+            exclusive = alone and kind == socket.SOCK_DGRAM
+            if not exclusive:
+                made.setsockopt(socket.SOL_SOCKET, reuse, 1)
             if shared:
                 _share_port([made])
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, endpoint.v6only or endpoint.apart)
             if device:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-            _bind_socket(made, family, address, remarks)
+            (_bind_datagrams if exclusive else _bind_socket)(made, family, address, remarks)
         apply_options(made, options)
         if kind == socket.SOCK_STREAM:
             made.listen(BACKLOG)
@@ -193,6 +199,22 @@ def _bind_socket(made: socket.socket, family: int, address: tuple[Any, ...] | st
             made.setsockopt(socket.IPPROTO_IP, socket.IP_FREEBIND if hasattr(socket, "IP_FREEBIND") else 15, 1)
         made.bind(address)
         remarks.append(f"{address[0]} is not an address of this machine yet; clients are served once it is")
+
+
+def _bind_datagrams(made: socket.socket, family: int, address: tuple[Any, ...] | str, remarks: list[str]) -> None:
+    """Bind a datagram socket, beside another process's if need be, but not in silence. Raises OSError."""
+    try:
+        _bind_socket(made, family, address, remarks)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        _share_port([made])
+        _bind_socket(made, family, address, remarks)
+        remarks.append(
+            f"another process of this user has port {address[1]} too, and gets a part of what comes: a server that an "
+            "earlier daemon has left, or another daemon; end it (ss -ulpn names it)"
+        )
+    _share_port([made])
 
 
 def _bind_unix(made: socket.socket, path: str, options: SocketOptions) -> None:

@@ -183,6 +183,17 @@ def test_taken(kept: ExitStack) -> None:
     assert {*os.listdir("/proc/self/fd")} == before
 
 
+def test_a_datagram_port_that_another_daemon_has_is_told_of(kept: ExitStack) -> None:
+    """A restarted daemon serves beside the last servers of the one before; but two daemons never share in silence."""
+    endpoint = Endpoint(socket.AF_INET, socket.SOCK_DGRAM, "127.0.0.1", free_port())
+    other = opened(kept, endpoint)
+    for beside, alone, told in (((), True, 1), ([other], True, 0), ((), False, 0)):
+        (made,), remarks = open_endpoint(endpoint, NONE, blocking=True, beside=beside, alone=alone)
+        assert made.getsockname() == other.getsockname()
+        made.close()
+        assert sum("another process of this user has port" in remark for remark in remarks) == told
+
+
 def test_options(kept: ExitStack) -> None:
     options = SocketOptions(nodelay=True, keepalive=True, receive_buffer=50_000, send_buffer=60_000)
     made = opened(kept, Endpoint(socket.AF_INET, STREAM, "127.0.0.1", 0), options)
