@@ -52,8 +52,8 @@ cdef int start_process_of_worker(Worker *w, Target *target, int nothing) noexcep
 
 
 cdef u64 allowed_processor_time(Target *target) noexcept nogil:
-    """Nanoseconds after which a worker shall serve no more clients: half of its limit (rlimit_cpu, or the daemon's own),
-    at which the kernel ends it, whichever client it is serving. 0: it has no limit."""
+    """Nanoseconds of processor time after which a worker shall serve no more clients: half of its limit (rlimit_cpu, or
+    the daemon's own), at which the kernel ends it, whichever client it is serving. 0: it has no limit."""
     cdef u64 seconds = limit_of_programs(&target.spawn, RLIMIT_CPU)
     return 0 if seconds == RLIM_INFINITY else seconds * (SECOND // 2)
 
