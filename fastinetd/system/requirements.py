@@ -36,7 +36,7 @@ class _Trial(NamedTuple):
     make: Callable[[], object]
 
 
-def _call(name: str, *arguments: object) -> int:
+def _call_library(name: str, *arguments: object) -> int:
     """The result of a function of the C library; 0 where an old one has it in a library of its own. Raises OSError."""
     function = getattr(ctypes.CDLL(None, use_errno=True), name, lambda *_: 0)
     result = int(function(*arguments))
@@ -48,7 +48,7 @@ def _call(name: str, *arguments: object) -> int:
 def _close_nothing() -> None:
     """close_range(2) of the last number, which nobody has open."""
     last = ctypes.c_uint(2**32 - 1)
-    _call("syscall", ctypes.c_long(CLOSE_RANGE), last, last, ctypes.c_uint(0))
+    _call_library("syscall", ctypes.c_long(CLOSE_RANGE), last, last, ctypes.c_uint(0))
 
 
 @contextmanager
@@ -76,20 +76,20 @@ def _signal_nothing() -> None:
 def _make_timer(*, use: bool) -> None:
     """timer_create(2), and with `use` timer_settime(2), of a timer that never runs out."""
     timer = ctypes.c_void_p()
-    _call("timer_create", ctypes.c_int(1), None, ctypes.byref(timer))  # CLOCK_MONOTONIC
+    _call_library("timer_create", ctypes.c_int(1), None, ctypes.byref(timer))  # CLOCK_MONOTONIC
     try:
         if use:
-            _call("timer_settime", timer, ctypes.c_int(0), (ctypes.c_long * 4)(), None)
+            _call_library("timer_settime", timer, ctypes.c_int(0), (ctypes.c_long * 4)(), None)
     finally:
-        _call("timer_delete", timer)
+        _call_library("timer_delete", timer)
 
 
 def _keep_capabilities() -> None:
     """capset(2) of what this process has anyway."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()
-    _call("capget", header, sets)
-    _call("capset", header, sets)
+    _call_library("capget", header, sets)
+    _call_library("capset", header, sets)
 
 
 _TRIALS = (
