@@ -100,7 +100,7 @@ def test_c_is_kept_small() -> None:
     others = everything - child - stage - launcher
     found = len(child), len(stage), len(launcher), len(others)
     assert found == (3, 15, 2, 4), "new C: is it needed, and where does it belong?"
-    assert lines_of(child) <= 285
+    assert lines_of(child) <= 290
     assert lines_of(launcher) <= 225
     assert lines_of(others) <= 335
     shared = {path.name for path in child | launcher | others if re.search(r'#include ".*stage/', path.read_text())}

@@ -26,10 +26,11 @@ LIBRARY = {
 }  # fmt: skip
 OWN = {
     "atomic_cas32", "atomic_cas64", "await_end", "close_elsewhere", "close_shared", "connect_pair",
-    "forbid_descriptors", "inode_of", "keep_awake", "mark_file", "pidfd_of", "receive_last_descriptor", "receive_once",
-    "resident_bytes", "send_message", "spawn_clone", "spawn_posix", "stop_waking", "wait_for_child",
+    "forbid_descriptors", "inode_of", "keep_awake", "limit_of_programs", "mark_file", "pidfd_of", "processor_time",
+    "receive_last_descriptor", "receive_once", "resident_bytes", "send_message", "spawn_clone", "spawn_posix",
+    "stop_waking", "wait_for_child",
 }  # fmt: skip
-"""Inline C of system/linux.pxd, core/spawn.h, and of the headers of system/."""
+"""Inline C of system/linux.pxd, of core/spawn.h and spawn_plan.h, and of the headers of system/."""
 
 WITHIN_OWN = {
     "__cmsg_nxthdr", "__isoc23_strtoull", "_exit", "clone", "fstat", "fstat64", "getrlimit", "getrlimit64",

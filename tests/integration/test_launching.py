@@ -205,7 +205,7 @@ def test_errors_of_the_start_reach_the_launcher(start: Start) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         where = f"127.0.0.1:{taken.getsockname()[1]}"
-        refused = start(text, "-pidfile", "", "--metrics", where)
+        refused = start(text, "-pidfile", "/dev/null", "--metrics", where)
         assert f"critical: --metrics {where}: cannot listen" in refused.errors
     assert daemon.running
 
