@@ -104,8 +104,10 @@ def ids_of(
             report.add("user-without-entry", service.place_of("groups"), service=service.id, value=service.user)
             raise Unplannable from None
         groups = _groups_of(entry.pw_name, entry.pw_gid if service.groups_of_root is None else gid)
-    if (uid, gid) == surroundings.ids and (groups is None or frozenset(groups) == surroundings.groups):
-        return None, None  # nothing to set, so posix_spawn and systems without clone can start it too
+    # What they inherit is not set: posix_spawn and systems without clone may do then, and denied calls do no harm.
+    ids = None if (uid, gid) == surroundings.ids else (uid, gid)
+    if ids is None and (groups is None or frozenset(groups) == surroundings.groups):
+        return None, None
     may = surroundings.may
     if bar := may.bar_to_id("uid", uid, surroundings.uid):
         _refuse_ids(service, "user", f"user {service.user}", bar, report)
@@ -115,8 +117,8 @@ def ids_of(
         if uid != surroundings.uid or (service.groups and groups != (gid,)):
             _refuse_ids(service, "groups" if service.groups else "user", "no groups but its own", bar, report)
         report.add("groups-stay", service.place_of("user"), service=service.id, reason=bar.reason, remedy=bar.remedy)
-        return (None, None) if (uid, gid) == surroundings.ids else ((uid, gid), None)
-    return (uid, gid), groups
+        return ids, None
+    return ids, groups
 
 
 def _refuse_ids(service: Service, attribute: str, what: str, bar: Bar, report: Report) -> NoReturn:

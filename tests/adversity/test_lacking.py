@@ -31,6 +31,7 @@ def lacking(*capabilities: str) -> list[str]:
     return ["setpriv", f"--bounding-set={names}", f"--inh-caps={names}"]
 
 
+IN_GROUPS = ["setpriv", "--groups=0,4"]
 MAPPED = ["unshare", "--user", "--map-root-user"]
 SECUREBITS = ["setpriv", "--securebits=+no_setuid_fixup,+keep_caps_locked"]
 
@@ -96,6 +97,7 @@ def check(path: Path, prefix: Sequence[str]) -> str:
     (MAPPED, False, ("uid 65534 is not mapped", "leave root behind")),
     (["setpriv", "--no-new-privs"], True, ()),
     pytest.param(denied("setresuid"), False, (r"setresuid\(2\); allow it \(Sys", "leave root behind"), id="setresuid"),
+    pytest.param([*IN_GROUPS, *denied("setresuid")], False, ("leave root behind",), id="setresuid-in-groups"),
     pytest.param(denied("setresgid"), False, (r"call setresgid\(2\); allow it", "leave root's groups"), id="setresgid"),
     pytest.param(denied("setgroups"), False, (r"call setgroups\(2\); allow it", "leave root's groups"), id="setgroups"),
     (SECUREBITS, True, ()),

@@ -195,7 +195,7 @@ class TestIds:
         monkeypatch.setattr(pwd, "getpwnam", lambda name: entry)
         monkeypatch.setattr(os, "getgrouplist", lambda name, gid: groups)
         forget_users()
-        assert planned(user="web", groups=True).exec_context.ids is not None
+        assert planned(user="web", groups=True).exec_context.groups == (0,)
         entry, groups = pwd.struct_passwd((*entry[:2], 7, 8, *entry[4:])), [8, 9]
         forget_users()
         start = planned(user="web", groups=True).exec_context
@@ -216,7 +216,7 @@ class TestIds:
         assert Surroundings().ids == settled
 
     def test_root_by_name(self) -> None:
-        start = planned(user="root", groups=True).exec_context
+        start = planned(replace(ROOT, ids=(0, 54321)), user="root", groups=True).exec_context
         assert start.ids == (0, 0)
         assert start.groups is not None
         assert 0 in start.groups
@@ -226,10 +226,11 @@ class TestIds:
     @pytest.mark.parametrize("groups", [frozenset(), frozenset({4})], ids=["none", "adm"])
     def test_the_daemons_own_are_left(self, more: dict[str, str], own: tuple[int, int] | None,
                                       groups: frozenset[int]) -> None:
-        """Only where nothing would be changed; `groups = no` takes the daemon's own away."""
+        """Ids that would not change, and groups where nothing would: `groups = no` takes the daemon's own away."""
         start = planned(replace(ROOT, ids=own, groups=groups), user="root", **more).exec_context
-        same = not more and own is not None and not groups
-        assert (start.ids, start.groups) == ((None, None) if same else ((0, int(more.get("group", 0))), ()))
+        same = not more and own is not None
+        assert start.ids == (None if same else (0, int(more.get("group", 0))))
+        assert start.groups == (None if same and not groups else ())
 
     def test_the_users_groups_are_the_daemons_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(users, "_groups_of", lambda name, gid: (gid, 4))
