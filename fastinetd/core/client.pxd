@@ -4,7 +4,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastinetd.core.rates cimport Payment
 from fastinetd.system.linux cimport (
-    AF_INET, AF_INET6, i64, ntohs, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, u16, u8,
+    AF_INET, AF_INET6, SOCK_CLOEXEC, accept4, i64, ntohs, sockaddr, sockaddr_in, sockaddr_in6,
+    sockaddr_storage, socklen_t, u16, u8,
 )
 
 cdef struct Peer:
@@ -38,6 +39,18 @@ cdef inline void peer_of(const sockaddr_storage *address, socklen_t length, Peer
         else:
             peer.family = AF_INET
             memcpy(peer.address, <const u8 *> &six.sin6_addr + 12, 4)
+
+
+cdef inline bint accept_client(Client *client, int listener) noexcept nogil:
+    """Accept a connection: all that is known of its client but what it has paid. False, with errno: there is none."""
+    cdef sockaddr_storage address
+    cdef socklen_t length = sizeof(address)
+    client.vouched, client.waited = False, 0
+    client.fd = accept4(listener, <sockaddr *> &address, &length, SOCK_CLOEXEC)
+    if client.fd < 0:
+        return False
+    peer_of(&address, length, &client.peer)
+    return True
 
 
 cdef inline void make_peer(Peer *peer, bytes address, int port) noexcept:

@@ -24,7 +24,7 @@ from fastinetd.core.admit cimport (
     begin_rate_wait, close_ledger, end_rate_wait, judge_peer, open_ledger, record_refusal, take_slot,
 )
 from fastinetd.core.board cimport Board
-from fastinetd.core.client cimport Client, peer_of
+from fastinetd.core.client cimport Client, accept_client
 from fastinetd.core.journal cimport journal_commit, journal_next, journal_room, wake_supervisor
 from fastinetd.core.layout cimport (
     ACCEPT_FAILED, ADMIT, ASK, DEACTIVATED, DOORMAN, NAME, OVER_CLOSE, OVER_WAIT, RATE, Counters, Record, Row, Verdict,
@@ -37,10 +37,10 @@ from fastinetd.core.questions cimport (
     time_to_ask_again,
 )
 from fastinetd.system.linux cimport (
-    AF_UNIX, EAGAIN, ECONNABORTED, EINTR, EINVAL, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL,
-    EPROTO, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, POLLIN, SHUT_RDWR, SOCK_CLOEXEC, SOL_SOCKET, SO_REUSEADDR, accept4,
-    cas32, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, fcntl, i64, load64, now_monotonic, poll,
-    pollfd, read, setsockopt, shutdown, sockaddr, sockaddr_storage, socklen_t, u32, u64,
+    EAGAIN, ECONNABORTED, EINTR, EINVAL, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPROTO,
+    FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, POLLIN, SHUT_RDWR, SOL_SOCKET, SO_REUSEADDR, cas32, close, epoll_create1,
+    epoll_ctl, epoll_event, epoll_wait, errno, fcntl, i64, load64, now_monotonic, poll, pollfd, read, setsockopt,
+    shutdown, u32, u64,
 )
 from fastinetd.system.strangers cimport close_shared
 
@@ -187,11 +187,8 @@ cdef class Reception:
         cdef Target *target = listener.target
         cdef Row *row = &self.ledger.view.rows[target.row]
         cdef Counters *counters = own_counters(&self.ledger, target.row)
-        cdef sockaddr_storage address
-        cdef socklen_t length
         cdef Client client
         cdef int i, number
-        client.waited, client.vouched = 0, False
         for i in range(ACCEPTS_IN_A_ROW):
             if self.retired or listener.paused:
                 return
@@ -207,9 +204,7 @@ cdef class Reception:
                 self.pause_listener(index, STARVED)
                 self.queue_was_empty(index)
                 return
-            length = sizeof(address)
-            client.fd = accept4(listener.fd, <sockaddr *> &address, &length, SOCK_CLOEXEC)
-            if client.fd < 0:
+            if not accept_client(&client, listener.fd):
                 number = errno
                 give_start(self.ledger.view, target.row, &client.payment)
                 if number == ECONNABORTED or number == EINTR or number == EPROTO:
@@ -220,9 +215,6 @@ cdef class Reception:
                     self.accept_failed(index, number)
                 return
             count_accepted(row, counters)
-            peer_of(&address, length, &client.peer)
-            if target.unix_socket:
-                client.peer.family = AF_UNIX
             self.greet(index, &client)
         self.queue_was_empty(index)
 
