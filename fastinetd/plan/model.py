@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass, replace
 from enum import Enum
+from socket import AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM
 
 from fastinetd.config.model import Service
 from fastinetd.core.exec_context import ExecContext
@@ -33,19 +33,19 @@ class Endpoint:
 
         Of a host that is a name the family is not known: it counts where this one has both.
         """
-        if self.host or self.kind != socket.SOCK_STREAM or (other.kind, other.port) != (self.kind, self.port):
+        if self.host or self.kind != SOCK_STREAM or (other.kind, other.port) != (self.kind, self.port):
             return False
         if not self.port:
             return False  # each gets a port of its own
-        if self.family == socket.AF_INET6 and not self.v6only:
-            return other.family != socket.AF_UNIX
-        return other.family == self.family and (other.family == socket.AF_INET or other.v6only or bool(other.host))
+        if self.family == AF_INET6 and not self.v6only:
+            return other.family != AF_UNIX
+        return other.family == self.family and (other.family == AF_INET or other.v6only or bool(other.host))
 
     def __str__(self) -> str:
-        if self.family == socket.AF_UNIX:
+        if self.family == AF_UNIX:
             return f"unix {self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host or "*"
-        return f"{'tcp' if self.kind == socket.SOCK_STREAM else 'udp'} {host}:{self.port}"
+        return f"{'tcp' if self.kind == SOCK_STREAM else 'udp'} {host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

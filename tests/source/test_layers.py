@@ -6,137 +6,203 @@ going round in circles.
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from support.imports import PACKAGE_ITSELF, imports_of, modules_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastinetd"
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 
 IMPURE = {
-    "glob", "io", "os", "pathlib", "random", "select", "shutil", "signal", "socket", "stat", "subprocess", "threading",
-    "time",
+    "asyncio", "ctypes", "fcntl", "glob", "grp", "importlib", "io", "mmap", "multiprocessing", "os", "pathlib", "pwd",
+    "random", "resource", "select", "selectors", "shutil", "signal", "socket", "stat", "subprocess", "tempfile",
+    "threading", "time",
 }  # fmt: skip
-"""What pure modules must not import: they are given what they need."""
+"""What pure modules must not import, but for numbers of the kernel's by name: they are given what they need."""
+
+BY_NAME = re.compile(r"\b(?:import_module|__import__|run_module|run_path|find_spec|spec_from_\w+|eval|exec)\(")
+CHOSEN_BY_USERS = {"plan.handler", "worker.__main__"}
+"""Modules that import others by a name that is not written in them: handlers."""
 
 READS_FILES = "config.load"
 SELF = "fastinetd."
 
 
+@cache
 def floors() -> dict[str, int]:
-    """Folder, or module of the package itself, -> its floor."""
+    """Folder, or module of the package itself, -> its floor; below all is what every import of any of them runs."""
     rows = re.findall(r"^\| (\d+) \| `(\w+)` \| ", ARCHITECTURE.read_text(), re.MULTILINE)
     found = {folder: int(floor) for floor, folder in rows}
     assert len(found) == len(rows) > 0, "a folder has one floor"
-    return found
-
-
-def modules() -> dict[str, list[Path]]:
-    """Module, without `fastinetd.`, -> its files; a .pxd belongs to its .pyx, a header is a module with its ending."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(PACKAGE.rglob("*.p*")):
-        if path.suffix in (".py", ".pyx", ".pxd") and path.name != "__init__.py":
-            name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-            found.setdefault(name, []).append(path)
-    for path in sorted(PACKAGE.rglob("*.h")):
-        found[".".join(path.relative_to(PACKAGE).parts)] = [path]
-    assert len(found) > 100, "modules are not where they are looked for"
-    return found
+    return found | {PACKAGE_ITSELF: -1}
 
 
 def place_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-def imported(path: Path) -> set[str]:
-    """All that a file imports: a module, and what is taken from it, which may be a module too. Imports for the type
-    checker alone count."""
-    return imports_of(path.read_text(), path.suffix)
+@cache
+def imports(package: Path) -> dict[str, set[str]]:
+    """Module -> the modules of the package that it imports."""
+    modules = modules_of(package)
+    found = {}
+    for module, paths in modules.items():
+        every = set().union(*(imports_of(path.read_text(), path.relative_to(package)) for path in paths))
+        own = {name.removeprefix(SELF) for name in every if name.startswith(SELF)}
+        found[module] = (own & modules.keys()) - {module}
+    return found
 
 
-def imports_of(text: str, suffix: str = ".py") -> set[str]:
-    if suffix != ".py":
-        whole = re.findall(r"^ *c?import (.*)$", text, re.MULTILINE)
-        names = {name for line in whole for name in re.split(r"[\s,]+", line)}
-        for module, taken in re.findall(r"^ *from (\S+) c?import (\([^)]*\)|.*)$", text, re.MULTILINE):
-            names |= {module, *(f"{module}.{name}" for name in re.findall(r"\w+", taken))}
-        headers = re.findall(r'(?:extern from|#include) "(\w+)/(\w+\.h)"', text)
-        names |= {f"{SELF}{folder}.{name}" for folder, name in headers}
-        return names
-    names = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative import"
-            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+def upwards(package: Path) -> set[tuple[str, str]]:
+    """Imports between folders that do not go down: who, and what."""
+    return {
+        (module, name)
+        for module, names in imports(package).items() for name in names
+        if place_of(name) != place_of(module) and floors()[place_of(name)] >= floors()[place_of(module)]
+    }
 
 
-def imports(module: str) -> set[str]:
-    """The modules of this package that a module imports."""
-    every = set().union(*(imported(path) for path in modules()[module]))
-    known = modules().keys()
-    own = {name.removeprefix(SELF) for name in every if name.startswith(SELF)}
-    return (own & known) - {module}
-
-
-@pytest.mark.parametrize(("line", "suffix"), [
-    ("from fastinetd.config.load import load", ".py"), ("from fastinetd.config import inetd, load", ".py"),
-    ("import fastinetd.config.load", ".py"), ("if TYPE_CHECKING:\n    from fastinetd.config import load", ".py"),
-    ("def late() -> None:\n    import os, fastinetd.config.load", ".py"),
-    ("from fastinetd.config cimport load", ".pxd"), ("cimport fastinetd.config.load", ".pyx"),
-    ("from fastinetd.config cimport (\n    inetd, load as reader,\n)", ".pyx"),
-    ("cimport os, fastinetd.config.load as reader", ".pyx"),
-])  # fmt: skip
-def test_every_way_to_import_is_seen(line: str, suffix: str) -> None:
-    assert "fastinetd.config.load" in imports_of(f"x = 1\n{line}\n", suffix)
-
-
-@pytest.mark.parametrize(("line", "suffix"), [
-    ('cdef extern from "core/spawn.h" nogil:', ".pxd"), ('#include "core/spawn.h"', ".h"),
-])  # fmt: skip
-def test_headers_are_seen(line: str, suffix: str) -> None:
-    assert "core.spawn.h" in modules()
-    assert "fastinetd.core.spawn.h" in imports_of(f"/* x */\n{line}\n", suffix)
-
-
-def test_the_table_has_every_folder() -> None:
-    assert floors().keys() == {place_of(module) for module in modules()}
-
-
-@pytest.mark.parametrize("module", modules())
-def test_imports_go_down(module: str) -> None:
-    floor, here = floors(), place_of(module)
-    assert here in floor, f"{module} is not in the table of folders"
-    up = {name for name in imports(module) if place_of(name) != here and floor[place_of(name)] >= floor[here]}
-    assert up == set()
-
-
-def test_no_circles() -> None:
-    graph = {module: imports(module) for module in modules()}
+def circles(package: Path) -> set[str]:
+    """The modules that import each other in a circle, and those that import these."""
+    graph = dict(imports(package))
     while leaves := [module for module, needs in graph.items() if not needs & graph.keys()]:
         for module in leaves:
             del graph[module]
-    assert graph == {}
+    return set(graph)
 
 
-PURE = [name for name in modules() if name.startswith(("config.", "policy."))]
-assert len(PURE) == 21, "a new module, or are they not where they are looked for?"
+@pytest.mark.parametrize(("line", "name"), [
+    ("from fastinetd.config.load import load", "x.py"), ("from fastinetd.config import inetd, load", "x.py"),
+    ("import fastinetd.config.load", "x.py"), ("if TYPE_CHECKING:\n    from fastinetd.config import load", "x.py"),
+    ("def late() -> None:\n    import os, fastinetd.config.load", "x.py"),
+    ('found = importlib.import_module("fastinetd.config.load")', "x.py"),
+    ('found = __import__("fastinetd.config.load")', "x.py"),
+    ("from fastinetd.config.load import load", "x.pyi"), ("import fastinetd.config.load", "__init__.py"),
+    ("from fastinetd.config cimport load", "x.pxd"), ("cimport fastinetd.config.load", "x.pyx"),
+    ("from fastinetd.config cimport (\n    inetd, load as reader,\n)", "x.pyx"),
+    ("from fastinetd.config cimport inetd, \\\n    load", "x.pyx"),
+    ("cimport os, fastinetd.config.load as reader", "x.pyx"),
+    ("try: import fastinetd.config.load", "x.pyx"), ("import os; import fastinetd.config.load", "x.pyx"),
+    ('found = import_module("fastinetd.config.load")', "x.pyx"),
+    ("found = __import__('fastinetd.config.load')", "x.pyx"),
+])  # fmt: skip
+def test_every_way_to_import_is_seen(line: str, name: str) -> None:
+    assert "fastinetd.config.load" in imports_of(f"x = 1\n{line}\n", Path("worker", name))
+
+
+@pytest.mark.parametrize(("line", "name"), [
+    ('cdef extern from "core/spawn.h" nogil:', "pools/x.pxd"), ('cdef extern from "spawn.h" nogil:', "core/x.pyx"),
+    ('cdef extern from *:\n    """\n    #include "core/spawn.h"\n    """', "pools/x.pyx"),
+    ('#include "core/spawn.h"', "system/x.h"), ('#include "../core/spawn.h"', "system/x.h"),
+    ('#include "spawn.h"', "core/x.h"), ("# include <core/spawn.h>", "cli/x.c"),
+])  # fmt: skip
+def test_headers_are_seen(line: str, name: str) -> None:
+    assert "core.spawn.h" in modules_of(PACKAGE)
+    assert "fastinetd.core.spawn.h" in imports_of(f"/* x */\n{line}\n", Path(name))
+
+
+@pytest.mark.parametrize(("line", "name"), [
+    ("from .load import load", "x.py"), ("from . import load", "x.pyi"), ("from .load cimport load", "x.pyx"),
+    ("from . cimport load", "x.pxd"), ("from ..config cimport load", "x.pxd"), ('include "load.pxi"', "x.pyx"),
+])  # fmt: skip
+def test_what_hides_the_name_of_a_module_is_refused(line: str, name: str) -> None:
+    with pytest.raises(AssertionError, match=r"relative import|include of Cython's"):
+        imports_of(f"x = 1\n{line}\n", Path("config", name))
+
+
+@pytest.mark.parametrize(("file", "line", "module", "up"), [
+    ("worker/__init__.py", "from fastinetd.cli import main", "worker", "cli.main"),
+    ("worker/x.py", "from fastinetd import cli", "worker.x", "cli"),
+    ("worker/x.py", 'y = import_module("fastinetd.cli.main")', "worker.x", "cli.main"),
+    ("worker/x.pyi", "from fastinetd.cli import main", "worker.x", "cli.main"),
+    ("system/x.h", '#include "../core/spawn.h"', "system.x.h", "core.spawn.h"),
+    ("stage/stage.c", '#include "core/spawn.h"', "stage.stage.c", "core.spawn.h"),
+    ("__init__.py", "import fastinetd.config", "__init__", "config"),
+])  # fmt: skip
+def test_an_import_upwards_is_found(tmp_path: Path, file: str, line: str, module: str, up: str) -> None:
+    for name in ("__init__.py", "cli/__init__.py", "cli/main.py", "config/__init__.py", "core/spawn.h", file):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{line}\n" if name == file else "")
+    assert (module, up) in upwards(tmp_path)
+
+
+def test_a_circle_by_way_of_a_package_is_found(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/__init__.py").write_text("from fastinetd.config.load import load\n")
+    (tmp_path / "config/load.py").write_text("from fastinetd.config import other\n")
+    assert circles(tmp_path) == {"config", "config.load"}
+
+
+def test_the_table_has_every_folder() -> None:
+    modules = modules_of(PACKAGE)
+    assert len(modules) > 150, "modules are not where they are looked for"
+    assert floors().keys() == {place_of(module) for module in modules}
+
+
+def test_imports_go_down() -> None:
+    assert upwards(PACKAGE) == set()
+
+
+def test_no_circles() -> None:
+    assert circles(PACKAGE) == set()
+
+
+@pytest.mark.parametrize("line", [
+    'import_module(f"fastinetd.{name}")', '__import__("fastinetd." + name)', 'find_spec(".load", "fastinetd.config")',
+])  # fmt: skip
+def test_an_import_by_a_name_that_is_made_is_seen(line: str) -> None:
+    assert BY_NAME.search(f"found = {line}")
+
+
+def test_names_of_modules_are_written_but_for_those_that_users_choose() -> None:
+    found = {
+        module for module, paths in modules_of(PACKAGE).items() for path in paths
+        if path.suffix in (".py", ".pyx", ".pxd") and BY_NAME.search(re.sub(r'""".*?"""|#.*', "", path.read_text()))
+    }
+    assert found == CHOSEN_BY_USERS
+
+
+PURE = [name for name in modules_of(PACKAGE) if place_of(name) in ("config", "policy")]
+assert len(PURE) == 23, "a new module, or are they not where they are looked for?"
 ROLES = ["relay", "doorman", "monitor"]
 
 
 def test_roles_without_privileges_have_nothing_of_one_another() -> None:
+    graph = imports(PACKAGE)
     for role in ROLES:
-        every = {place_of(name) for module in modules() if place_of(module) == role for name in imports(module)}
+        every = {place_of(name) for module in graph if place_of(module) == role for name in graph[module]}
+        assert every, f"{role} imports nothing?"
         assert every & {*ROLES} <= {role}
 
 
-@pytest.mark.parametrize("module", [*PURE, "doorman.desk", "monitor.http"])
+def impurities(text: str) -> list[str]:
+    """The imports of a module that is not pure any more with them, and its calls of open()."""
+    found = ["open()"] if re.search(r"\bopen\(", text) else []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if place_of(alias.name) in IMPURE]
+        elif isinstance(node, ast.ImportFrom) and place_of(node.module or "") in IMPURE:
+            found += [f"{node.module}.{alias.name}" for alias in node.names if not alias.name.isupper()]
+    return found
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("import socket", ["socket"]), ("import os.path as p", ["os.path"]), ("from os import path", ["os.path"]),
+    ("from socket import AF_INET, socket", ["socket.socket"]), ("from socket import AF_INET", []),
+    ("with open('x'): pass", ["open()"]), ("import re", []),
+])  # fmt: skip
+def test_impurities_are_found(text: str, found: list[str]) -> None:
+    assert impurities(text) == found
+
+
+@pytest.mark.parametrize("module", [*PURE, "core.exec_context", "doorman.desk", "monitor.http", "plan.model"])
 def test_pure_modules(module: str) -> None:
     if module == READS_FILES:
         return
-    (path,) = modules()[module]
-    assert {name.partition(".")[0] for name in imported(path)} & IMPURE == set()
-    assert not re.search(r"\bopen\(", path.read_text())
+    (path,) = modules_of(PACKAGE)[module]
+    assert impurities(path.read_text()) == []
