@@ -98,7 +98,7 @@ cdef class Acceptor(Reception):
     def __dealloc__(self):
         free(self.pools)
 
-    cdef void admitted(self, u32 index, Client *client, u32 slot) noexcept nogil:
+    cdef void serve_client(self, u32 index, Client *client, u32 slot) noexcept nogil:
         cdef Target *target = self.listeners[index].target
         cdef u32 pool = self.pools[index]
         if pool != NOBODY:
@@ -111,15 +111,15 @@ cdef class Acceptor(Reception):
             own_counters(&self.ledger, target.row).pool_misses += 1
         self.servers.start(target, client, slot)
 
-    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
+    cdef void handle_event(self, u32 kind, u32 index, u32 events) noexcept nogil:
         if self.strangers_at == NEVER:
             self.strangers_at = now_monotonic() + SECOND
         if kind == ON_SERVER:
             self.servers.happened(index)
         elif kind == ON_WORKER or kind == ON_WORKER_END:
-            self.workers.happened(kind, index)
+            self.workers.handle_event(kind, index)
         else:
-            self.zygotes.happened(kind, index)
+            self.zygotes.handle_event(kind, index)
 
     cdef void obey_order(self, char order) noexcept nogil:
         if order == RENEW:
@@ -132,13 +132,13 @@ cdef class Acceptor(Reception):
         for index in range(self.workers.pool_count):
             self.workers.dismiss_all(index, CHANGED)
 
-    cdef void its_time(self) noexcept nogil:
+    cdef void do_what_is_due(self) noexcept nogil:
         cdef u64 now = now_monotonic()
         self.servers.look_after()
         if self.zygotes.due() <= now:
-            self.zygotes.its_time()
+            self.zygotes.do_what_is_due()
         if self.workers.due_at <= now:
-            self.workers.its_time()
+            self.workers.do_what_is_due()
         if self.strangers_at <= now:
             self.reap_strangers(now)
 

@@ -46,7 +46,7 @@ cdef class Reception:
     cdef void wait_for_rate(self, u32 index) noexcept nogil
     cdef void queue_was_empty(self, u32 index) noexcept nogil
     cdef void await_room(self) noexcept nogil
-    cdef void serve(self, u32 index) noexcept nogil
+    cdef void serve_listener(self, u32 index) noexcept nogil
     cdef void accept_failed(self, u32 index, int number) noexcept nogil
     cdef void greet(self, u32 index, Client *client) noexcept nogil
     cdef void shut_port(self, Target *target) noexcept nogil
@@ -60,8 +60,8 @@ cdef class Reception:
     cdef void receive(self) noexcept nogil
     # the subclass's
     cdef void obey_order(self, char order) noexcept nogil
-    cdef void admitted(self, u32 index, Client *client, u32 slot) noexcept nogil
-    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil
-    cdef void its_time(self) noexcept nogil
+    cdef void serve_client(self, u32 index, Client *client, u32 slot) noexcept nogil
+    cdef void handle_event(self, u32 kind, u32 index, u32 events) noexcept nogil
+    cdef void do_what_is_due(self) noexcept nogil
     cdef i64 due(self) noexcept nogil
     cdef bint busy(self) noexcept nogil

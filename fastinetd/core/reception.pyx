@@ -14,7 +14,7 @@ are still decided. End of file: the supervisor is gone, leave at once. Any other
 
 Rules of this file
  - Nothing blocks but epoll_wait, and await_room while the journal is full.
- - A client's connection and payment are owned by `greet` until `admitted` or `refuse` has taken it.
+ - A client's connection and payment are owned by `greet` until `serve_client` or `refuse` has taken it.
  - No listener outlives `retire`: their ports must be free as soon as the supervisor gives them up.
 """
 
@@ -181,7 +181,7 @@ cdef class Reception:
             if poll(&control, 1, 1) > 0:
                 self.leave_now()
 
-    cdef void serve(self, u32 index) noexcept nogil:
+    cdef void serve_listener(self, u32 index) noexcept nogil:
         """Accept and greet up to ACCEPTS_IN_A_ROW clients."""
         cdef Listener *listener = &self.listeners[index]
         cdef Target *target = listener.target
@@ -247,7 +247,7 @@ cdef class Reception:
         if verdict == ADMIT:
             verdict = take_slot(&self.ledger, listener.target, client, &slot)
         if verdict == ADMIT:
-            self.admitted(index, client, slot)
+            self.serve_client(index, client, slot)
             return
         # A unix socket cannot be shut and opened again; there clients are refused until the rate allows more. A process
         # that is retired refuses them too: it has no listener any more, and its descriptor's number may be a client's
@@ -367,13 +367,13 @@ cdef class Reception:
             for i in range(n):
                 kind, index = <u32> (self.events[i].data.u64 >> 32), <u32> self.events[i].data.u64
                 if kind >= ON_OTHER:
-                    self.happened(kind, index, self.events[i].events)
+                    self.handle_event(kind, index, self.events[i].events)
                 elif kind == ON_DOORMAN:
                     self.take_answers()
             for i in range(n):
                 kind, index = <u32> (self.events[i].data.u64 >> 32), <u32> self.events[i].data.u64
                 if kind == ON_LISTENER:
-                    self.serve(index)
+                    self.serve_listener(index)
                 elif kind == ON_CONTROL:
                     self.read_control()
             if self.alone:
@@ -383,24 +383,24 @@ cdef class Reception:
             if self.questions.open:
                 self.look_after_questions()
             if self.due() == 0:
-                self.its_time()
+                self.do_what_is_due()
 
     # ---- for the subclass ----
 
-    cdef void admitted(self, u32 index, Client *client, u32 slot) noexcept nogil:
+    cdef void serve_client(self, u32 index, Client *client, u32 slot) noexcept nogil:
         """Serve a client that has come by listener `index`; takes its connection and `slot`."""
 
     cdef void obey_order(self, char order) noexcept nogil:
         """The supervisor has sent an order of the subclass's own."""
 
-    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
+    cdef void handle_event(self, u32 kind, u32 index, u32 events) noexcept nogil:
         """An event of the subclass's own: `kind` is ON_OTHER or above."""
 
-    cdef void its_time(self) noexcept nogil:
+    cdef void do_what_is_due(self) noexcept nogil:
         """Do what is due: the time that `due` has named is there."""
 
     cdef i64 due(self) noexcept nogil:
-        """Milliseconds until its_time is to be called; -1: never."""
+        """Milliseconds until do_what_is_due is to be called; -1: never."""
         return -1
 
     cdef bint busy(self) noexcept nogil:

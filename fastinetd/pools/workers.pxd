@@ -88,7 +88,7 @@ cdef class Workers:
     cdef void serve_waiting(self, u32 index) noexcept nogil
     cdef bint hand_to_worker(self, u32 number, const Client *client, u32 slot) noexcept nogil
     cdef bint hand_to_idle(self, WorkerPool *pool, const Client *client, u32 slot) noexcept nogil
-    cdef void happened(self, u32 kind, u32 index) noexcept nogil
+    cdef void handle_event(self, u32 kind, u32 index) noexcept nogil
     cdef void read_word_of(self, u32 number) noexcept nogil
     cdef void employ(self, u32 number) noexcept nogil
     cdef void dismiss(self, u32 number, Recycling why, bint at_once) noexcept nogil
@@ -106,4 +106,4 @@ cdef class Workers:
     cdef void abandon(self) noexcept nogil
     cdef bint has_worker(self, i32 pid) noexcept nogil
     cdef bint dismiss_free(self) noexcept nogil
-    cdef void its_time(self) noexcept nogil
+    cdef void do_what_is_due(self) noexcept nogil

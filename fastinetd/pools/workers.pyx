@@ -97,7 +97,7 @@ cdef class Workers:
         free(self.workers)
 
     cdef void wake_at(self, u64 moment) noexcept nogil:
-        """Ask for its_time by then."""
+        """Ask for do_what_is_due by then."""
         if moment < self.due_at:
             self.due_at = moment
 
@@ -209,7 +209,7 @@ cdef class Workers:
 
     # ---- workers ----
 
-    cdef void happened(self, u32 kind, u32 index) noexcept nogil:
+    cdef void handle_event(self, u32 kind, u32 index) noexcept nogil:
         """Something happened to a worker; `index` is its number, and its turn above."""
         cdef u32 number = index & PLACES
         if self.workers[number].state == WORKER_NONE or (self.workers[number].turn & TURNS) != index >> 16:
@@ -426,7 +426,7 @@ cdef class Workers:
         else:
             self.wake_at(pool.counted_at + SECOND)
 
-    cdef void its_time(self) noexcept nogil:
+    cdef void do_what_is_due(self) noexcept nogil:
         """Look after whatever is due; says in due_at when to come again."""
         cdef u64 now = now_monotonic()
         cdef WorkerPool *pool

@@ -33,7 +33,7 @@ cdef class Zygotes:
     cdef bint hand_to_parked(self, u32 number, const Client *client, u32 slot) noexcept nogil
     cdef bint send(self, u32 number, bint parked, const Client *client, u32 slot) noexcept nogil
     cdef void serve_by_exec(self, u32 slot) noexcept nogil
-    cdef void happened(self, u32 kind, u32 index) noexcept nogil
+    cdef void handle_event(self, u32 kind, u32 index) noexcept nogil
     cdef void read_replies(self, u32 number, bint parked, u32 most) noexcept nogil
     cdef void read_all_replies(self) noexcept nogil
     cdef void note_silence(self, u32 number) noexcept nogil
@@ -55,6 +55,6 @@ cdef class Zygotes:
     cdef bint has_process(self, i32 pid) noexcept nogil
     cdef void wake_at(self, u64 moment) noexcept nogil
     cdef u64 due(self) noexcept nogil
-    cdef void its_time(self) noexcept nogil
+    cdef void do_what_is_due(self) noexcept nogil
     cdef void check_start(self, u32 number, u64 now) noexcept nogil
     cdef void check_handed(self, u32 number, u64 now) noexcept nogil

@@ -89,12 +89,12 @@ cdef class Zygotes:
         free(self.zygotes)
 
     cdef void wake_at(self, u64 moment) noexcept nogil:
-        """Ask for its_time by then."""
+        """Ask for do_what_is_due by then."""
         if moment < self.due_at:
             self.due_at = moment
 
     cdef u64 due(self) noexcept nogil:
-        """When its_time is to be called."""
+        """When do_what_is_due is to be called."""
         return min(self.due_at, self.parked.due_at)
 
     # ---- connections ----
@@ -153,7 +153,7 @@ cdef class Zygotes:
 
     # ---- what they say ----
 
-    cdef void happened(self, u32 kind, u32 index) noexcept nogil:
+    cdef void handle_event(self, u32 kind, u32 index) noexcept nogil:
         """Something happened to a zygote or a parked child; `index` is its number, and its turn above."""
         cdef u32 number = index & PLACES
         if kind == ON_PARKED:
@@ -445,7 +445,7 @@ cdef class Zygotes:
 
     # ---- time ----
 
-    cdef void its_time(self) noexcept nogil:
+    cdef void do_what_is_due(self) noexcept nogil:
         """Look after whatever is due; `due` then says when to come again."""
         cdef u64 now = now_monotonic()
         cdef ZygotePool *pool

@@ -120,14 +120,14 @@ cdef class Relay(Reception):
     cdef bint busy(self) noexcept nogil:
         return self.vacancies < SESSIONS_MOST
 
-    cdef void serve(self, u32 index) noexcept nogil:
+    cdef void serve_listener(self, u32 index) noexcept nogil:
         if self.dgram[index]:
-            self.datagrams(index)
+            self.answer_datagrams(index)
         else:
-            Reception.serve(self, index)
+            Reception.serve_listener(self, index)
 
-    cdef ssize_t take(self, Target *target, int fd, char *buffer, size_t room, sockaddr *address,
-                      socklen_t *length) noexcept nogil:
+    cdef ssize_t receive_now(self, Target *target, int fd, char *buffer, size_t room, sockaddr *address,
+                             socklen_t *length) noexcept nogil:
         """recvfrom without waiting, not even for the close of a descriptor that came by a unix socket."""
         cdef ssize_t n
         if not target.unix_socket:
@@ -139,7 +139,7 @@ cdef class Relay(Reception):
 
     # ---- streams ----
 
-    cdef void admitted(self, u32 index, Client *client, u32 slot) noexcept nogil:
+    cdef void serve_client(self, u32 index, Client *client, u32 slot) noexcept nogil:
         cdef Listener *listener = &self.listeners[index]
         cdef Session *session
         cdef u32 i
@@ -161,12 +161,12 @@ cdef class Relay(Reception):
         if brief:
             session.end = write_time(session.kind, session.buffer)
             session.finished = True
-        self.go_on(i)
+        self.continue_session(i)
 
-    cdef void happened(self, u32 kind, u32 index, u32 events) noexcept nogil:
-        self.go_on(index)
+    cdef void handle_event(self, u32 kind, u32 index, u32 events) noexcept nogil:
+        self.continue_session(index)
 
-    cdef void go_on(self, u32 index) noexcept nogil:
+    cdef void continue_session(self, u32 index) noexcept nogil:
         """Move as many bytes as go without waiting; then watch for what is missing, or end the session."""
         cdef Session *session = &self.sessions[index]
         cdef ssize_t n
@@ -182,47 +182,49 @@ cdef class Relay(Reception):
                 if n < 0:
                     if errno == EAGAIN:
                         break
-                    self.finish(index)
+                    self.end_session(index)
                     return
                 session.begin += <u32> n
                 continue
             if session.finished:
-                self.finish(index)
+                self.end_session(index)
                 return
-            n = self.take(session.target, session.fd, session.buffer, BUFFER_SIZE, NULL, NULL)
+            n = self.receive_now(session.target, session.fd, session.buffer, BUFFER_SIZE, NULL, NULL)
             if n < 0:
                 if errno == EAGAIN:
                     break
-                self.finish(index)
+                self.end_session(index)
                 return
             session.finished = n == 0
             session.begin, session.end = 0, <u32> n if session.kind == ECHO else 0
-        if session.kind == CHARGEN and self.gone(session):
-            self.finish(index)
+        if session.kind == CHARGEN and self.client_is_gone(session):
+            self.end_session(index)
             return
         wanted = EPOLLOUT if session.begin < session.end or session.kind == CHARGEN else EPOLLIN
         if session.kind == CHARGEN:
             wanted |= EPOLLRDHUP
-        self.look(session, index, wanted)
+        self.watch_session(session, index, wanted)
 
-    cdef bint gone(self, Session *session) noexcept nogil:
+    cdef bint client_is_gone(self, Session *session) noexcept nogil:
         """Whether the client of chargen has closed; what it has sent is thrown away."""
         cdef char nothing[512]
-        cdef ssize_t n = self.take(session.target, session.fd, nothing, sizeof(nothing), NULL, NULL)
+        cdef ssize_t n = self.receive_now(session.target, session.fd, nothing, sizeof(nothing), NULL, NULL)
         return n == 0 or (n < 0 and errno != EAGAIN)
 
-    cdef void look(self, Session *session, u32 index, u32 wanted) noexcept nogil:
+    cdef void watch_session(self, Session *session, u32 index, u32 wanted) noexcept nogil:
+        """Have epoll report the `wanted` events of a session's socket; where that cannot be had the session ends."""
         cdef epoll_event event
         if session.watching == wanted:
             return
         event.events = wanted
         event.data.u64 = (<u64> ON_OTHER << 32) | index
         if epoll_ctl(self.epoll, EPOLL_CTL_MOD if session.watching else EPOLL_CTL_ADD, session.fd, &event) < 0:
-            self.finish(index)
+            self.end_session(index)
             return
         session.watching = wanted
 
-    cdef void finish(self, u32 index) noexcept nogil:
+    cdef void end_session(self, u32 index) noexcept nogil:
+        """Close a session's connection, record its end, and free its slot and its place."""
         cdef Session *session = &self.sessions[index]
         self.await_room()
         if session.target.unix_socket:
@@ -249,7 +251,8 @@ cdef class Relay(Reception):
                 return True
         return False
 
-    cdef void datagrams(self, u32 index) noexcept nogil:
+    cdef void answer_datagrams(self, u32 index) noexcept nogil:
+        """Receive up to DATAGRAMS_IN_A_ROW datagrams from a listener, and answer those that are admitted."""
         cdef Listener *listener = &self.listeners[index]
         cdef Target *target = listener.target
         cdef View *view = self.ledger.view
@@ -272,7 +275,7 @@ cdef class Relay(Reception):
                 self.wait_for_rate(index)
                 return
             length = sizeof(address)
-            n = self.take(target, listener.fd, buffer, sizeof(buffer), <sockaddr *> &address, &length)
+            n = self.receive_now(target, listener.fd, buffer, sizeof(buffer), <sockaddr *> &address, &length)
             if n < 0:
                 give_start(view, target.row, &payment)
                 self.queue_was_empty(index)

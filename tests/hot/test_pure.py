@@ -68,7 +68,7 @@ def test_all_hot_functions_are_known() -> None:
     )
     assert promises == len(hot_functions()) > 80
     names = {str(hot) for hot in hot_functions()}
-    assert {"core.admit.take_slot", "core.reception.Reception.serve", "core.sources.source_take"} <= names
+    assert {"core.admit.take_slot", "core.reception.Reception.serve_listener", "core.sources.source_take"} <= names
     assert {"core.servers.start_server", "pools.zygotes.Zygotes.note_taken", "pools.pool.pause_starts"} <= names
     assert {"pools.parked.ParkedChildren.release", "pools.workers.Workers.hand_to_worker"} <= names
     without = {"core.board", "core.keeper", "core.layout"}

@@ -20,7 +20,7 @@ cdef class ZygoteSteps:
 
     def look_after(self) -> None:
         """Do whatever is due: a zygote is started where there is none."""
-        self.zygotes.its_time()
+        self.zygotes.do_what_is_due()
 
     def replace(self) -> None:
         """Give the zygote up."""
