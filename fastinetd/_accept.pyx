@@ -40,7 +40,7 @@ cdef class Acceptor(Reception):
     cdef Servers servers
     cdef Zygotes zygotes
     cdef Workers workers
-    cdef u32 *pools  # by listener: the number of its service's pool, among zygotes or workers; NOBODY: it has none
+    cdef u32 *pool_numbers  # by listener: its service's pool, among those of zygotes or of workers; NOBODY: none
     cdef u64 strangers_at  # when they are looked for
 
     def __init__(self, Board board, int section, listeners, int control, int doorman, u32 acceptors=1):
@@ -56,32 +56,32 @@ cdef class Acceptor(Reception):
         cdef u64 parked = 0, hands = 0
         cdef Target *target
         cdef Target *last = NULL
-        self.pools = <u32 *> malloc((self.count + 1) * sizeof(u32))
-        if self.pools == NULL:
+        self.pool_numbers = <u32 *> malloc((self.count + 1) * sizeof(u32))
+        if self.pool_numbers == NULL:
             raise MemoryError
         for i in range(self.count):
             target = self.listeners[i].target
-            self.pools[i] = NOBODY
+            self.pool_numbers[i] = NOBODY
             if target.pool.kind == EXEC:
                 continue
             if target == last:
-                self.pools[i] = self.pools[i - 1]
+                self.pool_numbers[i] = self.pool_numbers[i - 1]
                 continue
             last = target
             share = acceptors_serving(target.pool.kind, acceptors)
             if target.pool.kind == WORKER:
-                self.pools[i] = workers
+                self.pool_numbers[i] = workers
                 workers += 1
                 hands += 2 * ((target.pool.workers + share - 1) // share)  # those that leave beside those that come
             else:
-                self.pools[i] = zygotes
+                self.pool_numbers[i] = zygotes
                 zygotes += 1
                 if target.pool.kind == PREFORK:
                     parked += 2 * ((target.pool.most + share - 1) // share) + 32
         self.zygotes = Zygotes(self.servers, zygotes, <u32> min(parked, 0xFFFF))
         self.workers = Workers(self.servers, workers, <u32> min(hands, 0xFFFF), <u32> len(os.sched_getaffinity(0)))
         for i in range(self.count):
-            target, n = self.listeners[i].target, self.pools[i]
+            target, n = self.listeners[i].target, self.pool_numbers[i]
             if n == NOBODY:
                 continue
             if target.pool.kind == WORKER:
@@ -96,11 +96,11 @@ cdef class Acceptor(Reception):
         self.workers.abandon()
 
     def __dealloc__(self):
-        free(self.pools)
+        free(self.pool_numbers)
 
     cdef void serve_client(self, u32 index, Client *client, u32 slot) noexcept nogil:
         cdef Target *target = self.listeners[index].target
-        cdef u32 pool = self.pools[index]
+        cdef u32 pool = self.pool_numbers[index]
         if pool != NOBODY:
             if target.pool.kind == WORKER:
                 if self.workers.hand(pool, client, slot):

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from fastinetd.cli import demo
 from fastinetd.cli.background import Launch, must_stay, prepare_descriptors
-from fastinetd.cli.options import INETD_CONF, PLACES, Refusal, parse_address, parse_options
+from fastinetd.cli.options import DEFAULT_FILES, INETD_CONF, Refusal, parse_address, parse_options
 from fastinetd.cli.pidfile import PidFile
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.load import load_config
 from fastinetd.config.model import Config, Place
 from fastinetd.core.spawn import clone_is_allowed
-from fastinetd.logs.daemon_log import LEVELS, DaemonLog
+from fastinetd.logs.daemon_log import LEVEL_OF_SEVERITY, DaemonLog
 from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import FACILITIES, Level, printable_line
 from fastinetd.logs.paths import locate_logs, trouble_with
@@ -67,10 +67,10 @@ def _find_source(options: argparse.Namespace) -> tuple[str, str]:
         return os.path.abspath(options.inetd), "inetd"
     if options.file:
         return os.path.abspath(options.file), "auto"
-    for place, kind in PLACES:
+    for place, kind in DEFAULT_FILES:
         if os.path.exists(place):
             return place, kind
-    looked = ", ".join(place for place, _ in PLACES)
+    looked = ", ".join(place for place, _ in DEFAULT_FILES)
     raise Refusal(f"no configuration: looked for {looked}; write one of them, name one with -f FILE or --inetd FILE, "
                   "or try --demo")
 
@@ -124,7 +124,7 @@ def _check_configuration(options: argparse.Namespace, warnings: list[str]) -> in
     for left in config.disabled:
         report.add("disabled", left.place, service=left.id, how=left.how)
     lines = [(Level.WARNING, f"fastinetd: warning: {warning}") for warning in (*warnings, *launcher.shortcomings())]
-    lines += ((LEVELS[each.severity], str(each)) for each in
+    lines += ((LEVEL_OF_SEVERITY[each.severity], str(each)) for each in
               sorted(report, key=lambda d: (d.place.file, d.place.line, d.place.column)))
     if report.left_out:
         lines.append((Level.ERROR, f"{path}: {report.left_out}, not shown"))

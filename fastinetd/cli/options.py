@@ -10,7 +10,11 @@ from fastinetd.config.dialects import DIALECTS
 from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import Level
 
-PLACES = (("/etc/fastinetd/fastinetd.toml", "toml"), ("/etc/xinetd.conf", "xinetd"), ("/etc/inetd.conf", "inetd"))
+DEFAULT_FILES = (
+    ("/etc/fastinetd/fastinetd.toml", "toml"),
+    ("/etc/xinetd.conf", "xinetd"),
+    ("/etc/inetd.conf", "inetd"),
+)
 """Paths of a configuration, in the order in which they are looked for, and their kinds."""
 
 INETD_CONF = "/etc/inetd.conf"
@@ -44,7 +48,7 @@ def make_parser() -> _Parser:
         prog="fastinetd",
         allow_abbrev=False,
         description="A super-server: listens for many services and starts the right program for each connection.",
-        epilog="Without -f or --inetd the first of these is read: " + ", ".join(place for place, _ in PLACES) + ".",
+        epilog=f"Without -f or --inetd the first of these is read: {', '.join(path for path, _ in DEFAULT_FILES)}.",
     )
     source = p.add_argument_group("configuration")
     one = source.add_mutually_exclusive_group()

@@ -19,7 +19,7 @@ from fastinetd.config.model import Config, Disabled, Family, Rate, Service
 from fastinetd.config.settings import ANY, SETTINGS, Inherit, Scope
 from fastinetd.config.whole import complete_service
 
-RATE = Rate(50, 1.0, 10)
+DEFAULT_RATE = Rate(50, 1.0, 10)
 """The rate of a service when neither it nor `defaults` has `cps`."""
 
 _PARTS = frozenset(setting.key for setting in SETTINGS.values() if setting.part_of is not None)
@@ -140,7 +140,7 @@ def _make_service(entry: Entry, block: Block, defaults: Block, report: Report, *
     service_id = own.get("id", entry.name)
     sound = complete_service(entry, block, values, name, report, toml=toml)
     fields = {key: value for key, value in values.items() if key not in _PARTS}
-    fields.setdefault("rate", RATE)
+    fields.setdefault("rate", DEFAULT_RATE)
     fields["family"] = _choose_family(values)
     server, args = values.get("server"), values.get("server_args", ())
     if "NAMEINARGS" in values.get("flags", ()):
@@ -189,7 +189,7 @@ _EMPTY = {field.name: field.default for field in dataclasses.fields(Service)}
 
 def _inherit_defaults(service: Service, defaults: Block) -> Service:
     """A service of inetd.conf with what it inherits from the `defaults` of an xinetd.conf."""
-    changed: dict[str, Any] = {"rate": RATE}  # in xinetd the rate of inetd.conf's dialect does not hold
+    changed: dict[str, Any] = {"rate": DEFAULT_RATE}  # in xinetd the rate of inetd.conf's dialect does not hold
     for field in _INHERITED.keys() & defaults.values.keys():
         unwritten = field not in service.places and getattr(service, field) == _EMPTY[field]
         if unwritten or _INHERITED[field] is Inherit.ALWAYS:

@@ -17,7 +17,7 @@ cdef void record_refusal(Ledger *ledger, Target *target, const Peer *peer, Verdi
 cdef void record_start(Ledger *ledger, Target *target, u32 slot, i64 waited) noexcept nogil
 cdef void record_datagram(Ledger *ledger, Target *target, const Peer *peer) noexcept nogil
 cdef void record_failed_start(Ledger *ledger, Target *target, u32 slot, int number, int step) noexcept nogil
-cdef void record_pool_event(Ledger *ledger, u32 row, u32 news, i32 value) noexcept nogil
+cdef void record_pool_event(Ledger *ledger, u32 row, u32 event, i32 value) noexcept nogil
 cdef void record_end(Ledger *ledger, u32 slot, int code, int status, u64 user_us, u64 system_us) noexcept nogil
 cdef void record_end_unserved(Ledger *ledger, u32 slot, int code, int status) noexcept nogil
 cdef void free_slot(Ledger *ledger, u32 slot) noexcept nogil

@@ -340,10 +340,10 @@ cdef void record_failed_start(Ledger *ledger, Target *target, u32 slot, int numb
     drop_slot(ledger, slot)
 
 
-cdef void record_pool_event(Ledger *ledger, u32 row, u32 news, i32 value) noexcept nogil:
-    """Write a POOL record; `news` is a PoolEvent."""
+cdef void record_pool_event(Ledger *ledger, u32 row, u32 event, i32 value) noexcept nogil:
+    """Write a POOL record; `event` is a PoolEvent."""
     cdef Record *record = journal_next(ledger)
-    record.row, record.kind, record.reason, record.value = row, POOL, news, value
+    record.row, record.kind, record.reason, record.value = row, POOL, event, value
     journal_commit(ledger)
 
 

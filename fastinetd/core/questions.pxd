@@ -17,7 +17,7 @@ cdef enum Answer:
     NO_ANSWER = 0  # none has come
     ALLOWED = 1
     REFUSED = 2
-    NONSENSE = 3  # what no doorman says
+    BAD_ANSWER = 3  # what no doorman says
 
 cdef struct Questions:
     int doorman  # the socket to it, borrowed; -1: there is none

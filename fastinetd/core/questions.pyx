@@ -128,7 +128,7 @@ cdef Answer take_answer(Questions *questions, Client *client, u32 *listener) noe
     while True:
         length = receive_words(questions.doorman, &message, sizeof(message), NULL)
         if length == -EBADMSG:
-            return NONSENSE
+            return BAD_ANSWER
         if length != sizeof(message):
             return NO_ANSWER
         question = &questions.all[message.cookie % QUESTIONS]

@@ -33,8 +33,8 @@ from fastinetd.core.ledger cimport count_accepted, own_counters
 from fastinetd.core.limits cimport give_start, start_wait, take_start
 from fastinetd.core.program cimport Program, Target
 from fastinetd.core.questions cimport (
-    ALLOWED, NONSENSE, NO_ANSWER, QUESTIONS, Answer, ask_again, ask_doorman, open_questions, take_answer, take_overdue,
-    time_to_ask_again,
+    ALLOWED, BAD_ANSWER, NO_ANSWER, QUESTIONS, Answer, ask_again, ask_doorman, open_questions, take_answer,
+    take_overdue, time_to_ask_again,
 )
 from fastinetd.system.linux cimport (
     EAGAIN, ECONNABORTED, EINTR, EINVAL, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPROTO,
@@ -278,9 +278,9 @@ cdef class Reception:
         cdef u32 index
         while True:
             answer = take_answer(&self.questions, &client, &index)
-            if answer == NONSENSE:  # it is listened to no more: who waits is refused when time is up
+            if answer == BAD_ANSWER:  # it is listened to no more: who waits is refused when time is up
                 epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.questions.doorman, NULL)
-            if answer == NONSENSE or answer == NO_ANSWER:
+            if answer == BAD_ANSWER or answer == NO_ANSWER:
                 return
             self.await_room()
             if answer == ALLOWED:

@@ -5,8 +5,8 @@ goes on; the answer comes back with the question's cookie (protocol.py). Three p
 after it:
 
   * The `Desk` (desk.py) turns questions into answers: tables, cache, deadlines.
-  * A pool of threads runs `confirmed_names`, which blocks in the system's resolver. A thread's only effects
-    are an entry in a deque and a byte in a pipe.
+  * Threads run `confirmed_names`, which blocks in the system's resolver. A thread's only effects are
+    an entry in a deque and a byte in a pipe.
   * `Doorman` is the loop: channels, the control descriptor, the pipe.
 
 A name counts only when it leads back to the client's address: the owner of an address may write any name into its
@@ -135,8 +135,8 @@ class Doorman:
         for fd, channel in self._channels.items():
             channel.socket.setblocking(False)
             self._watch_channel(fd, channel)
-        self._pool = ThreadPoolExecutor(THREADS, "lookup")
-        self._threads = False  # the pool has a thread
+        self._threads = ThreadPoolExecutor(THREADS, "lookup")
+        self._has_thread = False  # at least one could be started
         self._futures: dict[Address, Future[None]] = {}
         self._found: deque[tuple[Address, Names]] = deque()
         self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -216,16 +216,16 @@ class Doorman:
     def _begin_lookup(self, address: Address) -> None:
         """Have a thread look up the names of an address; the deadline decides if no thread can be started."""
         try:
-            self._futures[address] = self._pool.submit(self._look_up_names, address)
-            self._threads = True
-        except RuntimeError:  # no thread could be started; the lookup is in the pool's queue all the same
+            self._futures[address] = self._threads.submit(self._look_up_names, address)
+            self._has_thread = True
+        except RuntimeError:  # no thread could be started; the lookup is in their queue all the same
             self._futures[address] = Future()
-            if not self._threads:
-                self._pool.shutdown(wait=False, cancel_futures=True)
-                self._pool = ThreadPoolExecutor(THREADS, "lookup")
+            if not self._has_thread:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+                self._threads = ThreadPoolExecutor(THREADS, "lookup")
 
     def _look_up_names(self, address: Address) -> None:
-        """Look up the names of an address and wake the loop. Runs in a thread of the pool."""
+        """Look up the names of an address and wake the loop. Runs in a thread of `_threads`."""
         try:
             names = self._resolver(address)
         except Exception:  # whatever the resolver raises, the client has no name then
@@ -287,7 +287,7 @@ class Doorman:
 
     def _close_all(self) -> None:
         """Close all descriptors; threads that hang in the resolver are left alone."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for fd in list(self._channels):
             self._drop_channel(fd)
         self._selector.close()

@@ -17,7 +17,7 @@ from fastinetd.logs.journald import is_journald_socket, is_journald_stream
 from fastinetd.logs.lines import Level, printable_line
 from fastinetd.logs.sink_table import SYSLOG_SOCKET, SinkTable
 
-LEVELS = {Severity.ERROR: Level.ERROR, Severity.WARNING: Level.WARNING, Severity.NOTE: Level.INFO}
+LEVEL_OF_SEVERITY = {Severity.ERROR: Level.ERROR, Severity.WARNING: Level.WARNING, Severity.NOTE: Level.INFO}
 """How grave what is found in a configuration is."""
 
 
@@ -85,7 +85,7 @@ class DaemonLog:
     def log_report(self, report: Report) -> None:
         """Log what was found in a configuration."""
         for diagnostic in report:
-            self.log(LEVELS[diagnostic.severity], f"{diagnostic.place}: {diagnostic.text}")
+            self.log(LEVEL_OF_SEVERITY[diagnostic.severity], f"{diagnostic.place}: {diagnostic.text}")
         if report.left_out:
             self.error(f"{report.left_out} of this configuration are not told")
 

@@ -12,7 +12,7 @@ from fastinetd.pools.system_calls import name_of_call
 BY_EXEC = "its connections are served by exec"
 BY_EXEC_MEANWHILE = f"{BY_EXEC} until another one is ready"
 
-UNHOLDABLE = {
+UNHOLDABLE_REASONS = {
     1: "has threads before it can be held, and a fork would lose them",
     2: "has more files open when it is held than each of its forks could open again",
 }
@@ -47,7 +47,7 @@ def _event_text(event: PoolEvent, value: int) -> tuple[Level, str]:
                                  "= first_io the program must come to use its connection, a worker must say that it "
                                  "is ready")
         case PoolEvent.UNHOLDABLE:
-            why = UNHOLDABLE.get(value, "cannot be held")
+            why = UNHOLDABLE_REASONS.get(value, "cannot be held")
             return Level.ERROR, f"its program {why}; {BY_EXEC}; use spawn = exec or worker for it"
         case PoolEvent.HELD_EARLY:
             return Level.INFO, (f"its program is held at {name_of_call(value)}, before its first use of the "

@@ -8,7 +8,7 @@ from prometheus_client.utils import floatToGoString
 
 from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
 from fastinetd.monitor.metrics import METHODS, METRICS, POINTS, POOL_STATES, REASONS, RECYCLINGS, STATUSES
-from fastinetd.plan.pool_plan import REFUSALS
+from fastinetd.plan.pool_plan import POOL_REFUSALS
 
 _INTRODUCTION = """\
 # Metrics
@@ -56,7 +56,7 @@ def _label_values() -> dict[str, Iterable[str]]:
     return {
         "`reason` of `fastinetd_connections_rejected_total`": [name for name, _ in REASONS],
         "`reason` of `fastinetd_pool_recycled_total`": [name for name, _ in RECYCLINGS],
-        "`reason` of `fastinetd_pool_refused`": REFUSALS,
+        "`reason` of `fastinetd_pool_refused`": POOL_REFUSALS,
         "`errno`": ERRNO_NAMES,
         "`method`": METHODS,
         "`mode`": ("user", "system"),

@@ -61,13 +61,13 @@ class Places:
         self._ports: dict[int, list[tuple[Endpoint, Service]]] = {}
         self._wide: dict[int, list[tuple[Endpoint, Service]]] = {}  # by port, those with every address
 
-    def holder_of(self, endpoint: Endpoint) -> tuple[Endpoint, Service] | None:
+    def owner_of(self, endpoint: Endpoint) -> tuple[Endpoint, Service] | None:
         """The socket beside which an endpoint cannot be had, and its service; None when it can."""
         if (same := self._taken.get(endpoint.place)) is not None:
             return same
         # Those with an address of their own are asked only about one with every address: there may be thousands.
         beside = (self._wide if endpoint.host else self._ports).get(endpoint.port, ())
-        return next((held for held in beside if held[0].covers(endpoint) or endpoint.covers(held[0])), None)
+        return next((taken for taken in beside if taken[0].covers(endpoint) or endpoint.covers(taken[0])), None)
 
     def take(self, endpoint: Endpoint, service: Service) -> None:
         """Note that a service has an endpoint."""

@@ -21,7 +21,7 @@ from fastinetd.plan.model import Unplannable
 
 PACKAGE = Path(__file__).parents[1]
 """The folder of this package."""
-WORKER = "fastinetd.worker"
+WORKER_MODULE = "fastinetd.worker"
 """The module that runs handlers."""
 
 _VARIABLE = b"PYTHONPATH="
@@ -45,7 +45,7 @@ def handler_command(
         raise Unplannable
     python = os.fsencode(sys.executable)
     # -P: modules are not looked for in the current folder, which is / in a worker.
-    argv = (python, b"-P", b"-m", WORKER.encode(), encode_text(service.handler or ""))
+    argv = (python, b"-P", b"-m", WORKER_MODULE.encode(), encode_text(service.handler or ""))
     return python, argv, environ if _is_installed() else _add_package(environ)
 
 

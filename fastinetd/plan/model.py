@@ -83,7 +83,7 @@ class PoolPlan:
     guard: int | None = None  # the capability that bars others of the user from zygotes that start (system/guard)
 
 
-METHODS = {
+METHODS_OF_KIND = {
     "exec": ("exec",),
     "worker": ("exec", "worker"),
     "zygote": ("exec", "zygote"),
@@ -94,7 +94,7 @@ METHODS = {
 
 def methods_of(plan: PoolPlan | None) -> tuple[str, ...]:
     """The methods by which connections reach the servers of a service with this pool, or with none."""
-    return METHODS["exec" if plan is None else plan.kind]
+    return METHODS_OF_KIND["exec" if plan is None else plan.kind]
 
 
 def has_zygotes(plan: PoolPlan | None) -> bool:
@@ -124,7 +124,7 @@ class PlannedService:
     log_success: int  # the bits of core/layout.Field of log_on_success
     log_failure: int  # the bits of core/layout.Field of log_on_failure
     pool: PoolPlan | None = None  # None: every connection is served by exec
-    refused: str | None = None  # why it has no pool although it asks for one: a word of plan/pool_plan.REFUSALS
+    refused: str | None = None  # why it has no pool although it asks for one: a word of plan/pool_plan.POOL_REFUSALS
 
     @property
     def id(self) -> str:

@@ -44,8 +44,8 @@ def make_plan(config: Config, surroundings: Surroundings, report: Report) -> Pla
         try:
             made = _plan_service(service, surroundings, report)
             for endpoint in made.endpoints:
-                if (holder := places.holder_of(endpoint)) is not None:
-                    theirs, other = holder
+                if (owner := places.owner_of(endpoint)) is not None:
+                    theirs, other = owner
                     within = "" if theirs.place == endpoint.place else f" with {theirs}"
                     report.add("same-socket", service.place_of("port"), service=service.id, socket=endpoint,
                                other=other.id, place=other.place, within=within)

@@ -27,14 +27,14 @@ LOOPBACK4 = (int(IPv4Address("127.0.0.0")), int(IPv4Address("127.255.255.255")))
 LOOPBACK6 = (1, 1)
 """First and last IPv6 address of this machine itself, as numbers: ::1."""
 
-REFUSALS = ("datagrams", "wait", "primitive", "library", "shared_layout", *CAUSES)
+POOL_REFUSALS = ("datagrams", "wait", "primitive", "library", "shared_layout", *CAUSES)
 """The reasons for which a service that asks for a pool gets none, a word for each."""
 
 
 class _Refusal(NamedTuple):
     """Why a service gets no pool, and what to do about it."""
 
-    word: str  # of REFUSALS
+    word: str  # of POOL_REFUSALS
     reason: str
     remedy: str
 
@@ -47,7 +47,8 @@ def pool_of(
     surroundings: Surroundings,
     report: Report,
 ) -> tuple[PoolPlan | None, str | None]:
-    """The pool of a service and None; or None and a word of REFUSALS, which is reported; or twice None without `spawn`.
+    """The pool of a service and None; or None and a word of POOL_REFUSALS, which is reported; or twice None without
+    `spawn`.
 
     Without a pool every connection is served by exec.
     """

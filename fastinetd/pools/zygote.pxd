@@ -16,7 +16,7 @@ cdef enum ZygoteState:
 cdef enum Reading:
     REPLY = 0
     NO_REPLY = 1  # nothing has come yet
-    NONSENSE = 2  # a message that is no reply
+    BAD_REPLY = 2  # a message that is no reply
     BLOCKED = 3  # a message with descriptors: it stays there, and what is behind it is lost
     SILENCE = 4  # no process has the other end any more
 

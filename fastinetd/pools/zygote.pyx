@@ -82,7 +82,7 @@ cdef Reading read_reply(Zygote *z, bint parked, stage_reply *reply, i32 *pid) no
         return BLOCKED
     if length <= 0:
         return SILENCE
-    return REPLY if length == sizeof(stage_reply) else NONSENSE
+    return REPLY if length == sizeof(stage_reply) else BAD_REPLY
 
 
 cdef int start_process_of_zygote(Zygote *z, Target *target) noexcept nogil:

@@ -46,12 +46,12 @@ class Children:
     """Which child is in which slot, and what is to be called at its end; and which children are roles."""
 
     def __init__(self, board: Board, loop: Loop, keeper: Keeper, services: InstalledServices,
-                 journal: JournalReader) -> None:
+                 journal_reader: JournalReader) -> None:
         self._board = board
         self._loop = loop
         self._keeper = keeper
         self._services = services
-        self._journal = journal
+        self._journal_reader = journal_reader
         self._ends_since_read = 0
         self._slots: dict[int, tuple[int, Ended | None]] = {}
         self._role_pids: set[int] = set()
@@ -110,7 +110,7 @@ class Children:
                 self._take_over(AdoptedServer(slot, holders[slot], SlotState.TAKEN))
             else:
                 self._keeper.drop(slot)
-        self._journal.wake()  # a slot that is given back has no record
+        self._journal_reader.wake()  # a slot that is given back has no record
         self.reap()
 
     def _take_over(self, server: AdoptedServer) -> None:
@@ -134,7 +134,7 @@ class Children:
         self._ends_since_read += 1
         if self._ends_since_read >= ENDS_BETWEEN_READS:
             self._ends_since_read = 0
-            self._journal.read()
+            self._journal_reader.read()
         return self._keeper.end(slot)
 
     def reap(self) -> None:

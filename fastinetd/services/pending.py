@@ -29,8 +29,8 @@ TCP_ESTABLISHED, TCP_CLOSE_WAIT = 1, 8
 UDIAG_SHOW_ICONS = 0x08
 UNIX_DIAG_ICONS = 3
 
-INET_REQUEST = struct.Struct("=BBBxLH46x")  # struct inet_diag_req_v2: family, protocol, extensions, states, own port
-INET_ANSWER = struct.Struct("=BBxxHH16s16s4x8s16xL")  # inet_diag_msg: family, state, ports, addresses, cookie, inode
+QUEUE_REQUEST = struct.Struct("=BBBxLH46x")  # struct inet_diag_req_v2: family, protocol, extensions, states, own port
+QUEUE_ANSWER = struct.Struct("=BBxxHH16s16s4x8s16xL")  # inet_diag_msg: family, state, ports, addresses, cookie, inode
 
 Clients = frozenset[object]
 """Clients that wait to be accepted, each by something that no other one has."""
@@ -54,9 +54,9 @@ def pending_clients(sock: socket.socket) -> Clients | None:
 def _cookies_of_clients(family: int, own: bytes, port: int) -> Iterator[bytes]:
     """The clients in the queue of a TCP socket, each by its cookie. Raises OSError and Unanswered."""
     states = 1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT
-    for body in dump_sockets(INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, socket.htons(port))):
-        if len(body) >= INET_ANSWER.size:
-            _, _, local, _, address, _, cookie, inode = INET_ANSWER.unpack_from(body)
+    for body in dump_sockets(QUEUE_REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, socket.htons(port))):
+        if len(body) >= QUEUE_ANSWER.size:
+            _, _, local, _, address, _, cookie, inode = QUEUE_ANSWER.unpack_from(body)
             if inode == 0 and socket.ntohs(local) == port and (not any(own) or address.startswith(own)):
                 yield cookie
 

@@ -109,7 +109,7 @@ static void handle_trap(int number, siginfo_t *info, struct ucontext *context)
 }
 
 /* Returns 0 if this kernel or processor cannot, or memory may not be changed so. */
-static int start_dispatch(stage_holder *held)
+static int start_dispatch(stage_holder *hold)
 {
     struct signal_action action = {
         .handler = (unsigned long)handle_trap,
@@ -117,7 +117,7 @@ static int start_dispatch(stage_holder *held)
         .restorer = stage_restorer,
     };
 
-    holder = held;
+    holder = hold;
     CALL(__NR_rt_sigaction, SIGSYS, &action, &program_action, 8);
     if (may_change_code() && trap_calls()) {
         trap_clocks();
@@ -129,9 +129,9 @@ static int start_dispatch(stage_holder *held)
 
 #else
 
-static inline int start_dispatch(stage_holder *held)
+static inline int start_dispatch(stage_holder *hold)
 {
-    (void)held;
+    (void)hold;
     return 0;
 }
 

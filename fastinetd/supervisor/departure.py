@@ -30,7 +30,7 @@ class Departure:
     """Ends the daemon."""
 
     def __init__(self, options: Options, board: Board, loop: Loop, messages: DaemonLog, services: InstalledServices,
-                 children: Children, succession: Succession, journal: JournalReader, log: ServiceLog,
+                 children: Children, succession: Succession, journal_reader: JournalReader, log: ServiceLog,
                  status: Status) -> None:
         self._options = options
         self._board = board
@@ -39,7 +39,7 @@ class Departure:
         self._services = services
         self._children = children
         self._succession = succession
-        self._journal = journal
+        self._journal_reader = journal_reader
         self._log = log
         self._status = status
         self._signalled: set[int] = set()
@@ -87,7 +87,7 @@ class Departure:
         for generation in self._succession:
             for pid in generation.roles:
                 self._children.signal(pid, signal.SIGKILL)
-        while self._journal.read():
+        while self._journal_reader.read():
             pass
         self._services.finish()
         self._messages.info("Exiting...")

@@ -28,10 +28,11 @@ READ_AFTER_NOTHING = 0.2
 class JournalWakeups:
     """Reads the journals in time."""
 
-    def __init__(self, board: Board, loop: Loop, journal: JournalReader, removals: Removals, status: Status) -> None:
+    def __init__(self, board: Board, loop: Loop, journal_reader: JournalReader, removals: Removals,
+                 status: Status) -> None:
         self._board = board
         self._loop = loop
-        self._journal = journal
+        self._journal_reader = journal_reader
         self._removals = removals
         self._status = status
         self._timer: Timer | None = None
@@ -56,7 +57,7 @@ class JournalWakeups:
 
     def _read(self) -> bool:
         """Read, and look at what may follow; whether another read is needed soon."""
-        any_records = self._journal.read()
+        any_records = self._journal_reader.read()
         self._status.retitle()
         return self._removals.free_rows() or any_records
 

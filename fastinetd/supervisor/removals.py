@@ -70,13 +70,13 @@ class Removals:
     """The removed services of all reloads."""
 
     def __init__(self, board: Board, services: InstalledServices, children: Children, log: ServiceLog,
-                 closed_ports: ClosedPorts, journal: JournalReader) -> None:
+                 closed_ports: ClosedPorts, journal_reader: JournalReader) -> None:
         self._board = board
         self._services = services
         self._children = children
         self._log = log
         self._closed_ports = closed_ports
-        self._journal = journal
+        self._journal_reader = journal_reader
         self._removals: list[Removal] = []
 
     def take_back(self, rows: Collection[int]) -> None:
@@ -106,7 +106,7 @@ class Removals:
                 if slot.row in now and not now[slot.row].spared:
                     self._children.signal(slot.pid, signal.SIGTERM)
         if any(each.disabled for each in self._removals):
-            self._journal.wake()  # rows may be freed: there may be no server, or the role was waited for
+            self._journal_reader.wake()  # rows may be freed: there may be no server, or the role was waited for
 
     def free_rows(self) -> bool:
         """The journal has been read once more: free the rows that may be freed. Returns whether it must be read again

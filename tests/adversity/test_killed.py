@@ -82,10 +82,10 @@ def test_acceptors_and_servers_die_together(launch: Launch, keep: Keep[Any], fol
     daemon = launch(defaults(log, instances="UNLIMITED") + entry("held", held, CAT), "--acceptors", "2", metrics=True)
     clients = [keep(connect(held)) for _ in range(4200)]
     wait_for(lambda: len(daemon.servers()) == len(clients), "all servers run", 60)
-    servers, takers = daemon.servers(), acceptors(daemon)
+    servers, running = daemon.servers(), acceptors(daemon)
     wait_for(lambda: len(records(log, "START", "held")) == len(clients), "all are recorded")
-    signal_all([*takers, daemon.pid], signal.SIGSTOP)
-    signal_all([*servers, *takers], signal.SIGKILL)
+    signal_all([*running, daemon.pid], signal.SIGSTOP)
+    signal_all([*servers, *running], signal.SIGKILL)
     os.kill(daemon.pid, signal.SIGCONT)
     await_balance(log, "held", len(clients))
     assert daemon.metric("fastinetd_child_exits_total", service="held", status="signal") == len(clients)
@@ -157,14 +157,14 @@ def test_supervisor_stopped_until_the_journal_is_full(launch: Launch, keep: Keep
     """Acceptors wait, asleep, for room; afterwards everybody is served and every record is there."""
     port, log = free_port(), folder / "records"
     daemon = launch(defaults(log) + entry("hello", port, ECHO, "hello"), "--acceptors", "1")
-    (taker,) = acceptors(daemon)
+    (acceptor,) = acceptors(daemon)
     os.kill(daemon.pid, signal.SIGSTOP)
     load = Load(port, 6)
     wait_for(lambda: len(load.answers) >= 2040, "the journal fills", 60)
-    at_rest([taker], 5, 0.5)
+    at_rest([acceptor], 5, 0.5)
     served = len(load.answers)
     waiting = [connect(port) for _ in range(20)]
-    at_rest([taker], 5, 0.5)
+    at_rest([acceptor], 5, 0.5)
     assert len(load.answers) == served
     os.kill(daemon.pid, signal.SIGCONT)
     assert [read_all(client) for client in waiting] == [HELLO] * 20

@@ -163,17 +163,17 @@ def test_a_retired_acceptor_does_not_spin(launch: Launch, keep: Keep[Any], folde
         if number < 2:
             assert read_line(client) == b"hold%d\n" % number
     daemon.await_metric("fastinetd_children", 3, service="tally")
-    (taker,) = acceptors(daemon)
+    (acceptor,) = acceptors(daemon)
     daemon.reload(defaults(umask="027") + text)
-    victim = next(pid for pid, each in below(daemon.pid).items() if each.parent == taker)
+    victim = next(pid for pid, each in below(daemon.pid).items() if each.parent == acceptor)
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: process(victim) is None, "its end is seen")
-    at_rest([taker], 9, 2)
+    at_rest([acceptor], 9, 2)
     for client in clients[:2]:
         client.close()
     assert read_line(clients[2]) == b"hold2\n"
     clients[2].close()
-    replaced(daemon, taker, 3)
+    replaced(daemon, acceptor, 3)
 
 
 def test_idle_pools_sleep(launch: Launch, folder: Path) -> None:

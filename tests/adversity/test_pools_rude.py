@@ -282,9 +282,9 @@ def test_zygotes_end_with_their_acceptor(launch: Launch, folder: Path) -> None:
         if step == "reload":
             daemon.reload(defaults(umask="027") + text)
         elif step == "crash":
-            (taker,) = acceptors(daemon)
-            os.kill(taker, signal.SIGKILL)
-            replaced(daemon, taker, 3)
+            (acceptor,) = acceptors(daemon)
+            os.kill(acceptor, signal.SIGKILL)
+            replaced(daemon, acceptor, 3)
         else:
             assert daemon.stop() == 0
         wait_for(lambda pid=zygote: gone(pid), f"{step}: {zygote} is gone")  # type: ignore[misc]

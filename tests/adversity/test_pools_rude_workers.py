@@ -92,10 +92,10 @@ def test_rude_worker(launch: Launch, folder: Path, how: str) -> None:
     assert sum(recycled(daemon, "rude").values()) <= 12
     settles(daemon, "rude")
     consistent(daemon)
-    (taker,) = acceptors(daemon)
+    (acceptor,) = acceptors(daemon)
     before = set(descendants(daemon, "rude"))
     daemon.reload(defaults(umask="027") + text)
-    replaced(daemon, taker, 3)
+    replaced(daemon, acceptor, 3)
     wait_for(lambda: all(map(gone, before)), "the workers before the reload have left")
 
 
@@ -106,7 +106,7 @@ def test_a_traced_process_of_a_pool(launch: Launch, folder: Path, spawn: str) ->
     port = free_port()
     text = entry("tally", port, program, f"@{file}", spawn=spawn, min_spare=1, max_spare=1)
     daemon = launch(defaults() + text, "--acceptors", "1", metrics=True)
-    (taker,) = acceptors(daemon)
+    (acceptor,) = acceptors(daemon)
     ready = {"zygote": "zygote", "prefork": "idle", "worker": "idle"}[spawn]
     daemon.await_metric("fastinetd_pool_processes", 1, service="tally", state=ready)
     victim = next(pid for pid in descendants(daemon, "tally") if spawn != "prefork" or not zygote(pid))
@@ -116,7 +116,7 @@ def test_a_traced_process_of_a_pool(launch: Launch, folder: Path, spawn: str) ->
         wait_for(lambda: (each := process(victim)) is None or each.state == "Z", "killed")
         for name in ("a", "b", "c"):
             assert ask_name(port, name)
-        at_rest([taker], 19)
+        at_rest([acceptor], 19)
     finally:
         tracer.end()
     wait_for(lambda: process(victim) is None, "reaped once nobody traces it")

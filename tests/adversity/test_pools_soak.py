@@ -142,13 +142,13 @@ class Soak:
         fresh.rename(path)
         self.did["replaced"] += 1
 
-    def takers(self) -> list[int]:
+    def acceptors(self) -> list[int]:
         """The acceptors; not what one is just starting, which has its title until exec."""
         found = below(self.daemon.pid).values()
         return [each.pid for each in found if each.parent == self.daemon.pid and "acceptor" in title(each.pid)]
 
     def starve_descriptors(self) -> None:
-        for pid in self.takers():
+        for pid in self.acceptors():
             with suppress(ProcessLookupError):  # it has just been retired
                 before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(descriptors(pid)) + 1, before[1]))
@@ -170,7 +170,7 @@ class Soak:
 
     def kill_acceptor(self) -> None:
         """Clients that it had accepted, and had not yet given to anybody, are lost with it."""
-        victim = self.random.choice(self.takers())
+        victim = self.random.choice(self.acceptors())
         os.kill(victim, signal.SIGKILL)
         self.may_lose += 64
         self.did["acceptor"] += 1
@@ -256,7 +256,7 @@ def test_limits_are_exact_after_an_acceptors_death(
     text = defaults(log) + entry("held", port, program, f"@{file}", user="nobody", **more)
     daemon = launch(text, "--acceptors", "1", metrics=True)
     for turn in range(3):
-        (taker,) = acceptors(daemon)
+        (acceptor,) = acceptors(daemon)
         wait_for(lambda: gauges(daemon, "held")["idle" if name != "zygote" else "zygote"], "ready")
         pool = [*descendants(daemon, "tally")]
         first = [keep(Guest(port, f"hold{turn}{n}")) for n in range(2)]
@@ -266,11 +266,11 @@ def test_limits_are_exact_after_an_acceptors_death(
                 os.kill(pid, signal.SIGSTOP)
         late = [keep(Guest(port, f"hold{turn}late{n}")) for n in range(2)]
         daemon.await_metric("fastinetd_children", 4, service="held")
-        os.kill(taker, signal.SIGKILL)
+        os.kill(acceptor, signal.SIGKILL)
         for pid in pool:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-        replaced(daemon, taker, 3)
+        replaced(daemon, acceptor, 3)
         admitted = [*first, *(each for each in late if each.admitted())]
         assert all(each.echoes() for each in admitted)
         daemon.await_metric("fastinetd_children", len(admitted), service="held")

@@ -243,17 +243,17 @@ def test_removed_while_a_name_is_asked_for(launch: Launch, keep: Keep[Any], fold
     with frozen(role(daemon, "doorman")):
         client = keep(connect(asked))
         daemon.await_metric("fastinetd_connections_accepted_total", 1, service="named")
-        takers = set(acceptors(daemon))
+        first = set(acceptors(daemon))
         daemon.reload(defaults(log) + entry("busy", busy, ECHO, "hello", nice=1) + named)
         daemon.reload(base)
         ask(busy)
-        wait_for(lambda: len(takers & set(below(daemon.pid))) == 1, "only who asks is left of the first acceptors")
+        wait_for(lambda: len(first & set(below(daemon.pid))) == 1, "only who asks is left of the first acceptors")
         at_rest([daemon.pid], 2, 0.5, switches)  # whatever becomes of the removed one has become of it
         daemon.reload(base + entry("other", other, ECHO, "other"))
         assert ask(other) == b"other\n"
     client.shutdown(socket.SHUT_WR)
     read_all(client)
-    wait_for(lambda: not takers & set(below(daemon.pid)), "it has left")
+    wait_for(lambda: not first & set(below(daemon.pid)), "it has left")
     await_balance(log, "other", 1)
     consistent(daemon)
 

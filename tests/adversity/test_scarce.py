@@ -37,17 +37,17 @@ def test_descriptors(launch: Launch, keep: Keep[Any], folder: Path, need: Need, 
         defaults(log, instances="UNLIMITED") + entry("held", held, CAT) + entry("hello", port, ECHO, "hello"),
         "--acceptors", "1", metrics=True, prefix=[need("prlimit"), f"--nofile={limit}", "--"],
     )  # fmt: skip
-    (taker,) = acceptors(daemon)
-    before = len(descriptors(taker))
+    (acceptor,) = acceptors(daemon)
+    before = len(descriptors(acceptor))
     clients = [keep(connect(held)) for _ in range(limit * 2)]
     wait_for(lambda: len(daemon.servers()) == len(clients), lambda: f"{len(daemon.servers())} servers")
-    assert len(descriptors(taker)) >= limit - 66
-    at_rest([taker, daemon.pid], 10)
+    assert len(descriptors(acceptor)) >= limit - 66
+    at_rest([acceptor, daemon.pid], 10)
     assert ask(port) == HELLO
     for client in clients:
         client.close()
     await_balance(log, "held", len(clients))
-    wait_for(lambda: len(descriptors(taker)) == before, "the acceptor's descriptors are closed")
+    wait_for(lambda: len(descriptors(acceptor)) == before, "the acceptor's descriptors are closed")
     more = "".join(entry(f"s{i}", free_port(), CAT) for i in range(limit))
     assert "Too many open files" in refused(daemon, daemon.conf.read_text() + more)
     daemon.reload(defaults(log) + entry("hello", port, ECHO, "again"))
@@ -214,8 +214,8 @@ def test_processes(launch: Launch, keep: Keep[Any], folder: Path) -> None:
     user = 60_000 + os.getpid() % 5_000  # nobody else's: all processes of a user on the machine are counted
     text = entry("held", port, CAT, user=user, groups="no")
     daemon = launch(defaults(log) + text, "--acceptors", "2", metrics=True)
-    for taker in acceptors(daemon):
-        resource.prlimit(taker, resource.RLIMIT_NPROC, (3, 3))
+    for acceptor in acceptors(daemon):
+        resource.prlimit(acceptor, resource.RLIMIT_NPROC, (3, 3))
     clients = [keep(Held(port)) for _ in range(8)]
     admitted = [client for client in clients if client.admitted]
     assert len(admitted) == 4

@@ -52,11 +52,11 @@ def test_limits_are_exact(launch: Launch, keep: Keep[Any], folder: Path, need: N
         more["bind"] = host
     text = defaults(log) + entry("other", other, CAT) + entry("held", port, program, f"@{file}", user="nobody", **more)
     daemon = launch(text, "--acceptors", "1", metrics=True)
-    (taker,) = acceptors(daemon)
+    (acceptor,) = acceptors(daemon)
     wait_for(lambda: gauges(daemon, "held")["idle"] == 2, "ready")
     pool = [*descendants(daemon, "tally")]
     before = set(below(daemon.pid))
-    traced = start_slowly(taker)
+    traced = start_slowly(acceptor)
     try:
         for pid in pool:
             os.kill(pid, signal.SIGSTOP)
@@ -64,9 +64,9 @@ def test_limits_are_exact(launch: Launch, keep: Keep[Any], folder: Path, need: N
         daemon.await_metric("fastinetd_children", 2, service="held")
         keep(connect(other))
         wait_for(lambda: len(set(below(daemon.pid)) - before) == 1, "it starts a server")
-        os.kill(taker, signal.SIGKILL)
-        wait_for(lambda: gone(taker), "it is dead")
-        replaced(daemon, taker, 3)
+        os.kill(acceptor, signal.SIGKILL)
+        wait_for(lambda: gone(acceptor), "it is dead")
+        replaced(daemon, acceptor, 3)
         for pid in pool:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)

@@ -122,13 +122,14 @@ class Pooled:
         self.records += self.board.take_records(4096)
         return [record for record in self.records if record.kind == kind]
 
-    def news(self) -> list[tuple[PoolEvent, int]]:
+    def pool_events(self) -> list[tuple[PoolEvent, int]]:
         """The events of the pool so far."""
         return [(PoolEvent(record.reason), record.value) for record in self.of_kind(RecordKind.POOL)]
 
-    def await_news(self, news: PoolEvent) -> int:
+    def await_pool_event(self, event: PoolEvent) -> int:
         """Wait for an event of the pool; returns the value of the first one."""
-        return wait_for(lambda: [(value,) for said, value in self.news() if said == news], lambda: f"{news!r}")[0][0]
+        seen = wait_for(lambda: [each for each in self.pool_events() if each[0] == event], lambda: f"{event!r}")
+        return seen[0][1]
 
     def balanced(self, count: int) -> None:
         """Assert that so many servers have started and ended, and that the Board has nothing left of them."""

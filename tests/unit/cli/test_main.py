@@ -37,7 +37,8 @@ server = /bin/true
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No configuration is found by itself, and no rules of tcp wrappers."""
-    monkeypatch.setattr(cli, "PLACES", ((str(tmp_path / "none.toml"), "toml"), (str(tmp_path / "none.conf"), "xinetd")))
+    absent = ((str(tmp_path / "none.toml"), "toml"), (str(tmp_path / "none.conf"), "xinetd"))
+    monkeypatch.setattr(cli, "DEFAULT_FILES", absent)
     monkeypatch.setattr(plan, "WRAPPER_FILES", ())
 
 

@@ -1,4 +1,4 @@
-"""What is said of pools: every kind of news has its text, its level and a way out."""
+"""What is said of pools: every kind of event has its text, its level and a way out."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 from fastinetd.core.layout import RecordKind
 from fastinetd.core.records import JournalRecord
 from fastinetd.logs.lines import Level
-from fastinetd.logs.pool_events import BY_EXEC, UNHOLDABLE, pool_message
+from fastinetd.logs.pool_events import BY_EXEC, UNHOLDABLE_REASONS, pool_message
 from fastinetd.pools.pool import PoolEvent
 from fastinetd.pools.system_calls import NAMES
 from support.stage import PACKAGE
 
 
-def said(news: int, value: int = 0) -> tuple[Level, str]:
-    level, text = pool_message(JournalRecord(0.0, 0, RecordKind.POOL, news, 0, value, False, 0, "", 0, 0), "web")
+def said(event: int, value: int = 0) -> tuple[Level, str]:
+    level, text = pool_message(JournalRecord(0.0, 0, RecordKind.POOL, event, 0, value, False, 0, "", 0, 0), "web")
     assert text.startswith("service web: ")
     return level, text.removeprefix("service web: ")
 
 
 @pytest.mark.parametrize(
-    ("news", "value", "level", "text"),
+    ("event", "value", "level", "text"),
     [
         (PoolEvent.NO_START, 2, Level.ERROR, "its pool cannot start a process: "),
         (PoolEvent.DIED_EARLY, 3, Level.ERROR, "a process of its pool ended with status 3 before it was ready"),
@@ -44,8 +44,8 @@ def said(news: int, value: int = 0) -> tuple[Level, str]:
         (PoolEvent.OVERTIME, 4711, Level.WARNING, "its worker with pid 4711 was ended after max_runtime"),
     ],
 )  # fmt: skip
-def test_texts(news: PoolEvent, value: int, level: Level, text: str) -> None:
-    found = said(news, value)
+def test_texts(event: PoolEvent, value: int, level: Level, text: str) -> None:
+    found = said(event, value)
     assert found[0] == level
     assert found[1].startswith(text), found
 
@@ -59,10 +59,10 @@ def test_a_system_error_is_named() -> None:
     assert "ENOENT" in said(PoolEvent.NO_START, 2)[1] or "No such file" in said(PoolEvent.NO_START, 2)[1]
 
 
-@pytest.mark.parametrize("news", PoolEvent)
-def test_every_one_has_a_text(news: PoolEvent) -> None:
+@pytest.mark.parametrize("event", PoolEvent)
+def test_every_one_has_a_text(event: PoolEvent) -> None:
     """And whoever reads of an error knows that clients are served all the same."""
-    level, text = said(news, 1)
+    level, text = said(event, 1)
     assert level != Level.ERROR or BY_EXEC in text
 
 
@@ -71,7 +71,7 @@ def test_refusals_are_those_of_the_library() -> None:
     found = re.search(r"enum stage_refusal \{(.*?)\}", header, re.DOTALL)
     assert found is not None
     names = re.findall(r"\bSTAGE_\w+", re.sub(r"/\*.*?\*/", "", found[1], flags=re.DOTALL))
-    assert sorted(UNHOLDABLE) == list(range(1, len(names) + 1))
+    assert sorted(UNHOLDABLE_REASONS) == list(range(1, len(names) + 1))
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")

@@ -32,7 +32,7 @@ def start(pid: int = 10, row: int = 0, when: float = WHEN) -> JournalRecord:
     return JournalRecord(when, row, int(RecordKind.START), 0, pid, 0, False, 0, "192.0.2.7", 4000, FIELDS)
 
 
-def news(reason: PoolEvent, row: int = 0) -> JournalRecord:
+def pool_event(reason: PoolEvent, row: int = 0) -> JournalRecord:
     return JournalRecord(WHEN, row, int(RecordKind.POOL), reason, 0, 5, False, 0, "", 0, 0)
 
 
@@ -286,12 +286,13 @@ def test_what_becomes_of_a_pool_is_said_once(service_log: ServiceLog, heard: Pat
     """Until the configuration is read again; and each thing of each service."""
     service_log.configure({row: to_file(tmp_path / "x.log", name) for row, name in enumerate(("web", "mail"))})
     for _ in range(2):
-        service_log.write([*[news(PoolEvent.HUNG)] * 3, news(PoolEvent.UNINTELLIGIBLE), news(PoolEvent.HUNG, row=1)])
-        service_log.write([news(PoolEvent.HUNG)])
+        hung = pool_event(PoolEvent.HUNG)
+        service_log.write([hung, hung, hung, pool_event(PoolEvent.UNINTELLIGIBLE), pool_event(PoolEvent.HUNG, row=1)])
+        service_log.write([pool_event(PoolEvent.HUNG)])
     every = [("web:", "left"), ("web:", "said"), ("mail:", "left")]
     assert [(line.split()[2], line.split()[8]) for line in said(heard)] == every
     service_log.reopen()
-    service_log.write([news(PoolEvent.HUNG), news(PoolEvent.HUNG)])
+    service_log.write([pool_event(PoolEvent.HUNG), pool_event(PoolEvent.HUNG)])
     assert [(line.split()[2], line.split()[8]) for line in said(heard)] == [*every, every[0]]
     assert (tmp_path / "x.log").read_text() == ""
 
@@ -324,7 +325,7 @@ def test_unknown_rows_are_counted(service_log: ServiceLog) -> None:
 def test_a_pool_event_that_does_not_exist_is_counted(service_log: ServiceLog, heard: Path, tmp_path: Path) -> None:
     service_log.configure({0: to_file(tmp_path / "x.log")})
     none = max(PoolEvent) + 1
-    service_log.write([news(PoolEvent.HUNG)._replace(reason=none), start(10)])
+    service_log.write([pool_event(PoolEvent.HUNG)._replace(reason=none), start(10)])
     assert service_log.lost == 1
     assert "pid=10" in (tmp_path / "x.log").read_text()
     assert said(heard) == []

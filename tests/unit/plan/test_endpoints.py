@@ -58,13 +58,13 @@ def test_room_beside_every_address(first: Endpoint, second: Endpoint) -> None:
     for one, other in (pair, pair[::-1]):
         places = Places()
         places.take(one, service())
-        assert (places.holder_of(other) is None) == can_be_beside(one, other)
+        assert (places.owner_of(other) is None) == can_be_beside(one, other)
 
 
 def test_each_gets_a_port_of_its_own() -> None:
     places = Places()
     places.take(Endpoint(V4, STREAM), service())
-    assert places.holder_of(Endpoint(V4, STREAM, "127.0.0.1")) is None
+    assert places.owner_of(Endpoint(V4, STREAM, "127.0.0.1")) is None
 
 
 @pytest.mark.parametrize("bind", [("0.0.0.0", "::"), ("::", "127.0.0.1"), ("::1", "::", "host")])

@@ -18,7 +18,7 @@ from fastinetd.plan import plan
 from fastinetd.plan import pool_plan as pools
 from fastinetd.plan.model import PlannedService, PoolPlan
 from fastinetd.plan.plan import forget_lookups, make_plan
-from fastinetd.plan.pool_plan import REFUSALS
+from fastinetd.plan.pool_plan import POOL_REFUSALS
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.system.privileges import Privileges
 
@@ -54,7 +54,7 @@ def refused(machine: Surroundings = ROOT, **values: Any) -> str:
     """The reason and remedy with which a service is left to exec."""
     made, report = planned(service(**values), machine)
     assert made.pool is None
-    assert made.refused in REFUSALS
+    assert made.refused in POOL_REFUSALS
     (said,) = (each for each in report if each.code != "cannot-exec")
     assert (said.code, said.severity, said.place, said.service) == ("pool-refused", Severity.WARNING, ASKED, "web")
     assert said.text.endswith(", or write `spawn = exec`")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastinetd.config.model import Rate
-from fastinetd.policy.limits import NO_LIMIT, rate_numbers
+from fastinetd.policy.limits import NO_RATE, rate_numbers
 
 SECOND = 1_000_000_000
 MOST = 4096
@@ -16,10 +16,10 @@ MOST = 4096
 @pytest.mark.parametrize(
     ("rate", "numbers"),
     [
-        (None, NO_LIMIT),
-        (Rate(0), NO_LIMIT),
-        (Rate(-1), NO_LIMIT),
-        (Rate(5, 0.0), NO_LIMIT),
+        (None, NO_RATE),
+        (Rate(0), NO_RATE),
+        (Rate(-1), NO_RATE),
+        (Rate(5, 0.0), NO_RATE),
         (Rate(1), (1, SECOND)),
         (Rate(50), (50, SECOND)),
         (Rate(256, 60.0), (256, 60 * SECOND)),

@@ -154,7 +154,7 @@ class TestHowMany:
         assert pooled.recycled(Recycling.DIED) == 0
         wait_for(lambda: len(pooled.children(pid)) == 3, "they are reaped")
         assert pooled.zygote(pid) == zygote
-        assert pooled.news() == []
+        assert pooled.pool_events() == []
         finish([echo(pooled.connect())])
         pooled.await_calm()
 
@@ -216,7 +216,7 @@ class TestDeath:
             pooled.await_recycled(Recycling.DIED, number + 1)
             pooled.await_state(PoolState.IDLE, 3)
         assert pooled.zygote(pid) == zygote
-        assert pooled.news() == []
+        assert pooled.pool_events() == []
 
     def test_of_one_with_a_connection_on_the_way(self, pooled: Pooled) -> None:
         """Nobody knows whether it had it: all are given up, and the connection is served by exec, once."""
@@ -330,7 +330,7 @@ def test_those_who_do_not_answer(pooled: Pooled) -> None:
     pooled.await_state(PoolState.IDLE, 2)
     stop(*pooled.parked(pid), pooled.zygote(pid))
     clients = [pooled.connect() for _ in range(3)]
-    assert pooled.await_news(PoolEvent.HUNG) == 5
+    assert pooled.await_pool_event(PoolEvent.HUNG) == 5
     finish([echo(client) for client in clients])
     pooled.balanced(3)
     assert (pooled.outcome(), pooled.by(EXEC)) == ((0, 3), 3)

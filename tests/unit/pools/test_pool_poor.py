@@ -44,7 +44,7 @@ def test_no_descriptor_to_watch_a_process_by(pooled: Pooled, kind: Method) -> No
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (last, before[1]))
     os.kill(victim, signal.SIGKILL)
-    assert pooled.await_news(PoolEvent.NO_START) == errno.EMFILE
+    assert pooled.await_pool_event(PoolEvent.NO_START) == errno.EMFILE
     pooled.await_recycled(Recycling.MISTRUSTED, 5)
     wait_for(lambda: all(each.alive for each in pooled.children(pid)), "those that failed are reaped", 1)
     client = pooled.connect()

@@ -205,7 +205,7 @@ class TestDeath:
 
     def test_before_it_is_ready(self, pooled: Pooled) -> None:
         serve(pooled, "exit 3")
-        assert pooled.await_news(PoolEvent.DIED_EARLY) == 3
+        assert pooled.await_pool_event(PoolEvent.DIED_EARLY) == 3
         assert ask(pooled, "by") == "exec"
         pooled.balanced(1)
         wait_for(lambda: len(pooled.of_kind(RecordKind.POOL)) >= 4, "four attempts")
@@ -220,7 +220,7 @@ class TestDeath:
         os.kill(worker, signal.SIGKILL)
         pooled.await_recycled(Recycling.DIED)
         pooled.await_state(PoolState.IDLE, 1)
-        assert pooled.news() == []
+        assert pooled.pool_events() == []
         assert [each.pid for each in pooled.children(pid)] != [worker]
 
 
@@ -239,14 +239,14 @@ class TestRude:
         wait_for(lambda: process(worker) is None, "it is gone")
         pooled.balanced(1)
         if said:
-            assert pooled.news() == [(PoolEvent.UNINTELLIGIBLE, 0)]
+            assert pooled.pool_events() == [(PoolEvent.UNINTELLIGIBLE, 0)]
             assert pooled.recycled(Recycling.MISTRUSTED) == 1
         pooled.await_state(PoolState.IDLE, 1)
         assert ask(pooled, "by") == "worker"
 
     def test_nonsense_at_once(self, pooled: Pooled) -> None:
         serve(pooled, "nonsense")
-        pooled.await_news(PoolEvent.UNINTELLIGIBLE)
+        pooled.await_pool_event(PoolEvent.UNINTELLIGIBLE)
         assert ask(pooled, "by") == "exec"
 
     def test_ready_twice(self, pooled: Pooled) -> None:
@@ -256,7 +256,7 @@ class TestRude:
             worker = int(tell(client, "pid"))
             client.sendall(b"say 00000000\nsay 00000000\n")
             wait_for(lambda: process(worker) is None, "it is gone")
-        pooled.await_news(PoolEvent.UNINTELLIGIBLE)
+        pooled.await_pool_event(PoolEvent.UNINTELLIGIBLE)
         pooled.balanced(1)
 
     def test_one_that_shuts_its_socket(self, pooled: Pooled) -> None:
@@ -282,13 +282,13 @@ class TestRude:
     def test_what_never_gets_ready(self, pooled: Pooled, folder: Path) -> None:
         os.mkfifo(folder / "gate")
         serve(pooled, f"wait {folder / 'gate'}", ready_within=SECOND // 2)
-        pooled.await_news(PoolEvent.TOO_SLOW)
+        pooled.await_pool_event(PoolEvent.TOO_SLOW)
         assert ask(pooled, "by") == "exec"
         assert pooled.recycled(Recycling.MISTRUSTED) >= 1
 
     def test_no_such_program(self, pooled: Pooled) -> None:
         pooled.serve(WORKER, "/no/such/program", least=1)
-        assert pooled.await_news(PoolEvent.NO_START) == 2
+        assert pooled.await_pool_event(PoolEvent.NO_START) == 2
         assert everything(pooled.connect()) == b""
 
 

@@ -84,14 +84,14 @@ class TestEnough:
         worker = int(tell(client, "pid"))
         assert client.recv(1) == b""
         client.close()
-        assert pooled.await_news(PoolEvent.OVERTIME) == worker
+        assert pooled.await_pool_event(PoolEvent.OVERTIME) == worker
         assert ask(pooled, "by") in ("exec", "worker")
         pooled.balanced(2)
         assert pooled.recycled(Recycling.RUNTIME) == 1
         assert next((each.pid, each.value, each.signalled) for each in pooled.of_kind(RecordKind.EXIT)) == (
             worker, signal.SIGKILL, True,
         )  # fmt: skip
-        assert len(pooled.news()) == 1
+        assert len(pooled.pool_events()) == 1
 
     @pytest.mark.slow
     def test_too_many(self, pooled: Pooled) -> None:

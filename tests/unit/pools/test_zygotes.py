@@ -149,7 +149,7 @@ class TestByExec:
         zygote = pooled.zygote(pid)
         stop(zygote)
         client = pooled.connect()
-        assert pooled.await_news(PoolEvent.HUNG) == 5
+        assert pooled.await_pool_event(PoolEvent.HUNG) == 5
         finish([echo(client)])
         wait_for(lambda: is_gone(zygote), "it is reaped")
         pooled.balanced(1)
@@ -157,13 +157,13 @@ class TestByExec:
 
     def test_when_no_process_can_be_started(self, pooled: Pooled) -> None:
         pooled.serve(ZYGOTE, "/no/such/program")
-        assert pooled.await_news(PoolEvent.NO_START) == 2
+        assert pooled.await_pool_event(PoolEvent.NO_START) == 2
         assert everything(pooled.connect()) == b""
         wait_for(lambda: sum(pooled.counters.spawn_failures) == 1, "exec failed too")
 
     def test_a_program_that_ends_early(self, pooled: Pooled, folder: Path) -> None:
         pooled.serve(ZYGOTE, "/bin/sh", "-c", 'case "$REMOTE_HOST" in "") exit 3;; esac; cat', point=b"first_io")
-        assert pooled.await_news(PoolEvent.DIED_EARLY) == 3
+        assert pooled.await_pool_event(PoolEvent.DIED_EARLY) == 3
         finish([echo(pooled.connect())])
         pooled.balanced(1)
         assert pooled.recycled(Recycling.MISTRUSTED) >= 1
@@ -171,7 +171,7 @@ class TestByExec:
 
     def test_a_program_that_is_killed_early(self, pooled: Pooled) -> None:
         pooled.serve(ZYGOTE, PYTHON, "-c", "import ctypes; ctypes.string_at(0)", point=b"first_io")
-        assert pooled.await_news(PoolEvent.DIED_EARLY) == -signal.SIGSEGV
+        assert pooled.await_pool_event(PoolEvent.DIED_EARLY) == -signal.SIGSEGV
 
     def test_a_program_with_threads(self, pooled: Pooled, folder: Path, need: Callable[[str], str]) -> None:
         need("gcc")
@@ -183,7 +183,7 @@ class TestByExec:
             __attribute__((constructor)) static void early(void) { pthread_create(&id, 0, thread, 0); }
             """, "-shared", "-fPIC")  # fmt: skip
         pooled.serve(ZYGOTE, CAT, values={"environ": [b"LD_PRELOAD=" + os.fsencode(library)]})
-        assert pooled.await_news(PoolEvent.UNHOLDABLE) == THREADS
+        assert pooled.await_pool_event(PoolEvent.UNHOLDABLE) == THREADS
         finish([echo(pooled.connect())])
         pooled.balanced(1)
         assert (pooled.by(EXEC), pooled.outcome()) == (1, (0, 1))
@@ -192,7 +192,7 @@ class TestByExec:
         script = folder / "script"
         script.write_text("import sys\nkept = [open(__file__) for _ in range(300)]\nsys.stdin.readline()\n")
         pooled.serve(ZYGOTE, PYTHON, str(script), point=b"first_io")
-        assert pooled.await_news(PoolEvent.UNHOLDABLE) == FILES
+        assert pooled.await_pool_event(PoolEvent.UNHOLDABLE) == FILES
 
     def test_a_program_that_says_what_is_not_understood(
         self, pooled: Pooled, folder: Path, need: Callable[[str], str],
@@ -204,7 +204,7 @@ class TestByExec:
             __attribute__((constructor)) static void early(void) { write(62, "nonsense", 8); }
             """, "-shared", "-fPIC")  # fmt: skip
         pooled.serve(ZYGOTE, CAT, values={"environ": [b"LD_PRELOAD=" + os.fsencode(library)]})
-        pooled.await_news(PoolEvent.UNINTELLIGIBLE)
+        pooled.await_pool_event(PoolEvent.UNINTELLIGIBLE)
         pooled.await_recycled(Recycling.MISTRUSTED)
         finish([echo(pooled.connect())])
         pooled.balanced(1)
@@ -213,7 +213,7 @@ class TestByExec:
     def test_a_program_that_is_not_ready(self, pooled: Pooled, folder: Path) -> None:
         os.mkfifo(folder / "gate")
         pooled.serve(ZYGOTE, "/bin/sh", "-c", WAITS, str(folder / "gate"), point=b"first_io", ready_within=SECOND // 2)
-        assert pooled.await_news(PoolEvent.TOO_SLOW) == 0
+        assert pooled.await_pool_event(PoolEvent.TOO_SLOW) == 0
         finish([echo(pooled.connect())])
         pooled.balanced(1)
         assert pooled.recycled(Recycling.MISTRUSTED) >= 1
@@ -285,7 +285,7 @@ class TestChangedPrograms:
         finish([echo(under_way)])
         pooled.await_calm()
         assert pooled.recycled(Recycling.CHANGED) == 1
-        assert pooled.news() == []
+        assert pooled.pool_events() == []
 
     def test_touched_is_changed_and_other_files_are_not(self, pooled: Pooled, folder: Path) -> None:
         script, other = folder / "script", folder / "other"
@@ -351,7 +351,7 @@ def test_snapshots(pooled: Pooled, folder: Path, need: Callable[[str], str]) -> 
         return everything(client)
 
     answers = {ask() for _ in range(3)}
-    said = {news for news, _ in pooled.news()}
+    said = {event for event, _ in pooled.pool_events()}
     assert (len(answers) == 1) != (PoolEvent.HELD_AT_MAIN in said)
     pooled.balanced(3)
 
@@ -364,7 +364,7 @@ def test_held_early(pooled: Pooled, folder: Path) -> None:
     pooled.await_state(PoolState.HOLDING, 1)
     assert everything(echo(pooled.connect(), b"word\n")) == b""
     pooled.balanced(1)
-    assert [news for news, _ in pooled.news()] in ([PoolEvent.HELD_EARLY], [PoolEvent.HELD_AT_MAIN])
+    assert [event for event, _ in pooled.pool_events()] in ([PoolEvent.HELD_EARLY], [PoolEvent.HELD_AT_MAIN])
     ((point, call),) = pooled.board.held(pooled.row)
     assert point in (HeldAt.EARLY, HeldAt.UNSUPPORTED)
     assert point == HeldAt.UNSUPPORTED or name_of_call(call) == "eventfd2"
@@ -374,7 +374,7 @@ def test_held_at_once(pooled: Pooled) -> None:
     """Where nothing is gained, that is said."""
     pooled.serve(ZYGOTE, "/bin/sleep", "100", point=b"first_io")
     pooled.await_state(PoolState.HOLDING, 1)
-    assert [news for news, _ in pooled.news()] in ([PoolEvent.HELD_AT_ONCE], [PoolEvent.HELD_AT_MAIN])
+    assert [event for event, _ in pooled.pool_events()] in ([PoolEvent.HELD_AT_ONCE], [PoolEvent.HELD_AT_MAIN])
     ((point, _),) = pooled.board.held(pooled.row)
     assert point in (HeldAt.AT_START, HeldAt.UNSUPPORTED)
 

@@ -227,7 +227,7 @@ def test_a_process_of_a_pool_passes_one(pooled: Pooled, program: Path, old: bool
     pooled.await_recycled(Recycling.MISTRUSTED, 2)
     assert time.monotonic() - begun < LINGER / 3
     if how != "worker leaves":  # which may be seen to have ended first
-        assert PoolEvent.UNINTELLIGIBLE in {what for what, _ in pooled.news()}
+        assert PoolEvent.UNINTELLIGIBLE in {what for what, _ in pooled.pool_events()}
 
 
 def test_a_connection_that_lingers(pooled: Pooled, program: Path) -> None:
