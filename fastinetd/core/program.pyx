@@ -11,6 +11,7 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from fastinetd.core.client cimport Client, Peer, peer_of
 from fastinetd.core.layout cimport ASK, WORKER
+from fastinetd.core.variables cimport write_number, write_variable
 from fastinetd.system.linux cimport (
     AF_INET, AF_INET6, INET6_ADDRSTRLEN, SOL_SOCKET, SO_PEERCRED, getsockname, getsockopt, inet_ntop, sockaddr,
     sockaddr_storage, socklen_t, u32, u64, u8, ucred,
@@ -97,29 +98,6 @@ if (max(map(len, (INET_VARIABLES, DATAGRAM_VARIABLES, UNIX_VARIABLES))) > STAGE_
 
 
 cdef u8 *ANY = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-
-
-cdef int write_variable(char *into, const char *name, const char *value) noexcept nogil:
-    """Write a variable whose name ends with `=`, and its NUL."""
-    cdef size_t n = strlen(name)
-    cdef size_t m = strlen(value)
-    memcpy(into, name, n)
-    memcpy(into + n, value, m + 1)
-    return 0
-
-
-cdef void write_number(char *into, const char *name, u32 value) noexcept nogil:
-    """Write a variable whose name ends with `=` and whose value is a number in decimal, and its NUL."""
-    cdef char digits[12]
-    cdef int i = 11
-    digits[i] = 0
-    while True:
-        i -= 1
-        digits[i] = <char> (48 + value % 10)
-        value //= 10
-        if value == 0:
-            break
-    write_variable(into, name, &digits[i])
 
 
 cdef char **environment_for_client(Target *target, const Client *client) noexcept nogil:
@@ -259,7 +237,7 @@ cdef class Program:
         for i, text in enumerate(environ):
             self.kept.append(text)
             t.envp[i] = text
-        for i in range(len(UNIX_VARIABLES) if t.unix_socket else STAGE_PLACES):
+        for i in range(len(UNIX_VARIABLES if t.unix_socket else INET_VARIABLES)):
             t.envp[t.constant + i] = scratch[i]
         return 0
 

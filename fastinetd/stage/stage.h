@@ -19,7 +19,7 @@
 #define STAGE_VARIABLE "FASTINETD_STAGE"  /* in the zygote's environment: "main" or "first_io", and ":11", its guard */
 #define STAGE_BIND "LD_BIND_NOW=fastinetd"  /* there as well: symbols are looked up in the zygote, not in each child */
 #define STAGE_POINT_BITS 8                /* of the seq of READY */
-#define STAGE_PLACES 8                    /* variables that tell of a connection, at most */
+#define STAGE_PLACES 12                   /* variables that tell of a connection, at most */
 #define STAGE_ROOM 80                     /* bytes of each, NAME=value with its NUL, at most */
 #define STAGE_VARIABLES_SIZE (STAGE_PLACES * STAGE_ROOM)  /* bytes of all of them */
 

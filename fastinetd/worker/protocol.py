@@ -19,7 +19,7 @@ VARIABLE = "FASTINETD_WORKER"
 """The variable of a worker's environment that has the descriptor of the daemon's socket."""
 
 RECEIVED_BYTES = 8192
-"""Bytes that are received of a message; the daemon sends less than a tenth of it."""
+"""Bytes that are received of a message; the daemon sends less than an eighth of it."""
 
 ONE_CONNECTION = (
     "TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALIP", "TCPLOCALPORT", "PROTO", "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_HOST",

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from fastinetd.core.program import INET_VARIABLES, UNIX_VARIABLES
+from fastinetd.worker.protocol import ONE_CONNECTION
 from support.core import reap
 from support.worker_kit import CANNOT, KINDS, Kit
 from support.worker_peer import HANDLER, ROOT, WorkerPeer
@@ -126,3 +128,8 @@ def test_few_imports() -> None:
     assert own == {"fastinetd", package, f"{package}.__main__", f"{package}.handlers", f"{package}.log",
                    f"{package}.protocol"}
     assert loaded & {"asyncio", "logging", "inspect", "dataclasses", "subprocess", "traceback", "threading"} == set()
+
+
+def test_every_variable_of_a_connection_is_known() -> None:
+    """A handler has the same `Peer.variables` in a process that was started for one connection as in a worker."""
+    assert sorted(ONE_CONNECTION) == sorted({*INET_VARIABLES, *UNIX_VARIABLES})
