@@ -1,7 +1,8 @@
 """The acceptor: an admitted connection goes to its service's pool or, without one, to a program started for it.
 
-A server, as any child, can make further children of this process (CLONE_PARENT), and so can those. Nobody waits for
-such strangers. They are looked for a second after something has ended, and reaped once they are known to be nobody's.
+A server, as any child, can make further children of this process (CLONE_PARENT), and so can those. No part of
+this process waits for such strangers: it looks for them a second after something has ended, and reaps those whose pid
+no slot and no pool has.
 """
 
 from fastinetd.core.board cimport Board
@@ -143,14 +144,14 @@ cdef class Acceptor(Reception):
             self.reap_strangers(now)
 
     cdef void reap_strangers(self, u64 now) noexcept nogil:
-        """Reap children that have ended and are nobody's."""
+        """Reap children that have ended and that no slot and no pool has: strangers."""
         cdef siginfo_t info
         cdef int count
         self.strangers_at = NEVER
         for count in range(STRANGERS_IN_A_ROW):
             if wait_for_child(P_ALL, 0, &info, NULL, WEXITED | WNOHANG | WNOWAIT) or info.si_pid == 0:
                 return
-            self.zygotes.read_all_replies()  # what it has said before it ended: perhaps that it is somebody
+            self.zygotes.read_all_replies()  # it may have sent before its end that it is a slot's server
             if self.is_known(info.si_pid):
                 self.strangers_at = now + SECOND
                 return

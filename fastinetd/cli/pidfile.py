@@ -160,7 +160,7 @@ def _is_null_device(path: Path) -> bool:
 
 
 def _may_be_replaced(path: Path) -> bool:
-    """Whether nothing is at a path that is more than a name for bytes; what else is wrong, opening will tell."""
+    """Whether a path is free, or has a file, a link or a folder: opening shows which will do. All else stays."""
     with suppress(OSError):
         return stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR)
     return True

@@ -217,7 +217,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     POOLS: (
         _own("spawn", v.one_of("exec", "zygote", "prefork", "worker"), 1, "exec, zygote, prefork or worker",
              "how a connection gets its process. exec: the program is started for it; zygote: forked from a copy of the program held before it begins; "
-             "prefork: likewise, ahead of time; worker: one that serves connection after connection", _BOTH, "exec", of=Of.PROGRAM),
+             "prefork: forked from such a copy ahead of time; worker: one that serves connection after connection", _BOTH, "exec", of=Of.PROGRAM),
         _own("snapshot", v.one_of("main", "first_io"), 1, "main or first_io",
              "where zygote and prefork hold the program: before main, or at its first use of the connection", _BOTH, "main", of=Of.ZYGOTE),
         _own("min_spare", v.whole(0, MOST_PROCESSES), 1, f"a number from 0 to {MOST_PROCESSES}",

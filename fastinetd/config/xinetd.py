@@ -301,7 +301,7 @@ class _Reader:
         return False
 
     def report_rest(self, words: list[str], wanted: int) -> None:
-        """Report what is behind the first words of a header or an include line. Of a brace there is told elsewhere."""
+        """Report what is behind the first words of a header or an include line; a brace has a message of its own."""
         rest = words[wanted:]
         if not rest or rest[0][0] == "#" or not {"{", *_BRACKETS}.isdisjoint(rest):
             return

@@ -66,10 +66,12 @@ cdef double current_load(u64 now) noexcept nogil:
 
 
 cdef inline bint is_below(u64 high, u64 low, u64 other_high, u64 other_low) noexcept nogil:
+    """Whether one number of 128 bits is below another, each in two halves."""
     return high < other_high or (high == other_high and low < other_low)
 
 
 cdef inline u64 big_endian(const u8 *bytes) noexcept nogil:
+    """The number in 8 bytes of an address."""
     cdef u64 value = 0
     cdef int i
     for i in range(8):
@@ -119,7 +121,7 @@ cdef Verdict address_verdict(Target *target, const Peer *peer) noexcept nogil:
 
 
 cdef Verdict judge_peer(View *view, Target *target, const Peer *peer) noexcept nogil:
-    """What can be said of a client without counting."""
+    """The verdict on a client by all that needs no counting: ADMIT, ASK or a refusal."""
     cdef Row *row = &view.rows[target.row]
     cdef timespec now
     if not load32(&row.enabled):
@@ -271,7 +273,7 @@ cdef void begin_rate_wait(Ledger *ledger, u32 row) noexcept nogil:
 
 
 cdef void end_rate_wait(Ledger *ledger, u32 row) noexcept nogil:
-    """Nobody waits for the rate any more."""
+    """The last client that waited for the rate is accepted, or gone: count the time since the last look."""
     cdef u64 *counted_to = &ledger.view.rows[row].rate_wait_counted_to
     cdef u64 now = now_monotonic(), seen = load64(counted_to)
     if seen and cas64(counted_to, seen, 0) and now > seen:
@@ -281,6 +283,7 @@ cdef void end_rate_wait(Ledger *ledger, u32 row) noexcept nogil:
 # ---- records ----
 
 cdef void set_peer(Record *record, const u8 *address, u16 family, u16 port) noexcept nogil:
+    """Write the peer's address, 4 or 16 bytes of 16, into a record."""
     memcpy(record.address, address, 16)
     record.family, record.port = family, port
 

@@ -44,6 +44,7 @@ cdef u64 board_size(u64 rows, u64 slots, u64 sections, u64 buckets) noexcept:
 
 
 cdef str address_text(const u8 *address, u16 family):
+    """An address as text: `unix` for a unix socket's peer, "" where there is none."""
     cdef char text[64]
     if family == AF_INET:
         inet_ntop(AF_INET, address, text, sizeof(text))
@@ -103,6 +104,7 @@ cdef class Board:
         return board
 
     cdef int map(self, int fd, bint writable) except -1:
+        """Map the Board in `fd` (borrowed). Raises OSError."""
         self.size = os.fstat(fd).st_size
         cdef void *base = mmap(NULL, self.size, PROT_READ | (PROT_WRITE if writable else 0), MAP_SHARED | MAP_NORESERVE,
                                fd, 0)
@@ -113,6 +115,7 @@ cdef class Board:
         return 0
 
     cdef void find_parts(self) noexcept:
+        """Set the view's pointers and sizes, by what the header has of the Board's parts."""
         cdef Header *h = self.view.header
         cdef u64 at = PAGE
         self.view.row_count, self.view.slot_count, self.view.section_count = h.rows, h.slots, h.sections
@@ -144,6 +147,7 @@ cdef class Board:
 
     @property
     def rows(self) -> int:
+        """How many services the Board has room for."""
         return self.view.row_count
 
     @property
@@ -169,6 +173,7 @@ cdef class Board:
         return True
 
     def set_process_limit(self, limit: int | None) -> None:
+        """Write the most servers of all services; None is unlimited."""
         store32(&self.view.header.process_limit, NO_LIMIT if limit is None else limit)
 
     def set_status(self, *, supervisor: int, descriptors: int, ready: bool, reload_ok: bool, reload_time: int,
@@ -242,6 +247,7 @@ cdef class Board:
         store_time(&self.view.rows[row].open_from, open_from)
 
     def row_enable(self, u32 row, bint enabled) -> None:
+        """Admit the service's clients or, when not `enabled`, refuse them as DISABLED."""
         store32(&self.view.rows[row].enabled, enabled)
 
     def row_live(self, u32 row) -> int:
@@ -288,6 +294,7 @@ cdef class Board:
         raise LookupError("no free section on the Board")
 
     def section_own(self, u32 section, u32 owner) -> None:
+        """Write the pid of the process that has a claimed section."""
         store32(&self.view.sections[section].owner, owner)
 
     def section_release(self, u32 section) -> None:

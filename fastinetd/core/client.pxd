@@ -42,7 +42,7 @@ cdef inline void peer_of(const sockaddr_storage *address, socklen_t length, Peer
 
 
 cdef inline bint accept_client(Client *client, int listener) noexcept nogil:
-    """Accept a connection: all that is known of its client but what it has paid. False, with errno: there is none."""
+    """Accept a connection and fill in its client, but for the payment. Returns False, with errno, if there is none."""
     cdef sockaddr_storage address
     cdef socklen_t length = sizeof(address)
     client.vouched, client.waited = False, 0

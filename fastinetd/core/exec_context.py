@@ -1,4 +1,4 @@
-"""How a server is started: what a Plan says of it, and what a Program makes C arrays of."""
+"""How a server is started, as a Plan has it; a Program makes C arrays of it."""
 
 from __future__ import annotations
 

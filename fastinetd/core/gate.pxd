@@ -33,4 +33,5 @@ cdef inline void enter_gate(Ledger *ledger) noexcept nogil:
 
 
 cdef inline void leave_gate(Ledger *ledger) noexcept nogil:
+    """Be outside again: what was counted since enter_gate is complete."""
     store32(&ledger.view.sections[ledger.section].inside, 0)

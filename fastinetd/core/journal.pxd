@@ -6,11 +6,13 @@ from fastinetd.system.linux cimport load32, load64, now_real, store64, swap32, u
 
 
 cdef inline bint journal_room(Ledger *ledger, u32 records) noexcept nogil:
+    """Whether the process's journal has room for so many records more."""
     cdef Section *own = &ledger.view.sections[ledger.section]
     return own.head - load64(&own.tail) + records <= RECORDS
 
 
 cdef inline void wake_supervisor(View *view) noexcept nogil:
+    """Wake the supervisor by its eventfd, if it has asked for that: once, whoever comes first."""
     cdef u64 one = 1
     if load32(&view.header.asleep) and swap32(&view.header.asleep, 0):
         write(view.wake, &one, sizeof(one))
@@ -28,6 +30,7 @@ cdef inline Record *journal_next(Ledger *ledger) noexcept nogil:
 
 
 cdef inline void journal_commit(Ledger *ledger) noexcept nogil:
+    """Publish the record that journal_next has given, which is complete, and wake the supervisor."""
     cdef Section *own = &ledger.view.sections[ledger.section]
     store64(&own.head, own.head + 1)
     wake_supervisor(ledger.view)

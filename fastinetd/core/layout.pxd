@@ -234,27 +234,33 @@ cdef struct View:
 
 
 cdef inline Counters *counters_of(View *b, u32 section, u32 row) noexcept nogil:
+    """The counters of a section for a row."""
     return &b.counters[<u64> section * b.row_count + row]
 
 
 cdef inline u32 state_of(Slot *slot) noexcept nogil:
+    """The SlotState of a slot."""
     return load32(&slot.word) & 0xFF
 
 
 cdef inline u32 section_of(Slot *slot) noexcept nogil:
+    """The section whose process a slot belongs to."""
     return load32(&slot.word) >> 8
 
 
 cdef inline void set_state(Slot *slot, u32 state, u32 section) noexcept nogil:
+    """Write a slot's state and section, which are one word."""
     store32(&slot.word, state | section << 8)
 
 
 cdef inline u32 slots_high(View *b) noexcept nogil:
+    """How many slots have ever been in use; none beyond the Board, whatever is written there."""
     cdef u32 high = load32(&b.header.slots_high)
     return high if high < b.slot_count else b.slot_count
 
 
 cdef inline u32 sections_high(View *b) noexcept nogil:
+    """How many sections have ever been in use; none beyond the Board, whatever is written there."""
     cdef u32 high = load32(&b.header.sections_high)
     return high if high < b.section_count else b.section_count
 

@@ -314,10 +314,12 @@ cdef class Program:
 
     @property
     def row(self) -> int:
+        """The service's row on the Board."""
         return self.target.row
 
     @property
     def kind(self) -> int:
+        """The Method of the service's pool; EXEC: it has none."""
         return self.target.pool.kind
 
     @property

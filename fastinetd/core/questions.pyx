@@ -6,7 +6,7 @@ have taken questions along: those that are open are asked again with the same co
 deadline gets none.
 
 Rules of this file
- - Nothing here waits, and nothing is decided: what becomes of the client says the reception.
+ - Nothing here waits, and nothing is decided: the reception decides what becomes of a client.
  - A client's connection and payment belong to its question while that is open, and to whoever takes it out.
 """
 

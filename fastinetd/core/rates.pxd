@@ -2,8 +2,8 @@
 
 Theory. A rate has as many cells as it allows starts, and a start needs a cell that has rested for the whole period: it
 writes its own time there, by compare-and-swap. Each cell sees one start in a period, so there are never more of them
-than cells, whoever is stopped or dies in the midst of it. Where a free cell is likely is said by `next`, which goes
-round, and by `returned`, which holds the last four that were given back. Both are hints: a wrong one costs a free cell
+than cells, whichever process is stopped or dies in the midst of it. A free cell is likely at `next`, which goes round,
+and in `returned`, which holds the last four that were given back. Both are hints: a wrong one costs a free cell
 its use until `next` comes by again, which takes one period. The price is the same for any number of cells.
 
 Rules of this file
@@ -31,6 +31,7 @@ cdef struct Payment:
 
 
 cdef inline u32 count_of(Rate *rate) noexcept nogil:
+    """The cells of a rate; not more than there is room for, whatever is written there."""
     cdef u32 count = load32(&rate.count)
     return count if count < RATE_CELLS else RATE_CELLS
 
@@ -43,8 +44,8 @@ cdef inline u64 cell_wait(u64 stamp, u64 period, u64 now) noexcept nogil:
 cdef inline u32 likely_cell(Rate *rate, u64 *cells, u32 count, u64 now) noexcept nogil:
     """The cell that is free, or that is free first, among those around `next`.
 
-    Mostly that is the one there. It is not when somebody has taken it and not moved `next` on yet, or died first; and
-    not where cells that were given back have been taken anew out of turn.
+    Mostly that is the one at `next`. It is another where a process has taken that one and has not moved `next` on yet,
+    or died first; and where cells that were given back have been taken anew out of turn.
     """
     cdef u32 next = load32(&rate.next)
     cdef u32 cell = next if next < count else 0
@@ -63,7 +64,7 @@ cdef inline u32 likely_cell(Rate *rate, u64 *cells, u32 count, u64 now) noexcept
 
 
 cdef inline i64 returned_cell(Rate *rate, u32 count) noexcept nogil:
-    """A cell that was given back, most likely free, of which nobody else is told; -1 when there is none."""
+    """A cell that was given back, most likely free, which no other process gets from here; -1: there is none."""
     cdef u64 seen
     cdef u32 cell
     while True:

@@ -172,7 +172,7 @@ cdef class Reception:
     cdef void await_room(self) noexcept nogil:
         """Wait until the journal has room for what one connection or one ended server writes.
 
-        Unless the supervisor is gone: then nobody reads the journal any more, and this process leaves too.
+        Unless the supervisor is gone, which alone reads the journal: then this process leaves too.
         """
         cdef pollfd control
         control.fd, control.events = self.control, 0
@@ -316,7 +316,7 @@ cdef class Reception:
             self.leave_now()
 
     cdef void leave_now(self) noexcept nogil:
-        """Nobody is in charge any more: drop the clients that wait for the doorman, and end `receive`. The Board may go
+        """The control pipe has ended: drop the clients that wait for the doorman, and end `receive`. The Board may go
         on without this process (too many generations were retired), so they get their payment back, and their refusal
         counts."""
         cdef Client client

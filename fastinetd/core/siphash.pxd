@@ -16,6 +16,7 @@ cdef struct SipState:
 
 
 cdef inline u64 rotate_left(u64 word, int bits) noexcept nogil:
+    """A word rotated to the left by 1 to 63 bits."""
     return (word << bits) | (word >> (64 - bits))
 
 

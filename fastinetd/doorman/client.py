@@ -1,7 +1,8 @@
 """The supervisor's questions to the doorman: may the sender of a datagram, by its name, start a wait service's server?
 
-Theory. The channel belongs to a generation. The next generation has another channel, through which unanswered questions
-are asked again. So they are when the doorman has died, until ANSWER_WITHIN is over: then there is no answer.
+Theory. The channel belongs to a generation, and a question that is open at a reload is sent again through the channel
+of the next. In case the doorman has died, an open question is also sent again every ASK_AGAIN seconds. One that is not
+answered within ANSWER_WITHIN seconds ends without an answer.
 
 Rules of this file: it borrows the channel. Every question ends in exactly one call of its callback, with True, False
 or, for no answer, None.

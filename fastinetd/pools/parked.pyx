@@ -1,12 +1,12 @@
 """Parked children: forked ahead of time from an acceptor's zygotes, each waiting for a connection (spawn = prefork).
 
 Theory. A zygote forks them as it does for a connection, but they wait for theirs on a socket that they share, and the
-kernel wakes one for each. How many are wanted parked_demand.pxd says. A connection for which there is none goes to the
-zygote.
+kernel wakes one for each. How many are wanted is counted in parked_demand.pxd. A connection for which there is none
+goes to the zygote.
 
 The zygotes own this object (zygotes.pyx). They send the connections, on sockets that are theirs and are borrowed here;
-read what parked children say, and ask here whether it makes sense; and give up a zygote with all its children when this
-says so. The children's places, numbers and pidfds are here.
+read what parked children send, and ask here whether it makes sense; and give up a zygote with all its children when
+this says so. The children's places, numbers and pidfds are here.
 
 When a parked child is lost while connections are on their way to its zygote's children, it is unknown if it had one.
 Then all of them are given up, with their zygote: see zygotes.pyx for why nothing is lost by that and nothing served
@@ -83,7 +83,7 @@ cdef class ParkedChildren:
         self.fork_missing(number)
 
     cdef void close_brood(self, u32 number) noexcept nogil:
-        """End the parked children of a zygote that is given up, when all is read that was said before its sockets were
+        """End the parked children of a zygote that is given up, when all is read that was sent before its sockets were
         shut."""
         cdef Brood *brood = &self.broods[number]
         cdef siginfo_t info
@@ -187,7 +187,7 @@ cdef class ParkedChildren:
     # ---- their ends ----
 
     cdef u32 zygote_of(self, u32 index) noexcept nogil:
-        """The zygote of a parked child that has ended, as its event says; NOBODY: that is known already."""
+        """The zygote of the parked child whose end an event reports; NOBODY: its end was accounted for before."""
         cdef u32 place = index & PLACES
         cdef Parked *child = &self.children[place]
         if child.state != PARKED_WAITS or (child.turn & TURNS) != index >> 16:
@@ -196,7 +196,7 @@ cdef class ParkedChildren:
 
     cdef bint reap_child(self, u32 index) noexcept nogil:
         """Reap a parked child that has ended: asked to end, killed, or with a connection in its hands. All that it had
-        said is read. Returns whether its zygote is to be given up."""
+        sent is read. Returns whether its zygote is to be given up."""
         cdef u32 place = index & PLACES
         cdef Parked *child = &self.children[place]
         cdef u32 number = self.zygote_of(index)

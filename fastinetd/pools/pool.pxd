@@ -47,7 +47,7 @@ cpdef enum HeldAt:
     UNSUPPORTED = 4  # at main, though first_io was asked for
 
 cpdef enum PoolEvent:
-    """What a POOL record tells."""
+    """The reason of a POOL record: what became of a process of a pool."""
     NO_START = 1  # value: errno
     DIED_EARLY = 2  # before it was ready; value: exit status, or minus a signal
     TOO_SLOW = 3  # not ready in time; value: seconds

@@ -38,6 +38,7 @@ cdef enum:
 
 
 cdef inline u32 share_of(u32 whole, u32 share) noexcept nogil:
+    """The share of one of so many acceptors in what is for all of them, rounded up."""
     return (whole + share - 1) // share
 
 

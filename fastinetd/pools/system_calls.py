@@ -58,5 +58,5 @@ def held_call(point: int, number: int) -> str:
 
 
 def name_of_call(number: int) -> str:
-    """The call's name, or a word for those that have none: never what a program made up."""
+    """The name of a system call; `unknown` for a number that has none, which a program may have made up."""
     return NAMES.get(number, "unknown")

@@ -124,8 +124,8 @@ cdef bint reap_worker(Worker *w, siginfo_t *info, rusage *usage) noexcept nogil:
 
 
 cdef int close_worker(Worker *w, Reception reception) noexcept nogil:
-    """Close what there is of a worker that is dead. Returns the connection that it was sent last, which is the
-    caller's, if it had not received that; else -1. With those before it the worker has said it had finished."""
+    """Close the descriptors of a worker that is dead. Returns the connection that it was sent last, which is now the
+    caller's, if the worker had not received it; else -1. The worker had finished with those before."""
     cdef int fd = receive_last_descriptor(w.other)
     reception.forget(w.pidfd)
     epoll_ctl(reception.epoll, EPOLL_CTL_DEL, w.socket, NULL)

@@ -39,7 +39,7 @@ cdef enum:
 
 
 cdef int place_of(u32 where) noexcept nogil:
-    """The HeldAt that the seq of a READY tells; -1: it makes no sense."""
+    """The HeldAt in the seq of a READY message; -1: there is none such."""
     cdef u32 point = where & ((1 << STAGE_POINT_BITS) - 1)
     if point == STAGE_AT_MAIN:
         return <int> MAIN
@@ -72,7 +72,7 @@ cdef bint send_connection(Zygote *z, Target *target, bint parked, u32 seq, const
 
 
 cdef Reading read_reply(Zygote *z, bint parked, stage_reply *reply, i32 *pid) noexcept nogil:
-    """Read what a zygote, or a parked child of its, has to say; *pid is the sender's, as the kernel says."""
+    """Read a message of a zygote, or of a parked child of its; *pid is the sender's, attested by the kernel."""
     cdef ssize_t length = -ECONNRESET
     while length == -ECONNRESET:  # it has ended and left requests unread; what was said before is there still
         length = receive_words(z.voice if parked else z.control, reply, sizeof(stage_reply), pid)
@@ -140,8 +140,8 @@ cdef void stop_watching(Zygote *z, Reception reception) noexcept nogil:
 
 
 cdef void shut_sockets(Zygote *z) noexcept nogil:
-    """Shut a zygote's sockets down: no process can say any more that it has taken a connection, and no parked child can
-    take one. What was said before is still there to be read."""
+    """Shut a zygote's sockets down: no process can report any more that it has taken a connection, and no parked
+    child can take one. What was sent before can still be read."""
     shutdown(z.control, SHUT_RDWR)
     shutdown(z.voice, SHUT_RDWR)
     shutdown(z.hand, SHUT_RDWR)

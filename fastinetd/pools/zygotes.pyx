@@ -166,7 +166,7 @@ cdef class Zygotes:
             self.read_replies(number, kind == ON_VOICE, REPLIES_IN_A_ROW)
 
     cdef void read_replies(self, u32 number, bint parked, u32 most) noexcept nogil:
-        """Read what the zygote and its forks have to say; all of it when its sockets are shut."""
+        """Read the messages of a zygote and its forks; all of them when its sockets are shut."""
         cdef Zygote *z = &self.zygotes[number]
         cdef stage_reply reply
         cdef Reading reading
@@ -188,7 +188,7 @@ cdef class Zygotes:
                 return
 
     cdef void mistrust(self, u32 number, i32 pid) noexcept nogil:
-        """`pid` has said what makes no sense: the zygote is given up, and so is that process if it serves no client."""
+        """`pid` has sent what makes no sense: give up the zygote, and kill that process if it serves no client."""
         cdef Zygote *z = &self.zygotes[number]
         kill_if_waiting(z, pid)
         if z.state != ZYGOTE_LEAVING:
@@ -196,7 +196,7 @@ cdef class Zygotes:
             self.give_up(number, MISTRUSTED)
 
     cdef void read_all_replies(self) noexcept nogil:
-        """Read whatever zygotes and their forks have said so far."""
+        """Read all that zygotes and their forks have sent so far."""
         cdef u32 number
         for number in range(self.zygote_count):
             if self.zygotes[number].state == ZYGOTE_STARTING or self.zygotes[number].state == ZYGOTE_READY:

@@ -1,7 +1,7 @@
 """The relay: the built-in services echo, discard, chargen, daytime and time, in process and without privileges.
 
 Theory. Admission is the reception's. A stream session is a slot on the Board like a server, and a Session here with a
-buffer: what was read and not yet written, and whether the client has said its last. Datagram services answer each
+buffer: what was read and not yet written, and whether the client has sent its last byte. Datagram services answer each
 datagram at once. Sources: RFC 862 (echo), 863 (discard), 864 (chargen), 867 (daytime), 868 (time).
 
 Rules of this file

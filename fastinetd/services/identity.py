@@ -2,8 +2,9 @@
 
 Theory. A service is its name: the id that the configuration gives it. What it listens on, how it is started and what
 it may do are attributes, and each of them may change. Lines of inetd.conf are given no ids; those that are made for
-them are numbered, and the numbers move when a line is put in or removed further up. Such a line is its service's name
-and protocol, and among several of these it is known by what it listens on. So are services of one id in xinetd.conf.
+them are numbered, and the numbers move when a line is put in or removed further up. So a line is recognised by its
+service's name and protocol and, where several have these, by what it listens on. Services of one id in xinetd.conf are
+distinguished by what they listen on as well.
 
 Rules of this file: pure; every service continues one at the most, and is continued by one.
 """

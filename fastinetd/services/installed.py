@@ -1,7 +1,7 @@
 """Services on the Board: which row is whose, what limits and times stand there, and the Program of each.
 
 Theory. A row belongs to a service, by its name (identity.py), and keeps its counts, its sources, its rate and its
-running servers through every reload, whatever else changes. What becomes of a removed service's row is told in
+running servers through every reload, whatever else changes. What becomes of a removed service's row is in
 supervisor/removals.py; until it is freed the service may come back to it.
 
 Rules of this file: only the supervisor writes limits and times. Times are looked at when the clock is set
@@ -70,7 +70,7 @@ class InstalledServices:
         return [installed for installed in self._services if installed.planned.mode is mode]
 
     def program_of(self, row: int) -> Program | None:
-        """The program of a row; None when it is nobody's."""
+        """The program of a row; None for a row without a service."""
         installed = self.by_row.get(row)
         return None if installed is None else installed.program
 

@@ -23,7 +23,7 @@ class QueueDemand:
     def __init__(self, *, shortest: float = 0.1, longest: float) -> None:
         """The grace pause is `shortest` at first, and `longest` at most."""
         self._pauses = BackOff(first=shortest, ceiling=longest)
-        self._pauses.failed()
+        self._lengthen_pause()
         self._standing: float | None = None  # since when the queue was not seen empty, or called for the last server
         self._called_for = 1
 
@@ -49,19 +49,23 @@ class QueueDemand:
         """One server more runs. `helped`: something was taken from the queue since the one before it was started."""
         if helped:
             self._pauses.succeeded()
-        self._pauses.failed()
+        self._lengthen_pause()
         if self._standing is None:
             self._standing = now
 
     def server_refused(self, running: int) -> None:
         """The queue has called for a server that may not be started: the next pause is longer."""
         self.begin_anew(running)
-        self._pauses.failed()
+        self._lengthen_pause()
 
     def queue_emptied(self, running: int) -> None:
         """The queue was seen empty: the servers that are running are enough."""
         self.begin_anew(running)
         self._pauses.succeeded()
+        self._lengthen_pause()
+
+    def _lengthen_pause(self) -> None:
+        """The first pause or a longer one: until something is taken, no server has helped, be it only just started."""
         self._pauses.failed()
 
     def begin_anew(self, running: int) -> None:

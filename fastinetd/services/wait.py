@@ -5,9 +5,9 @@ starts up to N servers: N is `instances` where the service itself says 2 or more
 comes: one is started, at once. While fewer than N servers run the machine looks on (SHARED), and starts another
 one when what is in the queue is not taken (GRACE, queue_demand.py). With N servers the socket is left alone (FULL).
 
-Was what woke a server still there when it ended soon after its start, it did not read: the next start waits a growing
-pause (COOLDOWN). A stream's queue has a length only, which says little: once a server has ended soon and left clients
-waiting, the kernel is asked which (`pending`). A start that failed, or a limit that time will lift, pauses too.
+A server that ends soon after its start, and leaves what woke it in the queue, does not read: the next start waits a
+growing pause (COOLDOWN). A stream's queue has a length only, which says little: once a server has ended soon and left
+clients waiting, the kernel is asked which (`pending`). A start that failed, or a limit that time will lift, pauses too.
 
 Nothing in the queue is thrown away, but what a limit or an address rule refuses: that one datagram or client. While
 servers run not even that, for it is theirs to read and may be another datagram or client by the time it is taken off:

@@ -28,7 +28,7 @@ static char **environment_now(void)
     return &__environ ? __environ : &environ ? environ : NULL;
 }
 
-/* These bytes are free: room grows if they follow it, or begins anew. */
+/* Add bytes that are free: room grows if they follow it, or else begins anew with them. */
 static void add_room(char *at, size_t size)
 {
     clear_bytes(at, size);

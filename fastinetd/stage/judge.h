@@ -87,14 +87,15 @@ static enum verdict judge_openat2(const long *arguments)
     return judge_open(arguments[1], flags);
 }
 
-/* Likewise of a folder that is new and nobody else's. */
+/* A folder that the program makes for itself alone: what one child put there the others would find. One that others of
+ * the machine may enter, or that is there already, is made to be shared. */
 static enum verdict judge_folder(long at, long path, unsigned long mode)
 {
     struct stat status;
     return mode & 077 || CALL(__NR_newfstatat, at, path, &status, 0) == 0 ? PASS : HOLD_OTHER;
 }
 
-/* Like a program that has not got them: our descriptors stay open. */
+/* close_range(2) around this library's descriptors: they stay open, and the program sees no error. */
 static enum verdict judge_close_range(struct trapped_call *call)
 {
     const unsigned first = call->arguments[0], last = call->arguments[1], flags = call->arguments[2];

@@ -58,7 +58,7 @@ static int looks_at_clock(const struct trapped_call *call)
     }
 }
 
-/* This call, which passes or is answered, changes nothing but the process itself. */
+/* Whether a call, which passes or is answered, changes nothing but the process itself. */
 static int only_looks(const struct trapped_call *call)
 {
     const long *a = call->arguments;
@@ -90,7 +90,7 @@ static int is_plain(const struct stat *status)
     return S_ISREG(status->st_mode) || S_ISDIR(status->st_mode);
 }
 
-/* It reads a file, which is the process's own. */
+/* Whether a call reads a file, which is the process's own. */
 static int only_reads(const struct trapped_call *call)
 {
     const long *a = call->arguments;
@@ -114,7 +114,7 @@ static void __attribute__((noreturn)) end_scout(void)
         CALL(__NR_exit_group, 0);
 }
 
-/* It waits until a moment that the program has reckoned. */
+/* Whether a call waits until a moment that the program has reckoned. */
 static int waits_with_limit(const struct trapped_call *call)
 {
     const long *a = call->arguments;
@@ -147,7 +147,7 @@ static void remember_look(int call)
     looks[(first_look + look_count++) % SCOUT_LOOKS].when = processor_time();
 }
 
-/* So many calls may be made before the first look that is remembered. */
+/* How many calls may be made before the first look that is remembered. */
 static int calls_to_look(void)
 {
     return !look_count ? scout_calls : looks[first_look].call < 0 ? 0 : looks[first_look].call;

@@ -48,7 +48,7 @@ LACKS = (OSError, MemoryError, LookupError)
 
 
 class Unready(Exception):
-    """A role did not come up; says which one, and why."""
+    """Raised for a role that has not come up; the text names it and has the reason."""
 
 
 @dataclass

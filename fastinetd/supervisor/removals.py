@@ -1,14 +1,14 @@
 """Removed services, from the reload that removes them until nothing of them is left.
 
 Theory. Acceptors of the generations that knew a removed service may start one more server until they have heard of
-their retirement, and later yet where a client waits for the doorman's word; and a service may have been removed only by
-name, its port now another's: so its clients are not turned away meanwhile. Once those acceptors are gone, the row is
-disabled and the running servers are told to end. The row is freed when its last server has ended, no role may start
-another session, and the journal has been read so often that no record of that server can be left in it; only then may
-the row be another service's. Until then the service may come back to it.
+their retirement, and later yet where a client waits for the doorman; and a service may have been removed only by name,
+its port now another's: so its clients are not turned away meanwhile. Once those acceptors are gone, the row is disabled
+and the running servers are signalled. The row is freed when its last server has ended, no role may start another
+session, and the journal has been read so often that no record of that server can be left in it; only then may the row
+be another service's. Until then the service may come back to it.
 
-A service that the configuration still has, but with an error, listens no more either. Nobody has asked for the end of
-its sessions, so its servers are not told to end: they go on, and count when the error is mended. A wait server is told,
+A service that the configuration still has, but with an error, listens no more either. The end of its sessions was not
+asked for, so its servers are not signalled: they go on, and count when the error is mended. A wait server is signalled,
 for it has the listening socket.
 
 Rules of this file: it decides when; rows, records and signals are others'. It sets no timer: whoever reads the journal
@@ -41,8 +41,8 @@ class Removal:
 
     installed: InstalledService
     known_to: Sequence[Generation]
-    spared: bool  # it has an error: its servers are not told to end
-    disabled: bool = False  # no acceptor knows it any more; its servers are told to end unless it is spared
+    spared: bool  # it has an error: its servers are not signalled
+    disabled: bool = False  # no acceptor serves it any more; its servers are signalled unless it is spared
     reads: int = 0  # of the journal, since it was without servers
 
     @property
@@ -95,7 +95,7 @@ class Removals:
         self.role_ended()
 
     def role_ended(self) -> None:
-        """A role has left: disable the services that no acceptor knows any more, and tell their servers to end."""
+        """A role has left: disable the services that no acceptor serves any more, and signal their servers."""
         now = {each.row: each for each in self._removals if not each.disabled and not each.may_get_servers}
         for row, each in now.items():
             self._board.row_enable(row, False)

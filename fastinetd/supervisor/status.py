@@ -72,7 +72,7 @@ class Status:
     # ---- the service manager ----
 
     def feed_watchdog(self) -> None:
-        """Tell the service manager that the loop turns, now and then as often as it wants to know."""
+        """Send the service manager its watchdog's sign of life, and again as often as it asks for one."""
         interval = self._notifier.watchdog_interval
         if interval is not None:
             self._notifier.send_watchdog()
@@ -92,8 +92,8 @@ class Status:
         )  # fmt: skip
 
     def _count_descriptors(self) -> int:
-        """How many descriptors this process has, or had when there was memory to look: the status is published, and the
-        service manager told, all the same."""
+        """How many descriptors this process has; without memory to look, how many it had at the last look, so that the
+        status can be published."""
         with suppress(OSError, MemoryError):
             self._descriptors = len(os.listdir("/proc/self/fd"))
         return self._descriptors

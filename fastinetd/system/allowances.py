@@ -29,7 +29,7 @@ _LIMITS = {
 """errno -> the rlimits that may cause it: name, number, how a shell and a unit of systemd set it."""
 
 _CONTROL_GROUP = {errno.EAGAIN: "the most processes of its control group (TasksMax, --pids-limit of a container)"}
-"""errno -> what may cause it beside them, and cannot be told from here."""
+"""errno -> a cause beside the rlimits that this process cannot see."""
 
 
 def refusal() -> str | None:

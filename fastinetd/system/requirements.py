@@ -46,7 +46,7 @@ def _call_library(name: str, *arguments: object) -> int:
 
 
 def _close_nothing() -> None:
-    """close_range(2) of the last number, which nobody has open."""
+    """close_range(2) of the highest number, which is never open."""
     last = ctypes.c_uint(2**32 - 1)
     _call_library("syscall", ctypes.c_long(CLOSE_RANGE), last, last, ctypes.c_uint(0))
 

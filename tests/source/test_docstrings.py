@@ -51,12 +51,36 @@ def docstrings_in(node: Owner, name: str) -> Iterator[Found]:
                 yield child.lineno, "constant", text
 
 
+CYTHON_FUNCTION = re.compile(
+    r"^(?P<indent> *)(?:cdef|cpdef|def) (?!class |enum |struct )(?:[\w *]+[ *])?(?P<name>\w+)"
+    r"\((?:[^()]|\([^()]*\))*\)[^\n=(]*:\n(?P<first>[^\n]*)",
+    re.MULTILINE,
+)
+CYTHON_CLASS = re.compile(r"^(?:cdef )?class \w+(\()?", re.MULTILINE)
+
+
 def cython_docstrings(path: Path) -> Iterator[Found]:
-    """All strings in three quotes of a .pyx or .pxd, but for C code."""
+    """All strings in three quotes of a .pyx or .pxd, but for C code; and the functions that have none.
+
+    A method of a class with a base may have the docstring of the one that it overrides, a setter its getter's.
+    """
     text = path.read_text()
     for match in re.finditer(r'"""(.*?)"""', text, re.DOTALL):
         if not match[1].strip().startswith("#"):
             yield text.count("\n", 0, match.start()) + 1, "string", match[1].strip()
+    for match in CYTHON_FUNCTION.finditer(text):
+        before = text[: match.start()]
+        owners = CYTHON_CLASS.findall(before) if match["indent"] else []
+        inherits = bool(owners and owners[-1]) or before.endswith(".setter\n")
+        if not inherits and not match["first"].lstrip().startswith('"""'):
+            yield before.count("\n") + 1, match["name"], None
+
+
+def comments_of(path: Path) -> Iterator[Found]:
+    """The comments of a file of C that begin a line: they are what a function or a table has for a docstring."""
+    text = path.read_text()
+    for match in re.finditer(r"^/\*(.*?)\*/", text, re.DOTALL | re.MULTILINE):
+        yield text.count("\n", 0, match.start()) + 1, "comment", match[1].replace("\n *", "\n").strip() + "."
 
 
 def faults_of(found: Found) -> Iterator[str]:
@@ -112,6 +136,45 @@ def test_faults_are_found(tmp_path: Path, text: str, fault: str) -> None:
     path.write_text(text)
     faults = [fault for found in python_docstrings(path) for fault in faults_of(found)]
     assert [text.startswith(fault) for text in faults] in ([True], [True, False]), faults
+
+
+@pytest.mark.parametrize("folder", ["cli", "stage", "system"])
+def test_comments_in_c_stand_alone(folder: str) -> None:
+    paths = [path for suffix in "ch" for path in sorted((PACKAGE / folder).glob(f"*.{suffix}"))]
+    paths = [path for path in paths if not path.with_suffix(".pyx").exists()]
+    assert len(paths) > 1
+    found = [(path.name, comment) for path in paths for comment in comments_of(path)]
+    assert [f"{name}:{fault}" for name, comment in found for fault in faults_of(comment)] == []
+
+
+def test_comments_of_c_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.h"
+    path.write_text("/* A file. */\n/* Likewise of\n * a folder. */\nint f(int a); /* it */\n/* The same again. */\n")
+    faults = [fault for comment in comments_of(path) for fault in faults_of(comment)]
+    assert [fault.split(",")[0] for fault in faults] == [
+        "2: comment begins with 'Likewise'",
+        "2: comment says `likewise`: of what is in another docstring",
+        "5: comment begins with 'The same'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("cdef inline u32 *f(int a, bint b) noexcept nogil:\n    return 1\n", ["f"]),
+        ("cdef void f(int a,\n            int b) noexcept nogil:\n    pass\n", ["f"]),
+        ("cdef int f(int a) noexcept nogil\ncdef int g\n", []),
+        ("cdef class A:\n    cdef void f(self) noexcept nogil:\n        pass\n", ["f"]),
+        ("cdef class A(B):\n    cdef void f(self) noexcept nogil:\n        pass\n", []),
+        ("class A:\n    def f(self, a=None, *, b: int = 1) -> int:\n        return 1\n", ["f"]),
+        ("class A:\n    @f.setter\n    def f(self, int a):\n        pass\n", []),
+        ('cdef int f(int a):\n    """Do it."""\n    cdef int b = g(a)\n    if g(b):\n        pass\n', []),
+    ],
+)  # fmt: skip
+def test_functions_of_cython_without_one_are_found(tmp_path: Path, text: str, found: list[str]) -> None:
+    path = tmp_path / "x.pyx"
+    path.write_text(text)
+    assert [name for _, name, docstring in cython_docstrings(path) if docstring is None] == found
 
 
 def test_strings_of_cython_are_found(tmp_path: Path) -> None:
