@@ -13,6 +13,7 @@ from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
 from fastinetd.policy import access
 from support.accounts import Accounts
+from support.core import set_limits
 
 LOOKUPS = 1000  # per measured call
 
@@ -35,8 +36,7 @@ def test_1000_look_ups(benchmark: BenchmarkFixture, ranges: int) -> None:
     networks = [(n << 8, (n << 8) + 127, Verdict.ADMIT) for n in range(ranges)]
     board = Board.create(1, 4, 1)
     row = board.row_claim()
-    board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_count=0, rate_period=0, rate_pause=0,
-                     max_load=0.0)
+    set_limits(board, row)
     board.row_times(row, 0, 2**62)
     board.row_enable(row, True)
     program = Program(row, ExecContext(b"/bin/true", (b"true",)), ranges=Ranges(networks, ()))

@@ -12,6 +12,7 @@ from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Program, Ranges
 from support.accounts import Accounts
+from support.core import set_limits
 
 TIMES = 1000  # per measured call, each with the call from Python
 HERE = socket.inet_aton("127.0.0.1")
@@ -20,8 +21,7 @@ HERE = socket.inet_aton("127.0.0.1")
 def open_row(board: Board, per_source: int | None = None, instances: int | None = None) -> int:
     """A row that is enabled at all times."""
     row: int = board.row_claim()
-    rates = {"over_rate": 0, "rate_count": 0, "rate_period": 0, "rate_pause": 0}
-    board.row_limits(row, instances=instances, per_source=per_source, max_load=0.0, **rates)
+    set_limits(board, row, instances=instances, per_source=per_source)
     board.row_times(row, 0, 2**62)
     board.row_enable(row, True)
     return row

@@ -27,7 +27,6 @@ from fastinetd.logs.daemon_log import LEVEL_OF_SEVERITY, DaemonLog
 from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import FACILITIES, Level, printable_line
 from fastinetd.logs.paths import locate_logs, trouble_with
-from fastinetd.logs.xinetd_format import XinetdFormats
 from fastinetd.plan.access import check_names
 from fastinetd.plan.endpoints import check_hosts
 from fastinetd.plan.plan import make_plan
@@ -198,7 +197,7 @@ def _serve_clients(options: argparse.Namespace, warnings: list[str]) -> int:
     surroundings = Surroundings(clone=clone_is_allowed())  # before the limit is raised: servers get the original
     allowances.raise_descriptor_limit()
     messages = DaemonLog(
-        XinetdFormats(),
+        options.formats(),
         filelog=os.path.abspath(options.filelog) if options.filelog else None,
         syslog=options.syslog or (None if foreground or options.filelog else "daemon"),
         stderr=True,  # until the daemon serves

@@ -9,6 +9,7 @@ from fastinetd import __version__
 from fastinetd.config.dialects import DIALECTS
 from fastinetd.logs.journald import stream_line
 from fastinetd.logs.lines import Level
+from fastinetd.logs.xinetd_format import XinetdFormats
 
 DEFAULT_FILES = (
     ("/etc/fastinetd/fastinetd.toml", "toml"),
@@ -94,6 +95,7 @@ def make_parser() -> _Parser:
     logs.add_argument("-inetd_ipv6", "--inetd-ipv6", action="store_true",
                       help="accepted for Debian's init script, no effect: lines of inetd.conf say so themselves")
     logs.add_argument("-reuse", "--reuse", action="store_true", help="accepted for xinetd's sake, always on")
+    p.set_defaults(formats=XinetdFormats)  # how the log is written: a class of Formats (logs/format.py)
     p.add_argument("-version", "--version", action="version", version=f"fastinetd Version {__version__}")
     return p
 

@@ -5,6 +5,7 @@ from typing import TypedDict, type_check_only
 
 from typing_extensions import disjoint_base
 
+from fastinetd.config.model import Service
 from fastinetd.core.records import (
     AdoptedServer,
     CounterSums,
@@ -50,18 +51,7 @@ class Board:
     def status(self) -> _Status: ...
     def row_claim(self) -> int: ...
     def row_release(self, row: int) -> None: ...
-    def row_limits(
-        self,
-        row: int,
-        *,
-        instances: int | None,
-        per_source: int | None,
-        over_rate: int,
-        rate_count: int,
-        rate_period: int,
-        rate_pause: int,
-        max_load: float,
-    ) -> None: ...
+    def row_limits(self, row: int, service: Service, rate: tuple[int, int]) -> None: ...
     def row_times(self, row: int, open_from: int, open_until: int) -> None: ...
     def row_enable(self, row: int, enabled: bool) -> None: ...
     def row_live(self, row: int) -> int: ...

@@ -3,7 +3,8 @@
 import os
 from operator import attrgetter
 
-from fastinetd.core.layout import SlotState
+from fastinetd.config.model import OverRate, Service
+from fastinetd.core.layout import OverRateRule, SlotState
 from fastinetd.core.records import (
     AdoptedServer, CounterSums, DeafEndpoint, HandedConnection, HeldPlace, JournalRecord, UsedSlot,
 )
@@ -26,6 +27,12 @@ from libc.string cimport memcpy, memset
 
 cdef u64 MAGIC = 0x66617374696E6574ULL  # "fastinet"
 cdef u64 PAGE = 4096
+
+cdef dict OVER_RATE = {
+    OverRate.WAIT: OverRateRule.OVER_WAIT,
+    OverRate.REFUSE: OverRateRule.OVER_REFUSE,
+    OverRate.CLOSE: OverRateRule.OVER_CLOSE,
+}
 
 
 cdef u64 whole_pages(u64 size) noexcept:
@@ -217,22 +224,22 @@ cdef class Board:
         store32(&self.view.rows[row].enabled, 0)
         store32(&self.view.rows[row].used, 0)
 
-    def row_limits(self, u32 row, *, instances: int | None, per_source: int | None, over_rate: int, u32 rate_count,
-                   u64 rate_period, rate_pause: int, max_load: float) -> None:
-        """Write a service's limits; None is unlimited. Counts stay as they are.
+    def row_limits(self, u32 row, service: Service, rate: tuple[int, int]) -> None:
+        """Write the limits of a service, of which None is unlimited. Counts stay as they are.
 
-        `rate_count` starts in `rate_period` nanoseconds, RATE_CELLS at most; 0: any number.
+        `rate`: its rate as a number of starts, RATE_CELLS at most, in so many nanoseconds; 0: any number.
         """
+        cdef u32 rate_count = rate[0]
         cdef Row *r = &self.view.rows[row]
         cdef u32 before = count_of(&r.rate), cell
         if rate_count > RATE_CELLS:
             raise ValueError(f"a rate of {rate_count} starts, and there is room for {RATE_CELLS}")
-        store32(&r.instances, NO_LIMIT if instances is None else instances)
-        store32(&r.per_source, NO_LIMIT if per_source is None else per_source)
-        r.over_rate = over_rate
-        r.rate_pause = rate_pause
-        r.max_load = max_load
-        store64(&r.rate.period, rate_period)
+        store32(&r.instances, NO_LIMIT if service.instances is None else service.instances)
+        store32(&r.per_source, NO_LIMIT if service.per_source is None else service.per_source)
+        r.over_rate = OVER_RATE[service.over_rate]
+        r.rate_pause = service.rate.pause if service.rate else 0
+        r.max_load = service.max_load or 0.0
+        store64(&r.rate.period, rate[1])
         store32(&r.rate.count, rate_count)
         for cell in range(rate_count, before):  # what is unused now must be free when a later limit uses it again
             store64(&rate_cells(&self.view, row)[cell], 0)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
-from fastinetd.doorman.protocol import ANSWER, ANSWER_WITHIN, ASK_AGAIN, QUESTION, Family, Reply
+from fastinetd.doorman.protocol import ANSWER, ANSWER_WITHIN, ASK_AGAIN, Reply, Subject
 from fastinetd.system.loop import Loop, Timer
 from fastinetd.system.strangers import receive_message
 
@@ -53,12 +53,10 @@ class DoormanClient:
         for asked in self._open.values():
             self._send_question(asked)
 
-    def ask(self, row: int, address: bytes, callback: Callback) -> None:
-        """Ask whether the client with `address`, 4 or 16 bytes, may use the service of `row`."""
+    def ask(self, subject: Subject, callback: Callback) -> None:
+        """Ask whether a client may use a service."""
         cookie = next(self._cookies)
-        family = Family.IPV4 if len(address) == 4 else Family.IPV6
-        message = QUESTION.pack(cookie, row, family, 0, address.ljust(16, b"\0"))
-        asked = self._open[cookie] = _Asked(message, callback, ANSWER_WITHIN)
+        asked = self._open[cookie] = _Asked(subject.pack(cookie), callback, ANSWER_WITHIN)
         self._send_question(asked)
         asked.timer = self._loop.later(ASK_AGAIN, lambda: self._ask_again(cookie))
 

@@ -9,6 +9,7 @@ its structures have another layout.
 
 from enum import IntEnum
 from struct import Struct
+from typing import NamedTuple
 
 QUESTION = Struct("<QIHH16s")
 """A question: cookie, row of the service, a Family, 0, the client's address (IPv4 in the first four bytes)."""
@@ -29,6 +30,18 @@ class Reply(IntEnum):
 
     REFUSE = 0
     ALLOW = 1
+
+
+class Subject(NamedTuple):
+    """What a question is about: may a client with this address, 4 or 16 bytes, use the service of this row?"""
+
+    row: int
+    address: bytes
+
+    def pack(self, cookie: int) -> bytes:
+        """The question about it, with this cookie."""
+        family = Family.IPV4 if len(self.address) == 4 else Family.IPV6
+        return QUESTION.pack(cookie, self.row, family, 0, self.address.ljust(16, b"\0"))
 
 
 DECIDE_WITHIN = 10

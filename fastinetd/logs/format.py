@@ -2,9 +2,9 @@
 
 Theory. A Format is given what is logged as it was recorded: a record of the Board with its service, or a message with
 its level. It makes an entry of that; a sink (sink.py) keeps, counts and writes entries, and looks into none. So another
-look of the log, such as lines of JSON, is a file with one more Formats, which the command hands to the DaemonLog. A
-sink whose entries have one shape, such as the datagrams of journald's own protocol, brings one more Format. Other
-sinks, and what is logged, stay as they are. A Format
+look of the log, such as lines of JSON, is a file with one more Formats, which the command's options choose. A sink
+whose entries have one shape whatever the look, such as the datagrams of journald's own protocol, has its Format in its
+own file, and SinkTable pairs the two. Other sinks, and what is logged, stay as they are. A Format
 
  - returns whole entries, as their sink writes them: of a file, a line with its end; of syslog, a datagram;
  - shows of a record what its service asks for, `record.fields` (Field), and nothing of the client beyond that;

@@ -17,9 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fastinetd.config.model import OverRate
 from fastinetd.core.board import Board
-from fastinetd.core.layout import Method, OverRateRule, Verdict
+from fastinetd.core.layout import Method, Verdict
 from fastinetd.core.program import Pool, Program, Ranges
 from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Mode, Plan, PlannedService, PoolPlan
@@ -31,11 +30,6 @@ from fastinetd.stage.library import library_descriptor
 from fastinetd.system.loop import Loop, Timer
 
 _VERDICTS = {AddressVerdict.ALLOW: Verdict.ADMIT, AddressVerdict.DENY: Verdict.ADDRESS, AddressVerdict.ASK: Verdict.ASK}
-_OVER_RATE = {
-    OverRate.WAIT: OverRateRule.OVER_WAIT,
-    OverRate.REFUSE: OverRateRule.OVER_REFUSE,
-    OverRate.CLOSE: OverRateRule.OVER_CLOSE,
-}
 
 
 @dataclass(slots=True)
@@ -97,7 +91,7 @@ class InstalledServices:
     ) -> list[InstalledService]:
         before = self._services
         for installed in changed:
-            self._write_limits(installed)
+            self._board.row_limits(installed.row, installed.planned.service, installed.planned.rate)
         self._services = services
         self.unserved = plan.unserved
         self.by_row |= {installed.row: installed for installed in services}
@@ -178,20 +172,6 @@ class InstalledServices:
             builtin=Builtin[name.upper()] if planned.mode is Mode.BUILTIN else 0,
             pool=pool,
             poolless=planned.refused is not None,
-        )
-
-    def _write_limits(self, installed: InstalledService) -> None:
-        service = installed.planned.service
-        count, period = installed.planned.rate
-        self._board.row_limits(
-            installed.row,
-            instances=service.instances,
-            per_source=service.per_source,
-            over_rate=_OVER_RATE[service.over_rate],
-            rate_count=count,
-            rate_period=period,
-            rate_pause=service.rate.pause if service.rate else 0,
-            max_load=service.max_load or 0.0,
         )
 
 

@@ -32,6 +32,7 @@ from fastinetd.core.board import Board
 from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Verdict
 from fastinetd.doorman.client import DoormanClient
+from fastinetd.doorman.protocol import Subject
 from fastinetd.logs.daemon_log import DaemonLog
 from fastinetd.policy.back_off import BackOff
 from fastinetd.services.children import Children
@@ -287,7 +288,7 @@ class WaitSocket:
         if verdict == Verdict.ASK:
             self._first_at_question = first
             self._enter(State.ASKING)
-            self._context.questions.ask(row, peer[0], lambda answer: self._answered(peer, answer))
+            self._context.questions.ask(Subject(row, peer[0]), lambda answer: self._answered(peer, answer))
         elif verdict == Verdict.RATE and self.installed.planned.service.over_rate.value == "wait":
             self._keeper.begin_rate_wait(row)
             self._cool_down(max(self._board.rate_wait(row), 0.001), self._settle_after_rate)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fastinetd.core.program import Program
 from fastinetd.monitor.metrics import ServiceInfo
 from fastinetd.monitor.readiness import Unserved
-from fastinetd.plan.model import Mode
 from fastinetd.policy.access import AccessTable
 from fastinetd.pools.pool import acceptors_of
 
@@ -18,7 +17,7 @@ class Duties:
     """What a generation serves."""
 
     acceptors: int
-    programs: Mapping[Mode, Sequence[tuple[int, Program]]]  # listener, program: for the role that accepts the mode
+    programs: Mapping[str, Sequence[tuple[int, Program]]]  # kind of a role that accepts clients -> listener, program
     tables: dict[int, AccessTable]  # rows whose clients' names decide
     asks_itself: bool  # wait services have such rows: the supervisor itself asks the doorman
     services: Sequence[ServiceInfo]

@@ -16,7 +16,7 @@ from fastinetd.services.wait_services import Listening
 from fastinetd.stage.library import library_descriptor
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.options import Options
-from fastinetd.supervisor.role_specs import ROLES
+from fastinetd.supervisor.role_specs import ROLES, RoleSpec
 
 
 class DutyRoster:
@@ -42,7 +42,7 @@ class DutyRoster:
         services = self._services
         return Duties(
             acceptors=self._acceptors,
-            programs={spec.accepts: self._programs(spec.accepts) for spec in ROLES if spec.accepts is not None},
+            programs={spec.kind: self._programs(spec) for spec in ROLES if spec.accepts is not None},
             tables={each.row: each.planned.access for each in services if each.planned.access.asks_names},
             asks_itself=any(installed.planned.access.asks_names for installed in services.of_mode(Mode.WAIT)),
             services=[info_of(each, self._listeners.sockets_of_service(each.planned)) for each in services],
@@ -53,9 +53,10 @@ class DutyRoster:
             version=__version__,
         )
 
-    def _programs(self, mode: Mode) -> list[tuple[int, Program]]:
-        """The listeners of services of a mode, each with the program that it is for."""
-        return [(sock.fileno(), each.program) for each, sock in self.listening(self._services.of_mode(mode))]
+    def _programs(self, spec: RoleSpec) -> list[tuple[int, Program]]:
+        """The listeners of services whose clients a role accepts, each with the program that it is for."""
+        accepted = (each for each in self._services if spec.may_accept(each.planned))
+        return [(sock.fileno(), each.program) for each, sock in self.listening(accepted)]
 
 
 def info_of(installed: InstalledService, sockets: Sequence[socket.socket]) -> ServiceInfo:

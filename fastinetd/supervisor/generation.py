@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from fastinetd.core.board import Board
 from fastinetd.logs.daemon_log import DaemonLog
-from fastinetd.plan.model import Mode
+from fastinetd.plan.model import PlannedService
 from fastinetd.policy.back_off import BackOff
 from fastinetd.services.children import Children
 from fastinetd.supervisor.channels import Channels
@@ -121,9 +121,9 @@ class Generation:
         if poll.poll(max(0.0, seconds) * 1000):
             self._read_report(role)
 
-    def may_accept(self, mode: Mode) -> bool:
-        """Whether a process may still accept clients of services of this mode, or wait for an answer about one."""
-        return any(role.spec.accepts is mode for role, _ in self.roles.values())
+    def may_accept(self, planned: PlannedService) -> bool:
+        """Whether a process may still accept clients of a service, or wait for an answer about one."""
+        return any(role.spec.may_accept(planned) for role, _ in self.roles.values())
 
     @property
     def may_start_servers(self) -> bool:
@@ -133,8 +133,8 @@ class Generation:
     @property
     def server_listeners(self) -> frozenset[int]:
         """The listeners (descriptors) whose clients may still be accepted and get a server."""
-        modes = {role.spec.accepts for role, _ in self.roles.values() if role.spec.starts_servers}
-        return frozenset(fd for mode, programs in self._duties.programs.items() if mode in modes for fd, _ in programs)
+        kinds = {role.spec.kind for role, _ in self.roles.values() if role.spec.starts_servers}
+        return frozenset(fd for kind, programs in self._duties.programs.items() if kind in kinds for fd, _ in programs)
 
     def _places_for(self, spec: RoleSpec) -> Iterator[RolePlace]:
         """The places of one kind of role, as far as there is work for them. Raises OSError."""

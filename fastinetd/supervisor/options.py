@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from fastinetd.config.diagnostics import Report
 from fastinetd.config.model import Config
-from fastinetd.control.dump import DUMP_PATH
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,5 @@ class Options:
     metrics: socket.socket | None = None
     process_limit: int | None = None
     stay_alive: bool = False
-    dump_path: str = DUMP_PATH
     check_every: float = 0.0  # seconds between consistency checks; 0: only on SIGABRT
     stopping: Callable[[], None] = lambda: None  # called when no client is served any more

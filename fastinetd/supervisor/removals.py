@@ -53,7 +53,7 @@ class Removal:
     @property
     def may_get_sessions(self) -> bool:
         """Whether a role of its mode may still start a session of it."""
-        return any(generation.may_accept(self.installed.planned.mode) for generation in self.known_to)
+        return any(generation.may_accept(self.installed.planned) for generation in self.known_to)
 
     @property
     def row(self) -> int:

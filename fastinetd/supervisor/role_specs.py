@@ -2,7 +2,8 @@
 
 Theory. Forking, replacing, retiring and adopting are the same for every role; where one role is treated differently,
 a field of its row says so, and no other file compares kinds. So another kind of role is a row here, with the function
-that gives its processes their work, and a folder with what they run.
+that gives its processes their work, and a folder with what they run. A service's clients are accepted by one kind:
+where another row takes over a part of the services, `accepts` of the row that had them leaves these out.
 
 Rules of this file: `work` runs in the supervisor and only chooses and opens; the RoleMain that it returns runs in the
 forked process, before privileges are given up.
@@ -19,7 +20,7 @@ from fastinetd.core.board import Board
 from fastinetd.core.program import Program
 from fastinetd.doorman import doorman
 from fastinetd.monitor import monitor
-from fastinetd.plan.model import Mode
+from fastinetd.plan.model import Mode, PlannedService
 from fastinetd.relay.relay import Relay
 from fastinetd.supervisor.channels import Channels
 from fastinetd.supervisor.duties import Duties, programs_of
@@ -43,7 +44,7 @@ class RoleSpec:
     kind: str  # in titles and messages
     work: Callable[[Duties, int, Channels], Work | None]  # of the process with that number; None: there is none to do
     numbered: bool  # as many processes as the daemon has acceptors, numbered from 1; otherwise one, without a number
-    accepts: Mode | None  # accepts clients of services of this mode: a takeover waits until it is ready to
+    accepts: Callable[[PlannedService], bool] | None  # whether its clients are accepted here; None: no clients at all
     has_section: bool  # counts and records on the Board
     has_pools: bool  # processes that wait for connections
     keeps_privileges: bool  # starts programs for other users
@@ -60,7 +61,7 @@ class RoleSpec:
 
     @property
     def must_be_ready(self) -> bool:
-        """Whether a generation takes over only once this role is ready."""
+        """Whether a generation takes over only once this role is ready: to accept clients."""
         return self.accepts is not None
 
     @property
@@ -69,13 +70,17 @@ class RoleSpec:
         retired."""
         return self.accepts is not None and not self.leaves_sessions
 
+    def may_accept(self, planned: PlannedService) -> bool:
+        """Whether clients of a service are this role's to accept."""
+        return self.accepts is not None and self.accepts(planned)
+
     def crashed(self, status: int) -> bool:
         """Whether counts must be made anew after a process that ended with this wait status."""
         return status != 0 or self.leaves_sessions
 
 
 def _acceptor_work(duties: Duties, number: int, channels: Channels) -> Work:
-    programs = programs_of(number, duties.acceptors, duties.programs[Mode.NOWAIT])
+    programs = programs_of(number, duties.acceptors, duties.programs["acceptor"])
     question = _question_channel(duties, channels)
 
     def main(board: Board, section: int | None, control: int) -> Callable[[], None]:
@@ -86,7 +91,7 @@ def _acceptor_work(duties: Duties, number: int, channels: Channels) -> Work:
 
 
 def _relay_work(duties: Duties, _: int, channels: Channels) -> Work | None:
-    programs = duties.programs[Mode.BUILTIN]
+    programs = duties.programs["relay"]
     if not programs:
         return None
     question = _question_channel(duties, channels)
@@ -138,11 +143,13 @@ def _monitor_work(duties: Duties, _: int, channels: Channels) -> Work | None:
 
 ROLES = (
     RoleSpec(
-        kind="acceptor", work=_acceptor_work, numbered=True, accepts=Mode.NOWAIT, has_section=True, has_pools=True,
+        kind="acceptor", work=_acceptor_work, numbered=True, accepts=lambda planned: planned.mode is Mode.NOWAIT,
+        has_section=True, has_pools=True,
         keeps_privileges=True, leaves_sessions=False, leaves_last=False,
     ),
     RoleSpec(
-        kind="relay", work=_relay_work, numbered=False, accepts=Mode.BUILTIN, has_section=True, has_pools=False,
+        kind="relay", work=_relay_work, numbered=False, accepts=lambda planned: planned.mode is Mode.BUILTIN,
+        has_section=True, has_pools=False,
         keeps_privileges=False, leaves_sessions=True, leaves_last=False,
     ),
     RoleSpec(

@@ -16,7 +16,7 @@ import signal
 
 from fastinetd import __version__
 from fastinetd.config.settings import MOST_PROCESSES
-from fastinetd.control.dump import describe_failure
+from fastinetd.control.dump import DUMP_PATH, describe_failure
 from fastinetd.control.snapshot import DumpSources, dump_state
 from fastinetd.core.board import Board
 from fastinetd.core.keeper import Keeper
@@ -143,11 +143,11 @@ class Supervisor:
     def _dump(self) -> None:
         """SIGUSR1: write the state where an administrator of xinetd looks for it."""
         try:
-            dump_state(self._sources(), self.options.dump_path)
+            dump_state(self._sources(), DUMP_PATH)
         except OSError as error:
-            self.messages.error(describe_failure(self.options.dump_path, error))
+            self.messages.error(describe_failure(DUMP_PATH, error))
         else:
-            self.messages.info(f"generated state dump in file {self.options.dump_path}")
+            self.messages.info(f"generated state dump in file {DUMP_PATH}")
 
     def _check(self) -> None:
         """SIGABRT and -cc: compare the counts with the slots; after a difference count again."""

@@ -13,9 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import Any
 
+from fastinetd.config.model import OverRate, Place, Rate, Service
 from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.keeper import Keeper
+from fastinetd.core.layout import OverRateRule
 from fastinetd.core.program import Program
 from fastinetd.core.records import UsedSlot
 from fastinetd.system.loop import Loop, Timer
@@ -24,14 +26,22 @@ from support.proc import PATIENCE
 HOUR = 3600 * 10**9
 
 
+def set_limits(
+    board: Board, row: int, *, instances: int | None = None, per_source: int | None = None, over_rate: int = 0,
+    rate_count: int = 0, rate_period: int = 0, rate_pause: int = 0, max_load: float = 0.0,
+) -> None:
+    """Write a row's limits: those that are named, and no others. `over_rate`: an OverRateRule."""
+    service = Service(
+        "x", "x", Place("x.conf", 1), instances=instances, per_source=per_source, max_load=max_load,
+        over_rate=OverRate[OverRateRule(over_rate).name.removeprefix("OVER_")], rate=Rate(0, pause=rate_pause),
+    )
+    board.row_limits(row, service, (rate_count, rate_period))
+
+
 def open_row(board: Board, *, enabled: bool = True, **limits: Any) -> int:
     """A row that is open at all times."""
     row = board.row_claim()
-    standard: dict[str, Any] = {
-        "instances": None, "per_source": None, "over_rate": 0, "rate_count": 0, "rate_period": 0,
-        "rate_pause": 0, "max_load": 0.0,
-    }  # fmt: skip
-    board.row_limits(row, **(standard | limits))
+    set_limits(board, row, **limits)
     board.row_times(row, 0, 2**62)
     board.row_enable(row, enabled)
     return row

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
 from fastinetd.core.program import Ranges
-from fastinetd.plan.model import Mode
+from fastinetd.plan.model import Mode, PlannedService
 from fastinetd.policy.access import compile_access
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.generation import Generation
@@ -18,9 +19,15 @@ from fastinetd.supervisor.roles import Role
 from fastinetd.system.loop import Loop
 from support.core import close_loop, has_children, open_row, program, until
 from support.proc import PATIENCE
+from support.waiting import planned
 
-NEW_MODE = Mode.WAIT
-"""One that no role of the daemon accepts."""
+NEW_KIND = "tester"
+"""A kind of role that the daemon does not have."""
+
+
+def of_mode(mode: Mode) -> PlannedService:
+    """A service of this mode; clients of Mode.WAIT are accepted by no role of the daemon."""
+    return replace(planned(1), mode=mode)
 
 
 class Said:
@@ -60,9 +67,9 @@ class Kit:
             Duties(
                 acceptors=2,
                 programs={
-                    Mode.NOWAIT: [(self.listeners[0].fileno(), programs[0])],
-                    Mode.BUILTIN: [(self.listeners[1].fileno(), programs[1])],
-                    NEW_MODE: [(self.listeners[2].fileno(), programs[2])],
+                    "acceptor": [(self.listeners[0].fileno(), programs[0])],
+                    "relay": [(self.listeners[1].fileno(), programs[1])],
+                    NEW_KIND: [(self.listeners[2].fileno(), programs[2])],
                 },
                 tables={rows[0]: compile_access(("localhost",), None, lambda name: None)} if names else {},
                 asks_itself=False,

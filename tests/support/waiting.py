@@ -14,6 +14,7 @@ from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.keeper import Keeper
 from fastinetd.core.program import Ranges
+from fastinetd.doorman.protocol import Subject
 from fastinetd.plan.model import Mode, PlannedService, SocketOptions
 from fastinetd.policy.access import AccessTable
 from fastinetd.services.children import Children
@@ -39,8 +40,8 @@ class DoormanClient:
     def __init__(self) -> None:
         self.asked: list[tuple[int, bytes, Callable[[bool | None], None]]] = []
 
-    def ask(self, row: int, address: bytes, callback: Callable[[bool | None], None]) -> None:
-        self.asked.append((row, address, callback))
+    def ask(self, subject: Subject, callback: Callable[[bool | None], None]) -> None:
+        self.asked.append((*subject, callback))
 
 
 class Kit:

@@ -6,6 +6,7 @@ import pytest
 
 from fastinetd import __version__
 from fastinetd.cli.options import make_parser, parse_address, parse_options
+from fastinetd.logs.xinetd_format import XinetdFormats
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,10 @@ def test_an_empty_word_means_nothing_else(option: str, capsys: pytest.CaptureFix
         parse_options(["-stayalive", option, ""])
     assert ended.value.code == 1
     assert "an empty word" in capsys.readouterr().err
+
+
+def test_the_log_looks_as_xinetd_writes_it() -> None:
+    assert parse_options([])[0].formats is XinetdFormats
 
 
 def test_options_that_the_demo_has_no_use_for() -> None:

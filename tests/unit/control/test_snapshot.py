@@ -18,7 +18,7 @@ from fastinetd.core.board import Board
 from fastinetd.plan.model import Endpoint
 from fastinetd.services.installed import InstalledService
 from support.accounts import Accounts
-from support.core import HOUR, program
+from support.core import HOUR, program, set_limits
 
 ENDPOINT = Endpoint(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", 7000)
 
@@ -28,8 +28,7 @@ def sources() -> Iterator[Any]:
     """As much of them as is asked."""
     board = Board.create(2, 8, 1)
     row = board.row_claim()
-    board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_count=2, rate_period=2 * HOUR,
-                     rate_pause=0, max_load=0.0)
+    set_limits(board, row, rate_count=2, rate_period=2 * HOUR)
     board.row_times(row, 0, 2**62)
     board.row_enable(row, True)
     service = Service("web", "web-1", Place("x.conf", 1), server="/bin/true", argv=("true",), rate=Rate(2, 7200.0))
@@ -82,8 +81,7 @@ def test_states(sources: Any) -> None:
     for _ in range(2):  # the rate's whole count
         accounts.admit(sources.installed.program, bytes([10, 0, 0, 1]))
     assert take_snapshot(sources).services[0].state is ServiceState.SUSPENDED
-    sources.board.row_limits(sources.installed.row, instances=None, per_source=None, over_rate=0,
-                                rate_count=0, rate_period=0, rate_pause=0, max_load=0.0)
+    set_limits(sources.board, sources.installed.row)
     assert take_snapshot(sources).services[0].state is ServiceState.ACTIVE
     sources.wait_services.rows_left_to_servers = lambda: {sources.installed.row}
     assert take_snapshot(sources).services[0].state is ServiceState.SUSPENDED

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Verdict
 from support.accounts import Accounts
-from support.core import HOUR, open_row, program
+from support.core import HOUR, open_row, program, set_limits
 
 HERE = bytes([192, 0, 2, 1])
 PAGE = mmap.PAGESIZE
@@ -47,8 +47,7 @@ def test_instances_below_what_runs(board: Board) -> None:
     """A lower limit ends nobody, and admits nobody until enough have left."""
     row, accounts = open_row(board, instances=3), Accounts(board, 0)
     slots = [accounts.admit(program(row), address(n))[1] for n in range(3)]
-    board.row_limits(row, instances=1, per_source=None, over_rate=0, rate_count=0, rate_period=0, rate_pause=0,
-                     max_load=0.0)
+    set_limits(board, row, instances=1)
     for slot in slots:
         assert accounts.admit(program(row), HERE)[0] == Verdict.INSTANCES
         accounts.drop(slot)
@@ -186,8 +185,7 @@ def test_full_bucket(board: Board, table: Table) -> None:
     assert verdict == Verdict.ADMIT
     accounts.drop(slot)
     assert sum(map(bool, table.words())) == 8
-    board.row_limits(row, instances=None, per_source=5, over_rate=0, rate_count=0, rate_period=0, rate_pause=0,
-                     max_load=0.0)
+    set_limits(board, row, per_source=5)
     assert accounts.admit(program(row), ninth) == (Verdict.SOURCES_FULL, -1)
     assert board.live == 8
     assert accounts.admit(program(row), eight[3])[0] == Verdict.ADMIT

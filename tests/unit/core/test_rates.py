@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastinetd.core.board import Board
 from support.accounts import Rate
-from support.core import fork, open_row, reap
+from support.core import fork, open_row, reap, set_limits
 
 START = 5_000_000_000  # a machine that has been up for a while
 
@@ -122,16 +122,15 @@ def test_a_start_given_back_late_is_there_again(board: Board) -> None:
 
 def test_more_of_them_after_a_reload(board: Board) -> None:
     """What was started counts on, and what is added is there at once."""
-    limits = {"instances": None, "per_source": None, "over_rate": 0, "rate_pause": 0, "max_load": 0.0}
     row = open_row(board, rate_count=3, rate_period=10**9)
     rate = Rate(board, row)
     assert [rate.take(START) is not None for _ in range(4)] == [True] * 3 + [False]
-    board.row_limits(row, rate_count=5, rate_period=10**9, **limits)  # type: ignore[arg-type]
+    set_limits(board, row, rate_count=5, rate_period=10**9)
     assert [rate.take(START + 1) is not None for _ in range(3)] == [True] * 2 + [False]
-    board.row_limits(row, rate_count=2, rate_period=10**9, **limits)  # type: ignore[arg-type]
+    set_limits(board, row, rate_count=2, rate_period=10**9)
     assert rate.take(START + 2) is None
     assert [rate.take(START + 10**9 + 2) is not None for _ in range(3)] == [True] * 2 + [False]
-    board.row_limits(row, rate_count=5, rate_period=10**9, **limits)  # type: ignore[arg-type]
+    set_limits(board, row, rate_count=5, rate_period=10**9)
     assert [rate.take(START + 10**9 + 3) is not None for _ in range(4)] == [True] * 3 + [False]
 
 
@@ -143,8 +142,7 @@ def test_starts_given_back_before_fewer_are_allowed(board: Board) -> None:
     for payment in taken[2:6]:
         assert payment is not None
         rate.give(*payment)
-    limits = {"instances": None, "per_source": None, "over_rate": 0, "rate_pause": 0, "max_load": 0.0}
-    board.row_limits(row, rate_count=2, rate_period=10**9, **limits)  # type: ignore[arg-type]
+    set_limits(board, row, rate_count=2, rate_period=10**9)
     assert rate.take(START + 1) is None
     assert [rate.take(START + 10**9) is not None for _ in range(3)] == [True] * 2 + [False]
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastinetd.doorman.protocol import ANSWER, ANSWER_WITHIN, ASK_AGAIN, DECIDE_WITHIN, QUESTION, Family, Reply
+from fastinetd.doorman.protocol import ANSWER, ANSWER_WITHIN, ASK_AGAIN, DECIDE_WITHIN, QUESTION, Family, Reply, Subject
 
 
 def test_the_bytes_on_the_wire() -> None:
@@ -17,6 +17,14 @@ def test_the_bytes_on_the_wire() -> None:
     assert QUESTION.pack(0, 0, Family.IPV6, 0, bytes(16))[12:14] == b"\6\0"
     assert ANSWER.pack(0x0102030405060708, Reply.ALLOW) == bytes.fromhex("0807060504030201 01000000")
     assert ANSWER.pack(0, Reply.REFUSE) == bytes(12)
+
+
+@pytest.mark.parametrize(
+    ("address", "family"), [(bytes([192, 0, 2, 7]), Family.IPV4), (bytes(range(16)), Family.IPV6)], ids=["IPv4", "IPv6"]
+)
+def test_a_question_is_about_a_client_and_a_service(address: bytes, family: Family) -> None:
+    expected = QUESTION.pack(0x0102030405060708, 0x0A0B0C0D, family, 0, address)
+    assert Subject(0x0A0B0C0D, address).pack(0x0102030405060708) == expected
 
 
 def test_who_asks_waits_longer_than_the_doorman_takes() -> None:

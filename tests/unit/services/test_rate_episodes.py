@@ -16,7 +16,7 @@ from fastinetd.core.keeper import Keeper
 from fastinetd.logs.lines import Level
 from fastinetd.services import rate_episodes as episodes
 from fastinetd.services.rate_episodes import Episodes, began_text
-from support.core import HOUR, open_row, program
+from support.core import HOUR, open_row, program, set_limits
 
 
 class Episode:
@@ -52,8 +52,7 @@ class Episode:
 
     def serve(self) -> None:
         """It is served: the rate allows it."""
-        self.board.row_limits(self.row, instances=None, per_source=None, over_rate=0, rate_count=100, rate_period=HOUR,
-                              rate_pause=0, max_load=0.0)
+        set_limits(self.board, self.row, rate_count=100, rate_period=HOUR)
         with Path(os.devnull).open() as nothing:
             _, slot, pid = self.keeper.start(program(self.row, "/bin/true"), nothing.fileno())
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

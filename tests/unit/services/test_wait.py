@@ -19,7 +19,7 @@ from fastinetd.services import wait
 from fastinetd.services.queue_head import accept_now
 from fastinetd.services.wait import WaitSocket
 from fastinetd.services.wait_states import TRANSITIONS, State
-from support.core import HOUR
+from support.core import HOUR, set_limits
 from support.proc import PATIENCE
 from support.waiting import ANSWER, Kit
 
@@ -171,8 +171,7 @@ def test_above_the_rate_it_waits(kit: Kit, client: socket.socket) -> None:
     assert machine._timer is not None
     assert kit.board.row_awaits_rate(machine.installed.row)
     machine._timer.callback = None
-    kit.board.row_limits(machine.installed.row, instances=None, per_source=None, over_rate=0, rate_count=2,
-                         rate_period=HOUR, rate_pause=0, max_load=0.0)
+    set_limits(kit.board, machine.installed.row, rate_count=2, rate_period=HOUR)
     machine._settle()
     kit.until(lambda: machine.state is State.FULL)
     kit.until(lambda: machine.state is State.IDLE)

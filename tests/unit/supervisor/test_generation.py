@@ -15,7 +15,7 @@ from fastinetd.core.layout import Method, Verdict
 from fastinetd.core.program import Pool
 from fastinetd.supervisor.duties import programs_of
 from fastinetd.supervisor.roles import Role
-from support.core import HOUR, program
+from support.core import HOUR, program, set_limits
 from support.generations import Kit
 from support.proc import PATIENCE, title, wait_for
 
@@ -47,8 +47,7 @@ def test_roles(kit: Kit) -> None:
 def test_who_is_asked_about_gets_back_what_he_paid(named: Kit) -> None:
     """A generation that must leave at once, while the daemon goes on, takes no start with it that was none."""
     row = 0
-    named.board.row_limits(row, instances=None, per_source=None, over_rate=0, rate_count=1, rate_period=HOUR,
-                           rate_pause=0, max_load=0.0)
+    set_limits(named.board, row, rate_count=1, rate_period=HOUR)
     doorman = named.pid("doorman")
     # Until it has its name, it may still have copies of the others' life lines.
     wait_for(lambda: title(doorman) == "fastinetd: doorman", "it has started")

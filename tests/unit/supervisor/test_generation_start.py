@@ -16,7 +16,7 @@ from fastinetd.supervisor.channels import Channels
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.generation import Unready
 from fastinetd.supervisor.role_specs import ROLES, RoleSpec, Work
-from support.generations import NEW_MODE, Kit
+from support.generations import NEW_KIND, Kit, of_mode
 from support.proc import PATIENCE
 
 
@@ -118,7 +118,8 @@ def another_kind(prepared: Callable[[], Callable[[int], None]], accepts: Mode | 
     def work(duties: Duties, number: int, channels: Channels) -> Work:
         return Work(lambda board, section, control: partial(prepared(), control), ())
 
-    return RoleSpec(kind="tester", work=work, numbered=True, accepts=accepts, has_section=True, has_pools=False,
+    takes = None if accepts is None else lambda planned: planned.mode is accepts
+    return RoleSpec(kind=NEW_KIND, work=work, numbered=True, accepts=takes, has_section=True, has_pools=False,
                     keeps_privileges=False, leaves_sessions=leaves_sessions, leaves_last=False)
 
 
@@ -161,20 +162,20 @@ def test_a_kind_with_clients_of_its_own_is_known_by_its_row(
     one_more: Callable[[RoleSpec], Kit], in_process: bool
 ) -> None:
     """For as long as its processes are there; what they may start servers for is theirs while they serve by servers."""
-    kit = one_more(another_kind(runs_until_it_is_told, NEW_MODE, leaves_sessions=in_process))
-    assert not kit.generation.may_accept(NEW_MODE)
+    kit = one_more(another_kind(runs_until_it_is_told, Mode.WAIT, leaves_sessions=in_process))
+    assert not kit.generation.may_accept(of_mode(Mode.WAIT))
     kit.generation.start_whole()
-    assert all(kit.generation.may_accept(mode) for mode in Mode)
+    assert all(kit.generation.may_accept(of_mode(mode)) for mode in Mode)
     for acceptor in ("acceptor 1", "acceptor 2"):
         role, _ = kit.generation.roles[kit.pid(acceptor)]
         role.retire()
     kit.generation.retired = True  # nobody takes their places
-    kit.until(lambda: not kit.generation.may_accept(Mode.NOWAIT))
-    assert kit.generation.may_accept(NEW_MODE)
+    kit.until(lambda: not kit.generation.may_accept(of_mode(Mode.NOWAIT)))
+    assert kit.generation.may_accept(of_mode(Mode.WAIT))
     assert kit.generation.may_start_servers is not in_process
     assert kit.generation.server_listeners == (frozenset() if in_process else {kit.listeners[2].fileno()})
     kit.generation.retire()
-    kit.until(lambda: not kit.generation.may_accept(NEW_MODE))
+    kit.until(lambda: not kit.generation.may_accept(of_mode(Mode.WAIT)))
     assert not kit.generation.may_start_servers
 
 

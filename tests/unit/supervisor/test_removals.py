@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastinetd.core.board import Board
-from fastinetd.plan.model import Mode, Plan
+from fastinetd.plan.model import Mode, Plan, PlannedService
 from fastinetd.services.installed import InstalledService
 from fastinetd.supervisor.removals import JOURNAL_READS, Removals
 from support.accounts import Accounts
@@ -26,8 +26,8 @@ class Generation:
     may_start_servers: bool = True
     accepted: Mode | None = None
 
-    def may_accept(self, mode: Mode) -> bool:
-        return mode is self.accepted
+    def may_accept(self, planned: PlannedService) -> bool:
+        return planned.mode is self.accepted
 
 
 class Kit:

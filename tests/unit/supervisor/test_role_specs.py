@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fastinetd.plan.model import Mode
 from fastinetd.supervisor.role_specs import ROLES, RoleSpec, sections_of_generation
+from support.generations import of_mode
 
 SPECS = {spec.kind: spec for spec in ROLES}
 SIGNALLED = 9  # a wait status: ended by SIGKILL
@@ -29,9 +31,11 @@ def test_a_reload_is_refused_where_clients_would_not_be_accepted() -> None:
     assert those("must_be_ready") == {"acceptor", "relay"}
 
 
-def test_each_service_is_accepted_by_one_kind() -> None:
-    modes = [spec.accepts for spec in ROLES if spec.accepts is not None]
-    assert len({*modes}) == len(modes)
+@pytest.mark.parametrize("mode", Mode)
+def test_each_service_is_accepted_by_one_kind(mode: Mode) -> None:
+    """But for wait services, whose servers accept."""
+    accepting = [spec.kind for spec in ROLES if spec.may_accept(of_mode(mode))]
+    assert len(accepting) == (mode is not Mode.WAIT)
 
 
 def test_who_accepts_clients_counts_them() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from fastinetd.core.board import Board
-from fastinetd.plan.model import Mode
 from fastinetd.supervisor.duties import Duties
 from fastinetd.supervisor.generation import Generation
 from fastinetd.supervisor.roles import Role
@@ -21,7 +20,7 @@ from fastinetd.system.loop import Loop
 from support.core import close_loop, until
 
 NOTHING = Duties(
-    acceptors=1, programs={Mode.NOWAIT: [], Mode.BUILTIN: []}, tables={}, asks_itself=False, services=[], unserved=[],
+    acceptors=1, programs={"acceptor": [], "relay": []}, tables={}, asks_itself=False, services=[], unserved=[],
     library=-1, metrics=None, reader=-1, version="0",
 )  # fmt: skip
 

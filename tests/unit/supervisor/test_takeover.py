@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from fastinetd.plan.model import Mode
 from fastinetd.supervisor.role_specs import ROLES, RoleSpec
 from fastinetd.supervisor.takeover import Takeover
 
@@ -66,7 +65,7 @@ def test_what_older_acceptors_may_accept_from_is_not_served(kit: Kit) -> None:
     assert kit.calls == ["counted", [second], channel]
 
 
-@pytest.mark.parametrize("spec", [ACCEPTOR, replace(ACCEPTOR, accepts=Mode.WAIT)], ids=["acceptor", "another kind"])
+@pytest.mark.parametrize("spec", [ACCEPTOR, replace(ACCEPTOR, kind="another")], ids=["acceptor", "another kind"])
 def test_it_is_served_once_the_last_of_them_has_left(kit: Kit, spec: RoleSpec) -> None:
     """Of whatever kind, if it starts servers."""
     older = Generation(True, frozenset({kit.sockets[0].fileno()}))
@@ -77,7 +76,7 @@ def test_it_is_served_once_the_last_of_them_has_left(kit: Kit, spec: RoleSpec) -
     assert kit.calls == ["removals", "removals", kit.sockets, "retried"]
 
 
-@pytest.mark.parametrize("spec", [RELAY, replace(RELAY, accepts=Mode.WAIT), DOORMAN],
+@pytest.mark.parametrize("spec", [RELAY, replace(RELAY, kind="another"), DOORMAN],
                          ids=["relay", "another that serves in process", "doorman"])
 def test_no_other_role_has_what_waits(kit: Kit, spec: RoleSpec) -> None:
     kit.leave(spec)
