@@ -35,11 +35,14 @@ def make_configuration() -> Config:
         internal = frozenset({"UNLISTED"}) if "server" in values else frozenset({"INTERNAL", "UNLISTED"})
         return Service(name, name, place, types=internal, port=port, bind=(HOST,), **values)  # type: ignore[arg-type]
 
-    return Config("--demo", (
-        service("echo", ports[0]),
-        service("daytime", ports[1]),
-        service("hello", ports[2], user=user, server="/bin/sh", argv=("sh", "-c", SCRIPT)),
-    ))  # fmt: skip
+    return Config(
+        "--demo",
+        (
+            service("echo", ports[0]),
+            service("daytime", ports[1]),
+            service("hello", ports[2], user=user, server="/bin/sh", argv=("sh", "-c", SCRIPT)),
+        ),
+    )
 
 
 def instructions(config: Config, metrics: tuple[str, int] | None) -> str:

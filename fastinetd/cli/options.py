@@ -120,7 +120,7 @@ def parse_options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
             own.error(f"unexpected argument {word!r}")
     if options.demo:
         given = (("--dialect", options.dialect), ("-E", options.keep_environment),
-                 ("-inetd_compat", options.inetd_compat))  # fmt: skip
+                 ("-inetd_compat", options.inetd_compat))
         warnings += [f"{name} does nothing with --demo; remove one of the two" for name, value in given if value]
     if options.filelog and options.syslog:
         own.error("-filelog and -syslog exclude each other")

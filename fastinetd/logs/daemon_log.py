@@ -50,10 +50,15 @@ class DaemonLog:
         self._syslog_format = formats.syslog(syslog or "daemon")
         self._stderr_format = formats.stderr(journald)
         self.sinks = SinkTable(
-            self.log, file_format=self._file_format, syslog_format=self._syslog_format,
+            self.log,
+            file_format=self._file_format,
+            syslog_format=self._syslog_format,
             stderr_format=self._stderr_format,
-            wall=wall, clock=clock, syslog_path=syslog_path, stderr_fd=stderr_fd,
-        )  # fmt: skip
+            wall=wall,
+            clock=clock,
+            syslog_path=syslog_path,
+            stderr_fd=stderr_fd,
+        )
         if filelog is not None:
             self.sinks.file(filelog)
 

@@ -40,10 +40,16 @@ def metrics_page() -> str:
         for entry in METRICS
     ]
     values = [f"| {label} | {', '.join(f'`{word}`' for word in words)} |\n" for label, words in _label_values().items()]
-    return "".join([
-        _INTRODUCTION, *rows, "\nA histogram has the samples `_bucket` (with the label `le`), `_sum` and `_count`.\n\n",
-        "| label | values |\n|---|---|\n", *values, _HEALTH,
-    ])  # fmt: skip
+    return "".join(
+        [
+            _INTRODUCTION,
+            *rows,
+            "\nA histogram has the samples `_bucket` (with the label `le`), `_sum` and `_count`.\n\n",
+            "| label | values |\n|---|---|\n",
+            *values,
+            _HEALTH,
+        ]
+    )
 
 
 def _label_values() -> dict[str, Iterable[str]]:

@@ -73,7 +73,7 @@ def pool_of(
     plan = PoolPlan(
         service.spawn, service.snapshot, low, high, most, service.max_requests, service.max_age, service.max_rss,
         service.max_runtime, service.handler, files, _guard_of(service, context, surroundings, report),
-    )  # fmt: skip
+    )
     return plan, None
 
 

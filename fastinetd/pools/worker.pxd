@@ -51,5 +51,7 @@ cdef bint send_client(Worker *w, Target *target, const Client *client) noexcept 
 cdef Word read_word(Worker *w, Reception reception, i32 *status) noexcept nogil
 cdef bint has_received(Worker *w) noexcept nogil
 cdef Recycling recycling_of(Worker *w, u64 now, u64 *again) noexcept nogil
+cdef u32 free_worker_place(const Worker *workers, u32 count) noexcept nogil
+cdef bint some_worker_has(const Worker *workers, u32 count, i32 pid) noexcept nogil
 cdef bint reap_worker(Worker *w, siginfo_t *info, rusage *usage) noexcept nogil
 cdef int close_worker(Worker *w, Reception reception) noexcept nogil

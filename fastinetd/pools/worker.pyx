@@ -10,8 +10,8 @@ from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, pack
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
-    AGE, CPU, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, TURNS, Recycling, close_both, jittered_limit, make_pair,
-    send_message, start_process, time_since,
+    AGE, CPU, NOBODY, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, TURNS, Recycling, close_both, jittered_limit,
+    make_pair, send_message, start_process, time_since,
 )
 from fastinetd.system.linux cimport (
     EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, P_PID, RLIMIT_CPU,
@@ -115,6 +115,24 @@ cdef Recycling recycling_of(Worker *w, u64 now, u64 *again) noexcept nogil:
         if resident_bytes(w.pid) >= w.rss:
             return RSS
     return <Recycling> KEEP
+
+
+cdef u32 free_worker_place(const Worker *workers, u32 count) noexcept nogil:
+    """The number of a place without a worker; NOBODY: there is none."""
+    cdef u32 number
+    for number in range(count):
+        if workers[number].state == WORKER_NONE:
+            return number
+    return NOBODY
+
+
+cdef bint some_worker_has(const Worker *workers, u32 count, i32 pid) noexcept nogil:
+    """Whether one of the workers is this process."""
+    cdef u32 number
+    for number in range(count):
+        if workers[number].state != WORKER_NONE and workers[number].pid == pid:
+            return True
+    return False
 
 
 cdef bint reap_worker(Worker *w, siginfo_t *info, rusage *usage) noexcept nogil:

@@ -28,9 +28,7 @@ Rules of this file
 
 from libc.stdlib cimport calloc, free
 
-from fastinetd.core.admit cimport (
-    free_slot, record_end, record_end_unserved, record_pool_event, record_start,
-)
+from fastinetd.core.admit cimport free_slot, record_end, record_end_unserved, record_pool_event, record_start
 from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport EXEC, WORKER, Counters, Slot
 from fastinetd.core.ledger cimport own_counters
@@ -45,8 +43,8 @@ from fastinetd.pools.pool cimport (
 from fastinetd.pools.waiting cimport WaitingClients
 from fastinetd.pools.worker cimport (
     KEEP, WORD_END, WORD_NONE, WORD_READY, WORKER_BUSY, WORKER_IDLE, WORKER_LEAVING, WORKER_NONE, WORKER_STARTING, Word,
-    Worker, close_worker, has_received, read_word, reap_worker, recycling_of, send_client, start_process_of_worker,
-    watch_worker,
+    Worker, close_worker, free_worker_place, has_received, read_word, reap_worker, recycling_of, send_client,
+    some_worker_has, start_process_of_worker, watch_worker,
 )
 from fastinetd.system.linux cimport (
     CLD_EXITED, O_CLOEXEC, O_RDWR, SHUT_WR, i32, now_monotonic, open, rusage, shutdown, siginfo_t, u32, u64,
@@ -366,16 +364,13 @@ cdef class Workers:
         """Start a worker."""
         cdef WorkerPool *pool = &self.pools[index]
         cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
-        cdef Worker *w = NULL
-        cdef u32 number
+        cdef u32 number = free_worker_place(self.workers, self.worker_count)
+        cdef Worker *w
         cdef int error
-        for number in range(self.worker_count):
-            if self.workers[number].state == WORKER_NONE:
-                w = &self.workers[number]
-                break
-        else:
+        if number == NOBODY:
             pool.life.start_at = now + REAP_AGAIN_AFTER
             return
+        w = &self.workers[number]
         if pool.count == 0:
             look_at_files(&pool.life, now)
         error = start_process_of_worker(w, pool.life.target, self.nothing)
@@ -522,11 +517,7 @@ cdef class Workers:
 
     cdef bint has_worker(self, i32 pid) noexcept nogil:
         """Whether a process is a worker."""
-        cdef u32 number
-        for number in range(self.worker_count):
-            if self.workers[number].state != WORKER_NONE and self.workers[number].pid == pid:
-                return True
-        return False
+        return some_worker_has(self.workers, self.worker_count, pid)
 
     cdef bint dismiss_free(self) noexcept nogil:
         """Let all workers go that have no connection, for this process is retired. Returns whether some still run."""

@@ -4,6 +4,7 @@ from fastinetd.core.client cimport Client
 from fastinetd.core.ledger cimport Ledger
 from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception
+from fastinetd.pools.pool cimport PoolState, Recycling
 from fastinetd.pools.wire cimport stage_reply
 from fastinetd.system.linux cimport i32, u32, u64
 
@@ -36,7 +37,10 @@ cdef struct Zygote:
     u64 overdue  # not before this can a connection have waited too long for it
 
 cdef int place_of(u32 where) noexcept nogil
-cdef void record_held(Ledger *ledger, u32 row, int place, i32 call) noexcept nogil
+cdef u32 free_zygote_place(const Zygote *zygotes, u32 count) noexcept nogil
+cdef bint some_zygote_has(const Zygote *zygotes, u32 count, i32 pid) noexcept nogil
+cdef void count_held(Ledger *ledger, u32 row, int place, i32 call) noexcept nogil
+cdef void count_given_up(Ledger *ledger, u32 row, PoolState state, Recycling why) noexcept nogil
 cdef bint send_connection(Zygote *z, Target *target, bint parked, u32 seq, const Client *client) noexcept nogil
 cdef Reading read_reply(Zygote *z, bint parked, stage_reply *reply, i32 *pid) noexcept nogil
 cdef int start_process_of_zygote(Zygote *z, Target *target) noexcept nogil

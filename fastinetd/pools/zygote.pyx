@@ -5,13 +5,15 @@ What it is asked, what it answers and when it is given up is in zygotes.pyx.
 
 from fastinetd.core.admit cimport record_pool_event
 from fastinetd.core.client cimport Client
+from fastinetd.core.layout cimport Counters
 from fastinetd.core.ledger cimport Ledger, own_counters
 from fastinetd.core.program cimport Target, pack_variables
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
-    AT_START, EARLY, FIRST_USE, HELD_AT_MAIN, HELD_AT_ONCE, HELD_EARLY, MAIN, ON_CONTROL_REPLY, ON_VOICE, ON_ZYGOTE,
-    SIGKILL, TURNS, UNSUPPORTED, close_both, kill, make_pair, own_child, send_message, start_process,
+    AT_START, EARLY, FIRST_USE, HELD_AT_MAIN, HELD_AT_ONCE, HELD_EARLY, HOLDING, MAIN, NOBODY, ON_CONTROL_REPLY,
+    ON_VOICE, ON_ZYGOTE, SIGKILL, STARTING, TURNS, UNSUPPORTED, PoolState, Recycling, close_both, kill, make_pair,
+    own_child, send_message, start_process,
 )
 from fastinetd.pools.wire cimport (
     STAGE_AT_IO, STAGE_AT_MAIN, STAGE_AT_OTHER, STAGE_FORK, STAGE_LIBRARY, STAGE_NOT_FURTHER, STAGE_POINT_BITS,
@@ -50,16 +52,45 @@ cdef int place_of(u32 where) noexcept nogil:
     return <int> UNSUPPORTED if point == STAGE_NOT_FURTHER else -1
 
 
-cdef void record_held(Ledger *ledger, u32 row, int place, i32 call) noexcept nogil:
-    """Say on the Board where a service's program is held, a HeldAt, and at which system call; and record it if it was
-    to be held elsewhere."""
-    store64(&own_counters(ledger, row).held, <u64> (<u32> call) << 8 | <u64> (place + 1))
+cdef u32 free_zygote_place(const Zygote *zygotes, u32 count) noexcept nogil:
+    """The number of a place without a zygote; NOBODY: there is none."""
+    cdef u32 number
+    for number in range(count):
+        if zygotes[number].state == ZYGOTE_NONE:
+            return number
+    return NOBODY
+
+
+cdef bint some_zygote_has(const Zygote *zygotes, u32 count, i32 pid) noexcept nogil:
+    """Whether one of the zygotes is this process."""
+    cdef u32 number
+    for number in range(count):
+        if zygotes[number].state != ZYGOTE_NONE and zygotes[number].pid == pid:
+            return True
+    return False
+
+
+cdef void count_held(Ledger *ledger, u32 row, int place, i32 call) noexcept nogil:
+    """A zygote that was starting is ready: count that, write to the Board where its program is held, a HeldAt, and at
+    which system call; and record it if it was to be held elsewhere."""
+    cdef Counters *counters = own_counters(ledger, row)
+    counters.pool[<int> STARTING] -= 1
+    counters.pool[<int> HOLDING] += 1
+    store64(&counters.held, <u64> (<u32> call) << 8 | <u64> (place + 1))
     if place == <int> EARLY:
         record_pool_event(ledger, row, HELD_EARLY, call)
     elif place == <int> AT_START:
         record_pool_event(ledger, row, HELD_AT_ONCE, call)
     elif place == <int> UNSUPPORTED:
         record_pool_event(ledger, row, HELD_AT_MAIN, 0)
+
+
+cdef void count_given_up(Ledger *ledger, u32 row, PoolState state, Recycling why) noexcept nogil:
+    """Count that a zygote, which was in this state, is given up: its program is held no more."""
+    cdef Counters *counters = own_counters(ledger, row)
+    counters.pool[<int> state] -= 1
+    counters.recycled[<int> why] += 1
+    store64(&counters.held, 0)
 
 
 cdef bint send_connection(Zygote *z, Target *target, bint parked, u32 seq, const Client *client) noexcept nogil:

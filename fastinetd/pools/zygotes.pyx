@@ -46,10 +46,11 @@ from fastinetd.pools.wire cimport (
 )
 from fastinetd.pools.zygote cimport (
     BLOCKED, NO_REPLY, REPLY, SILENCE, ZYGOTE_LEAVING, ZYGOTE_NONE, ZYGOTE_READY, ZYGOTE_STARTING, Reading, Zygote,
-    close_sockets, kill_if_waiting, place_of, read_reply, reap_ended, reap_group, reap_zygote, record_held,
-    send_connection, shut_sockets, start_process_of_zygote, stop_watching, watch_zygote,
+    close_sockets, count_given_up, count_held, free_zygote_place, kill_if_waiting, place_of, read_reply, reap_ended,
+    reap_group, reap_zygote, send_connection, shut_sockets, some_zygote_has, start_process_of_zygote, stop_watching,
+    watch_zygote,
 )
-from fastinetd.system.linux cimport i32, now_monotonic, store16, store64, u16, u32, u64
+from fastinetd.system.linux cimport i32, now_monotonic, store16, u16, u32, u64
 from fastinetd.system.strangers cimport close_shared
 
 
@@ -247,16 +248,13 @@ cdef class Zygotes:
         """The program is held, at `where` (the seq of READY) and system call `call`; False if it makes no sense."""
         cdef Zygote *z = &self.zygotes[number]
         cdef Target *target = self.pools[z.pool].life.target
-        cdef Counters *counters = own_counters(self.ledger, target.row)
         cdef int place = place_of(where)
         if z.state != ZYGOTE_STARTING:
             return z.state == ZYGOTE_LEAVING
         if place < 0:
             return False
         z.state, z.since = ZYGOTE_READY, now_monotonic()
-        counters.pool[<int> STARTING] -= 1
-        counters.pool[<int> HOLDING] += 1
-        record_held(self.ledger, target.row, place, call)
+        count_held(self.ledger, target.row, place, call)
         if target.pool.kind == PREFORK:
             self.parked.open_brood(number, z.pool, z.control, z.hand)
         return True
@@ -328,16 +326,13 @@ cdef class Zygotes:
     cdef void start(self, u32 index, u64 now) noexcept nogil:
         """Start a zygote for a pool that has none."""
         cdef PoolLife *life = &self.pools[index].life
-        cdef Zygote *z = NULL
-        cdef u32 number
+        cdef u32 number = free_zygote_place(self.zygotes, self.zygote_count)
+        cdef Zygote *z
         cdef int error
-        for number in range(self.zygote_count):
-            if self.zygotes[number].state == ZYGOTE_NONE:
-                z = &self.zygotes[number]
-                break
-        else:  # those before are not reaped yet
+        if number == NOBODY:  # those before are not reaped yet
             self.wake_at(now + REAP_AGAIN_AFTER)
             return
+        z = &self.zygotes[number]
         z.turn += 1
         z.pool, z.handed = index, 0
         look_at_files(life, now)
@@ -363,12 +358,9 @@ cdef class Zygotes:
         """Give a zygote and its parked children up. What no process has taken is served by exec."""
         cdef Zygote *z = &self.zygotes[number]
         cdef ZygotePool *pool = &self.pools[z.pool]
-        cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
         cdef u64 now = now_monotonic()
         cdef u32 slot
-        counters.pool[<int> STARTING if z.state == ZYGOTE_STARTING else <int> HOLDING] -= 1
-        counters.recycled[<int> why] += 1
-        store64(&counters.held, 0)
+        count_given_up(self.ledger, pool.life.target.row, STARTING if z.state == ZYGOTE_STARTING else HOLDING, why)
         z.state, z.since = ZYGOTE_LEAVING, now
         pool.zygote = NOBODY
         shut_sockets(z)
@@ -437,11 +429,7 @@ cdef class Zygotes:
 
     cdef bint has_process(self, i32 pid) noexcept nogil:
         """Whether a process is a zygote or a parked child."""
-        cdef u32 number
-        for number in range(self.zygote_count):
-            if self.zygotes[number].state != ZYGOTE_NONE and self.zygotes[number].pid == pid:
-                return True
-        return self.parked.has_child(pid)
+        return some_zygote_has(self.zygotes, self.zygote_count, pid) or self.parked.has_child(pid)
 
     # ---- time ----
 

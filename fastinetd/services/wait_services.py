@@ -61,7 +61,7 @@ class WaitServices:
         return [
             pid for machine in self._machines.values() for pid in machine.servers
             if (machine.installed.row, machine.sock) not in kept and machine.installed.row not in gone
-        ]  # fmt: skip
+        ]
 
     def rows_left_to_servers(self) -> set[int]:
         """Rows of services of which a socket has all the servers that it may have, and is not watched meanwhile."""

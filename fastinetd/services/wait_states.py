@@ -51,12 +51,14 @@ WATCHING = frozenset({State.IDLE, State.SHARED})
 WATCHED = frozenset({State.IDLE, State.SHARED, State.FULL})
 """Where a machine settles that has nothing to wait for but its socket and its servers."""
 
-TRANSITIONS = frozenset({
-    *((State.IDLE, state) for state in (State.ASKING, State.GRACE, State.FULL, State.COOLDOWN)),
-    *((State.ASKING, state) for state in (*WATCHED, State.GRACE, State.COOLDOWN)),
-    *((State.GRACE, state) for state in (*WATCHED, State.ASKING, State.GRACE, State.COOLDOWN)),
-    *((State.SHARED, state) for state in (State.IDLE, State.GRACE, State.FULL, State.COOLDOWN)),
-    *((State.FULL, state) for state in (State.IDLE, State.SHARED, State.GRACE, State.COOLDOWN)),
-    *((State.COOLDOWN, state) for state in (*WATCHED, State.GRACE)),
-    *((state, State.GONE) for state in State),
-})  # fmt: skip
+TRANSITIONS = frozenset(
+    {
+        *((State.IDLE, state) for state in (State.ASKING, State.GRACE, State.FULL, State.COOLDOWN)),
+        *((State.ASKING, state) for state in (*WATCHED, State.GRACE, State.COOLDOWN)),
+        *((State.GRACE, state) for state in (*WATCHED, State.ASKING, State.GRACE, State.COOLDOWN)),
+        *((State.SHARED, state) for state in (State.IDLE, State.GRACE, State.FULL, State.COOLDOWN)),
+        *((State.FULL, state) for state in (State.IDLE, State.SHARED, State.GRACE, State.COOLDOWN)),
+        *((State.COOLDOWN, state) for state in (*WATCHED, State.GRACE)),
+        *((state, State.GONE) for state in State),
+    }
+)

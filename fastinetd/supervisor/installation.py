@@ -82,4 +82,4 @@ class Installation:
         self._log.configure({
             row: LoggedService(planned.id, planned.service.log_type, os.fsdecode(planned.exec_context.path))
             for row, planned in ((installed.row, installed.planned) for installed in self._services)
-        })  # fmt: skip
+        })

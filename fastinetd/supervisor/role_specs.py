@@ -160,7 +160,7 @@ ROLES = (
         kind="monitor", work=_monitor_work, numbered=False, accepts=None, has_section=False, has_pools=False,
         keeps_privileges=False, leaves_sessions=False, leaves_last=False,
     ),
-)  # fmt: skip
+)
 """Every kind of role, in the order in which a generation starts them. The doorman comes after all who ask it: only then
 are the channels that it answers there."""
 

@@ -89,7 +89,7 @@ class Status:
         self._board.set_status(
             supervisor=os.getpid(), descriptors=self._count_descriptors(), ready=ready,
             reload_ok=self._reload_ok, reload_time=self._reload_time, generation=self._generations,
-        )  # fmt: skip
+        )
 
     def _count_descriptors(self) -> int:
         """How many descriptors this process has; without memory to look, how many it had at the last look, so that the

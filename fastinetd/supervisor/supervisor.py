@@ -110,7 +110,7 @@ class Supervisor:
             signal.SIGTERM: self.departure.terminate, signal.SIGINT: self.departure.terminate,
             signal.SIGQUIT: self.departure.leave, signal.SIGUSR1: self._dump,
             signal.SIGABRT: self._check, signal.SIGCHLD: self._child_changed,
-        }, self.messages)  # fmt: skip
+        }, self.messages)
         self.installation.install(plan)
         self.status.loaded()
         if self.options.check_every:

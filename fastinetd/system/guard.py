@@ -34,8 +34,10 @@ def find_guard() -> int | None:
     libc = ctypes.CDLL(None)
     if libc.prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) & NO_AMBIENT:
         return None
-    return next((number for number in _harmless_capabilities() if usable >> number & 1
-                 and libc.prctl(PR_CAP_AMBIENT, AMBIENT_IS_SET, number, 0, 0) == 0), None)  # fmt: skip
+    for number in _harmless_capabilities():
+        if usable >> number & 1 and libc.prctl(PR_CAP_AMBIENT, AMBIENT_IS_SET, number, 0, 0) == 0:
+            return number
+    return None
 
 
 def _harmless_capabilities() -> list[int]:
