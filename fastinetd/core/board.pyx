@@ -27,6 +27,7 @@ from libc.string cimport memcpy, memset
 
 cdef u64 MAGIC = 0x66617374696E6574ULL  # "fastinet"
 cdef u64 PAGE = 4096
+cdef u64 RECORDS_IN_A_ROW = 1024
 
 cdef dict OVER_RATE = {
     OverRate.WAIT: OverRateRule.OVER_WAIT,
@@ -324,8 +325,8 @@ cdef class Board:
             total += load64(&self.view.sections[i].head) - load64(&self.view.sections[i].tail)
         return total
 
-    def take_records(self, int most=1024) -> list:
-        """Take up to `most` records of each section out of the journal, oldest first. Supervisor only."""
+    def take_records(self) -> list:
+        """Take up to RECORDS_IN_A_ROW records of each section out of the journal, oldest first. Supervisor only."""
         cdef u32 i
         cdef Section *s
         cdef Record *r
@@ -334,8 +335,8 @@ cdef class Board:
         for i in range(sections_high(&self.view)):
             s = &self.view.sections[i]
             tail, head = s.tail, load64(&s.head)
-            if head - tail > <u64> most:
-                head = tail + most
+            if head - tail > RECORDS_IN_A_ROW:
+                head = tail + RECORDS_IN_A_ROW
             while tail != head:
                 r = &s.journal[tail & (RECORDS - 1)]
                 taken.append(JournalRecord(

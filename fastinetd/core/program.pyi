@@ -13,20 +13,19 @@ UNIX_VARIABLES: tuple[str, ...]
 CONNECTION_VARIABLES: frozenset[str]
 
 WORKER_VARIABLE: bytes
-SECOND: int
 
 class Pool(NamedTuple):
     kind: int
     least: int
     most: int
+    ready_within: int
+    spare_after: int
+    count_every: int
     workers: int = 0
     requests: int = 0
     age: int = 0
     rss: int = 0
     runtime: int = 0
-    ready_within: int = ...
-    spare_after: int = ...
-    count_every: int = ...
     files: tuple[bytes, ...] = ()
     library: int = -1
     point: bytes = b"main"

@@ -51,8 +51,6 @@ cdef extern from "stage/stage.h" nogil:
 
 cdef char scratch[STAGE_PLACES][STAGE_ROOM]
 
-SECOND = 10**9  # in nanoseconds
-
 WORKER_VARIABLE = b"FASTINETD_WORKER=3"
 """Tells a worker its descriptor (docs/workers.md)."""
 
@@ -63,14 +61,14 @@ class Pool(NamedTuple):
     kind: int  # a Method
     least: int
     most: int
+    ready_within: int  # a process that is not ready by then is ended
+    spare_after: int  # an idle worker is let go when others have served alone for so long
+    count_every: int  # how often the parked children that are wanted are counted again
     workers: int = 0
     requests: int = 0
     age: int = 0
     rss: int = 0
     runtime: int = 0
-    ready_within: int = 60 * SECOND  # a process that is not ready by then is ended
-    spare_after: int = 60 * SECOND  # an idle worker is let go when others have served alone for so long
-    count_every: int = SECOND  # how often the parked children that are wanted are counted again
     files: tuple = ()
     library: int = -1  # zygotes: descriptor of the library that holds the program (stage/library.py)
     point: bytes = b"main"  # or first_io

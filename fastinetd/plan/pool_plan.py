@@ -31,6 +31,18 @@ POOL_REFUSALS = ("datagrams", "wait", "primitive", "library", "shared_layout", *
 """The reasons for which a service that asks for a pool gets none, a word for each."""
 
 
+class PoolTimes(NamedTuple):
+    """How long pools wait, in seconds."""
+
+    ready_within: float  # a process that is not ready by then is ended
+    spare_after: float  # an idle worker is let go when others have served alone for so long
+    count_every: float  # how often the parked children that are wanted are counted again
+
+
+POOL_TIMES = PoolTimes(ready_within=60, spare_after=60, count_every=1)
+"""The times of every service's pool."""
+
+
 class _Refusal(NamedTuple):
     """Why a service gets no pool, and what to do about it."""
 

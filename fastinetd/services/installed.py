@@ -22,6 +22,7 @@ from fastinetd.core.layout import Method, Verdict
 from fastinetd.core.program import Pool, Program, Ranges
 from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Mode, Plan, PlannedService, PoolPlan
+from fastinetd.plan.pool_plan import POOL_TIMES
 from fastinetd.policy.access import AccessTable, AddressVerdict
 from fastinetd.policy.times import window_at
 from fastinetd.relay.relay import Builtin
@@ -191,6 +192,9 @@ def _pool_of(plan: PoolPlan, errors: int) -> Pool:
         kind=Method[plan.kind.upper()],
         least=plan.min_spare,
         most=plan.max_spare,
+        ready_within=int(POOL_TIMES.ready_within * nanoseconds),
+        spare_after=int(POOL_TIMES.spare_after * nanoseconds),
+        count_every=int(POOL_TIMES.count_every * nanoseconds),
         workers=plan.max_workers,
         requests=plan.max_requests or 0,
         age=(plan.max_age or 0) * nanoseconds,

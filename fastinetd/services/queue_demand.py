@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from fastinetd.policy.back_off import BackOff
 
+FIRST_PAUSE = 0.1
+"""The grace pause at first, in seconds."""
+
 LOOKS_PER_PAUSE = 4
 """Looks at the queue in one grace pause: between two of them servers may have emptied it, and clients filled it."""
 
@@ -20,9 +23,9 @@ LOOKS_PER_PAUSE = 4
 class QueueDemand:
     """How long a queue has not been empty, and how many servers it calls for. Times are seconds."""
 
-    def __init__(self, *, shortest: float = 0.1, longest: float) -> None:
-        """The grace pause is `shortest` at first, and `longest` at most."""
-        self._pauses = BackOff(first=shortest, ceiling=longest)
+    def __init__(self, longest: float) -> None:
+        """The grace pause is FIRST_PAUSE at first, and `longest` at most."""
+        self._pauses = BackOff(first=FIRST_PAUSE, ceiling=longest)
         self._lengthen_pause()
         self._standing: float | None = None  # since when the queue was not seen empty, or called for the last server
         self._called_for = 1

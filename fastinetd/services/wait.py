@@ -108,7 +108,7 @@ class WaitSocket:
         self._board, self._loop, self._keeper = context.board, context.loop, context.keeper
         self._dgram = sock.type == socket.SOCK_DGRAM
         self._back_off = BackOff()
-        self._demand = QueueDemand(longest=GRACE_LONGEST if self._dgram else GRACE_LONGEST_STREAM)
+        self._demand = QueueDemand(GRACE_LONGEST if self._dgram else GRACE_LONGEST_STREAM)
         self._vain_wakeups = 0  # in a row, without a datagram
         self._timer: Timer | None = None
         self._watched = False

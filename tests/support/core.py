@@ -17,9 +17,10 @@ from fastinetd.config.model import OverRate, Place, Rate, Service
 from fastinetd.core.board import Board
 from fastinetd.core.exec_context import ExecContext
 from fastinetd.core.keeper import Keeper
-from fastinetd.core.layout import OverRateRule
-from fastinetd.core.program import Program
+from fastinetd.core.layout import Method, OverRateRule
+from fastinetd.core.program import Pool, Program
 from fastinetd.core.records import UsedSlot
+from fastinetd.plan.pool_plan import POOL_TIMES
 from fastinetd.system.loop import Loop, Timer
 from support.proc import PATIENCE
 
@@ -54,6 +55,12 @@ def program(row: int, *argv: str, **values: Any) -> Program:
     of_context = {field.name for field in fields(ExecContext)} & values.keys()
     context = ExecContext(**(standard | {name: values.pop(name) for name in of_context}))
     return Program(row, context, **values)
+
+
+def pool_of(kind: Method, **values: Any) -> Pool:
+    """A pool that waits as long as every service's, but for the times among `values`, in nanoseconds."""
+    times: dict[str, Any] = {name: int(seconds * 10**9) for name, seconds in POOL_TIMES._asdict().items()}
+    return Pool(kind, **(times | values))
 
 
 def await_end(pid: int) -> None:

@@ -32,6 +32,11 @@ def shares(Program program, u32 acceptors) -> tuple:
     return life.least, life.most, life.workers
 
 
+def times(Program program) -> tuple:
+    """(ready_within, spare_after, count_every) of a service's pool, in nanoseconds."""
+    return program.target.pool.ready_within, program.target.pool.spare_after, program.target.pool.count_every
+
+
 def needs_another(u32 least, u32 most, u32 at_once, u32 count, u32 idle, u32 waiting, u64 waited, u64 short,
                   u32 freed) -> bool:
     """Whether a pool needs one more worker. A client waits for `waited` ns; `short` ns ago too few were idle."""

@@ -12,13 +12,13 @@ from typing import Any
 from fastinetd._accept import Acceptor
 from fastinetd.core.board import Board
 from fastinetd.core.layout import Field, Method, RecordKind
-from fastinetd.core.program import Pool, Program
+from fastinetd.core.program import Program
 from fastinetd.core.reception import RETIREMENT
 from fastinetd.core.records import CounterSums, JournalRecord
 from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
 from fastinetd.stage.library import library_descriptor
 from support.clients import everything
-from support.core import fork, open_row, program
+from support.core import fork, open_row, pool_of, program
 from support.lacking import missing
 from support.proc import PATIENCE, Offspring, Process, below, descriptors, process, wait_for
 
@@ -51,7 +51,7 @@ class Pooled:
         """The service: `pool` are Pool's attributes, `values` Program's, `limits` the row's."""
         self.row = open_row(self.board, **(limits or {}))
         asked: dict[str, Any] = {"least": 0, "most": 32, "workers": 32, "library": library_descriptor(), **pool}
-        self.program = program(self.row, *argv, log_success=ALL, log_failure=ALL, pool=Pool(kind, **asked),
+        self.program = program(self.row, *argv, log_success=ALL, log_failure=ALL, pool=pool_of(kind, **asked),
                                **(values or {}))
         return self.program
 
@@ -119,7 +119,8 @@ class Pooled:
 
     def of_kind(self, kind: RecordKind) -> list[JournalRecord]:
         """All records of a kind so far."""
-        self.records += self.board.take_records(4096)
+        while records := self.board.take_records():
+            self.records += records
         return [record for record in self.records if record.kind == kind]
 
     def pool_events(self) -> list[tuple[PoolEvent, int]]:

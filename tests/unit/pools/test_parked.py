@@ -13,10 +13,9 @@ from types import ModuleType
 import pytest
 
 from fastinetd.core.layout import Method
-from fastinetd.core.program import Pool
 from fastinetd.pools.pool import PoolEvent, PoolState, Recycling
 from support.clients import everything
-from support.core import HOUR, program, reap
+from support.core import HOUR, pool_of, program, reap
 from support.pooled import CONTROL, Pooled, echo, finish, go_on, stop
 from support.proc import descriptors, process, wait_for
 
@@ -343,6 +342,7 @@ def test_those_who_do_not_answer(pooled: Pooled) -> None:
 )
 def test_shares(rules: ModuleType, acceptors: int, share: tuple[int, int, int]) -> None:
     """At least one each; together they are no fewer than what is asked for."""
-    pool = Pool(PREFORK, 3, 8, 5)
+    pool = pool_of(PREFORK, least=3, most=8, workers=5)
     assert rules.shares(program(0, CAT, pool=pool), acceptors) == share
-    assert rules.shares(program(0, CAT, pool=Pool(PREFORK, 0, 8, 5)), acceptors)[0] == 0
+    pool = pool_of(PREFORK, least=0, most=8, workers=5)
+    assert rules.shares(program(0, CAT, pool=pool), acceptors)[0] == 0

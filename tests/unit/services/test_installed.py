@@ -19,11 +19,13 @@ from fastinetd.core.program import Program
 from fastinetd.logs.standard_error import StandardErrors
 from fastinetd.plan.model import Mode, Plan, PlannedService
 from fastinetd.plan.plan import make_plan
+from fastinetd.plan.pool_plan import PoolTimes
 from fastinetd.plan.surroundings import Surroundings
 from fastinetd.relay.relay import Builtin
 from fastinetd.services.installed import InstalledServices
 from fastinetd.system.privileges import Privileges
 from support.accounts import Accounts
+from support.extension import extension
 
 MACHINE = Surroundings(environ=(), root=True, uid=0, gid=0, nice=0, files=(1024, 4096), ids=None,
                        may=Privileges())
@@ -248,3 +250,11 @@ def test_all_or_nothing(
     monkeypatch.undo()
     assert [each.planned.id for each in rows.install(plan_of(B, C, service("d", 7004)))] == ["a"]
     assert {each.row for each in rows} == {1, 2, 3}
+
+
+def test_pools_wait_as_long_as_the_plan_says(rows: InstalledServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = PoolTimes(ready_within=0.5, spare_after=2, count_every=3)
+    monkeypatch.setattr("fastinetd.services.installed.POOL_TIMES", times)
+    rows.install(plan_of(service("pooled", 7004, spawn="zygote", allow_shared_layout=True)))
+    (pooled,) = rows
+    assert extension("pool_rules").times(pooled.program) == (500_000_000, 2_000_000_000, 3_000_000_000)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from fastinetd.services import queue_demand
 from fastinetd.services.queue_demand import LOOKS_PER_PAUSE, QueueDemand
 
 
 @pytest.fixture
-def demand() -> QueueDemand:
+def demand(monkeypatch: pytest.MonkeyPatch) -> QueueDemand:
     """Of a queue for which one server has just been started, with a pause of a second."""
-    made = QueueDemand(shortest=0.5, longest=4.0)
+    monkeypatch.setattr(queue_demand, "FIRST_PAUSE", 0.5)
+    made = QueueDemand(4.0)
     made.server_started(10.0, helped=False)
     assert made.pause == 1.0
     return made

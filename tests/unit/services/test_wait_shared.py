@@ -121,7 +121,8 @@ def test_what_is_taken_calls_for_nobody(
 
 def be_patient(machine: WaitSocket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server has PATIENCE to take what is there before there is another one; looks are as frequent as ever."""
-    machine._demand = QueueDemand(shortest=PATIENCE, longest=PATIENCE)
+    monkeypatch.setattr(queue_demand, "FIRST_PAUSE", PATIENCE)
+    machine._demand = QueueDemand(PATIENCE)
     monkeypatch.setattr(queue_demand, "LOOKS_PER_PAUSE", 40 * PATIENCE)
 
 

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from fastinetd.core.layout import Method, Verdict
-from fastinetd.core.program import Pool
 from fastinetd.supervisor.duties import programs_of
 from fastinetd.supervisor.roles import Role
-from support.core import HOUR, program, set_limits
+from support.core import HOUR, pool_of, program, set_limits
 from support.generations import Kit
 from support.proc import PATIENCE, title, wait_for
 
@@ -67,7 +66,8 @@ def test_who_is_asked_about_gets_back_what_he_paid(named: Kit) -> None:
 def test_workers_are_with_half_of_the_acceptors(count: int, serving: int) -> None:
     """With the same ones for all listeners of a service, and each acceptor with as many services as the others."""
     rows = range(2 * count)
-    exec_, workers = program(1000), [program(row, pool=Pool(Method.WORKER, 1, 1, 1)) for row in rows]
+    exec_, pool = program(1000), pool_of(Method.WORKER, least=1, most=1, workers=1)
+    workers = [program(row, pool=pool) for row in rows]
     programs = [(5, exec_), *((10 * row + listener, workers[row]) for row in rows for listener in (0, 1))]
     served = [programs_of(number, count, programs) for number in range(1, count + 1)]
     assert all((5, exec_) in each for each in served)
