@@ -37,8 +37,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from select import POLLHUP, POLLRDHUP, poll
 from threading import Lock
 
-from setproctitle import setproctitle
-
 from fastinetd.config.addresses import plausible_name
 from fastinetd.doorman.desk import Answer, Desk, Names, Question
 from fastinetd.doorman.protocol import ANSWER, QUESTION, Family, Reply
@@ -317,16 +315,13 @@ def run(
     tables: Mapping[int, AccessTable],
     *,
     control: int,
-    title: str | None = None,
     resolver: Resolver = confirmed_names,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Run the doorman until `control` reports end of file or no channel is left.
 
     Takes `channels` (SOCK_SEQPACKET, one per acceptor) and `control` (a pipe or socket; bytes written there are
-    ignored). `tables`: row -> access table. `title` becomes the process's title. A thread may still hang in the
-    resolver on return, and an orderly exit would wait for it: the process should end with os._exit.
+    ignored). `tables`: row -> access table. A thread may still hang in the resolver on return, and an orderly exit
+    would wait for it: the process should end with os._exit.
     """
-    if title is not None:
-        setproctitle(title)
     Doorman(channels, tables, control, resolver, clock).run()

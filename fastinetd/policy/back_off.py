@@ -9,19 +9,18 @@ from __future__ import annotations
 
 
 class BackOff:
-    """Pauses in seconds: `first`, then each `factor` times as long as the one before, up to `ceiling`."""
+    """Pauses in seconds: `first`, then each twice as long as the one before, up to `ceiling`."""
 
-    __slots__ = ("_ceiling", "_factor", "_first", "pause")
+    __slots__ = ("_ceiling", "_first", "pause")
 
-    def __init__(self, first: float = 0.1, factor: float = 2.0, ceiling: float = 30.0) -> None:
+    def __init__(self, first: float = 0.1, ceiling: float = 30.0) -> None:
         self._first = first
-        self._factor = factor
         self._ceiling = ceiling
         self.pause = 0.0
 
     def failed(self) -> float:
         """Note a failure; returns the seconds to wait before the next attempt."""
-        self.pause = min(self.pause * self._factor or self._first, self._ceiling)
+        self.pause = min(self.pause * 2 or self._first, self._ceiling)
         return self.pause
 
     def succeeded(self) -> None:

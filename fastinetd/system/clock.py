@@ -45,10 +45,10 @@ class ClockWatch:
         descriptor = self._libc.timerfd_create(time.CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK)
         if descriptor >= 0:
             self.descriptor = lift_descriptor(descriptor)
-            self.arm_timer()
+            self.arm_timer(FAR)
             loop.watch(self.descriptor, self._read_timer)
 
-    def arm_timer(self, seconds: int = FAR) -> None:
+    def arm_timer(self, seconds: int) -> None:
         """Have the timer wake the loop at these Unix seconds, and when the clock is set."""
         times = TimerSpec(Timespec(0, 0), Timespec(seconds, 0))
         flags = TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET
@@ -58,5 +58,5 @@ class ClockWatch:
         """Empty the timer, set it again and call `jumped`."""
         with suppress(OSError):  # ECANCELED, for the clock has been set
             os.read(self.descriptor, 8)
-        self.arm_timer()
+        self.arm_timer(FAR)
         self._jumped()

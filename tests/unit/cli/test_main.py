@@ -264,3 +264,34 @@ def test_names_that_the_output_cannot_have(conf: Path) -> None:
     argv = [sys.executable, "-P", "-m", "fastinetd", "--check", "-f", str(conf)]
     run = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)
     assert "port cannot be '\\xe9'" in run.stdout, run.stderr
+
+
+OTHER_LOOK = """
+import sys
+from fastinetd.cli import main, options
+from fastinetd.logs.format import MessageFormat
+from fastinetd.logs.xinetd_format import XinetdFormats
+
+class Bare(MessageFormat):
+    def message(self, when, level, text):
+        return f"{level.name} | {text}\\n"
+
+    def lost(self, when, count):
+        return f"{count} lost\\n"
+
+class BareFormats(XinetdFormats):
+    def stderr(self, journald):
+        return Bare()
+
+options.XinetdFormats = BareFormats
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def test_the_options_choose_the_look_of_the_log(conf: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        metrics = f"127.0.0.1:{taken.getsockname()[1]}"
+        argv = [sys.executable, "-c", OTHER_LOOK, "-dontfork", "-f", str(conf), "--metrics", metrics]
+        run = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert f"CRITICAL | --metrics {metrics}: cannot listen: " in run.stderr

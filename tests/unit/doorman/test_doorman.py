@@ -254,15 +254,6 @@ def test_ends_with_its_control_descriptor() -> None:
         assert it.acceptors[0].socket.recv(64) == b""
 
 
-def test_title(monkeypatch: pytest.MonkeyPatch) -> None:
-    titles: list[str] = []
-    monkeypatch.setattr(doorman, "setproctitle", titles.append)
-    control, held = os.pipe()
-    run([], {}, control=control, title="fastinetd: doorman")
-    os.close(held)
-    assert titles == ["fastinetd: doorman"]
-
-
 def test_ends_while_a_lookup_hangs() -> None:
     begun, release, late = threading.Event(), threading.Event(), threading.Event()
 

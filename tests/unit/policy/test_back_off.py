@@ -16,8 +16,8 @@ def test_pauses_double_up_to_the_ceiling() -> None:
 
 
 def test_other_numbers() -> None:
-    back_off = BackOff(first=1.0, factor=3.0, ceiling=10.0)
-    assert [back_off.failed() for _ in range(4)] == [1.0, 3.0, 9.0, 10.0]
+    back_off = BackOff(first=1.0, ceiling=10.0)
+    assert [back_off.failed() for _ in range(5)] == [1.0, 2.0, 4.0, 8.0, 10.0]
 
 
 def test_success_ends_the_row() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fastinetd.core.program import DATAGRAM_VARIABLES, INET_VARIABLES, UNIX_VARIABLES
 from support.c import STRICT
 from support.stage import HEADER, PACKAGE, PLACES, ROOM
 
@@ -57,6 +58,13 @@ OWN_SIZE = re.compile(
 )  # fmt: skip
 def test_every_way_to_write_a_size_is_seen(size: str) -> None:
     assert OWN_SIZE.search(f"char places{size};" if "[" in size else f"char places[{size}];")
+
+
+def test_room_for_more_variables() -> None:
+    """As many as CONTRIBUTING.md promises to whoever adds one."""
+    most = max(map(len, (INET_VARIABLES, DATAGRAM_VARIABLES, UNIX_VARIABLES)))
+    assert "(`stage/stage.h` has room for four more:" in (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    assert PLACES - most == 4
 
 
 def test_nobody_else_says_how_many_or_how_large() -> None:
