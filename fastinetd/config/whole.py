@@ -44,7 +44,7 @@ def handler_faults(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]
 
 
 class _Check:
-    """The checks of one service; `sound` tells their result."""
+    """The checks of one service; `sound` is their result."""
 
     def __init__(
         self, entry: Entry, block: Block, values: dict[str, Any], name: str, report: Report, *, toml: bool

@@ -219,7 +219,7 @@ cdef class Reception:
         self.queue_was_empty(index)
 
     cdef void accept_failed(self, u32 index, int number) noexcept nogil:
-        """accept(2) has failed with an errno that says nothing of a client: pause the listener."""
+        """accept(2) has failed, and not for a fault of the client: pause the listener."""
         cdef u32 row = self.listeners[index].target.row
         cdef Record *record
         # EINVAL: it is shut, though the row says so no more: the port is about to be opened again.

@@ -1,7 +1,7 @@
 """How many servers each source has: a client's address, counted for one service.
 
-Theory. A table of buckets with eight words each; a word is a tag of the source and its count. Where a source belongs is
-said by a keyed hash (siphash.pxd), so that nobody can choose addresses that meet in one bucket. A word is changed by
+Theory. A table of buckets with eight words each; a word is a tag of the source and its count. A source's bucket
+comes from a keyed hash (siphash.pxd), so that clients cannot choose addresses that meet in one. A word is changed by
 compare-and-swap alone.
 """
 

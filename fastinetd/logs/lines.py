@@ -74,5 +74,5 @@ def error_text(number: int | None) -> str:
 
 
 def lost_text(count: int) -> str:
-    """What a log says about the records that are missing from it."""
+    """The text of the entry that counts the records which are missing from a log."""
     return f"{count} record{'' if count == 1 else 's'} could not be written"

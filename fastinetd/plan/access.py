@@ -52,7 +52,7 @@ def access_of(service: Service, report: Report) -> AccessTable:
 
 
 def check_names(services: Iterable[Service], report: Report) -> None:
-    """Report the host names of access lists that nobody knows now. May wait for the resolver."""
+    """Report the host names of access lists that have no address now. May wait for the resolver."""
     for service in services:
         for name, entries in (("only_from", service.only_from), ("no_access", service.no_access)):
             for index, rule in rules_of(entries or (), _network_number):

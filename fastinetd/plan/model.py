@@ -31,7 +31,7 @@ class Endpoint:
     def covers(self, other: Endpoint) -> bool:
         """Whether a stream socket with every address leaves no room for another one's: bind(2) would fail.
 
-        Of a host that is a name the family is not known: it counts where this one has both.
+        A host that is a name is covered by a socket of both families only: which of them it has is known later.
         """
         if self.host or self.kind != SOCK_STREAM or (other.kind, other.port) != (self.kind, self.port):
             return False

@@ -134,7 +134,7 @@ def _last_change(borders: list[int], moment: int, localtime: Clock) -> int:
 def _stop_at_setting(moment: int, target: int, localtime: Clock, *, forward: bool) -> int:
     """`target`, if local clocks run evenly between `moment` and it; else the first second after they are set.
 
-    `forward` tells whether `target` is after `moment`. There must be one setting between them at most.
+    `forward`: `target` is after `moment`. There must be one setting between them at most.
     """
 
     def offset(at: int) -> int:

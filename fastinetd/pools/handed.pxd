@@ -18,7 +18,7 @@ cdef class HandedConnections:
 
     cdef u32 next_seq(self, u32 slot) noexcept nogil
     cdef void keep(self, u32 slot, const Client *client, u32 zygote, bint parked) noexcept nogil
-    cdef Handed *claimed(self, u32 zygote, bint parked, u32 seq) noexcept nogil
+    cdef Handed *find_claimed(self, u32 zygote, bint parked, u32 seq) noexcept nogil
     cdef void remove(self, u32 slot) noexcept nogil
     cdef u32 next_of(self, u32 zygote, u32 first) noexcept nogil
     cdef u64 oldest_of(self, u32 zygote, u64 now) noexcept nogil

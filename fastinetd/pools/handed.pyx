@@ -42,8 +42,8 @@ cdef class HandedConnections:
         h.client.fd = set_aside(client.fd, self.count)
         self.count += 1
 
-    cdef Handed *claimed(self, u32 zygote, bint parked, u32 seq) noexcept nogil:
-        """The connection that a zygote or a parked child speaks of; NULL: it was sent none such."""
+    cdef Handed *find_claimed(self, u32 zygote, bint parked, u32 seq) noexcept nogil:
+        """The connection that a message of a zygote or a parked child names by its seq; NULL: it was sent none such."""
         cdef u32 slot = seq & PLACES
         cdef Handed *h = &self.entries[slot]
         if slot >= self.high or h.client.fd < 0 or h.zygote != zygote or h.turn != seq >> 16 or h.parked != parked:

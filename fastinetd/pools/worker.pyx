@@ -78,7 +78,7 @@ cdef bint send_client(Worker *w, Target *target, const Client *client) noexcept 
 
 
 cdef Word read_word(Worker *w, Reception reception, i32 *status) noexcept nogil:
-    """Read what a worker says: that it is ready, with the status of what it served last."""
+    """Read a worker's message: that it is ready, with the status of what it served last."""
     cdef ssize_t length = receive_words(w.socket, status, sizeof(i32), NULL)
     if length == -EAGAIN or length == -EINTR:
         return WORD_NONE

@@ -218,7 +218,7 @@ cdef class Workers:
             self.read_word_of(number)
 
     cdef void read_word_of(self, u32 number) noexcept nogil:
-        """Read what a worker says: it is ready for its first connection, or for the next."""
+        """Read a worker's message: it is ready for its first connection, or for the next."""
         cdef Worker *w = &self.workers[number]
         cdef WorkerPool *pool = &self.pools[w.pool]
         cdef Counters *counters = own_counters(self.ledger, pool.life.target.row)
@@ -486,8 +486,8 @@ cdef class Workers:
         self.wake_at(w.busy_since + target.pool.runtime)
 
     cdef bint check_received(self, u32 number, u64 now) noexcept nogil:
-        """Whether a worker has left the connection that it was sent last in its socket, though it may have said that it
-        had served it: then it is ended."""
+        """Whether a worker has left the connection that it was sent last in its socket, though it may have reported it
+        as served: then it is ended."""
         cdef Worker *w = &self.workers[number]
         if not w.received and time_since(w.busy_since, now) < TAKEN_WITHIN:
             self.wake_at(w.busy_since + TAKEN_WITHIN)

@@ -20,8 +20,8 @@ each connection is served once, whatever dies when.
 A zygote whose sockets end while it lives is killed, and its end is what counts: then its status is recorded.
 
 Rules of this file
- - Zygotes and what they fork run the service's code and are not trusted. Which process sent a message the kernel says;
-   a pid is this process's own child, or the zygote is given up.
+ - Zygotes and what they fork run the service's code and are not trusted. The kernel attests which process sent a
+   message; a pid is this process's own child, or the zygote is given up.
  - Nothing here waits for them.
 """
 
@@ -152,7 +152,7 @@ cdef class Zygotes:
         self.reception.await_room()
         self.servers.start(target, &client, slot)
 
-    # ---- what they say ----
+    # ---- their messages ----
 
     cdef void handle_event(self, u32 kind, u32 index) noexcept nogil:
         """Something happened to a zygote or a parked child; `index` is its number, and its turn above."""
@@ -262,7 +262,7 @@ cdef class Zygotes:
     cdef bint note_taken(self, u32 number, bint parked, u32 seq, i32 value, i32 pid) noexcept nogil:
         """A child has taken a connection: it is the slot's server now. `value` is what a parked one was parked as."""
         cdef Zygote *z = &self.zygotes[number]
-        cdef Handed *h = self.handed.claimed(number, parked, seq)
+        cdef Handed *h = self.handed.find_claimed(number, parked, seq)
         cdef u32 slot = seq & PLACES
         cdef Target *target = self.pools[z.pool].life.target
         cdef Counters *counters = own_counters(self.ledger, target.row)
@@ -301,7 +301,7 @@ cdef class Zygotes:
         """The zygote could not fork, for a connection or for a parked child; False if it makes no sense."""
         if seq >> 16 & FOR_PARKING:
             return self.parked.note_not_forked(number, seq, self.zygotes[number].heard)
-        if self.handed.claimed(number, False, seq) == NULL:
+        if self.handed.find_claimed(number, False, seq) == NULL:
             return False
         self.zygotes[number].handed -= 1
         self.serve_by_exec(seq & PLACES)

@@ -281,7 +281,7 @@ class Listeners:
 
 
 def _inode_of(endpoint: Endpoint) -> tuple[int, int]:
-    """What tells the file of a unix socket from others that may take its name: device and number. Raises OSError."""
+    """The device and number of a unix socket's file, by which it differs from others of its name. Raises OSError."""
     status = Path(endpoint.host).lstat()
     return status.st_dev, status.st_ino
 

@@ -1,4 +1,4 @@
-"""What is first in a socket's queue: who sent it, a sign that tells it from the next, and how to take it off.
+"""What is first in a socket's queue: its sender, a sign by which it differs from the next, and how to take it off.
 
 Theory. Servers read from the same socket, so nothing may be changed that they would notice, and what was first may be
 gone a moment later. A datagram's sign is its beginning, its sender and the time the kernel gives it, because a client
