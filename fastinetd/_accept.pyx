@@ -13,12 +13,12 @@ from fastinetd.core.program cimport Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport ON_SERVER, Servers, wait_for_child
 from fastinetd.pools.pool cimport (
-    CHANGED, NEVER, NOBODY, ON_WORKER, ON_WORKER_END, SECOND, acceptors_serving, milliseconds_until,
+    CHANGED, NEVER, NOBODY, ON_WORKER, ON_WORKER_END, PLACES, acceptors_serving, milliseconds_until, share_of,
 )
 from fastinetd.pools.workers cimport Workers
 from fastinetd.pools.zygotes cimport Zygotes
 from fastinetd.system.linux cimport (
-    P_ALL, P_PID, WEXITED, WNOHANG, WNOWAIT, i32, i64, now_monotonic, siginfo_t, u32, u64,
+    P_ALL, P_PID, SECOND, WEXITED, WNOHANG, WNOWAIT, i32, i64, now_monotonic, siginfo_t, u32, u64,
 )
 
 import os
@@ -73,14 +73,14 @@ cdef class Acceptor(Reception):
             if target.pool.kind == WORKER:
                 self.pool_numbers[i] = workers
                 workers += 1
-                hands += 2 * ((target.pool.workers + share - 1) // share)  # those that leave beside those that come
+                hands += 2 * share_of(target.pool.workers, share)  # those that leave beside those that come
             else:
                 self.pool_numbers[i] = zygotes
                 zygotes += 1
                 if target.pool.kind == PREFORK:
-                    parked += 2 * ((target.pool.most + share - 1) // share) + 32
-        self.zygotes = Zygotes(self.servers, zygotes, <u32> min(parked, 0xFFFF))
-        self.workers = Workers(self.servers, workers, <u32> min(hands, 0xFFFF), <u32> len(os.sched_getaffinity(0)))
+                    parked += 2 * share_of(target.pool.most, share) + 32
+        self.zygotes = Zygotes(self.servers, zygotes, <u32> min(parked, PLACES))
+        self.workers = Workers(self.servers, workers, <u32> min(hands, PLACES), <u32> len(os.sched_getaffinity(0)))
         for i in range(self.count):
             target, n = self.listeners[i].target, self.pool_numbers[i]
             if n == NOBODY:

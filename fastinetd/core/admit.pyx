@@ -31,7 +31,7 @@ from fastinetd.core.program cimport Range4, Range6, Target
 from fastinetd.core.sources cimport source_give, source_hash, source_take
 from fastinetd.system.linux cimport (
     AF_INET, AF_INET6, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLOCK_REALTIME_COARSE, ENOMEM, FIRST_KEPT_DESCRIPTOR,
-    F_DUPFD_CLOEXEC, O_CLOEXEC, O_RDONLY, cas32, cas64, clock_gettime, close, fcntl, i32, i64, load32, load64,
+    F_DUPFD_CLOEXEC, O_CLOEXEC, O_RDONLY, SECOND, cas32, cas64, clock_gettime, close, fcntl, i32, i64, load32, load64,
     load_time, now_monotonic, ntohl, open, pread, store32, timespec, u16, u32, u64, u8,
 )
 
@@ -52,7 +52,7 @@ cdef double current_load(u64 now) noexcept nogil:
     cdef char text[64]
     cdef ssize_t n
     cdef int low
-    if load_average.read_at == 0 or now - load_average.read_at > 1000000000:
+    if load_average.read_at == 0 or now - load_average.read_at > SECOND:
         load_average.read_at = now
         if load_average.fd < 0:
             low = open("/proc/loadavg", O_RDONLY | O_CLOEXEC)
@@ -391,7 +391,7 @@ cdef void write_exit_record(Ledger *ledger, u32 slot, int code, int status, u64 
         record = journal_next(ledger)
         record.row, record.kind, record.pid, record.fields = s.row, EXIT, s.pid, s.log_success
         record.value, record.signalled = status, kind == SIGNAL
-        record.seconds = <u32> (lasted // 1000000000)
+        record.seconds = <u32> (lasted // SECOND)
         set_peer(record, s.address, s.family, s.port)
         journal_commit_with(ledger, s, then)
     else:

@@ -12,6 +12,8 @@ REFUSALS: Mapping[Verdict, str]
 MOST_STARTS: int
 """Starts of a service of which the Board has room for the times."""
 
+def require_room(enum: type[IntEnum], room: int) -> None: ...
+
 class Field(IntEnum):
     SHOW_PID = 1
     SHOW_HOST = 2

@@ -16,6 +16,16 @@ def _words_of_refusals():
     return words
 
 
+def require_room(enum, room):
+    """Raise ImportError where an enum has a value for which the Counters have no place among the `room` of an array."""
+    if max(enum) >= room:
+        raise ImportError(f"{enum.__name__} has {max(enum) + 1} values: fastinetd/core/layout.pxd has room for {room}")
+
+
+require_room(Verdict, REASONS)
+require_room(Status, STATUSES)
+require_room(Method, METHODS)
+
 REFUSALS = _words_of_refusals()
 
 MOST_STARTS = RATE_CELLS

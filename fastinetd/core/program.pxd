@@ -10,6 +10,7 @@ cdef extern from "core/spawn_plan.h" nogil:
 
 cdef extern from "stage/stage.h" nogil:
     enum:
+        STAGE_LIBRARY  # what the library that holds programs is loaded from
         STAGE_PLACES  # variables that tell of a connection, at most
         STAGE_ROOM  # bytes of each
         STAGE_VARIABLES_SIZE  # bytes of all
@@ -29,6 +30,7 @@ cdef struct Range6:
 
 cdef enum:
     POOL_FILES = 8  # files whose change replaces a pool, at most
+    WORKER_SOCKET = 3  # the daemon's socket, by its descriptor in a worker
 
 cdef struct PoolSpec:
     u32 kind  # a Method; EXEC: no pool

@@ -19,6 +19,8 @@ from fastinetd.system.linux cimport (
 
 from typing import NamedTuple
 
+from fastinetd.worker import protocol
+
 cdef extern from "core/spawn_plan.h" nogil:
     enum:
         SPAWN_LIMITS
@@ -43,15 +45,13 @@ cdef extern from "core/spawn_plan.h" nogil:
         int use_posix_spawn
 
 cdef extern from "stage/stage.h" nogil:
-    enum:
-        STAGE_LIBRARY
     char *STAGE_PLACE(char (*array)[STAGE_ROOM], int i)
     const char *STAGE_VARIABLE
     const char *STAGE_BIND
 
 cdef char scratch[STAGE_PLACES][STAGE_ROOM]
 
-WORKER_VARIABLE = b"FASTINETD_WORKER=3"
+WORKER_VARIABLE = f"{protocol.VARIABLE}={<int> WORKER_SOCKET}".encode()
 """Tells a worker its descriptor (docs/workers.md)."""
 
 

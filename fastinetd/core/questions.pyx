@@ -14,14 +14,12 @@ from libc.string cimport memcpy, memset
 
 from fastinetd.core.client cimport Client
 from fastinetd.system.linux cimport (
-    AF_INET, EBADMSG, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, close, fcntl, i64,
-    now_monotonic, send, u16, u32, u64, u8,
+    AF_INET, EBADMSG, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, SECOND, close, fcntl,
+    i64, now_monotonic, send, u16, u32, u64, u8,
 )
 from fastinetd.system.strangers cimport receive_words
 
 from fastinetd.doorman import protocol
-
-cdef u64 SECOND = 1000000000
 
 # The doorman's numbers, in the types they are used in here.
 cdef u64 ANSWER_WITHIN = protocol.ANSWER_WITHIN * SECOND

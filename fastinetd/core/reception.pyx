@@ -38,9 +38,9 @@ from fastinetd.core.questions cimport (
 )
 from fastinetd.system.linux cimport (
     EAGAIN, ECONNABORTED, EINTR, EINVAL, EPOLLEXCLUSIVE, EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPROTO,
-    FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, POLLIN, SHUT_RDWR, SOL_SOCKET, SO_REUSEADDR, cas32, close, epoll_create1,
-    epoll_ctl, epoll_event, epoll_wait, errno, fcntl, i64, load64, now_monotonic, poll, pollfd, read, setsockopt,
-    shutdown, u32, u64,
+    FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, POLLIN, SECOND, SHUT_RDWR, SOL_SOCKET, SO_REUSEADDR, cas32, close,
+    epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, fcntl, i64, load64, now_monotonic, poll, pollfd, read,
+    setsockopt, shutdown, u32, u64,
 )
 from fastinetd.system.strangers cimport close_shared
 
@@ -48,7 +48,6 @@ RETIREMENT = b"r"
 """The order on a control pipe that retires a role."""
 
 cdef char RETIRE = RETIREMENT[0]
-cdef u64 SECOND = 1000000000
 cdef u64 FOREVER = 0xFFFFFFFFFFFFFFFF  # later than any time
 cdef u64 STARVED = 50000000  # pause of a listener when there are no descriptors, no memory or no place for a question
 

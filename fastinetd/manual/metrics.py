@@ -67,7 +67,7 @@ def _label_values() -> dict[str, Iterable[str]]:
         "`method`": METHODS,
         "`mode`": ("user", "system"),
         "`point`": POINTS,
-        "`state`": POOL_STATES,
+        "`state`": [name for name, _ in POOL_STATES],
         "`status`": [name for name, _ in STATUSES],
         "`le` of `fastinetd_spawn_latency_seconds`": bounds(LATENCY_BOUNDS),
         "`le` of `fastinetd_session_seconds`": bounds(SESSION_BOUNDS),

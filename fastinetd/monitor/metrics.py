@@ -53,16 +53,14 @@ STATUSES = tuple((s.name.lower(), s.value) for s in Status)
 METHODS = {m.name.lower(): m.value for m in Method}
 """The methods by which connections reach their servers, each with its index in CounterSums.latency."""
 
-POOL_STATES = ("zygote", "starting", "idle", "busy")
-"""The label values of a pool's processes, in the order of PoolState."""
+POOL_STATES = tuple(("zygote" if s is PoolState.HOLDING else s.name.lower(), s.value) for s in PoolState)
+"""The label values of a pool's processes, each with its index in CounterSums.pool."""
 
 RECYCLINGS = tuple((r.name.lower(), r.value) for r in Recycling)
 """The label values of reasons for which a pool gave up a process, each with its index in CounterSums.recycled."""
 
 POINTS = tuple(point.name.lower() for point in HeldAt)
 """The label values of places where a program is held, in the order of HeldAt."""
-
-assert len(POOL_STATES) == len(PoolState)
 
 _LATENCY_LE = (*map(floatToGoString, LATENCY_BOUNDS), "+Inf")
 _SESSION_LE = (*map(floatToGoString, SESSION_BOUNDS), "+Inf")
@@ -181,7 +179,7 @@ METRICS = (
     Entry("fastinetd_pool_processes", "gauge", ("service", "state"),
           "Processes of the service's pool: zygotes, those that are starting, those that wait for a connection (parked "
           "children and idle workers) and busy workers.",
-          lambda r: [((name,), r.counters.pool[place]) for place, name in enumerate(POOL_STATES)] if r.pooled else []),
+          lambda r: [((name,), r.counters.pool[place]) for name, place in POOL_STATES] if r.pooled else []),
     Entry("fastinetd_pool_held", "gauge", ("service", "point", "call"),
           "Zygotes of the service's pool by where they are held: main, first_use (of the connection), early (at "
           "a system call whose effect a fork would not copy) or at_start (so early that nothing is gained over main).",

@@ -30,12 +30,12 @@ from fastinetd.pools.parked_demand cimport (
     FORKS_IN_A_ROW, children_wanted, count_again, note_arrival, note_miss, note_parked,
 )
 from fastinetd.pools.pool cimport (
-    DIED, IDLE, NEVER, NOBODY, ON_PARKED, PLACES, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, SPARE, TURNS, kill,
+    DIED, IDLE, NEVER, NOBODY, ON_PARKED, PLACES, REAP_AGAIN_AFTER, SIGCONT, SIGKILL, SPARE, TURNS, kill,
     own_child,
 )
 from fastinetd.pools.wire cimport FOR_PARKING, STAGE_LEAVE, STAGE_PARK, send_request
 from fastinetd.system.linux cimport (
-    CLD_EXITED, EPOLLIN, P_PID, WEXITED, WNOHANG, close, errno, i32, now_monotonic, siginfo_t, u32, u64,
+    CLD_EXITED, EPOLLIN, P_PID, SECOND, WEXITED, WNOHANG, close, errno, i32, now_monotonic, siginfo_t, u32, u64,
 )
 
 cdef u64 REFILL_AFTER = SECOND // 1000  # a fork in the same moment would take the processor from who has the connection

@@ -5,8 +5,7 @@ none, more are wanted, twice as many each time (as Apache and PHP-FPM do it); th
 that what is wanted is counted again. What is too many for some of those times is let go by halves.
 """
 
-from fastinetd.pools.pool cimport SECOND
-from fastinetd.system.linux cimport u32, u64
+from fastinetd.system.linux cimport SECOND, u32, u64
 
 cdef enum:
     FORKS_IN_A_ROW = 32  # children asked for in a row, at most

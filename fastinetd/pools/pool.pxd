@@ -75,8 +75,8 @@ cdef enum:
     NOBODY = 0xFFFFFFFF
 
 cdef u64 NEVER
-cdef u64 SECOND
 cdef u64 REAP_AGAIN_AFTER  # where no pidfd says when a process can be reaped
+cdef u64 STABLE_AFTER  # a process of a pool that lived so long was no failure
 cdef u64 TAKEN_WITHIN  # a connection that no process has taken by then is given to another one
 
 
@@ -89,6 +89,11 @@ cdef struct PoolLife:
     u64 pause
     u64 looked_at  # when the files were compared
     file_mark marks[POOL_FILES]
+
+
+cdef inline u32 share_of(u32 whole, u32 acceptors) noexcept nogil:
+    """The share of one of so many acceptors in what is for all of them, rounded up."""
+    return (whole + acceptors - 1) // acceptors
 
 
 cdef u32 acceptors_serving(u32 kind, u32 count) noexcept nogil

@@ -9,21 +9,23 @@ least one.
 from libc.string cimport memcmp
 
 from fastinetd.core.admit cimport record_pool_event
-from fastinetd.core.layout cimport WORKER
-from fastinetd.core.program cimport Target
+from fastinetd.core.layout cimport POOL_STATES, RECYCLINGS, WORKER
+from fastinetd.core.program cimport STAGE_LIBRARY, Target
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child
 from fastinetd.core.spawn cimport spawn_call, spawn_server
 from fastinetd.system.linux cimport (
-    EMFILE, F_DUPFD_CLOEXEC, P_PID, WEXITED, WNOHANG, WNOWAIT, close, errno, fcntl, i32, i64, now_monotonic,
+    EMFILE, F_DUPFD_CLOEXEC, P_PID, SECOND, WEXITED, WNOHANG, WNOWAIT, close, errno, fcntl, i32, i64, now_monotonic,
     siginfo_t, u32, u64,
 )
 from fastinetd.system.strangers cimport refuse_descriptors
 
+from fastinetd.core import layout
+
 NEVER = 0xFFFFFFFFFFFFFFFF
-SECOND = 1000000000
 REAP_AGAIN_AFTER = SECOND // 10
 TAKEN_WITHIN = 5 * SECOND
+STABLE_AFTER = 5 * SECOND
 
 cdef u64 SHORTEST_PAUSE = SECOND // 10  # before the next start, after one that failed
 cdef u64 LONGEST_PAUSE = 30 * SECOND
@@ -33,13 +35,11 @@ cdef u64 HALF = 1 << 31
 
 cdef enum:
     FIRST_LOW = 8  # where descriptors for a new process are put: above those they become, in reach of the child
-    LAST_LOW = 59  # below STAGE_LIBRARY
+    LAST_LOW = STAGE_LIBRARY - 1
     MOST_FURTHER = 4
 
-
-cdef inline u32 share_of(u32 whole, u32 share) noexcept nogil:
-    """The share of one of so many acceptors in what is for all of them, rounded up."""
-    return (whole + share - 1) // share
+layout.require_room(PoolState, POOL_STATES)
+layout.require_room(Recycling, RECYCLINGS)
 
 
 cdef u32 acceptors_serving(u32 kind, u32 count) noexcept nogil:

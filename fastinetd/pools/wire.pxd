@@ -7,7 +7,6 @@ from fastinetd.system.linux cimport i32, u32
 
 cdef extern from "stage/stage.h" nogil:
     enum:
-        STAGE_LIBRARY
         STAGE_FORK, STAGE_PARK, STAGE_TAKE, STAGE_LEAVE
         STAGE_READY, STAGE_TOOK, STAGE_PARKED, STAGE_FAILED, STAGE_REFUSED
         STAGE_AT_MAIN, STAGE_AT_IO, STAGE_AT_OTHER, STAGE_NOT_FURTHER

@@ -6,16 +6,16 @@ What it is sent, and when it is let go, is in workers.pyx.
 from libc.string cimport memset
 
 from fastinetd.core.client cimport Client
-from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, PoolSpec, Target, pack_variables, spawn_plan
+from fastinetd.core.program cimport STAGE_VARIABLES_SIZE, WORKER_SOCKET, PoolSpec, Target, pack_variables, spawn_plan
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
-    AGE, CPU, NOBODY, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, SECOND, TURNS, Recycling, close_both, jittered_limit,
+    AGE, CPU, NOBODY, ON_WORKER, ON_WORKER_END, REQUESTS, RSS, TURNS, Recycling, close_both, jittered_limit,
     make_pair, send_message, start_process, time_since,
 )
 from fastinetd.system.linux cimport (
     EAGAIN, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIONREAD, FIRST_KEPT_DESCRIPTOR, F_DUPFD_CLOEXEC, P_PID, RLIMIT_CPU,
-    RLIM_INFINITY, WEXITED, WNOHANG, close, epoll_ctl, errno, fcntl, i32, ioctl, rusage, siginfo_t, u32, u64,
+    RLIM_INFINITY, SECOND, WEXITED, WNOHANG, close, epoll_ctl, errno, fcntl, i32, ioctl, rusage, siginfo_t, u32, u64,
 )
 from fastinetd.system.strangers cimport close_channel, receive_last_descriptor, receive_words
 
@@ -25,9 +25,6 @@ cdef extern from "system/processes.h" nogil:
 
 cdef extern from "core/spawn_plan.h" nogil:
     u64 limit_of_programs(const spawn_plan *plan, int resource) noexcept
-
-cdef enum:
-    WORKER_SOCKET = 3  # its descriptor in the worker
 
 
 cdef int start_process_of_worker(Worker *w, Target *target, int nothing) noexcept nogil:

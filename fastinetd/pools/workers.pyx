@@ -36,9 +36,9 @@ from fastinetd.core.program cimport PoolSpec, Target
 from fastinetd.core.servers cimport Servers, microseconds_of
 from fastinetd.pools.pool cimport (
     BUSY, CHANGED, DIED, DIED_EARLY, HUNG, IDLE, MISTRUSTED, NEVER, NOBODY, NO_START, ON_WORKER_END, OVERTIME, PLACES,
-    REAP_AGAIN_AFTER, RUNTIME, SECOND, SIGCONT, SIGKILL, SPARE, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS, UNINTELLIGIBLE,
-    Recycling, acceptors_serving, files_changed, forget_failures, kill, look_at_files, milliseconds_until, open_pool,
-    pause_starts, record_failure, reset_pause, time_since,
+    REAP_AGAIN_AFTER, RUNTIME, SIGCONT, SIGKILL, SPARE, STABLE_AFTER, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS,
+    UNINTELLIGIBLE, Recycling, acceptors_serving, files_changed, forget_failures, kill, look_at_files,
+    milliseconds_until, open_pool, pause_starts, record_failure, reset_pause, share_of, time_since,
 )
 from fastinetd.pools.waiting cimport WaitingClients
 from fastinetd.pools.worker cimport (
@@ -47,7 +47,7 @@ from fastinetd.pools.worker cimport (
     some_worker_has, start_process_of_worker, watch_worker,
 )
 from fastinetd.system.linux cimport (
-    CLD_EXITED, O_CLOEXEC, O_RDWR, SHUT_WR, i32, now_monotonic, open, rusage, shutdown, siginfo_t, u32, u64,
+    CLD_EXITED, O_CLOEXEC, O_RDWR, SECOND, SHUT_WR, i32, now_monotonic, open, rusage, shutdown, siginfo_t, u32, u64,
 )
 from fastinetd.system.strangers cimport close_shared
 
@@ -57,7 +57,6 @@ cdef extern from "system/processes.h" nogil:
 cdef enum:
     SURPLUS_SECONDS = 5  # seconds with more idle workers than wanted until some are let go
 
-cdef u64 STABLE_AFTER = 5 * SECOND  # a worker that lived so long was no failure
 cdef u64 LEAVES_WITHIN = 10 * SECOND  # of the end of file; then it is killed
 
 
@@ -84,7 +83,7 @@ cdef class Workers:
             return
         open_pool(&pool.life, target, acceptors)
         acceptors = acceptors_serving(WORKER, acceptors)
-        pool.at_once = (2 * self.processors + acceptors - 1) // acceptors
+        pool.at_once = share_of(2 * self.processors, acceptors)
         pool.first_listener, pool.listeners = listener, 1
         pool.idle = NOBODY
         self.pool_count = index + 1

@@ -7,7 +7,7 @@ from fastinetd.core.admit cimport record_pool_event
 from fastinetd.core.client cimport Client
 from fastinetd.core.layout cimport Counters
 from fastinetd.core.ledger cimport Ledger, own_counters
-from fastinetd.core.program cimport Target, pack_variables
+from fastinetd.core.program cimport STAGE_LIBRARY, Target, pack_variables
 from fastinetd.core.reception cimport Reception
 from fastinetd.core.servers cimport wait_for_child, watched_pidfd
 from fastinetd.pools.pool cimport (
@@ -16,8 +16,8 @@ from fastinetd.pools.pool cimport (
     own_child, send_message, start_process,
 )
 from fastinetd.pools.wire cimport (
-    STAGE_AT_IO, STAGE_AT_MAIN, STAGE_AT_OTHER, STAGE_FORK, STAGE_LIBRARY, STAGE_NOT_FURTHER, STAGE_POINT_BITS,
-    STAGE_TAKE, stage_message, stage_reply,
+    STAGE_AT_IO, STAGE_AT_MAIN, STAGE_AT_OTHER, STAGE_FORK, STAGE_NOT_FURTHER, STAGE_POINT_BITS, STAGE_TAKE,
+    stage_message, stage_reply,
 )
 from fastinetd.system.linux cimport (
     AF_UNIX, CLD_EXITED, EAGAIN, EBADMSG, ECHILD, ECONNRESET, EINTR, EPOLLIN, EPOLL_CTL_DEL, FIRST_KEPT_DESCRIPTOR,

@@ -37,7 +37,7 @@ from fastinetd.pools.handed cimport Handed, HandedConnections
 from fastinetd.pools.parked cimport ParkedChildren
 from fastinetd.pools.pool cimport (
     CHANGED, DIED, DIED_EARLY, HOLDING, HUNG, MISTRUSTED, NEVER, NOBODY, NO_START, ON_PARKED, ON_VOICE, ON_ZYGOTE,
-    PLACES, REAP_AGAIN_AFTER, SECOND, SIGCONT, SIGKILL, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS, UNHOLDABLE,
+    PLACES, REAP_AGAIN_AFTER, SIGCONT, SIGKILL, STABLE_AFTER, STARTING, TAKEN_WITHIN, TOO_SLOW, TURNS, UNHOLDABLE,
     UNINTELLIGIBLE, PoolLife, Recycling, files_changed, forget_failures, inode_of, kill, look_at_files, open_pool,
     own_child, pause_starts, record_failure, reset_pause, time_since,
 )
@@ -50,7 +50,7 @@ from fastinetd.pools.zygote cimport (
     reap_group, reap_zygote, send_connection, shut_sockets, some_zygote_has, start_process_of_zygote, stop_watching,
     watch_zygote,
 )
-from fastinetd.system.linux cimport i32, now_monotonic, store16, u16, u32, u64
+from fastinetd.system.linux cimport SECOND, i32, now_monotonic, store16, u16, u32, u64
 from fastinetd.system.strangers cimport close_shared
 
 
@@ -58,7 +58,6 @@ cdef enum:
     REPLIES_IN_A_ROW = 64  # answers read in a row, while other events wait
     EVERY_REPLY = 0xFFFFFFFF  # answers that are there
 
-cdef u64 STABLE_AFTER = 5 * SECOND  # a zygote that lived so long was no failure
 cdef u64 REAPED_WITHIN = 10 * SECOND  # what is left of a zygote that was given up; then it is killed
 
 

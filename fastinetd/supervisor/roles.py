@@ -36,7 +36,7 @@ from fastinetd.system.allowances import explain_error
 from fastinetd.system.descriptors import close_others, lift_descriptor, open_lifted_pipe
 from fastinetd.system.last_reader import call_after_last_reader
 from fastinetd.system.loop import Loop
-from fastinetd.system.privileges import choose_nobody, own_privileges
+from fastinetd.system.privileges import CAPABILITY_VERSION_3, choose_nobody, own_privileges
 from fastinetd.system.processes import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl
 
 READY = b"\0"
@@ -45,8 +45,6 @@ READY = b"\0"
 Prepare = Callable[[int], Callable[[], None]]
 """Prepares what a role does, given its control pipe, in a process that has all privileges still. Returns the function
 that serves without them, until the role ends."""
-
-CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 CONTROL_DESCRIPTOR = 4
 """The descriptor that a role's control pipe has, or the first free one above: higher than those that are put in place

@@ -157,6 +157,14 @@ cdef extern from "<fcntl.h>" nogil:
 cdef extern from *:
     """
     #include <stdint.h>
+    #define NANOSECONDS_OF_A_SECOND ((uint64_t) 1000000000)
+    """
+    const u64 SECOND "NANOSECONDS_OF_A_SECOND"
+
+
+cdef extern from *:
+    """
+    #include <stdint.h>
     /* The six atomic operations of the Board; all sequentially consistent, as the proofs in core/board.pxd assume. */
     #define atomic_load(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
     #define atomic_store(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
@@ -189,11 +197,11 @@ cdef inline u64 now_monotonic() noexcept nogil:
     """CLOCK_MONOTONIC in nanoseconds."""
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
-    return <u64> t.tv_sec * 1000000000 + <u64> t.tv_nsec
+    return <u64> t.tv_sec * SECOND + <u64> t.tv_nsec
 
 
 cdef inline u64 now_real() noexcept nogil:
     """CLOCK_REALTIME in nanoseconds."""
     cdef timespec t
     clock_gettime(CLOCK_REALTIME, &t)
-    return <u64> t.tv_sec * 1000000000 + <u64> t.tv_nsec
+    return <u64> t.tv_sec * SECOND + <u64> t.tv_nsec

@@ -23,6 +23,8 @@ from typing import Literal, NamedTuple
 from fastinetd.system.processes import read_own_status
 
 CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_NICE, CAP_SYS_RESOURCE = 0, 5, 6, 7, 23, 24
+CAPABILITY_VERSION_3 = 0x20080522
+"""The version of the structures of capget(2) and capset(2) (linux/capability.h)."""
 
 USERS = ("fastinetd", "_fastinetd", "nobody")
 """Users for the roles without privileges, of which the first that exists and can be set counts. A user of their own

@@ -21,11 +21,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from fastinetd.system import allowances
-from fastinetd.system.privileges import ALLOW_CALL
+from fastinetd.system.privileges import ALLOW_CALL, CAPABILITY_VERSION_3
 from fastinetd.system.processes import pid_in_proc
 
 CLOSE_RANGE = 436  # the number of close_range(2), on every machine
-CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 
 class _Trial(NamedTuple):

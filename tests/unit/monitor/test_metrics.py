@@ -17,7 +17,7 @@ from fastinetd.monitor.metrics import (
     RECYCLINGS,
     STATUSES,
 )
-from fastinetd.pools.pool import HeldAt
+from fastinetd.pools.pool import HeldAt, PoolState
 from support.core import program
 from support.proc import wait_for
 from support.scraped import (
@@ -197,6 +197,12 @@ def test_starts_are_counted_by_method(board: Board, writer: Writer) -> None:
     assert seen.value("fastinetd_spawn_latency_seconds_sum", service="pool", method="prefork") == 5
 
 
+def test_states_of_pools_are_counted_by_their_numbers() -> None:
+    assert dict(POOL_STATES) == {
+        "zygote": PoolState.HOLDING, "starting": PoolState.STARTING, "idle": PoolState.IDLE, "busy": PoolState.BUSY,
+    }  # fmt: skip
+
+
 def test_pools(board: Board, writer: Writer) -> None:
     for place, amount in enumerate((1, 2, 3, 4)):
         writer.count("pool", amount, place=place, section=place % 2)
@@ -205,7 +211,7 @@ def test_pools(board: Board, writer: Writer) -> None:
     for place in range(len(RECYCLINGS)):
         writer.count("recycled", place + 1, place=place)
     seen = Page(collector(board, service(0, "pool", methods=("exec", "worker")), service(1, "plain")))
-    assert {name: seen.value("fastinetd_pool_processes", service="pool", state=name) for name in POOL_STATES} == {
+    assert {name: seen.value("fastinetd_pool_processes", service="pool", state=name) for name, _ in POOL_STATES} == {
         "zygote": 1, "starting": 2, "idle": 3, "busy": 4,
     }  # fmt: skip
     assert seen.value("fastinetd_pool_hits_total", service="pool") == 70
