@@ -18,7 +18,7 @@ UNHOLDABLE_REASONS = {
 }
 """Why a program cannot be held, by enum stage_refusal of stage/stage.h."""
 
-REMEDIES = {
+_START_REMEDIES = {
     errno.EMFILE: "allow the daemon more open files (ulimit -n, LimitNOFILE)",
     errno.EAGAIN: "allow the service's user, and the daemon, more processes (ulimit -u, TasksMax)",
     errno.ENOMEM: "allow the daemon more memory, or have fewer processes ready (min_spare)",
@@ -35,7 +35,7 @@ def pool_message(record: JournalRecord, service_id: str) -> tuple[Level, str]:
 def _event_text(event: PoolEvent, value: int) -> tuple[Level, str]:
     match event:
         case PoolEvent.NO_START:
-            remedy = f"; if it stays so, {REMEDIES[value]}" if value in REMEDIES else ""
+            remedy = f"; if it stays so, {_START_REMEDIES[value]}" if value in _START_REMEDIES else ""
             return Level.ERROR, f"its pool cannot start a process: {error_text(value)}; {BY_EXEC_MEANWHILE}{remedy}"
         case PoolEvent.DIED_EARLY:
             how = f"by signal {-value}" if value < 0 else f"with status {value}"

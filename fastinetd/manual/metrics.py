@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from prometheus_client.utils import floatToGoString
 
 from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
-from fastinetd.monitor.metrics import METHODS, METRICS, POINTS, POOL_STATES, REASONS, RECYCLINGS, STATUSES
+from fastinetd.monitor.metrics import (
+    METHOD_LABELS,
+    METRICS,
+    POINT_LABELS,
+    POOL_STATE_LABELS,
+    REASON_LABELS,
+    RECYCLING_LABELS,
+    STATUS_LABELS,
+)
 from fastinetd.plan.pool_plan import POOL_REFUSALS
 
 _INTRODUCTION = """\
@@ -60,15 +68,15 @@ def _label_values() -> dict[str, Iterable[str]]:
         return [*map(floatToGoString, of), "+Inf"]
 
     return {
-        "`reason` of `fastinetd_connections_rejected_total`": [name for name, _ in REASONS],
-        "`reason` of `fastinetd_pool_recycled_total`": [name for name, _ in RECYCLINGS],
+        "`reason` of `fastinetd_connections_rejected_total`": [name for name, _ in REASON_LABELS],
+        "`reason` of `fastinetd_pool_recycled_total`": [name for name, _ in RECYCLING_LABELS],
         "`reason` of `fastinetd_pool_refused`": POOL_REFUSALS,
         "`errno`": ERRNO_NAMES,
-        "`method`": METHODS,
+        "`method`": METHOD_LABELS,
         "`mode`": ("user", "system"),
-        "`point`": POINTS,
-        "`state`": [name for name, _ in POOL_STATES],
-        "`status`": [name for name, _ in STATUSES],
+        "`point`": POINT_LABELS,
+        "`state`": [name for name, _ in POOL_STATE_LABELS],
+        "`status`": [name for name, _ in STATUS_LABELS],
         "`le` of `fastinetd_spawn_latency_seconds`": bounds(LATENCY_BOUNDS),
         "`le` of `fastinetd_session_seconds`": bounds(SESSION_BOUNDS),
     }

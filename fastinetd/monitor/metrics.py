@@ -44,22 +44,22 @@ from fastinetd.pools.pool import HeldAt, PoolState, Recycling
 from fastinetd.pools.system_calls import held_call
 from fastinetd.system.processes import descriptor_limit
 
-REASONS = tuple((refusal.name.lower(), refusal.value) for refusal in REFUSALS)
+REASON_LABELS = tuple((refusal.name.lower(), refusal.value) for refusal in REFUSALS)
 """The label values of refusals, each with its index in CounterSums.rejected."""
 
-STATUSES = tuple((s.name.lower(), s.value) for s in Status)
+STATUS_LABELS = tuple((s.name.lower(), s.value) for s in Status)
 """The label values of servers' ends, each with its index in CounterSums.exits."""
 
-METHODS = {m.name.lower(): m.value for m in Method}
+METHOD_LABELS = {m.name.lower(): m.value for m in Method}
 """The methods by which connections reach their servers, each with its index in CounterSums.latency."""
 
-POOL_STATES = tuple(("zygote" if s is PoolState.HOLDING else s.name.lower(), s.value) for s in PoolState)
+POOL_STATE_LABELS = tuple(("zygote" if s is PoolState.HOLDING else s.name.lower(), s.value) for s in PoolState)
 """The label values of a pool's processes, each with its index in CounterSums.pool."""
 
-RECYCLINGS = tuple((r.name.lower(), r.value) for r in Recycling)
+RECYCLING_LABELS = tuple((r.name.lower(), r.value) for r in Recycling)
 """The label values of reasons for which a pool gave up a process, each with its index in CounterSums.recycled."""
 
-POINTS = tuple(point.name.lower() for point in HeldAt)
+POINT_LABELS = tuple(point.name.lower() for point in HeldAt)
 """The label values of places where a program is held, in the order of HeldAt."""
 
 _LATENCY_LE = (*map(floatToGoString, LATENCY_BOUNDS), "+Inf")
@@ -142,7 +142,7 @@ METRICS = (
           lambda r: [((), r.counters.accepted)]),
     Entry("fastinetd_connections_rejected_total", "counter", ("service", "reason"),
           "Connections that were refused, by the rule that refused them.",
-          lambda r: [((name,), r.counters.rejected[place]) for name, place in REASONS]),
+          lambda r: [((name,), r.counters.rejected[place]) for name, place in REASON_LABELS]),
     Entry("fastinetd_rate_waits_total", "counter", ("service",),
           "Connections (of wait services: starts) that had to wait because the rate of cps was used up: all that were "
           "accepted from the first that met with it until the queue was empty again.",
@@ -172,14 +172,14 @@ METRICS = (
     Entry("fastinetd_child_exits_total", "counter", ("service", "status"),
           "Servers that ended: success is exit status 0, failure another one, signal a signal's doing; "
           "unknown ended while nobody watched.",
-          lambda r: [((name,), r.counters.exits[place]) for name, place in STATUSES]),
+          lambda r: [((name,), r.counters.exits[place]) for name, place in STATUS_LABELS]),
     Entry("fastinetd_child_cpu_seconds_total", "counter", ("service", "mode"),
           "CPU time of servers that ended, with their waited-for children, in mode user or system.",
           lambda r: [(("user",), r.counters.user_us / 1e6), (("system",), r.counters.system_us / 1e6)]),
     Entry("fastinetd_pool_processes", "gauge", ("service", "state"),
           "Processes of the service's pool: zygotes, those that are starting, those that wait for a connection (parked "
           "children and idle workers) and busy workers.",
-          lambda r: [((name,), r.counters.pool[place]) for name, place in POOL_STATES] if r.pooled else []),
+          lambda r: [((name,), r.counters.pool[place]) for name, place in POOL_STATE_LABELS] if r.pooled else []),
     Entry("fastinetd_pool_held", "gauge", ("service", "point", "call"),
           "Zygotes of the service's pool by where they are held: main, first_use (of the connection), early (at "
           "a system call whose effect a fork would not copy) or at_start (so early that nothing is gained over main).",
@@ -199,7 +199,7 @@ METRICS = (
           "length (runtime), because they were too many (spare), because the program's file has changed, because they "
           "died, because they failed to start, hung or said what is not understood (mistrusted), or because they had "
           "used half of their limit of processor time (cpu).",
-          lambda r: [((name,), r.counters.recycled[place]) for name, place in RECYCLINGS] if r.pooled else []),
+          lambda r: [((name,), r.counters.recycled[place]) for name, place in RECYCLING_LABELS] if r.pooled else []),
     Entry("fastinetd_journal_depth", "gauge", (),
           "Log records that are not yet taken out of the shared memory.",
           of_daemon=lambda d: d.depth),
@@ -307,7 +307,7 @@ class BoardCollector(Collector):
         total = add_counters(counters)
         latency = {
             method: histogram_of(_LATENCY_LE, total.latency[place], total.latency_ns[place] / 1e9)
-            for method, place in METHODS.items()
+            for method, place in METHOD_LABELS.items()
             if any(method in service.methods for service in group)
         }
         streams = [service for service in group if service.stream]
@@ -318,8 +318,8 @@ class BoardCollector(Collector):
         held: dict[Labels, int] = {}
         for service in group:
             for (point, call), count in self._board.held(service.row).items():
-                if point < len(POINTS):
-                    labels = POINTS[point], held_call(point, call)
+                if point < len(POINT_LABELS):
+                    labels = POINT_LABELS[point], held_call(point, call)
                     held[labels] = held.get(labels, 0) + count
         return Reading(total, live, queued if streams else None, latency, pooled, refused, held)
 

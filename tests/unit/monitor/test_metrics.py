@@ -12,10 +12,10 @@ from fastinetd.core.counters import ERRNO_NAMES, LATENCY_BOUNDS, SESSION_BOUNDS
 from fastinetd.core.keeper import Keeper
 from fastinetd.core.layout import Method, Verdict
 from fastinetd.monitor.metrics import (
-    POOL_STATES,
-    REASONS,
-    RECYCLINGS,
-    STATUSES,
+    POOL_STATE_LABELS,
+    REASON_LABELS,
+    RECYCLING_LABELS,
+    STATUS_LABELS,
 )
 from fastinetd.pools.pool import HeldAt, PoolState
 from support.core import program
@@ -42,7 +42,7 @@ def test_every_sample_of_a_service_is_there_at_zero(board: Board) -> None:
         assert seen.value("fastinetd_connections_accepted_total", service=id) == 0
         assert seen.value("fastinetd_datagram_activations_total", service=id) == 0
         assert seen.value("fastinetd_children", service=id) == 0
-        assert keys(seen, "fastinetd_connections_rejected_total", "reason", service=id) == [r for r, _ in REASONS]
+        assert keys(seen, "fastinetd_connections_rejected_total", "reason", service=id) == [r for r, _ in REASON_LABELS]
         assert keys(seen, "fastinetd_spawn_failures_total", "errno", service=id) == list(ERRNO_NAMES)
         assert keys(seen, "fastinetd_child_exits_total", "status", service=id) == [
             "success", "failure", "signal", "unknown"]  # fmt: skip
@@ -56,8 +56,8 @@ def test_every_sample_of_a_service_is_there_at_zero(board: Board) -> None:
 
 
 def test_reasons_are_the_refusing_verdicts() -> None:
-    assert [name for name, _ in REASONS] == [v.name.lower() for v in Verdict if v.name not in ("ADMIT", "ASK")]
-    assert len(REASONS) >= 5
+    assert [name for name, _ in REASON_LABELS] == [v.name.lower() for v in Verdict if v.name not in ("ADMIT", "ASK")]
+    assert len(REASON_LABELS) >= 5
 
 
 def test_metrics_of_the_daemon(board: Board) -> None:
@@ -136,7 +136,7 @@ def test_counters_and_gauges(board: Board, writer: Writer) -> None:
     assert seen.value("fastinetd_children", service="web") == 12
     assert seen.value("fastinetd_child_cpu_seconds_total", service="web", mode="user") == 1.5
     assert seen.value("fastinetd_child_cpu_seconds_total", service="web", mode="system") == 0.25
-    exits = [seen.value("fastinetd_child_exits_total", service="web", status=name) for name, _ in STATUSES]
+    exits = [seen.value("fastinetd_child_exits_total", service="web", status=name) for name, _ in STATUS_LABELS]
     assert exits == [5, 6, 7, 8]
     assert not any(seen.of("fastinetd_connections_accepted_total", service="other").values())
 
@@ -198,7 +198,7 @@ def test_starts_are_counted_by_method(board: Board, writer: Writer) -> None:
 
 
 def test_states_of_pools_are_counted_by_their_numbers() -> None:
-    assert dict(POOL_STATES) == {
+    assert dict(POOL_STATE_LABELS) == {
         "zygote": PoolState.HOLDING, "starting": PoolState.STARTING, "idle": PoolState.IDLE, "busy": PoolState.BUSY,
     }  # fmt: skip
 
@@ -208,15 +208,17 @@ def test_pools(board: Board, writer: Writer) -> None:
         writer.count("pool", amount, place=place, section=place % 2)
     writer.count("pool_hits", 70)
     writer.count("pool_misses", 8)
-    for place in range(len(RECYCLINGS)):
+    for place in range(len(RECYCLING_LABELS)):
         writer.count("recycled", place + 1, place=place)
     seen = Page(collector(board, service(0, "pool", methods=("exec", "worker")), service(1, "plain")))
-    assert {name: seen.value("fastinetd_pool_processes", service="pool", state=name) for name, _ in POOL_STATES} == {
+    states = [name for name, _ in POOL_STATE_LABELS]
+    assert {name: seen.value("fastinetd_pool_processes", service="pool", state=name) for name in states} == {
         "zygote": 1, "starting": 2, "idle": 3, "busy": 4,
     }  # fmt: skip
     assert seen.value("fastinetd_pool_hits_total", service="pool") == 70
     assert seen.value("fastinetd_pool_misses_total", service="pool") == 8
-    recycled = [seen.value("fastinetd_pool_recycled_total", service="pool", reason=name) for name, _ in RECYCLINGS]
+    reasons = [name for name, _ in RECYCLING_LABELS]
+    recycled = [seen.value("fastinetd_pool_recycled_total", service="pool", reason=name) for name in reasons]
     assert recycled == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert not seen.of("fastinetd_pool_processes", service="plain")
 
