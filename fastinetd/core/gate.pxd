@@ -19,7 +19,7 @@ cdef inline void pause_a_little() noexcept nogil:
 
 
 cdef inline void enter_gate(Ledger *ledger) noexcept nogil:
-    """Begin to change what is counted. Waits while the supervisor counts again, for as long as there is one."""
+    """Begin to change what is counted. Waits while the supervisor counts again, but not for one that is gone."""
     cdef View *view = ledger.view
     cdef Section *own = &view.sections[ledger.section]
     while True:

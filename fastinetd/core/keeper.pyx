@@ -59,7 +59,7 @@ cdef class Keeper:
         begin_rate_wait(&self.ledger, row)
 
     def end_rate_wait(self, u32 row) -> None:
-        """Nothing that came for a wait service waits for its rate any more."""
+        """End a wait for the rate: no datagram and no client of a wait service waits for it any more."""
         end_rate_wait(&self.ledger, row)
 
     def refuse(self, Program program, verdict: Verdict, bytes address=b"", int port=0) -> None:

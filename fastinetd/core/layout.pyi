@@ -10,7 +10,7 @@ REFUSALS: Mapping[Verdict, str]
 """The word of each refusal in a FAIL record; its name in small letters is the reason in metrics."""
 
 MOST_STARTS: int
-"""Starts of a service of which the Board has room for the times."""
+"""The most starts of a rate: the Board has room for the times of so many."""
 
 def require_room(enum: type[IntEnum], room: int) -> None: ...
 

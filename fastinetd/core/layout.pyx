@@ -29,4 +29,4 @@ require_room(Method, METHODS)
 REFUSALS = _words_of_refusals()
 
 MOST_STARTS = RATE_CELLS
-"""Starts of a service of which the Board has room for the times."""
+"""The most starts of a rate: the Board has room for the times of so many."""

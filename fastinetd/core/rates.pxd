@@ -109,7 +109,8 @@ cdef inline bint rate_take(Rate *rate, u64 *cells, u64 now, Payment *payment) no
 cdef inline void rate_give(Rate *rate, u64 *cells, Payment *payment) noexcept nogil:
     """Give back a start that came to nothing, if one was taken.
 
-    The cell is as it was before: who has read the clock earlier and comes only now must still see its last start.
+    The cell is as it was before: a process that has read the clock earlier, and only now comes to the cell, must
+    still see its last start.
     """
     cdef u64 stamp = payment.stamp, seen
     payment.stamp = 0

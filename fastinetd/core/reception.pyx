@@ -396,7 +396,7 @@ cdef class Reception:
         """An event of the subclass's own: `kind` is ON_OTHER or above."""
 
     cdef void do_what_is_due(self) noexcept nogil:
-        """Do what is due: the time that `due` has named is there."""
+        """Do what is due: `due` has returned 0."""
 
     cdef i64 due(self) noexcept nogil:
         """Milliseconds until do_what_is_due is to be called; -1: never."""

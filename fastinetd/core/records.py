@@ -37,7 +37,7 @@ class UsedSlot(NamedTuple):
 
 
 class AdoptedServer(NamedTuple):
-    """A server whose acceptor or supervisor has died, with the slot that is another process's now."""
+    """A server whose acceptor or supervisor has died, and its slot, which another process has adopted."""
 
     slot: int
     pid: int

@@ -18,7 +18,7 @@ from fastinetd.logs.lines import Level, printable_line
 from fastinetd.logs.sink_table import SYSLOG_SOCKET, SinkTable
 
 LEVEL_OF_SEVERITY = {Severity.ERROR: Level.ERROR, Severity.WARNING: Level.WARNING, Severity.NOTE: Level.INFO}
-"""How grave what is found in a configuration is."""
+"""Severity of a diagnostic -> level of its message."""
 
 
 class DaemonLog:

@@ -35,7 +35,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds between two attempts on a destination in trouble."""
 
 FIRST_BUSY_PAUSE, LONGEST_BUSY_PAUSE = 0.001, 0.1
-"""Seconds between two attempts on one that is only slow: the queue of a syslog socket may hold no more than ten."""
+"""Seconds between two attempts on a destination that is only slow: a syslog socket may queue no more than ten."""
 
 REPORTS_APART = 60.0
 """Seconds between two reports of trouble from one sink, so that a destination that comes and goes is no flood."""

@@ -92,7 +92,7 @@ cdef struct PoolLife:
 
 
 cdef inline u32 share_of(u32 whole, u32 acceptors) noexcept nogil:
-    """The share of one of so many acceptors in what is for all of them, rounded up."""
+    """The share of one acceptor, of so many, in a number for all of them, rounded up."""
     return (whole + acceptors - 1) // acceptors
 
 

@@ -96,8 +96,8 @@ class Children:
         return handed
 
     def find_holders(self, handed: Sequence[HandedConnection]) -> None:
-        """No process can take any more what a dead one had given to its pools: see which have, and give back the slots
-        of the rest."""
+        """Find the processes that have a dead acceptor's connections, now that no further one can take them, and give
+        back the slots of the connections that none has."""
         in_slots = [slot.pid for slot in self._board.slots_in_use() if slot.pid]
         try:
             holders = holders_of(handed, in_slots)
@@ -164,7 +164,7 @@ class Children:
                 os.kill(pid, number)
 
     def _call(self, ended: Ended) -> None:
-        """A wait service hears of its server's end; if that goes wrong the other children are seen to all the same."""
+        """Call the wait service whose server has ended; an exception there keeps no other child from being reaped."""
         try:
             ended()
         except Exception:

@@ -64,5 +64,5 @@ class WaitServices:
         ]
 
     def rows_left_to_servers(self) -> set[int]:
-        """Rows of services of which a socket has all the servers that it may have, and is not watched meanwhile."""
+        """Rows of services with a socket that has as many servers as it may, and so is not watched."""
         return {machine.installed.row for machine in self._machines.values() if machine.state is State.FULL}

@@ -126,7 +126,7 @@ class Role:
         self._send(RENEWAL)
 
     def when_closed(self, loop: Loop, then: Callable[[], object]) -> None:
-        """The role has ended: call `then` once no process has any more what the role had open."""
+        """The role has ended: call `then` once no process has a descriptor of the role's open any more."""
         control, self.control = self.control, -1
         call_after_last_reader(loop, control, then)
 
