@@ -21,19 +21,16 @@ from fastinetd.plan import endpoints
 from fastinetd.plan.model import PlannedService
 from fastinetd.plan.plan import make_plan
 from fastinetd.plan.surroundings import Surroundings
+from support.corpus import FOLDER, IS_HERE, corpus_files
 from support.original import Listener, Shown, can_run, listeners_of, ours, run_original
 
-ROOT = Path(__file__).parent.parent.parent
-FOLDER = Path(os.environ.get("FASTINETD_CORPUS", ROOT.parent / "shared" / "corpus")) / "xinetd"
-
-READY = FOLDER.is_dir() and can_run()
+READY = IS_HERE and can_run()
 pytestmark = pytest.mark.skipif(not READY, reason="needs root, namespaces, xinetd, ss and the folder of real files")
 
 SLOW = re.compile(r"(?mi)^\s*type\s*=.*\bRPC\b")
 """xinetd waits a second for each version of an RPC service."""
 
-FILES = sorted(FOLDER.glob("*")) if READY else []
-assert FILES or not READY, f"{FOLDER} is empty"
+FILES = [FOLDER / name for name in corpus_files("xinetd")] if READY else []
 
 
 def prepared(text: str) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.hot import PACKAGE, Built, compiled_modules, disassembly
+from support.hot import Built, compiled_modules, disassembly
+from support.sources import PACKAGE, sources_of
 
 PROGRAM = """
 #include "core/spawn.h"
@@ -92,8 +93,7 @@ def lines_of(paths: set[Path]) -> int:
 def test_c_is_kept_small() -> None:
     """What lies between clone and execve; what the daemon's processes have in C besides; the command's executable file;
     and no other C but the library that goes into held programs, which has nothing in common with them."""
-    made = {path.with_suffix(".c") for path in PACKAGE.rglob("*.pyx")}  # by Cython
-    everything = {*PACKAGE.rglob("*.[ch]")} - made
+    everything = {*sources_of(".c", ".h")}
     child = {path for path in everything if path.parent.name == "core"}
     stage = {path for path in everything if path.parent.name == "stage"}
     launcher = {path for path in everything if path.parent.name == "cli"}

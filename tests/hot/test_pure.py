@@ -8,7 +8,8 @@ import shutil
 
 import pytest
 
-from support.hot import PACKAGE, Built, Hot, body_of, compiled_modules, disassembly, hot_functions, mangled
+from support.hot import Built, Hot, body_of, compiled_modules, disassembly, hot_functions, mangled
+from support.sources import sources_of
 
 MODULES = compiled_modules()
 
@@ -64,7 +65,7 @@ def called(built: Built) -> dict[str, dict[str, list[str]]]:
 def test_all_hot_functions_are_known() -> None:
     """The search misses none: each promise in the sources is one of the functions tested here."""
     promises = sum(
-        len(re.findall(r"noexcept nogil:$", path.read_text(), re.MULTILINE)) for path in PACKAGE.rglob("*.p[yx][xd]")
+        len(re.findall(r"noexcept nogil:$", path.read_text(), re.MULTILINE)) for path in sources_of(".pyx", ".pxd")
     )
     assert promises == len(hot_functions()) > 80
     names = {str(hot) for hot in hot_functions()}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "fastinetd"
-SUFFIXES = (".h", ".pxd", ".pyx")
+from support.sources import sources_of
+
 CONSTANT = re.compile(r"^(?:#define (\w+)|    ([A-Z]\w*) =) +(\d+)\b", re.MULTILINE)
 ARRAY = re.compile(r"^\s*(?:cdef |static )?\w[\w ]* \*?(\w+)\[(\d+)\]", re.MULTILINE)
 ADDRESS = 16
@@ -38,8 +38,6 @@ def test_a_size_stated_twice_is_found(text: str) -> None:
 
 def test_no_size_is_stated_twice() -> None:
     modules: dict[Path, list[str]] = {}
-    for path in sorted(PACKAGE.rglob("*")):
-        if path.suffix in SUFFIXES:
-            modules.setdefault(path.with_suffix(""), []).append(path.read_text())
-    assert len(modules) > 40, "modules are not where they are looked for"
+    for path in sources_of(".h", ".pxd", ".pyx"):
+        modules.setdefault(path.with_suffix(""), []).append(path.read_text())
     assert {str(module): found for module, texts in modules.items() if (found := sizes_stated_twice(texts))} == {}

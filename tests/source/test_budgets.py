@@ -6,29 +6,18 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "fastinetd"
+from support.sources import PACKAGE, ROOT, python_in, sources_of
+
 LINES = {".py": 400, ".pyi": 250, ".pyx": 500, ".pxd": 450, ".h": 250, ".c": 250}
 FUNCTION = 60
 WIDTH = 120
 """Characters of a line of C; of Python and Cython ruff and cython-lint see to that."""
 
+BESIDE = [*python_in("tests"), *python_in("bench")]
+
 LONGER_FILES: dict[str, int] = {"pools/workers.pyx": 540}
 LONGER_FUNCTIONS: dict[str, int] = {}
 """Name of file, or file and function, -> its own budget."""
-
-
-def sources(*suffixes: str) -> list[Path]:
-    found = [path for path in PACKAGE.rglob("*") if path.suffix in suffixes]
-    assert len(found) > 100, "sources are not where they are looked for"
-    return sorted(path for path in found if not (path.suffix == ".c" and path.with_suffix(".pyx").exists()))
-
-
-def beside() -> list[Path]:
-    """What is written in Python beside the package: tests and the benchmark."""
-    found = sorted(path for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py"))
-    assert len(found) > 200, "tests and the benchmark are not where they are looked for"
-    return found
 
 
 def name_of(path: Path) -> str:
@@ -64,12 +53,12 @@ def cython_functions(path: Path) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("path", sources(*LINES), ids=name_of)
+@pytest.mark.parametrize("path", sources_of(*LINES), ids=name_of)
 def test_files(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGER_FILES.get(name_of(path), LINES[path.suffix])
 
 
-@pytest.mark.parametrize("path", beside(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", BESIDE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_beside_the_package(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES[".py"]
 
@@ -81,13 +70,13 @@ def too_wide(text: str) -> list[int]:
 
 def test_lines_of_c() -> None:
     assert too_wide("x" * WIDTH + "\nä" + "x" * WIDTH) == [2]
-    texts = {path: path.read_text() for suffix in "ch" for folder in ("fastinetd", "tests", "bench", "contrib")
-             for path in (ROOT / folder).rglob(f"*.{suffix}") if not path.with_suffix(".pyx").exists()}
-    assert len(texts) > 30, "C is not where it is looked for"
+    beside = [path for folder in ("tests", "bench", "contrib") for path in (ROOT / folder).rglob("*.[ch]")]
+    assert len(beside) >= 10, "C is not where it is looked for"
+    texts = {path: path.read_text() for path in [*sources_of(".c", ".h"), *beside]}
     assert {str(path): found for path, text in texts.items() if (found := too_wide(text))} == {}
 
 
-@pytest.mark.parametrize("path", sources(".py", ".pyx", ".pxd"), ids=name_of)
+@pytest.mark.parametrize("path", sources_of(".py", ".pyx", ".pxd"), ids=name_of)
 def test_functions(path: Path) -> None:
     functions = python_functions(path) if path.suffix == ".py" else cython_functions(path)
     too_long = {

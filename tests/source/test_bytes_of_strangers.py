@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "fastinetd"
+from support.sources import PACKAGE, sources_of
 
 WITHOUT_PRIVILEGES = {"relay", "doorman", "monitor"}
 
@@ -46,13 +45,8 @@ ELSEWHERE = {
 
 def sources() -> dict[str, Path]:
     """Every source of the daemon; the library in held programs is another program's."""
-    found = {
-        path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*")
-        if path.suffix in (".py", ".pyx", ".pxd", ".h") or path.name == "launcher.c"
-    }  # fmt: skip
-    found = {name: path for name, path in found.items() if not name.startswith("stage/")}
-    assert len(found) > 100, "sources are not where they are looked for"
-    return found
+    found = {path.relative_to(PACKAGE).as_posix(): path for path in sources_of(".py", ".pyx", ".pxd", ".h", ".c")}
+    return {name: path for name, path in found.items() if not name.startswith("stage/")}
 
 
 def receives(text: str) -> bool:

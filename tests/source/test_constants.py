@@ -13,10 +13,7 @@ from fastinetd.core.layout import Status, require_room
 from fastinetd.services.children import ENDS_BETWEEN_READS
 from fastinetd.supervisor.removals import JOURNAL_READS
 from fastinetd.system.last_reader import CLOSED_WITHIN
-
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "fastinetd"
-SUFFIXES = (".py", ".pyx", ".pxd", ".h", ".c")
+from support.sources import PACKAGE, ROOT, sources_of
 
 IN_C = re.compile(r"^#define +(\w+) +(.*?)(?: */\*.*)?$", re.MULTILINE)
 IN_CYTHON = re.compile(r"^(?:cdef \w+ +|    )?([A-Z]\w*) = (.*?)(?: +#.*)?$", re.MULTILINE)
@@ -62,14 +59,9 @@ def stated_twice(texts: dict[str, str]) -> dict[str, list[str]]:
 
 
 def sources() -> dict[str, str]:
-    """File of the package -> its text; C that Cython has made is no source."""
-    paths = [path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES]
-    found = {
-        path.relative_to(PACKAGE).as_posix(): path.read_text() for path in sorted(paths)
-        if not (path.suffix == ".c" and path.with_suffix(".pyx").exists())
-    }  # fmt: skip
-    assert len(found) > 200, "sources are not where they are looked for"
-    return found
+    """File of the package -> its text."""
+    paths = sources_of(".py", ".pyx", ".pxd", ".h", ".c")
+    return {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in paths}
 
 
 def number_of(file: str, constant: str) -> int:

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "fastinetd"
-FOLDERS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
-assert len(FOLDERS) == 17, "a new folder, or are they not where they are looked for?"
-assert len(FOLDERS) > 15
+from support.sources import FOLDERS, PACKAGE, python_in, sources_of
 
 HELPERS = ("bench", "tests/support", "tests/mutation", "tests/source")
 """Folders beside the package whose docstrings stand alone; where a name says all, there is none."""
@@ -98,16 +95,10 @@ def faults_of(found: Found) -> Iterator[str]:
         yield f"{line}: {name} ends in the middle of a sentence: {text.rstrip()[-30:]!r}"
 
 
-def sources(folder: str) -> list[Path]:
-    return sorted(path for path in (PACKAGE / folder).rglob("*") if path.suffix in (".py", ".pyx", ".pxd"))
-
-
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_docstrings_stand_alone(folder: str) -> None:
-    paths = sources(folder)
-    assert paths
     faults = []
-    for path in paths:
+    for path in (path for path in sources_of(".py", ".pyx", ".pxd") if path.is_relative_to(PACKAGE / folder)):
         docstrings = python_docstrings(path) if path.suffix == ".py" else cython_docstrings(path)
         faults += [f"{path.relative_to(PACKAGE)}:{fault}" for found in docstrings for fault in faults_of(found)]
     assert faults == []
@@ -115,8 +106,7 @@ def test_docstrings_stand_alone(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", HELPERS)
 def test_docstrings_of_helpers_stand_alone(folder: str) -> None:
-    paths = sorted((PACKAGE.parent / folder).rglob("*.py"))
-    assert paths
+    paths = python_in(folder)
     written = [(path, found) for path in paths for found in python_docstrings(path) if found[2] is not None]
     assert [f"{path.name}:{fault}" for path, found in written for fault in faults_of(found)] == []
 

@@ -1,14 +1,12 @@
 """What the documents for developers name is there: modules by folder and name, targets of the Makefile."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "fastinetd"
+from support.sources import FOLDERS, PACKAGE, ROOT
+
 DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md")
-FOLDERS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists())
 MODULE = re.compile(rf"(?<![\w/])((?:{'|'.join(FOLDERS)})/\w+(?:\.(?:py|pyx|pxd|pyi|h|c))?)\b")
 WRITTEN = (".py", ".pyx", ".pxd", ".h")
 """Endings of what is written by hand: C that a build has left is no module."""

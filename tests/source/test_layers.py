@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from support.imports import PACKAGE_ITSELF, imports_of, modules_of
+from support.imports import PACKAGE_ITSELF, SUFFIXES, imports_of, modules_of
+from support.sources import PACKAGE, ROOT, sources_of
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "fastinetd"
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 
 IMPURE = {
@@ -139,9 +138,12 @@ def test_a_circle_by_way_of_a_package_is_found(tmp_path: Path) -> None:
 
 
 def test_the_table_has_every_folder() -> None:
-    modules = modules_of(PACKAGE)
-    assert len(modules) > 150, "modules are not where they are looked for"
-    assert floors().keys() == {place_of(module) for module in modules}
+    assert floors().keys() == {place_of(module) for module in modules_of(PACKAGE)}
+
+
+def test_no_source_is_passed_over() -> None:
+    found = [path for paths in modules_of(PACKAGE).values() for path in paths]
+    assert sorted(found) == sources_of(*SUFFIXES)
 
 
 def test_imports_go_down() -> None:

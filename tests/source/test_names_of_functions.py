@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "fastinetd"
+from support.sources import PACKAGE, sources_of
+
 CYTHON = re.compile(r"^c?p?def (?!class |enum|struct|extern|packed)(?:inline )?(?:[\w ]+ )?\**(\w+)\(", re.MULTILINE)
 C = re.compile(r"^static (?:[\w]+ )*(?:__attribute__\(\([\w]+\)\) )?(?:\w+ )*\**(\w+)\([^;]*\)\n\{", re.MULTILINE)
 
@@ -59,8 +60,6 @@ def test_a_single_word_is_found(tmp_path: Path, suffix: str, text: str) -> None:
 
 
 def test_functions_have_an_object() -> None:
-    paths = [path for path in sorted(PACKAGE.rglob("*")) if path.suffix in (".py", ".pyx", ".pxd", ".c", ".h")
-             and not (path.suffix == ".c" and path.with_suffix(".pyx").exists())]
-    assert len(paths) > 150, "sources are not where they are looked for"
+    paths = sources_of(".py", ".pyx", ".pxd", ".c", ".h")
     found = {str(path.relative_to(PACKAGE)): single_words(functions(path)) for path in paths}
     assert {name: words for name, words in found.items() if words and name not in TABLES} == ONE_WORD

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+from support.sources import ROOT, python_in
 
 
 def sleeps(source: str) -> list[int]:
@@ -24,13 +24,7 @@ def sleeps(source: str) -> list[int]:
     return found
 
 
-def files() -> list[Path]:
-    found = sorted(TESTS.rglob("*.py"))
-    assert len(found) > 150, "tests are not where they are looked for"
-    return found
-
-
-@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(TESTS)))
+@pytest.mark.parametrize("path", python_in("tests"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_waits_for_events(path: Path) -> None:
     assert sleeps(path.read_text()) == []
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support.sources import ROOT, python_in, sources_of
+
 CACHES = (".*_cache", ".git", ".venv", ".hypothesis", "build", "results", "*.egg-info", "*.so")
 LINK = re.compile(r"\]\(([^)#]+)")
 BENCH = "bench/README.md"
@@ -56,9 +57,15 @@ def sources(made: Path) -> set[str]:
         return {name.partition("/")[2] for name in archive.getnames()}
 
 
+FEWEST = {"*": 12, "*.md": 4, "LICENSE": 1, "docs/*": 7, "contrib/*": 5, "tests/golden/*": 192, "bench/**/*.c": 6}
+"""Pattern -> how many files it fits at the least."""
+
+
 def tree(*patterns: str) -> set[str]:
+    """The files that fit the patterns; fails when there are fewer than there have been."""
     found = {pattern: [path for path in ROOT.glob(pattern) if path.is_file()] for pattern in patterns}
-    assert all(found.values()), f"these are nowhere: {[pattern for pattern, paths in found.items() if not paths]}"
+    numbers = {pattern: len(paths) for pattern, paths in found.items()}
+    assert not {pattern: number for pattern, number in numbers.items() if number < FEWEST[pattern]}, numbers
     return {str(path.relative_to(ROOT)) for paths in found.values() for path in paths}
 
 
@@ -68,7 +75,8 @@ def test_no_module_of_before(wheel: dict[str, str]) -> None:
 
 
 def test_every_module(wheel: dict[str, str]) -> None:
-    assert tree("fastinetd/**/*.py", "fastinetd/**/*.pyi", "fastinetd/py.typed") <= wheel.keys()
+    modules = {str(path.relative_to(ROOT)) for path in sources_of(".py", ".pyi")}
+    assert modules | {"fastinetd/py.typed"} <= wheel.keys()
 
 
 def test_metadata(wheel: dict[str, str]) -> None:
@@ -107,9 +115,9 @@ def test_links_hold(wheel: dict[str, str]) -> None:
 
 def test_sources_are_whole(sources: set[str]) -> None:
     """All that `make test` and a build need."""
-    core = tree("fastinetd/**/*.pyx", "fastinetd/**/*.pxd", "fastinetd/**/*.h")
-    core |= tree("fastinetd/**/*stage.c", "fastinetd/**/*launcher.c")
-    wanted = tree("*", "docs/*", "contrib/*", "tests/**/*.py", "tests/golden/*", "bench/**/*.py", "bench/**/*.c") | core
+    core = {str(path.relative_to(ROOT)) for path in sources_of(".pyx", ".pxd", ".h", ".c")}
+    python = {str(path.relative_to(ROOT)) for path in [*python_in("tests"), *python_in("bench")]}
+    wanted = tree("*", "docs/*", "contrib/*", "tests/golden/*", "bench/**/*.c") | python | core
     wanted = {name for name in wanted if name not in (".git", ".gitignore") and not name.endswith(".log")}
     assert wanted | {"LICENSE", BENCH, ".ci/run", "tests/debian-packages.txt"} <= sources
     assert not {name for name in sources if name.endswith((".so", ".pyc"))}

@@ -3,7 +3,8 @@
 import ast
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[2] / "fastinetd"
+from support.sources import PACKAGE, sources_of
+
 TABLE = PACKAGE / "supervisor" / "role_specs.py"
 KINDS = {"acceptor", "relay", "doorman", "monitor"}
 
@@ -15,7 +16,6 @@ def kinds_in(path: Path) -> set[str]:
 
 
 def test_kinds_are_named_in_the_table_alone() -> None:
-    paths = {*PACKAGE.rglob("*.py")}
-    assert len(paths) > 80
+    paths = {*sources_of(".py")}
     assert kinds_in(TABLE) == KINDS
     assert {str(path) for path in paths - {TABLE} if kinds_in(path)} == set()

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from support.hot import PACKAGE, compiled_modules, module_of
+from support.hot import compiled_modules, module_of
+from support.sources import ROOT, sources_of
 
-ROOT = Path(__file__).parents[2]
 MODULES = [f"fastinetd.{module}" for module in compiled_modules()]
 NOT_FOR_PYTHON = r"fastinetd\.[\w.]+\.__pyx_capi__"
 """What a compiled module offers other compiled modules."""
 
 
 def test_every_compiled_module_has_a_stub() -> None:
-    stubs = sorted(f"fastinetd.{module_of(path)}" for path in PACKAGE.rglob("*.pyi"))
+    stubs = sorted(f"fastinetd.{module_of(path)}" for path in sources_of(".pyi"))
     assert stubs == MODULES
 
 
@@ -43,9 +43,9 @@ def offered(stub: Path) -> Iterator[tuple[str, str]]:
 
 def test_nothing_is_there_for_tests_alone() -> None:
     """What compiled modules offer to Python, the package uses."""
-    python = "\n".join(path.read_text() for path in sorted(PACKAGE.rglob("*.py")))
+    python = "\n".join(path.read_text() for path in sources_of(".py"))
     unused = []
-    for stub in sorted(PACKAGE.rglob("*.pyi")):
+    for stub in sources_of(".pyi"):
         own = re.sub(r'""".*?"""', "", stub.with_suffix(".pyx").read_text(), flags=re.DOTALL)
         uses = [(name, re.search(use, python) or re.search(rf"{use}\(", own)) for name, use in offered(stub)]
         unused += [name for name, use in uses if not use]
@@ -102,7 +102,7 @@ def optional_of_stub(stub: Path) -> Iterator[tuple[str, int, str]]:
                     yield from ((node.name if made else part.name, *each) for each in optional(part, 1))
 
 
-OPTIONAL = {name for stub in PACKAGE.rglob("*.pyi") for name, _, _ in optional_of_stub(stub)}
+OPTIONAL = {name for stub in sources_of(".pyi") for name, _, _ in optional_of_stub(stub)}
 """What has parameters that a call may leave out."""
 
 
@@ -112,8 +112,8 @@ NOT_ASKED = {"default_signals"}
 
 def test_no_parameter_is_there_for_tests_alone() -> None:
     """What a call of compiled code may leave out, some call of the package does not."""
-    calls = calls_of(PACKAGE.rglob("*.py"))
-    asked = [each for stub in sorted(PACKAGE.rglob("*.pyi")) for each in optional_of_stub(stub)]
+    calls = calls_of(sources_of(".py"))
+    asked = [each for stub in sources_of(".pyi") for each in optional_of_stub(stub)]
     assert len(asked) > 20
     asked = [each for each in asked if each[0] not in NOT_ASKED]
     unused = [

@@ -17,10 +17,9 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 
 from support.lacking import missing
+from support.sources import PACKAGE, ROOT, sources_of
 
 SUPPORT = Path(__file__).parent
-ROOT = SUPPORT.parents[1]
-PACKAGE = ROOT / "fastinetd"
 KEPT = ROOT / "build" / "tests"
 ENDING = str(sysconfig.get_config_var("EXT_SUFFIX"))
 
@@ -38,8 +37,7 @@ setup(name=name, ext_modules=cythonize([extension], build_dir=folder, include_pa
 def extension(name: str) -> ModuleType:
     """Load tests/support/NAME.pyx. It is built once, for as long as its source and the package's declarations stay."""
     source = SUPPORT / f"{name}.pyx"
-    declarations = sorted([*PACKAGE.rglob("*.pxd"), *PACKAGE.rglob("*.h")])
-    made_of = [version("Cython").encode(), *(path.read_bytes() for path in [source, *declarations])]
+    made_of = [version("Cython").encode(), *(path.read_bytes() for path in [source, *sources_of(".pxd", ".h")])]
     digest = hashlib.sha256(b"".join(made_of)).hexdigest()
     kept = KEPT / f"{name}-{digest[:16]}{ENDING}"
     if not kept.exists():

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "fastinetd"
-COMPILED = 21
-"""Modules written in Cython."""
+from support.sources import PACKAGE, ROOT, sources_of
 
 HEADER = re.compile(
     r"^(?P<indent> *)cdef (?P<kind>inline )?(?P<type>[^\n(=]*?)(?P<name>\w+)\((?P<args>[^()]*)\) noexcept nogil:",
@@ -54,9 +51,7 @@ def module_of(path: Path) -> str:
 
 def compiled_modules() -> list[str]:
     """All modules written in Cython; fails when there are more or fewer than are known."""
-    found = sorted(module_of(path) for path in PACKAGE.rglob("*.pyx"))
-    assert len(found) == COMPILED, f"{len(found)} compiled modules: is this a new one, or has one been lost?"
-    return found
+    return sorted(module_of(path) for path in sources_of(".pyx"))
 
 
 def hot_in(path: Path) -> list[Hot]:
@@ -72,8 +67,7 @@ def hot_in(path: Path) -> list[Hot]:
 
 @cache
 def hot_functions() -> tuple[Hot, ...]:
-    paths = sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")])
-    return tuple(hot for path in paths for hot in hot_in(path))
+    return tuple(hot for path in sources_of(".pyx", ".pxd") for hot in hot_in(path))
 
 
 @dataclass(frozen=True)

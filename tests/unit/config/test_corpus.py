@@ -1,12 +1,7 @@
-"""Real configuration files: each gives services or messages, never an exception.
-
-The folder is named by FASTINETD_CORPUS, or lies beside the checkout; without it these tests skip. It holds `xinetd/`,
-`inetd/` and `manifest.tsv`, whose first column is the file and whose sixth says what is unusual in it.
+"""Real configuration files: each gives services or messages, never an exception. Without the files these tests skip.
 """
 
-import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -14,24 +9,11 @@ from fastinetd.config.diagnostics import Report
 from fastinetd.config.dialects import DIALECTS
 from fastinetd.config.load import load_config
 from fastinetd.config.model import Config
+from support.corpus import FOLDER, IS_HERE, REMARKS, corpus_files
 
-ROOT = Path(__file__).parents[3]
-FOLDER = Path(os.environ.get("FASTINETD_CORPUS", ROOT.parent / "shared" / "corpus"))
+pytestmark = pytest.mark.skipif(not IS_HERE, reason="the folder of real configuration files is not here")
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the folder of real configuration files is not here")
-
-
-def manifest() -> dict[str, str]:
-    """File -> remark."""
-    if not FOLDER.is_dir():
-        return {}
-    lines = (FOLDER / "manifest.tsv").read_text(errors="replace").splitlines()[1:]
-    return {columns[0]: columns[5] for columns in (line.split("\t") for line in lines) if len(columns) > 5}
-
-
-REMARKS = manifest()
-FILES = sorted(str(path.relative_to(FOLDER)) for kind in ("xinetd", "inetd") for path in (FOLDER / kind).glob("*"))
-assert FILES or not FOLDER.is_dir(), f"{FOLDER} holds neither xinetd/ nor inetd/"
+FILES = [*corpus_files("inetd"), *corpus_files("xinetd")]
 
 
 def read(name: str, dialect: str = "debian") -> tuple[Config, Report]:

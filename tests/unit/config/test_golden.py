@@ -19,6 +19,7 @@ from fastinetd.config.settings import SETTINGS
 
 FOLDER = Path(__file__).parents[2] / "golden"
 PAIRS = sorted([*FOLDER.glob("*.conf"), *FOLDER.glob("*.toml")])
+assert len(PAIRS) == 96, "a new pair, or are they not where they are looked for?"
 EMPTY = {field.name: field.default for field in dataclasses.fields(Service)}
 
 
