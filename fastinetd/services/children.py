@@ -30,8 +30,8 @@ HEIR = 0
 """The supervisor's own section of the Board."""
 
 ENDS_BETWEEN_READS = 500
-"""Servers accounted for between two reads of the journal: they write at most two records each, and it has room for
-1,024."""
+"""Servers accounted for between two reads of the journal: they write at most two records each, a read takes 1,024 of a
+section, and a section has room for 4,096."""
 
 COUNT_AGAIN = 0.2
 """Seconds until the next attempt to count when a process was stopped while it counted."""

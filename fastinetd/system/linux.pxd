@@ -165,7 +165,8 @@ cdef extern from *:
 cdef extern from *:
     """
     #include <stdint.h>
-    /* The six atomic operations of the Board; all sequentially consistent, as the proofs in core/board.pxd assume. */
+    /* The six atomic operations of the Board; all sequentially consistent: who has written a word and then finds
+     * another one unchanged is seen by whoever changes that (core/gate.pxd, core/sources.pxd). */
     #define atomic_load(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
     #define atomic_store(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
     #define atomic_add(p, v) __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST)

@@ -24,7 +24,7 @@ TRACEBACK_LINES = 100
 """Lines of a traceback that are logged, half of its beginning and half of its end."""
 
 MESSAGE_BYTES = 8000
-"""Bytes that the daemon reads of one message."""
+"""Bytes beyond which a message is shortened: fewer than the daemon reads of one (8,192)."""
 
 
 class _Daemon(io.RawIOBase):

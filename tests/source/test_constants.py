@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from fastinetd.core.layout import Status, require_room
+from fastinetd.logs import standard_error
 from fastinetd.services.children import ENDS_BETWEEN_READS
 from fastinetd.supervisor.removals import JOURNAL_READS
 from fastinetd.system.last_reader import CLOSED_WITHIN
+from fastinetd.worker import log, protocol
 from support.sources import PACKAGE, ROOT, sources_of
+from support.stage import PLACES, ROOM
 
 IN_C = re.compile(r"^#define +(\w+) +(.*?)(?: */\*.*)?$", re.MULTILINE)
 IN_CYTHON = re.compile(r"^(?:cdef \w+ +|    )?([A-Z]\w*) = (.*?)(?: +#.*)?$", re.MULTILINE)
@@ -124,3 +127,18 @@ def test_the_journal_is_read_as_often_as_its_room_asks_for() -> None:
     at_once = number_of("core/board.pyx", "RECORDS_IN_A_ROW")
     assert at_once >= 2 * ENDS_BETWEEN_READS, "two records of each end, all taken by the next read"
     assert JOURNAL_READS * at_once > number_of("core/layout.pxd", "RECORDS")
+
+
+@pytest.mark.parametrize(("source", "says", "numbers"), [
+    ("services/children.py", "a read takes {:,} of a section, and a section has room for {:,}",
+     (number_of("core/board.pyx", "RECORDS_IN_A_ROW"), number_of("core/layout.pxd", "RECORDS"))),
+    ("worker/log.py", "fewer than the daemon reads of one ({:,})", (standard_error.MESSAGE_BYTES,)),
+])  # fmt: skip
+def test_a_docstring_has_the_numbers_of_other_modules(source: str, says: str, numbers: tuple[int, ...]) -> None:
+    assert says.format(*numbers) in " ".join((PACKAGE / source).read_text().split())
+
+
+def test_messages_fit_what_they_are_read_with() -> None:
+    assert log.MESSAGE_BYTES < standard_error.MESSAGE_BYTES
+    assert log.TRACEBACK_LINES < standard_error.MESSAGE_LINES
+    assert 8 * PLACES * ROOM < protocol.RECEIVED_BYTES, "less than an eighth"
