@@ -68,3 +68,9 @@ def test_the_lists() -> None:
     relevant = tomllib.loads((root / "tests/mutation/relevant.toml").read_text())
     missing = [name for names in relevant.values() for name in [*names, *relevant] if not (root / name).exists()]
     assert missing == []
+
+
+def test_a_file_without_tests_ends_the_command() -> None:
+    """With none named, pytest would run every test for each of its mutations."""
+    with pytest.raises(SystemExit, match=r"fastinetd/system/none\.py: no tests are known for it"):
+        tool.tests_of("fastinetd/system/none.py")

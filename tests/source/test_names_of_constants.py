@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "fastinetd"
+from support.sources import PACKAGE, sources_of
+
 MODULE = re.compile(r"^(?:cdef (?:const )?\w+ )?([A-Z][A-Z0-9_]+) = ", re.MULTILINE)
 ENUM = re.compile(r"^c?p?def enum ?\w*:\n((?:    .*\n|\n)+)", re.MULTILINE)
 MEMBER = re.compile(r"^    ([A-Z][A-Z0-9_]+) = ", re.MULTILINE)
@@ -47,14 +48,8 @@ def several(paths: list[Path], root: Path) -> dict[str, set[str]]:
     return {name: found for name, found in modules.items() if len(found) > 1}
 
 
-def sources() -> list[Path]:
-    found = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyx", ".pxd"))
-    assert len(found) > 150, "sources are not where they are looked for"
-    return found
-
-
 def test_a_name_means_one_thing() -> None:
-    found = several(sources(), PACKAGE)
+    found = several(sources_of(".py", ".pyx", ".pxd"), PACKAGE)
     assert {name: modules for name, modules in found.items() if name not in ONE_MEANING} == {}
     assert ONE_MEANING.keys() - found.keys() == set(), "no reason is needed any more"
 

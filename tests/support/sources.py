@@ -11,7 +11,7 @@ PACKAGE = ROOT / "fastinetd"
 NUMBERS = {".py": 142, ".pyi": 21, ".pyx": 21, ".pxd": 30, ".h": 22, ".c": 2}
 """Ending -> how many sources have it. C that Cython has made is no source."""
 
-FEWEST_BESIDE = {"bench": 49, "tests": 261, "tests/mutation": 5, "tests/source": 22, "tests/support": 45}
+FEWEST_BESIDE = {"bench": 49, "tests": 263, "tests/mutation": 5, "tests/source": 24, "tests/support": 45}
 """Folder beside the package -> how many sources in Python it has at the least."""
 
 FOLDERS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
