@@ -154,8 +154,8 @@ class _Reader:
         self.file = file
         self.report = report
         self.at = 0
-        self._parted = 0  # the line that was told to have no operator: one may begin the next line
-        self._tight: Entry | None = None  # the entry whose first line without a blank before `=` has been told
+        self._parted = 0  # the line reported to have no operator: one may begin the next line
+        self._tight: Entry | None = None  # the entry whose first line without a blank before `=` was reported
 
     def place_of(self, word: str, start: int = 0) -> Place:
         """The place of `word` in the line read last, looked for from the index `start` on."""

@@ -84,7 +84,7 @@ cdef class Board:
         while buckets * 2 < slots:
             buckets *= 2
         fd = os.memfd_create("fastinetd-board", os.MFD_CLOEXEC)
-        os.fchmod(fd, 0o600)  # so that who holds it for reading cannot open it for writing
+        os.fchmod(fd, 0o600)  # so that a process that has it for reading cannot open it for writing
         os.ftruncate(fd, board_size(rows, slots, sections, buckets))
         cdef Board board = Board()
         board.fd = fd

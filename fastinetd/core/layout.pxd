@@ -5,8 +5,8 @@ addresses), and one section per process: counters and a journal that only this p
 what several processes change (a row's `live`, a cell of its rate, a source's count) is changed by compare-and-swap.
 
 The slot is the truth. `live`, the total and the source counts are caches of it: taking and giving back a slot changes
-them, and when a process died in between, the supervisor closes the gate for some microseconds, waits until nobody is
-between `enter_gate` and `leave_gate` (gate.pxd), and counts again from the slots.
+them, and when a process died in between, the supervisor closes the gate for some microseconds, waits until no process
+is between `enter_gate` and `leave_gate` (gate.pxd), and counts again from the slots.
 
 Rules of this file
  - A slot in use is changed by the process whose section it names; by the supervisor once that process is dead.
@@ -127,7 +127,7 @@ cdef struct Header:
     u32 slots
     u32 sections
     u32 buckets  # of the source table; a power of two
-    u32 gate  # 1: nobody may enter
+    u32 gate  # 1: no process may enter
     u32 process_limit
     u32 live  # running servers of all services
     u32 slots_high  # no slot at or above was ever used
@@ -149,7 +149,7 @@ cdef struct Row:
     u32 live
     u32 over_rate  # an OverRateRule
     Rate rate
-    u64 rate_wait_counted_to  # clients wait for the rate, counted until this CLOCK_MONOTONIC; 0: nobody waits
+    u64 rate_wait_counted_to  # clients wait for the rate, counted until this CLOCK_MONOTONIC; 0: none waits
     i64 open_from  # Unix seconds; open while open_from <= now < open_until
     i64 open_until
     double max_load  # 0: any
