@@ -39,6 +39,8 @@ class Request:
     headers: Mapping[str, str]
     keep_alive: bool
     query: str = ""
+    is_last: bool = False
+    """The client says that it sends nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def parse_head(head: bytes) -> Request:
     if not old and "host" not in headers:
         raise BadRequest(HTTPStatus.BAD_REQUEST)
     path, query = split_target(target.decode("latin-1"))
-    return Request(method.decode("latin-1"), path, headers, stays_open(old, headers), query)
+    body, closes = has_body(headers), asks_to_close(headers, old=old)
+    return Request(method.decode("latin-1"), path, headers, not body and not closes, query, closes and not body)
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -107,12 +110,15 @@ def split_target(target: str) -> tuple[str, str]:
     return path or "/", query
 
 
-def stays_open(old: bool, headers: Mapping[str, str]) -> bool:
-    """Whether the connection may carry another request; `old` is HTTP/1.0."""
-    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
-        return False
+def has_body(headers: Mapping[str, str]) -> bool:
+    """Whether a body follows the head of a request with these headers."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+def asks_to_close(headers: Mapping[str, str], *, old: bool) -> bool:
+    """Whether the client wants the connection closed after the answer; `old` is HTTP/1.0."""
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
-    return "close" not in options and (not old or "keep-alive" in options)
+    return "close" in options or (old and "keep-alive" not in options)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

@@ -4,7 +4,8 @@ Theory. One thread, one loop. A connection is in one of three states, and each h
 
     HEAD    waiting for a request, or for the rest of one; also while a complete one waits for its turn
     ANSWER  sending; nothing is read meanwhile
-    LINGER  the last answer is sent; bytes that still come are dropped until the client closes
+    LINGER  the last answer is sent; bytes that still come are dropped until the client closes. If the client has
+            said that nothing comes, and nothing has, the connection is closed at once instead
 
 A request is answered without interruption, and a large page may take a second; a connection gets one answer in each
 turn of the loop, so a client that sends many requests ahead delays others by one page each. Without connections nothing
@@ -91,6 +92,7 @@ class Connection:
     begun: bool = True  # the head's deadline runs; False between two requests
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
     keep: bool = True  # another request may follow the answer
+    finished: bool = False  # nothing may follow it: its client has said so
     wants: int = READ
 
 
@@ -277,6 +279,7 @@ class Server:
             answer = self._answer(request)
         except Exception as fault:  # the client gets its type; the next page may have no fault
             answer = plain_answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"no page: {type(fault).__name__}")
+        connection.finished = request.is_last
         self._start_answer(connection, answer, keep=request.keep_alive, with_body=request.method != "HEAD")
 
     def _start_answer(self, connection: Connection, answer: Answer, *, keep: bool, with_body: bool = True) -> None:
@@ -305,12 +308,21 @@ class Server:
                 self._watch(connection, READ)
                 if connection.begun:
                     self._enter_state(connection, State.HEAD, self._bounds.head)
-        elif self._leave_by is None:
+        elif self._leave_by is None and (not connection.finished or has_unread(connection.socket)):
+            # Closed with bytes that are not read, or before they come, the client would get a reset and no answer.
             connection.socket.shutdown(socket.SHUT_WR)
             self._enter_state(connection, State.LINGER, self._bounds.linger)
             self._watch(connection, READ)
         else:
             self._close(connection)
+
+
+def has_unread(connection: socket.socket) -> bool:
+    """Whether bytes of a client are there that have not been received."""
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
 
 
 class Pages:

@@ -130,6 +130,32 @@ def test_old_clients_are_served_and_closed(start: Start) -> None:
     assert b"Connection: close" in answer
 
 
+@pytest.mark.parametrize("request_bytes", [
+    b"GET /-/healthy HTTP/1.0\r\n\r\n", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+])  # fmt: skip
+def test_a_client_that_sends_nothing_more_is_not_waited_for(request_bytes: bytes, start: Start) -> None:
+    """When it has the whole answer its connection is closed already: nothing is left of a scrape."""
+    with start().connect() as client:
+        client.sendall(request_bytes)
+        while client.recv(4096):
+            pass
+        client.sendall(b"more")
+        with pytest.raises(BrokenPipeError):  # the other end has answered with a reset
+            client.sendall(b"more")
+
+
+@pytest.mark.parametrize("sent_first", [0, 1, 4])
+def test_a_client_with_a_body_gets_the_whole_answer(sent_first: int, start: Start) -> None:
+    """Though its body is read no more: a connection that was closed before it comes would be reset."""
+    with start().connect() as client:
+        body = b"body"
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n"
+                       + body[:sent_first])
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+        client.sendall(body[sent_first:])
+        assert read_all(client).endswith(b"healthy\n")
+
+
 def test_a_client_that_sends_its_end_early_is_answered(start: Start) -> None:
     with start().connect() as client:
         client.sendall(REQUEST)
